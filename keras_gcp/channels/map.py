@@ -1,0 +1,110 @@
+"""The channel map of a model: which channels live or die together, and what they touch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from keras_gcp.channels.site import ConfigSite, MacsSite
+from keras_gcp.graph import Graph
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """A weight, with the channel class of every position along its labelled axes.
+
+    Attributes:
+        variable: The `keras.Variable`.
+        path: Path of the layer that owns it.
+        axes: Axis to classes, `(size of the axis,)`.
+        consumed: Axes over which the layer sums.
+        produced: Axes whose channels begin at the layer.
+    """
+
+    variable: Any
+    path: str
+    axes: Mapping[int, np.ndarray]
+    consumed: tuple[int, ...]
+    produced: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A layer that produces channels of a group.
+
+    Attributes:
+        path: Address of the layer.
+        kind: Name of its class.
+        multiplicity: How many of its channels stand or fall with one channel of the group.
+        width: How many of its channels belong to the group.
+    """
+
+    path: str
+    kind: str
+    multiplicity: int
+    width: int
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Channels with the same places everywhere in the network.
+
+    Attributes:
+        name: Path of the first layer that produces it (numbered if that produces several).
+        classes: Channel classes, `(channels,)`, in the order of that layer.
+        members: The layers that produce its channels.
+        anchored: Why none of it may be pruned, or None.
+    """
+
+    name: str
+    classes: np.ndarray
+    members: tuple[Member, ...]
+    anchored: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelMap:
+    """Everything known about the channels of one model.
+
+    Attributes:
+        graph: The calls of the model.
+        class_count: Number of channel classes.
+        reasons: Anchored class to reason.
+        tensors: Tensor index to its block of classes.
+        weights: Labelled weights, by `id` of the variable.
+        configs: Configuration entries that depend on widths.
+        macs: Multiply-adds of every convolution and dense call.
+        produced: Producing layer to the classes of its output channels.
+        kinds: Producing layer to the name of its class.
+        refusals: Layer to why its channels could not be followed.
+        groups: The groups, in network order.
+    """
+
+    graph: Graph
+    class_count: int
+    reasons: Mapping[int, str]
+    tensors: Mapping[int, np.ndarray]
+    weights: Mapping[int, Weight]
+    configs: tuple[ConfigSite, ...]
+    macs: tuple[MacsSite, ...]
+    produced: Mapping[str, np.ndarray]
+    kinds: Mapping[str, str]
+    refusals: Mapping[str, str]
+    groups: tuple[Group, ...]
+
+    @cached_property
+    def prunable(self) -> np.ndarray:
+        """Whether each class may be pruned, `(class_count,)`."""
+        free = np.zeros(self.class_count, bool)
+        for group in self.groups:
+            if group.anchored is None:
+                free[group.classes] = True
+        return free
+
+    def widths(self) -> dict[str, int]:
+        """Producing layer to its number of output channels."""
+        return {path: len(classes) for path, classes in self.produced.items()}

@@ -1,0 +1,23 @@
+"""The rules, one file per layer family; importing this package registers them all."""
+
+from keras_gcp.channels.rules import (
+    convolution,
+    dense,
+    elementwise,
+    merging,
+    normalization,
+    pooling,
+    reshaping,
+    spatial,
+)
+
+__all__ = [
+    "convolution",
+    "dense",
+    "elementwise",
+    "merging",
+    "normalization",
+    "pooling",
+    "reshaping",
+    "spatial",
+]

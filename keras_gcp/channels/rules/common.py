@@ -1,0 +1,81 @@
+"""Checks and steps that several rule files share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from keras_gcp.channels.labels import Labels
+from keras_gcp.channels.site import Site, Unprunable
+
+# Functions of `keras.activations` that compute an output channel from several input channels.
+CHANNEL_MIXING = frozenset(
+    keras.activations.get(name) for name in ("softmax", "log_softmax", "sparsemax", "glu")
+)
+_ELEMENTWISE = frozenset(
+    function
+    for name in dir(keras.activations)
+    if callable(function := getattr(keras.activations, name))
+    and name not in ("deserialize", "get", "serialize")
+    and function not in CHANNEL_MIXING
+)
+
+
+def apply_activation(site: Site, labels: Labels) -> None:
+    """Anchors channels whose (fused) activation is not known to treat each one by itself."""
+    activation = getattr(site.layer, "activation", None)
+    if activation is None or activation in _ELEMENTWISE or is_elementwise_layer(activation):
+        return
+    name = getattr(activation, "__name__", str(activation))
+    why = "mixes channels" if activation in CHANNEL_MIXING else "is not one of keras.activations"
+    site.anchor(labels, f"activation '{name}' of layer '{site.path}' {why}")
+
+
+def is_elementwise_layer(activation: object) -> bool:
+    """Whether a layer object used as an activation treats each channel by itself."""
+    return isinstance(
+        activation, keras.layers.ReLU | keras.layers.LeakyReLU | keras.layers.ELU
+    )
+
+
+def require_plain_kernel(site: Site) -> None:
+    """Refuses layers whose kernel is not a plain variable (LoRA adapters, quantization)."""
+    layer = site.layer
+    if getattr(layer, "lora_enabled", False):
+        raise Unprunable("LoRA is enabled, so its kernel is a product; merge the adapter first")
+    if getattr(layer, "quantization_mode", None) is not None:
+        raise Unprunable("its weights are quantized; prune before quantizing")
+
+
+def varying_axes(block: Labels) -> Sequence[int]:
+    """The axes (batch axis counted) along which a block's labels vary."""
+    return [axis + 1 for axis, size in enumerate(block.shape) if size > 1]
+
+
+def broadcast_block(block: Labels, shape: Sequence[int | None]) -> Labels:
+    """The block at the full size of its tensor; unknown sizes count as 1."""
+    sizes = [n if known is None else known for n, known in zip(block.shape, shape[1:], strict=True)]
+    return np.broadcast_to(block, sizes)
+
+
+def compact_block(site: Site, full: Labels) -> Labels:
+    """Shrinks to size 1 every axis along which the labels do not vary.
+
+    A tensor can only be cut along whole slices. If labels vary along several axes at once, the
+    positions of the last such axis keep their identity, and slices along it are tied.
+    """
+    if full.size == 0:
+        raise Unprunable("one of its axes has size 0")
+    block = full
+    for axis in range(full.ndim):
+        first = block.take([0], axis)
+        if np.array_equal(np.broadcast_to(first, block.shape), block):
+            block = first
+    varying = [axis for axis, size in enumerate(block.shape) if size > 1]
+    for axis in varying[:-1]:
+        first = block.take([0], axis)
+        site.tie(first, block)
+        block = first
+    return block

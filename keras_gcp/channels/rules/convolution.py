@@ -1,0 +1,104 @@
+"""Convolutions: plain, grouped, depthwise, separable, transposed."""
+
+from __future__ import annotations
+
+import numpy as np
+from keras import layers
+
+from keras_gcp.channels.labels import Labels
+from keras_gcp.channels.registry import register_rule
+from keras_gcp.channels.rules.common import apply_activation, require_plain_kernel
+from keras_gcp.channels.site import Count, Site
+from keras_gcp.graph import Shape
+
+
+def _spatial(site: Site, shape: Shape) -> Shape:
+    return tuple(size for axis, size in enumerate(shape) if axis not in (0, site.channel_axis))
+
+
+@register_rule(layers.Conv1D, layers.Conv2D, layers.Conv3D)
+def convolution(site: Site) -> Labels:
+    """Kernel `(*window, channels_in / groups, filters)`."""
+    require_plain_kernel(site)
+    layer, incoming = site.layer, site.channels(0)
+    if layer.groups == 1:
+        outgoing = site.fresh(layer.filters)
+        site.weight(layer.kernel, consumes={-2: incoming}, produces={-1: outgoing})
+        site.begins(outgoing)
+    elif layer.groups == len(incoming):
+        outgoing = _as_depthwise(site, incoming)
+    else:
+        outgoing = _grouped(site, incoming)
+    site.weight(layer.bias, carries={0: outgoing})
+    site.config("filters", Count(outgoing))
+    site.macs(layer.kernel, _spatial(site, site.output_shapes[0]))
+    apply_activation(site, outgoing)
+    return site.output_block(outgoing)
+
+
+def _as_depthwise(site: Site, incoming: Labels) -> Labels:
+    """One filter group per channel: channels pass through, and `groups` shrinks with them."""
+    layer = site.layer
+    outgoing = np.repeat(incoming, layer.filters // layer.groups)
+    site.weight(layer.kernel, carries={-1: outgoing})
+    site.config("groups", Count(incoming))
+    return outgoing
+
+
+def _grouped(site: Site, incoming: Labels) -> Labels:
+    """Every filter group loses the same positions, so that the groups stay equally wide."""
+    layer = site.layer
+    by_group = incoming.reshape(layer.groups, -1)
+    site.tie(by_group[:1], by_group)
+    outgoing = site.fresh(layer.filters)
+    out_by_group = outgoing.reshape(layer.groups, -1)
+    site.tie(out_by_group[:1], out_by_group)
+    site.weight(layer.kernel, consumes={-2: by_group[0]}, produces={-1: outgoing})
+    site.begins(outgoing)
+    return outgoing
+
+
+@register_rule(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+def transposed_convolution(site: Site) -> Labels:
+    """Kernel `(*window, filters, channels_in)`; it works at every *input* position."""
+    require_plain_kernel(site)
+    layer, incoming = site.layer, site.channels(0)
+    outgoing = site.fresh(layer.filters)
+    site.weight(layer.kernel, consumes={-1: incoming}, produces={-2: outgoing})
+    site.weight(layer.bias, carries={0: outgoing})
+    site.begins(outgoing)
+    site.config("filters", Count(outgoing))
+    site.macs(layer.kernel, _spatial(site, site.input_shapes[0]))
+    apply_activation(site, outgoing)
+    return site.output_block(outgoing)
+
+
+@register_rule(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+def depthwise_convolution(site: Site) -> Labels:
+    """Kernel `(*window, channels, depth_multiplier)`: each channel is filtered by itself."""
+    require_plain_kernel(site)
+    layer, incoming = site.layer, site.channels(0)
+    outgoing = np.repeat(incoming, layer.depth_multiplier)
+    site.weight(layer.kernel, carries={-2: incoming})
+    site.weight(layer.bias, carries={0: outgoing})
+    site.macs(layer.kernel, _spatial(site, site.output_shapes[0]))
+    apply_activation(site, outgoing)
+    return site.output_block(outgoing)
+
+
+@register_rule(layers.SeparableConv1D, layers.SeparableConv2D)
+def separable_convolution(site: Site) -> Labels:
+    """A depthwise convolution, then a pointwise one, both at every output position."""
+    layer, incoming = site.layer, site.channels(0)
+    between = np.repeat(incoming, layer.depth_multiplier)
+    outgoing = site.fresh(layer.filters)
+    site.weight(layer.depthwise_kernel, carries={-2: incoming})
+    site.weight(layer.pointwise_kernel, consumes={-2: between}, produces={-1: outgoing})
+    site.weight(layer.bias, carries={0: outgoing})
+    site.begins(outgoing)
+    site.config("filters", Count(outgoing))
+    positions = _spatial(site, site.output_shapes[0])
+    site.macs(layer.depthwise_kernel, positions)
+    site.macs(layer.pointwise_kernel, positions)
+    apply_activation(site, outgoing)
+    return site.output_block(outgoing)

@@ -1,0 +1,88 @@
+"""Layers that combine several tensors: element by element, or side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+from keras import layers
+
+from keras_gcp.channels.labels import Labels
+from keras_gcp.channels.registry import register_rule
+from keras_gcp.channels.rules.common import compact_block
+from keras_gcp.channels.site import Site, Unprunable
+from keras_gcp.graph import Shape, Tensor
+
+
+@register_rule(
+    layers.Add,
+    layers.Subtract,
+    layers.Multiply,
+    layers.Average,
+    layers.Maximum,
+    layers.Minimum,
+    "ops.Add",
+    "ops.Subtract",
+    "ops.Multiply",
+    "ops.Maximum",
+    "ops.Minimum",
+)
+def elementwise_merge(site: Site) -> Labels:
+    """Channels at equal positions are tied. A single channel that is broadcast stays."""
+    _require_scalar_constants(site)
+    rank = len(site.output_shapes[0])
+    operands = [
+        _aligned(block, shape, rank)
+        for block, shape in zip(site.inputs, site.input_shapes, strict=True)
+    ]
+    varying = np.max([block.shape for block, _ in operands], axis=0) > 1
+    tied = []
+    for block, shape in operands:
+        if any(varying[axis] and size == 1 for axis, size in enumerate(shape)):
+            site.anchor(block, f"single channel that '{site.path}' stretches over others")
+        else:
+            tied.append(block)
+    if not tied:
+        raise Unprunable("its inputs stretch each other along different axes")
+    merged = max(tied, key=np.size)
+    for block in tied:
+        if block is not merged:
+            site.tie(merged, block)
+    return compact_block(site, merged)
+
+
+def _aligned(block: Labels, shape: Shape, rank: int) -> tuple[Labels, Shape]:
+    """A block and its sizes without batch axis, as seen by an operation of higher rank."""
+    missing = rank - 1 - block.ndim
+    return block.reshape((1,) * missing + block.shape), (1,) * missing + tuple(shape[1:])
+
+
+def _require_scalar_constants(site: Site) -> None:
+    for value in (*site.call.args, *site.call.kwargs.values()):
+        if not isinstance(value, Tensor | list | tuple) and np.size(value) != 1:
+            raise Unprunable("one of its operands is a constant array")
+
+
+@register_rule(layers.Concatenate)
+def concatenate(site: Site) -> Labels:
+    """Along the channel axis labels stand side by side; along another axis they are tied."""
+    axis = site.layer.axis % len(site.output_shapes[0])
+    if axis == 0:
+        raise Unprunable("it concatenates along the batch axis")
+    if all(block.shape[axis - 1] == 1 for block in site.inputs) and any(
+        block.size > 1 for block in site.inputs
+    ):
+        for block in site.inputs[1:]:
+            site.tie(site.inputs[0], block)
+        return max(site.inputs, key=np.size)
+    return _side_by_side(site, axis)
+
+
+def _side_by_side(site: Site, axis: int) -> Labels:
+    common = np.max([block.shape for block in site.inputs], axis=0)
+    pieces = []
+    for block, shape in zip(site.inputs, site.input_shapes, strict=True):
+        length = shape[axis]
+        if length is None:
+            raise Unprunable("the size of the axis it concatenates along is unknown")
+        size = [length if i == axis - 1 else n for i, n in enumerate(common)]
+        pieces.append(np.broadcast_to(block, size))
+    return compact_block(site, np.concatenate(pieces, axis - 1))

@@ -1,0 +1,69 @@
+"""Pure data movement: the very movement is done on the labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import layers
+
+from keras_gcp.channels.labels import Labels
+from keras_gcp.channels.registry import register_rule
+from keras_gcp.channels.rules.common import broadcast_block, compact_block
+from keras_gcp.channels.site import Count, Site, Unprunable
+
+
+@register_rule(layers.Flatten)
+def flatten(site: Site) -> Labels:
+    """A channel becomes one position for every place of the map."""
+    block = site.inputs[0]
+    if getattr(site.layer, "data_format", "channels_last") == "channels_first" and block.ndim > 1:
+        # Keras moves the channels last before it flattens.
+        shape = site.input_shapes[0]
+        moved = np.moveaxis(block, 0, -1)
+        return _reshaped(site, moved, (shape[0], *shape[2:], shape[1]))
+    return _reshaped(site, block, site.input_shapes[0])
+
+
+@register_rule(layers.Reshape)
+def reshape(site: Site) -> Labels:
+    """Labels are reshaped like the data; sizes in `target_shape` follow the channels."""
+    block = _reshaped(site, site.inputs[0], site.input_shapes[0])
+    target: list[Any] = list(site.layer.target_shape)
+    sizes = site.output_shapes[0][1:]
+    for axis, size in enumerate(target):
+        if size != -1 and block.shape[axis] > 1:
+            line = np.moveaxis(block, axis, 0).reshape(sizes[axis], -1)[:, 0]
+            target[axis] = Count(line)
+    site.config("target_shape", tuple(target))
+    return block
+
+
+def _reshaped(site: Site, block: Labels, shape: Any) -> Labels:
+    output = site.output_shapes[0]
+    if any(size is None for size in (*shape[1:], *output[1:])):
+        if block.size == 1:
+            return block.reshape((1,) * (len(output) - 1))
+        return _reshaped_with_unknown_sizes(block, shape, output)
+    full = np.ascontiguousarray(broadcast_block(block, shape))
+    return compact_block(site, full.reshape(output[1:]))
+
+
+def _reshaped_with_unknown_sizes(block: Labels, shape: Any, output: Any) -> Labels:
+    """Only the common case: the channels stay the last axis (`(None, None, C)` to `(-1, C)`)."""
+    channels_last = all(size == 1 for size in block.shape[:-1])
+    if channels_last and shape[-1] is not None and shape[-1] == output[-1]:
+        return block.reshape((1,) * (len(output) - 2) + (shape[-1],))
+    raise Unprunable("some of its sizes are unknown; give the model a fixed `input_shape`")
+
+
+@register_rule(layers.Permute)
+def permute(site: Site) -> Labels:
+    """Axes change places."""
+    return np.transpose(site.inputs[0], [axis - 1 for axis in site.layer.dims])
+
+
+@register_rule(layers.RepeatVector)
+def repeat_vector(site: Site) -> Labels:
+    """`(channels,)` becomes `(n, channels)`."""
+    return site.inputs[0][None, :]

@@ -1,0 +1,140 @@
+"""Traces a model: follows every channel through the graph, rule by rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_gcp import keras_state
+from keras_gcp.channels import rules  # noqa: F401  (registers the rules)
+from keras_gcp.channels.grouping import build_groups
+from keras_gcp.channels.labels import Labels
+from keras_gcp.channels.map import ChannelMap, Weight
+from keras_gcp.channels.registry import rule_for
+from keras_gcp.channels.site import ConfigSite, Count, Findings, Site, Unprunable
+from keras_gcp.errors import InvalidArgument
+from keras_gcp.graph import Call, Graph, map_structure
+
+
+def trace(model: Any, exclude: Sequence[str] = ()) -> ChannelMap:
+    """Finds out which channels of a model live or die together.
+
+    Args:
+        model: A built functional or sequential `keras.Model`; nested models are opened up.
+        exclude: Names (or paths, for layers of nested models) of layers whose outputs, and all
+            that is tied to them, stay as they are.
+
+    Returns:
+        The `ChannelMap`.
+
+    Raises:
+        UnsupportedModel: the model has no functional graph.
+        InvalidArgument: `exclude` names an unknown layer.
+    """
+    graph = keras_state.read_graph(model)
+    excluded = _excluded_paths(graph, exclude)
+    findings = Findings()
+    blocks: dict[int, Labels] = {}
+    for position, x in enumerate(graph.inputs):
+        blocks[x.index] = _anchored_block(findings, len(x.shape), f"input {position} of the model")
+    for call in graph.calls:
+        inputs = [blocks[x.index] for x in call.inputs]
+        outputs = _apply_rule(call, inputs, findings)
+        for x, block in zip(call.outputs, outputs, strict=True):
+            blocks[x.index] = block
+        if call.path in excluded:
+            for block in outputs:
+                findings.space.anchor(block, f"layer '{call.path}' is in `exclude`")
+    for x in graph.outputs:
+        findings.space.anchor(blocks[x.index], "output of the model", foremost=True)
+    return _resolve(graph, findings, blocks)
+
+
+def _excluded_paths(graph: Graph, exclude: Sequence[str]) -> set[str]:
+    if isinstance(exclude, str):
+        exclude = (exclude,)
+    paths = {call.path for call in graph.calls}
+    found: set[str] = set()
+    for name in exclude:
+        hits = {path for path in paths if path == name or path.startswith(f"{name}/")}
+        if not hits:
+            raise InvalidArgument(
+                f"`exclude` names layer '{name}', which the model does not have. Expected some of "
+                f"{_sample(sorted(paths))}. Layers of nested models are written 'model/layer'."
+            )
+        found |= hits
+    return found
+
+
+def _sample(names: Sequence[str], most: int = 12) -> str:
+    shown = ", ".join(repr(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown}, … ({len(names)} in all)"
+
+
+def _anchored_block(findings: Findings, rank: int, reason: str) -> Labels:
+    label = findings.space.fresh(1)
+    findings.space.anchor(label, reason)
+    return label.reshape((1,) * max(rank - 1, 0))
+
+
+def _apply_rule(call: Call, inputs: list[Labels], findings: Findings) -> list[Labels]:
+    rule = rule_for(call.operation)
+    kind = type(call.operation).__name__
+    if rule is None:
+        reason = f"layer '{call.path}' (class {kind}) has no rule"
+        return _refuse(call, inputs, findings, reason)
+    try:
+        outputs = rule(Site(call, inputs, findings))
+    except Unprunable as error:
+        return _refuse(call, inputs, findings, f"layer '{call.path}' (class {kind}): {error}")
+    return [outputs] if isinstance(outputs, np.ndarray) else list(outputs)
+
+
+def _refuse(call: Call, inputs: list[Labels], findings: Findings, reason: str) -> list[Labels]:
+    """Anchors all that goes in and comes out of a call whose channels cannot be followed."""
+    findings.refusals.setdefault(call.path, reason)
+    for block in inputs:
+        findings.space.anchor(block, f"feeds {reason}")
+    return [_anchored_block(findings, len(x.shape), f"comes from {reason}") for x in call.outputs]
+
+
+def _resolve(graph: Graph, findings: Findings, blocks: dict[int, Labels]) -> ChannelMap:
+    resolution = findings.space.resolve()
+    class_of = resolution.class_of
+    weights = {
+        key: Weight(
+            site.variable,
+            site.path,
+            {axis: class_of[labels] for axis, labels in site.axes.items()},
+            site.consumed,
+            site.produced,
+        )
+        for key, site in findings.weights.items()
+    }
+    produced = {path: class_of[labels] for path, labels in findings.produced.items()}
+    kinds = {
+        call.path: type(call.operation).__name__ for call in graph.calls if call.path in produced
+    }
+    class_count = int(class_of.max()) + 1 if len(class_of) else 0
+    return ChannelMap(
+        graph=graph,
+        class_count=class_count,
+        reasons=resolution.reasons,
+        tensors={index: class_of[block] for index, block in blocks.items()},
+        weights=weights,
+        configs=tuple(_resolved_config(site, class_of) for site in findings.configs),
+        macs=tuple(findings.macs),
+        produced=produced,
+        kinds=kinds,
+        refusals=dict(findings.refusals),
+        groups=build_groups(class_count, weights.values(), produced, kinds, resolution.reasons),
+    )
+
+
+def _resolved_config(site: ConfigSite, class_of: np.ndarray) -> ConfigSite:
+    def resolve(leaf: Any) -> Any:
+        return Count(class_of[leaf.labels]) if isinstance(leaf, Count) else leaf
+
+    return ConfigSite(site.operation, site.name, map_structure(resolve, site.value))

@@ -1,0 +1,25 @@
+"""Exceptions: each says what happened, what was expected, and what to do."""
+
+
+class KerasGCPError(Exception):
+    """Base class of every error that keras_gcp raises on purpose."""
+
+
+class InvalidArgument(KerasGCPError, ValueError):
+    """An argument is out of range, of the wrong shape, or names something unknown."""
+
+
+class UnsupportedModel(KerasGCPError, ValueError):
+    """The model, or its optimizer, is of a kind that cannot be pruned safely."""
+
+
+class ImpossibleBudget(KerasGCPError, ValueError):
+    """The budget cannot be reached with the floors and anchors that apply."""
+
+
+class VerificationFailed(KerasGCPError, RuntimeError):
+    """The narrowed model does not compute what the masked model computed."""
+
+
+class ExportMismatch(KerasGCPError, RuntimeError):
+    """An exported file does not compute what the model computes."""

@@ -1,0 +1,409 @@
+"""The only file that touches private state of Keras.
+
+Reading: `read_graph` turns a functional model into plain data (`keras_gcp.graph`).
+Writing: `Transaction` changes variables, layers, optimizer slots and symbolic shapes of a
+*living* model, remembers how each of them was, and takes all of it back on request.
+
+Known to work with Keras 3.13 to 3.15. What each piece of state is for:
+
+- `Variable._value`, `Variable._shape`: the backend's tensor and its recorded shape. `assign`
+  refuses another shape, so surgery replaces both.
+- `Layer._build_shapes_dict`: written to `.keras` files; when stale, saving works, loading fails.
+- `KerasTensor._shape`: what `summary()`, `layer.output` and submodels built later see.
+- `BaseOptimizer._trainable_variables_indices`: slot positions; on TensorFlow keyed by the inner
+  `tf.Variable`, so it is stale after a replacement.
+- `train_function`, `test_function`, `predict_function`: compiled code that captured the old
+  variables. If kept, TensorFlow goes on training the old, wide variables without any error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras.src.utils import tracking
+
+from keras_gcp.errors import UnsupportedModel
+from keras_gcp.graph import Call, Container, Graph, Shape, Tensor, leaves, map_structure
+
+# ------------------------------------------------------------------------------- reading
+
+
+def functional_of(model: Any) -> Any | None:
+    """The functional graph inside a model, or None if there is none (yet)."""
+    if isinstance(model, keras.Sequential):
+        return model._functional
+    return model if hasattr(model, "_nodes_by_depth") else None
+
+
+def is_layer(operation: Any) -> bool:
+    """Whether an operation is a layer (as against a `keras.ops` operation)."""
+    return isinstance(operation, keras.layers.Layer)
+
+
+def read_graph(model: Any) -> Graph:
+    """Reads a functional or sequential model, nested models included.
+
+    Raises:
+        UnsupportedModel: the model has no functional graph, or was never built.
+    """
+    functional = _require_functional(model)
+    reader = _Reader()
+    inputs = [reader.new_tensor(symbol.shape, symbol.dtype) for symbol in functional._inputs]
+    outputs = reader.run(functional, inputs, prefix="")
+    return Graph(
+        calls=tuple(reader.calls),
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        symbols=tuple(reader.symbols),
+        containers=tuple(reader.containers),
+        input_layers=tuple(reader.input_layers),
+    )
+
+
+def _require_functional(model: Any) -> Any:
+    if not isinstance(model, keras.Model):
+        raise UnsupportedModel(
+            f"Expected a `keras.Model`. Received: {model!r} (of type {type(model).__name__})."
+        )
+    functional = functional_of(model)
+    if functional is not None:
+        return functional
+    kind = f"Model '{model.name}' (class {type(model).__name__})"
+    if isinstance(model, keras.Sequential):
+        raise UnsupportedModel(
+            f"{kind} is not built, so its layers have no shapes yet. Put a `keras.Input(shape)` "
+            "first, or call `model.build(input_shape)`, before pruning."
+        )
+    raise UnsupportedModel(
+        f"{kind} is a subclassed model: its layers are called by Python code, so there is no "
+        "graph to follow the channels through. Expected a `keras.Sequential` or a functional "
+        "`keras.Model(inputs, outputs)`. Rebuild the network with the functional API (its layers "
+        "and their weights can be reused as they are)."
+    )
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.symbols: list[tuple[Any, Tensor]] = []
+        self.containers: list[Container] = []
+        self.input_layers: list[tuple[Any, Tensor]] = []
+        self._count = 0
+
+    def new_tensor(self, shape: Shape, dtype: Any) -> Tensor:
+        self._count += 1
+        return Tensor(self._count - 1, tuple(shape), keras.backend.standardize_dtype(dtype))
+
+    def run(self, functional: Any, inputs: Sequence[Tensor], prefix: str) -> list[Tensor]:
+        known = {id(symbol): x for symbol, x in zip(functional._inputs, inputs, strict=True)}
+        self.symbols.extend(zip(functional._inputs, inputs, strict=True))
+        # A nested model may be called on another spatial size than it was built with.
+        resized = any(
+            tuple(symbol.shape) != x.shape
+            for symbol, x in zip(functional._inputs, inputs, strict=True)
+        )
+        if prefix:
+            self.input_layers.extend(
+                (symbol._keras_history.operation, x)
+                for symbol, x in zip(functional._inputs, inputs, strict=True)
+            )
+        for depth in sorted(functional._nodes_by_depth, reverse=True):
+            for node in functional._nodes_by_depth[depth]:
+                if node.operation is None or node.is_input:
+                    continue
+                outputs = self._call(node, known, prefix, resized)
+                for symbol, x in zip(node.outputs, outputs, strict=True):
+                    known[id(symbol)] = x
+                    self.symbols.append((symbol, x))
+        return [known[id(symbol)] for symbol in functional._outputs]
+
+    def _call(self, node: Any, known: dict[int, Tensor], prefix: str, resized: bool) -> list[Any]:
+        operation = node.operation
+
+        def fill(leaf: Any) -> Any:
+            return known[id(leaf)] if isinstance(leaf, keras.KerasTensor) else leaf
+
+        args = tuple(map_structure(fill, node.arguments.args))
+        kwargs = map_structure(fill, dict(node.arguments.kwargs))
+        inputs = tuple(x for x in leaves((args, kwargs)) if isinstance(x, Tensor))
+        nested = functional_of(operation)
+        if nested is not None:
+            entering = [x for x in leaves(args[0] if args else kwargs) if isinstance(x, Tensor)]
+            self.containers.append(Container(operation, tuple(entering)))
+            return self.run(nested, entering, f"{prefix}{operation.name}/")
+        outputs = self._outputs(node, args, kwargs, resized)
+        self.calls.append(
+            Call(operation, prefix + operation.name, args, kwargs, inputs, tuple(outputs))
+        )
+        return outputs
+
+    def _outputs(self, node: Any, args: Any, kwargs: Any, resized: bool) -> list[Tensor]:
+        specs = node.outputs
+        if resized:
+
+            def symbolic(leaf: Any) -> Any:
+                return (
+                    keras.KerasTensor(leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf
+                )
+
+            specs = keras.tree.flatten(
+                node.operation.compute_output_spec(
+                    *map_structure(symbolic, args), **map_structure(symbolic, kwargs)
+                )
+            )
+        return [self.new_tensor(spec.shape, spec.dtype) for spec in specs]
+
+
+# ------------------------------------------------------------------------------- optimizer
+
+
+def optimizer_chain(optimizer: Any) -> Iterator[Any]:
+    """The optimizer, then those it wraps (`LossScaleOptimizer` wraps one)."""
+    while optimizer is not None:
+        yield optimizer
+        optimizer = getattr(optimizer, "inner_optimizer", None)
+
+
+def optimizer_slots(optimizer: Any) -> list[tuple[Any, Any]]:
+    """Pairs (model variable, slot variable) of one built optimizer."""
+    followed = optimizer._trainable_variables
+    pairs = []
+    for name, value in vars(optimizer).items():
+        if name in ("_variables", "_trainable_variables") or not isinstance(value, list | tuple):
+            continue
+        if len(value) != len(followed):
+            continue
+        pairs.extend(
+            (variable, slot)
+            for variable, slot in zip(followed, value, strict=True)
+            if isinstance(slot, keras.Variable)
+        )
+    return pairs
+
+
+def unsliceable_slots(optimizer: Any) -> list[Any]:
+    """Optimizer variables that are neither scalars nor shaped like the weight they belong to."""
+    strange = []
+    for part in optimizer_chain(optimizer):
+        if not part.built:
+            continue
+        sliceable = {id(s) for v, s in optimizer_slots(part) if tuple(s.shape) == tuple(v.shape)}
+        strange.extend(v for v in part._variables if id(v) not in sliceable and len(v.shape) > 0)
+    inner = {id(v) for part in optimizer_chain(optimizer) for v, _ in optimizer_slots(part)}
+    return [v for v in strange if id(v) not in inner]
+
+
+def build_optimizer(model: Any) -> None:
+    """Makes the optimizer's slots now; `fit` would do the same at the first step."""
+    for part in optimizer_chain(model.optimizer):
+        if not part.built:
+            part.build(model.trainable_variables)
+
+
+# ------------------------------------------------------------------------------- writing
+
+
+class Transaction:
+    """Changes to a living model that can be taken back as a whole.
+
+    Used as a context manager: leaving it by an exception rolls everything back.
+    """
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], None]] = []
+
+    def __enter__(self) -> Transaction:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if kind is not None:
+            self.rollback()
+
+    def rollback(self) -> None:
+        """Restores everything that was changed, latest change first."""
+        while self._undo:
+            self._undo.pop()()
+
+    def on_rollback(self, action: Callable[[], None]) -> None:
+        """Registers what else is to be done when the changes are taken back."""
+        self._undo.append(action)
+
+    def set(self, owner: Any, name: str, value: Any) -> None:
+        """Sets an attribute."""
+        old = getattr(owner, name)
+        self._undo.append(lambda: _set_untracked(owner, name, old))
+        _set_untracked(owner, name, value)
+
+    def set_item(self, mapping: dict[str, Any], key: str, value: Any) -> None:
+        """Sets an entry of a dict."""
+        old = mapping[key]
+        self._undo.append(lambda: mapping.__setitem__(key, old))
+        mapping[key] = value
+
+    def replace_value(self, variable: Any, value: np.ndarray) -> None:
+        """Gives a `keras.Variable` a value of another shape; the object stays the same."""
+        old_value, old_shape = variable._value, variable._shape
+
+        def undo() -> None:
+            variable._value, variable._shape = old_value, old_shape
+
+        self._undo.append(undo)
+        variable._value = _backend_value(variable, value)
+        variable._shape = tuple(int(size) for size in value.shape)
+
+    def set_config(self, operation: Any, name: str, value: Any) -> None:
+        """Sets a configuration entry of a layer or of a `keras.ops` operation."""
+        self.set(operation, name, value)
+        recorded = getattr(getattr(operation, "_auto_config", None), "config", None)
+        if recorded is not None and name in recorded:
+            self.set_item(recorded, name, value)
+
+    def set_symbolic_shape(self, symbol: Any, shape: Shape) -> None:
+        """Sets the shape of a symbolic tensor."""
+        self.set(symbol, "_shape", tuple(shape))
+
+    def set_input_layer_shape(self, layer: Any, shape: Shape) -> None:
+        """Sets the shape that the input layer of a nested model accepts."""
+        self.set(layer, "_batch_shape", tuple(shape))
+
+    def set_layer_inputs(
+        self, layer: Any, wide: Sequence[Shape], narrow: Sequence[Shape]
+    ) -> None:
+        """Brings a layer's input specification and recorded build shapes up to date."""
+        self._set_input_spec(layer, wide, narrow)
+        built = getattr(layer, "_build_shapes_dict", None)
+        if not built:
+            return
+        renewed = {
+            key: _renewed_shapes(shapes, wide, narrow) for key, shapes in dict(built).items()
+        }
+        if renewed != dict(built):
+            self.set(layer, "_build_shapes_dict", renewed)
+
+    def _set_input_spec(self, layer: Any, wide: Sequence[Shape], narrow: Sequence[Shape]) -> None:
+        if isinstance(layer, keras.Model) or getattr(layer, "input_spec", None) is None:
+            return  # A model's input specification is derived from its inputs.
+        specs = layer.input_spec
+        several = isinstance(specs, list | tuple)
+        renewed = [
+            _renewed_spec(spec, new)
+            for spec, new in zip(specs if several else [specs], narrow, strict=False)
+        ]
+        self.set(layer, "input_spec", renewed if several else renewed[0])
+
+    def rekey_optimizer(self, optimizer: Any) -> None:
+        """Renews the slot index of an optimizer after its variables got new values."""
+        for part in optimizer_chain(optimizer):
+            if not part.built:
+                continue
+            before = {index: key for key, index in part._trainable_variables_indices.items()}
+            after = {part._var_key(v): i for i, v in enumerate(part._trainable_variables)}
+            self.set(part, "_trainable_variables_indices", after)
+            new_key = {before[index]: key for key, index in after.items() if index in before}
+            excluded = getattr(part, "_exclude_from_weight_decay", None)
+            if excluded:
+                renewed = {new_key.get(key, key) for key in excluded}
+                self.set(part, "_exclude_from_weight_decay", renewed)
+            if getattr(part, "_exclude_from_weight_decay_cache", None):
+                self.set(part, "_exclude_from_weight_decay_cache", {})
+
+    def renew_compiled_functions(self, model: Any, in_fit: bool) -> None:
+        """Drops compiled code that captured the old variables.
+
+        Args:
+            model: The model that `fit` runs on.
+            in_fit: Whether a fit is running: it looks `train_function` up at every step, so a
+                new one must be there when the callback returns.
+        """
+        self.set(model, "test_function", None)
+        self.set(model, "predict_function", None)
+        self.set(model, "train_function", None)
+        if in_fit:
+            model.make_train_function(force=True)
+
+
+def _set_untracked(owner: Any, name: str, value: Any) -> None:
+    with tracking.DotNotTrackScope():
+        setattr(owner, name, value)
+
+
+def _renewed_spec(spec: Any, shape: Shape) -> Any:
+    if spec is None:
+        return None
+    axes = {axis: shape[axis] for axis in spec.axes} if spec.axes else spec.axes
+    fixed = tuple(shape) if getattr(spec, "shape", None) is not None else None
+    return keras.InputSpec(
+        dtype=spec.dtype,
+        shape=fixed,
+        ndim=spec.ndim,
+        max_ndim=spec.max_ndim,
+        min_ndim=spec.min_ndim,
+        axes=axes,
+        optional=getattr(spec, "optional", False),
+    )
+
+
+def _renewed_shapes(shapes: Any, wide: Sequence[Shape], narrow: Sequence[Shape]) -> Any:
+    """Build shapes with the sizes that surgery changed; others (batch, space) stay."""
+    if shapes is None:
+        return None
+    if all(size is None or isinstance(size, int) for size in shapes):
+        return _renewed_shape(shapes, wide[0], narrow[0])
+    if isinstance(shapes, dict):
+        return {
+            key: _renewed_shape(shape, w, n)
+            for (key, shape), w, n in zip(shapes.items(), wide, narrow, strict=False)
+        }
+    return [_renewed_shape(s, w, n) for s, w, n in zip(shapes, wide, narrow, strict=True)]
+
+
+def _renewed_shape(shape: Any, wide: Shape, narrow: Shape) -> tuple[Any, ...]:
+    return tuple(
+        new if old != new else size for size, old, new in zip(shape, wide, narrow, strict=True)
+    )
+
+
+def _backend_value(variable: Any, value: np.ndarray) -> Any:
+    backend = keras.config.backend()
+    old = variable._value
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        strategy = getattr(old, "_distribute_strategy", None) or tf.distribute.get_strategy()
+        with tf.init_scope(), strategy.scope():
+            return tf.Variable(
+                value,
+                dtype=old.dtype,
+                trainable=old.trainable,  # the tape's flag; the layer's may be off for now
+                name=variable.name,
+                aggregation=variable._map_aggregation(variable.aggregation),
+                synchronization=variable._map_synchronization(variable.synchronization),
+            )
+    if backend == "jax":
+        import jax
+
+        sharding = old.sharding if len(old.sharding.device_set) > 1 else None
+        return jax.device_put(value.astype(old.dtype), sharding)
+    if backend == "torch":
+        import torch
+
+        tensor = torch.as_tensor(value, dtype=old.dtype, device=old.device)
+        if isinstance(old, torch.nn.Parameter):
+            return torch.nn.Parameter(tensor, requires_grad=old.requires_grad)
+        return tensor
+    raise UnsupportedModel(
+        f"Backend '{backend}' cannot change a variable's shape. Expected one of 'tensorflow', "
+        "'jax', 'torch'."
+    )
+
+
+def retrack_torch_parameters(model: Any) -> None:
+    """PyTorch keeps parameters in a dictionary of its own; point it at the new ones."""
+    if keras.config.backend() != "torch":
+        return
+    for layer in model._flatten_layers():
+        if hasattr(layer, "_torch_params"):
+            layer._track_variables()
