@@ -63,7 +63,7 @@ def names() -> tuple[str, ...]:
     return tuple(_BUILDERS)
 
 
-def build(name: str, **kwargs: Any) -> keras.Model:
+def build(name: str, /, **kwargs: Any) -> keras.Model:
     """Builds a reference network by name, for command lines and tables.
 
     Args:

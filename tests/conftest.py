@@ -1,0 +1,71 @@
+"""Settings and fixtures of the whole test suite."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+# Before Keras is imported anywhere. Each pytest-xdist worker is a process of its own: with more
+# threads than cores the workers only get in each other's way.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "Agg")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+
+import keras
+import pytest
+from hypothesis import settings
+
+settings.register_profile("keras_gcp", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("keras_gcp")
+
+# An import hook rather than a bare `python -I`: keras_gcp may be installed in this environment.
+_WITHOUT_KERAS_GCP = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name == "keras_gcp" or name.startswith("keras_gcp."):
+            raise ModuleNotFoundError("No module named 'keras_gcp' (blocked by the test)")
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+@pytest.fixture(autouse=True)
+def reproducible() -> Iterator[None]:
+    """Every test starts from the same seeds and leaves no global Keras state behind."""
+    keras.utils.set_random_seed(0)
+    policy = keras.config.dtype_policy()
+    data_format = keras.config.image_data_format()
+    yield
+    keras.config.set_dtype_policy(policy)
+    keras.config.set_image_data_format(data_format)
+    keras.utils.clear_session()
+
+
+@pytest.fixture
+def without_keras_gcp(tmp_path: Path) -> Callable[..., str]:
+    """Runs Python code in a new process that cannot import keras_gcp; returns what it printed.
+
+    The code sees further arguments in `sys.argv[1:]` and works in the test's `tmp_path`.
+    """
+
+    def run(code: str, *arguments: object) -> str:
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", _WITHOUT_KERAS_GCP + code, *map(str, arguments)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
