@@ -1,0 +1,135 @@
+"""Counts what a model costs, from its channel map."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from keras_gcp.channels.map import ChannelMap, Group
+from keras_gcp.channels.trace import trace
+from keras_gcp.costs import Count, LayerCount, Ledger, Products
+from keras_gcp.errors import UnsupportedModel
+
+
+def count(model: Any) -> Count:
+    """Counts multiply-adds, parameters and channels of a model.
+
+    Args:
+        model: A built functional or sequential `keras.Model`.
+
+    Returns:
+        A `Count` with `.macs` (multiply-adds of convolutions and dense layers for one example),
+        `.parameters` (`model.count_params()`), `.weights` (convolution and dense kernels only, the
+        papers' count), `.channels` (prunable output channels), and `.layers`, the same per layer.
+
+    Raises:
+        UnsupportedModel: the model has no functional graph, or its height and width are unknown,
+            so that multiply-adds are undefined.
+
+    Example:
+
+    ```python
+    model = keras_gcp.models.resnet56(shortcut="pad")
+    keras_gcp.count(model).macs  # 125485696
+    ```
+    """
+    return count_map(model, trace(model))
+
+
+def count_map(model: Any, channels: ChannelMap) -> Count:
+    """`count` for a model that is traced already."""
+    require_known_positions(channels)
+    layers: dict[str, LayerCount] = {}
+    macs: dict[str, int] = defaultdict(int)
+    kernels: dict[str, dict[int, int]] = defaultdict(dict)
+    for site in channels.macs:
+        size = math.prod(site.variable.shape)
+        macs[site.path] += (site.positions or 0) * size
+        kernels[site.path][id(site.variable)] = size
+    seen: set[int] = set()
+    for call in channels.graph.calls:
+        owned = [v for v in getattr(call.operation, "weights", ()) if id(v) not in seen]
+        seen.update(id(v) for v in owned)
+        if owned or call.path in macs:
+            old = layers.get(call.path, LayerCount(0, 0, 0))
+            layers[call.path] = LayerCount(
+                macs[call.path],
+                old.parameters + sum(math.prod(v.shape) for v in owned),
+                sum(kernels[call.path].values()),
+            )
+    # A kernel that several layers share is one set of weights.
+    unique = {key: size for sizes in kernels.values() for key, size in sizes.items()}
+    return Count(
+        macs=sum(macs.values()),
+        parameters=model.count_params(),
+        weights=sum(unique.values()),
+        channels=int(sum(channels.prunable[c].sum() for c in channels.produced.values())),
+        layers=layers,
+    )
+
+
+def require_known_positions(channels: ChannelMap) -> None:
+    """Refuses models whose multiply-adds are undefined."""
+    unknown = [site.path for site in channels.macs if site.positions is None]
+    if unknown:
+        shapes = [x.shape for x in channels.graph.inputs]
+        raise UnsupportedModel(
+            f"The number of positions at which layer '{unknown[0]}' is applied is unknown, because "
+            f"the model's input shape {shapes[0] if len(shapes) == 1 else shapes} has unknown "
+            "sizes; multiply-adds are undefined. Expected fixed height and width: build the model "
+            "with an explicit `input_shape` (`keras.Input((224, 224, 3))`, or "
+            "`input_shape=(224, 224, 3)` for `keras.applications`)."
+        )
+
+
+def prunable_groups(channels: ChannelMap) -> tuple[Group, ...]:
+    """The groups that may be pruned, in network order."""
+    return tuple(group for group in channels.groups if group.anchored is None)
+
+
+def build_ledger(model: Any, channels: ChannelMap) -> Ledger:
+    """The model's costs as a function of the kept channels of each prunable group."""
+    groups = prunable_groups(channels)
+    group_of = np.full(channels.class_count, -1)
+    for index, group in enumerate(groups):
+        group_of[group.classes] = index
+    fixed: list[int] = []
+    slopes: list[np.ndarray] = []
+
+    def add_axis(classes: np.ndarray) -> int:
+        owners = group_of[classes]
+        positions = np.bincount(owners[owners >= 0], minlength=len(groups)).astype(np.float64)
+        slopes.append(positions / [len(group.classes) for group in groups] if groups else positions)
+        fixed.append(int((owners < 0).sum()))
+        return len(fixed) - 1
+
+    axes_of = {
+        key: {axis: add_axis(classes) for axis, classes in weight.axes.items()}
+        for key, weight in channels.weights.items()
+    }
+    labelled = sum(math.prod(w.variable.shape) for w in channels.weights.values())
+    products = {
+        "macs": [(site.positions or 0, site.variable) for site in channels.macs],
+        "parameters": [(1, weight.variable) for weight in channels.weights.values()],
+    }
+    return Ledger(
+        fixed=np.array(fixed, np.float64),
+        slopes=np.array(slopes, np.float64).reshape(len(fixed), len(groups)),
+        products={
+            coin: Products.of(
+                [_term(factor, variable, axes_of.get(id(variable), {})) for factor, variable in terms],
+                len(fixed),
+            )
+            for coin, terms in products.items()
+        },
+        constants={"macs": 0, "parameters": model.count_params() - labelled},
+        filters=np.array([sum(m.multiplicity for m in g.members) for g in groups], np.int64),
+    )
+
+
+def _term(factor: int, variable: Any, axes: dict[int, int]) -> tuple[int, list[int]]:
+    free = [size for axis, size in enumerate(variable.shape) if axis not in axes]
+    return factor * math.prod(free), list(axes.values())

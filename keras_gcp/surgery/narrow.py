@@ -1,0 +1,105 @@
+"""Makes a living model narrower, in place: layers, weights, optimizer, shapes, compiled code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_gcp import keras_state
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.site import Count
+from keras_gcp.graph import Shape, Tensor, map_structure
+from keras_gcp.keras_state import Transaction
+from keras_gcp.surgery.optimizer import narrow_slots
+from keras_gcp.surgery.slicing import taken
+
+
+def narrow_model(
+    model: Any,
+    channels: ChannelMap,
+    keep: np.ndarray,
+    transaction: Transaction,
+    optimizer: Any = None,
+    in_fit: bool = False,
+) -> None:
+    """Removes every channel whose class is not kept.
+
+    Layers and variables stay the same Python objects; what is inside them changes.
+
+    Args:
+        model: The model that `channels` was traced from.
+        channels: Its channel map.
+        keep: `(class_count,)` booleans, True = kept.
+        transaction: Receives every change, so that all of it can be taken back.
+        optimizer: The optimizer whose slots follow, or None.
+        in_fit: Whether `model.fit` is running.
+    """
+    narrow_slots(optimizer, channels, keep, transaction)
+    for weight in channels.weights.values():
+        if _is_cut(weight.axes, keep):
+            value = keras.ops.convert_to_numpy(weight.variable)
+            transaction.replace_value(weight.variable, taken(value, weight.axes, keep))
+    if optimizer is not None:
+        transaction.rekey_optimizer(optimizer)
+    _narrow_configs(channels, keep, transaction)
+    _narrow_shapes(channels, keep, transaction)
+    transaction.on_rollback(lambda: keras_state.retrack_torch_parameters(model))
+    keras_state.retrack_torch_parameters(model)
+    transaction.renew_compiled_functions(model, in_fit)
+
+
+def _is_cut(axes: Any, keep: np.ndarray) -> bool:
+    return any(not keep[classes].all() for classes in axes.values())
+
+
+def _narrow_configs(channels: ChannelMap, keep: np.ndarray, transaction: Transaction) -> None:
+    def filled(leaf: Any) -> Any:
+        return int(keep[leaf.labels].sum()) if isinstance(leaf, Count) else leaf
+
+    for site in channels.configs:
+        value = map_structure(filled, site.value)
+        if value != getattr(site.operation, site.name):
+            transaction.set_config(site.operation, site.name, value)
+
+
+def _narrow_shapes(channels: ChannelMap, keep: np.ndarray, transaction: Transaction) -> None:
+    graph = channels.graph
+    for symbol, x in graph.symbols:
+        old = tuple(symbol.shape)
+        new = narrow_shape(x, old, channels, keep)
+        if new != old:
+            transaction.set_symbolic_shape(symbol, new)
+    for layer, x in graph.input_layers:
+        new = narrow_shape(x, tuple(layer.batch_shape), channels, keep)
+        transaction.set_input_layer_shape(layer, new)
+    seen: set[int] = set()
+    for layer, inputs in _layers_with_inputs(channels):
+        if id(layer) in seen:
+            continue  # A shared layer: every call sees the same channels.
+        seen.add(id(layer))
+        wide = [x.shape for x in inputs]
+        narrow = [narrow_shape(x, x.shape, channels, keep) for x in inputs]
+        if wide != narrow:
+            transaction.set_layer_inputs(layer, wide, narrow)
+
+
+def _layers_with_inputs(channels: ChannelMap) -> Iterator[tuple[Any, tuple[Tensor, ...]]]:
+    for call in channels.graph.calls:
+        if keras_state.is_layer(call.operation):
+            yield call.operation, call.inputs
+    for container in channels.graph.containers:
+        yield container.model, container.inputs
+
+
+def narrow_shape(x: Tensor, shape: Shape, channels: ChannelMap, keep: np.ndarray) -> Shape:
+    """A tensor's shape after the cut; axes without channels keep their size."""
+    block = keep[channels.tensors[x.index]]
+    sizes = list(shape)
+    for axis, size in enumerate(block.shape):
+        if size > 1:
+            line = np.moveaxis(block, axis, 0).reshape(size, -1)[:, 0]
+            sizes[axis + 1] = int(line.sum())
+    return tuple(sizes)

@@ -1,0 +1,111 @@
+"""Proof of a cut: the narrow model computes what the masked wide model computed.
+
+Masked means: the kernel rows of the layers that *consume* removed channels are zero. That is
+exact whatever the activation and the normalization constants of the removed channels are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.errors import VerificationFailed
+
+# Outputs are compared relative to the largest one. Leaving out channels that are multiplied by
+# zero only changes the order of summation: a few hundred roundings at most.
+_TOLERANCE = {"float64": 1e-9, "float32": 1e-4, "float16": 5e-2, "bfloat16": 2e-1}
+
+
+@contextmanager
+def masked(channels: ChannelMap, keep: np.ndarray) -> Iterator[None]:
+    """Inside the context, no layer of the model reads a channel that is not kept."""
+    saved: list[tuple[Any, np.ndarray]] = []
+    try:
+        for weight in channels.weights.values():
+            cut = {a: c for a, c in weight.axes.items() if a in weight.consumed and not keep[c].all()}
+            if not cut:
+                continue
+            value = np.array(keras.ops.convert_to_numpy(weight.variable))
+            saved.append((weight.variable, value.copy()))
+            for axis, classes in cut.items():
+                shape = [1] * value.ndim
+                shape[axis] = -1
+                value *= keep[classes].reshape(shape).astype(value.dtype)
+            weight.variable.assign(value)
+        yield
+    finally:
+        for variable, value in saved:
+            variable.assign(value)
+
+
+def outputs_of(model: Any, inputs: Any) -> list[np.ndarray]:
+    """The model's outputs in inference mode, flattened, as float arrays."""
+    outputs = keras.tree.flatten(model(inputs, training=False))
+    return [np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(y, "float32"))) for y in outputs]
+
+
+def masked_outputs(
+    model: Any, channels: ChannelMap, keep: np.ndarray, inputs: Any
+) -> list[np.ndarray]:
+    """What the model would compute without the removed channels."""
+    with masked(channels, keep):
+        return outputs_of(model, inputs)
+
+
+def relative_difference(actual: list[np.ndarray], expected: list[np.ndarray]) -> float:
+    """Largest absolute difference over outputs, relative to the largest expected value."""
+    worst = 0.0
+    for a, b in zip(actual, expected, strict=True):
+        if a.shape != b.shape:
+            return float("inf")
+        if not np.array_equal(np.isfinite(a), np.isfinite(b)):
+            return float("inf")
+        if b.size:
+            finite = np.isfinite(b)
+            scale = max(float(np.abs(b[finite]).max(initial=0.0)), 1e-6)
+            worst = max(worst, float(np.abs(a - b)[finite].max(initial=0.0)) / scale)
+    return worst
+
+
+def verify_narrow(model: Any, inputs: Any, expected: list[np.ndarray]) -> float:
+    """Compares the narrow model with the masked model's outputs.
+
+    Returns:
+        The largest relative difference.
+
+    Raises:
+        VerificationFailed: it is larger than rounding explains.
+    """
+    difference = relative_difference(outputs_of(model, inputs), expected)
+    precision = min(_precisions(model), key=lambda name: -_TOLERANCE[name])
+    if not difference <= _TOLERANCE[precision]:
+        raise VerificationFailed(
+            f"After the cut, model '{model.name}' differs from the masked model by "
+            f"{difference:.3g} of its largest output; expected at most {_TOLERANCE[precision]:g} "
+            f"({precision}). The cut is taken back. Please report the network; until then, name "
+            "the layers around the cut in `exclude`."
+        )
+    return difference
+
+
+def _precisions(model: Any) -> set[str]:
+    found = {getattr(layer, "compute_dtype", None) for layer in model._flatten_layers()}
+    return {name for name in found if name in _TOLERANCE} or {"float32"}
+
+
+def random_inputs(model: Any, batch: int, seed: int = 0) -> Any:
+    """Random inputs of the model's shapes: standard normal, or 0 and 1 for integers."""
+    rng = np.random.default_rng(seed)
+
+    def draw(symbol: Any) -> np.ndarray:
+        shape = (batch, *(32 if size is None else size for size in symbol.shape[1:]))
+        if "int" in symbol.dtype or symbol.dtype == "bool":
+            return rng.integers(0, 2, shape).astype(symbol.dtype)
+        return rng.standard_normal(shape).astype(symbol.dtype)
+
+    return keras.tree.map_structure(draw, model.input)
