@@ -1,0 +1,217 @@
+"""The public `export`: write, load back, compare, and only then put in place."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_gcp.errors import ExportMismatch, InvalidArgument, KerasGCPError, UnsupportedModel
+from keras_gcp.exporting import files, tflite, writers
+from keras_gcp.exporting.comparison import largest_difference
+from keras_gcp.exporting.formats import FORMATS, check_formats, write
+from keras_gcp.exporting.precision import is_mixed_precision
+from keras_gcp.exporting.quiet import silenced
+from keras_gcp.exporting.records import ExportedFile
+from keras_gcp.exporting.runtime import operators
+from keras_gcp.exporting.samples import Examples, examples_for
+from keras_gcp.exporting.structure import output_names
+
+COMPARED_EXAMPLES = 32
+CALIBRATION_EXAMPLES = 256
+
+
+def export(
+    model: keras.Model,
+    directory: str | Path,
+    formats: Sequence[str] = ("keras", "saved_model", "tflite"),
+    sample: Any = None,
+    tolerance: float | Mapping[str, float] | None = None,
+    name: str | None = None,
+) -> tuple[ExportedFile, ...]:
+    """Write a model in several formats, each file proved equal to the model.
+
+    Every file is written aside, loaded back, and compared with the model on up to 32
+    examples; only a file that agrees is moved to its place, replacing an older one. A file
+    that does not agree is removed, an older one stays. Formats are written in the given
+    order, and files already in place stay there when a later format fails.
+
+    | format | file | compared by | default tolerance |
+    |---|---|---|---|
+    | `"keras"` | `<name>.keras` (with the optimizer, to train on) | relative maximum | 1e-5 |
+    | `"saved_model"` | folder `<name>_saved_model` | relative maximum | 1e-5 |
+    | `"tflite"` | `<name>.tflite`, 32-bit floats | relative maximum | 1e-4 |
+    | `"tflite_float16"` | `<name>_float16.tflite`, weights in 16 bits | relative rms | 0.01 |
+    | `"tflite_dynamic"` | `<name>_dynamic.tflite`, weights in 8 bits | relative rms | 0.1 |
+    | `"tflite_int8"` | `<name>_int8.tflite`, all in 8 bits | relative rms | 0.2 |
+    | `"onnx"` | `<name>.onnx` (needs tf2onnx and onnxruntime) | relative maximum | 1e-4 |
+
+    Relative maximum: largest absolute difference over the largest absolute value of that
+    output. Relative rms: root mean square of the difference over root mean square of the
+    output. With mixed precision no tolerance is smaller than 0.02.
+
+    TFLite files have batch size 1 and built-in operators only; inputs and outputs keep the
+    model's names in the file's signature. A mixed-precision model goes there in 32 bits.
+
+    Args:
+        model: Functional or Sequential model, built.
+        directory: Folder for the files; made if missing.
+        formats: Which files, see above.
+        sample: Real inputs: an array `(examples, ...)`, or for several inputs a list in the
+            order of `model.inputs` or a dict by name. Compared on 32 of them, int8 calibrated
+            on 256, evenly spread. None: compared on random normal inputs (seeded), and the
+            record says so.
+        tolerance: Largest difference allowed: one number for every format asked for, or a dict
+            by format. None: as above.
+        name: Name of the files; None: the model's name.
+
+    Returns:
+        One `ExportedFile` per format, in the order of `formats`.
+
+    Raises:
+        ExportMismatch: If a file does not compute what the model computes.
+        InvalidArgument: If an argument is out of range or does not fit the model.
+        UnsupportedModel: If a format cannot hold the model.
+
+    Example:
+
+    ```python
+    for file in keras_gcp.export(model, "exported", sample=x_test):
+        print(file.format, file.bytes, file.max_difference)
+    ```
+    """
+    _check_model(model)
+    check_formats(formats, has_sample=sample is not None)
+    tolerances = {f: _tolerance_of(f, tolerance, formats, model) for f in formats}
+    name = _file_name(model.name if name is None else name)
+    examples = examples_for(model, sample, COMPARED_EXAMPLES)
+    with files.workspace(Path(directory)) as folder, _on_cpu():
+        subject = _Subject(model, examples.spread(COMPARED_EXAMPLES), examples, folder)
+        expected = _reference(subject)
+        return tuple(
+            _export_one(subject, expected, f, tolerances[f], Path(directory), name) for f in formats
+        )
+
+
+@dataclass(frozen=True)
+class _Subject:
+    model: keras.Model
+    compared: Examples
+    examples: Examples
+    folder: Path
+
+
+def _export_one(
+    subject: _Subject,
+    expected: list[np.ndarray],
+    format_name: str,
+    tolerance: float,
+    directory: Path,
+    name: str,
+) -> ExportedFile:
+    kind, model, begin = FORMATS[format_name], subject.model, time.perf_counter()
+    aside = subject.folder / f"{name}{kind.suffix}"
+    with silenced():
+        outputs = _write_and_run(subject, format_name, aside)
+    difference = largest_difference(outputs, expected, kind.measure)
+    if not difference <= tolerance:
+        raise ExportMismatch(
+            f"The {format_name} file of '{model.name}' does not compute what the model computes: "
+            f"{kind.measure} difference {difference:.3g} over {len(subject.compared)} "
+            f"{subject.compared.source} examples, allowed {tolerance:.3g}. The file was removed. "
+            "If such a difference is harmless here, pass `tolerance=`; for a quantised format "
+            "try more, or more typical, examples as `sample=`."
+        )
+    target = directory / aside.name
+    files.replace(aside, target)
+    return ExportedFile(
+        format=format_name,
+        path=target,
+        bytes=files.size_of(target),
+        max_difference=difference,
+        compared_on=subject.compared.source,
+        seconds=time.perf_counter() - begin,
+        operators=operators(target) if format_name in tflite.KINDS else (),
+        measure=kind.measure,
+        tolerance=tolerance,
+        examples=len(subject.compared),
+    )
+
+
+def _write_and_run(subject: _Subject, format_name: str, path: Path) -> list[np.ndarray]:
+    calibration = subject.examples.spread(CALIBRATION_EXAMPLES)
+    doing = "written"
+    try:
+        write(format_name, subject.model, path, subject.folder / "batch_of_one", calibration)
+        doing = "loaded back and run"
+        return FORMATS[format_name].run(subject.model, path, subject.compared.arrays)
+    except KerasGCPError:
+        raise
+    except Exception as error:
+        raise UnsupportedModel(
+            f"The model '{subject.model.name}' cannot be {doing} as {format_name}. Expected every "
+            "layer and operation in it to be known to that format. "
+            f"The reason given: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _reference(subject: _Subject) -> list[np.ndarray]:
+    outputs = writers.run_model(subject.model, subject.compared.arrays)
+    for name, output in zip(output_names(subject.model), outputs, strict=True):
+        if not np.isfinite(output).all():
+            raise UnsupportedModel(
+                f"The output '{name}' of the model '{subject.model.name}' itself is NaN or "
+                "infinite on the examples, so no file can be compared with it."
+            )
+    return outputs
+
+
+def _on_cpu() -> contextlib.AbstractContextManager[Any]:
+    """Compare on the CPU: a GPU may round 32-bit convolutions to 10 bits (TensorFloat-32)."""
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    return keras.device("cpu:0") if on_tensorflow else contextlib.nullcontext()
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise InvalidArgument(f"Expected a `keras.Model`, received {type(model).__name__}.")
+    if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
+        raise UnsupportedModel(
+            f"The model '{model.name}' ({type(model).__name__}) has no symbolic inputs: it is "
+            "subclassed, or not built yet. Expected a Functional model or a Sequential one with "
+            "a `keras.Input`."
+        )
+
+
+def _tolerance_of(
+    format_name: str,
+    given: float | Mapping[str, float] | None,
+    formats: Sequence[str],
+    model: keras.Model,
+) -> float:
+    if isinstance(given, Mapping):
+        unknown = sorted(set(given) - set(formats))
+        if unknown:
+            raise InvalidArgument(f"`tolerance` names {unknown}, which `formats` does not.")
+        given = given.get(format_name)
+    if given is None:
+        default = FORMATS[format_name].tolerance
+        return max(default, 0.02) if is_mixed_precision(model) else default
+    if not given > 0:
+        raise InvalidArgument(f"`tolerance` must be greater than 0. Received: {given!r}")
+    return float(given)
+
+
+def _file_name(name: str) -> str:
+    if not name or name.startswith(".") or re.search(r'[\\/:*?"<>|]', name):
+        raise InvalidArgument(
+            f"{name!r} is no name for a file. Pass `name=` without path separators."
+        )
+    return name

@@ -1,0 +1,82 @@
+"""Silence for converters that talk on the process's own output streams."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import IO
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Keep what is printed inside the block off the terminal, native code included.
+
+    Converters print from C++ (one line per captured variable, and log lines), which
+    `contextlib.redirect_stdout` does not see; so the file descriptors themselves are turned
+    aside. Other threads are silent for that time too. An exception passes through, with the
+    end of what was printed attached as a note, since that often holds the reason.
+
+    Example:
+
+    ```python
+    with silenced():
+        converter.convert()
+    ```
+    """
+    with tempfile.TemporaryFile() as aside:
+        try:
+            with contextlib.ExitStack() as stack:
+                for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
+                    stack.enter_context(_turned_aside(descriptor, stream, aside))
+                stack.enter_context(_python_streams(aside))
+                yield
+        except Exception as error:
+            _attach(error, _end_of(aside))
+            raise
+
+
+@contextlib.contextmanager
+def _turned_aside(descriptor: int, stream: IO[str] | None, aside: IO[bytes]) -> Iterator[None]:
+    try:
+        kept = os.dup(descriptor)
+    except OSError:  # a process without this stream has nothing to silence
+        yield
+        return
+    _flush(stream)
+    os.dup2(aside.fileno(), descriptor)
+    try:
+        yield
+    finally:
+        _flush(stream)
+        os.dup2(kept, descriptor)
+        os.close(kept)
+
+
+@contextlib.contextmanager
+def _python_streams(aside: IO[bytes]) -> Iterator[None]:
+    """Notebooks and test runners replace `sys.stdout` by objects without a descriptor."""
+    with (
+        open(os.dup(aside.fileno()), "w", encoding="utf-8", errors="replace") as text,
+        contextlib.redirect_stdout(text),
+        contextlib.redirect_stderr(text),
+    ):
+        yield
+
+
+def _flush(stream: IO[str] | None) -> None:
+    if stream is not None:
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+
+
+def _end_of(aside: IO[bytes], characters: int = 2000) -> str:
+    aside.seek(0)
+    return aside.read().decode("utf-8", errors="replace")[-characters:].strip()
+
+
+def _attach(error: Exception, printed: str) -> None:
+    if printed:
+        error.add_note(f"Printed before the error:\n{printed}")

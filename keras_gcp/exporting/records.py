@@ -1,0 +1,38 @@
+"""What is known about one exported file after it was checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """One file that was written, loaded back and found equal to the model.
+
+    Args:
+        format: Name of the format, one of `keras_gcp.exporting.FORMATS`.
+        path: The file, or the folder of a SavedModel.
+        bytes: Size on disk; of a folder, the sum over its files.
+        max_difference: Largest difference between file and model over all outputs, a share
+            of the model's own output (see `measure`).
+        compared_on: `"sample"` if the inputs were real examples, `"random"` if they were drawn.
+        seconds: Time to write, load and compare.
+        operators: Distinct TFLite operators in the file, sorted; empty for other formats.
+        measure: What `max_difference` is: `"relative maximum"` (largest absolute difference
+            over largest absolute output) or `"relative rms"` (root mean square of the
+            difference over root mean square of the output; quantised formats).
+        tolerance: The limit that `max_difference` was held to.
+        examples: Number of examples compared.
+    """
+
+    format: str
+    path: Path
+    bytes: int
+    max_difference: float
+    compared_on: str
+    seconds: float
+    operators: tuple[str, ...] = ()
+    measure: str = "relative maximum"
+    tolerance: float = 0.0
+    examples: int = 0

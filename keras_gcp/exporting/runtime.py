@@ -1,0 +1,122 @@
+"""Running a .tflite file: the interpreter, its operators, and one array in, one array out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_gcp.errors import InvalidArgument
+
+
+def runtime_name() -> str:
+    """The runtime that `load_interpreter` takes, with its version."""
+    if importlib.util.find_spec("ai_edge_litert"):
+        return f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}"
+    if importlib.util.find_spec("tensorflow"):
+        import tensorflow as tf
+
+        return f"tf.lite {tf.__version__}"
+    raise InvalidArgument(
+        "No runtime for .tflite files is installed. Install one: `pip install ai-edge-litert`."
+    )
+
+
+def load_interpreter(path: Path | str, threads: int = 1) -> Any:
+    """An interpreter of the file, tensors allocated: ai-edge-litert, else TensorFlow's own."""
+    if not Path(path).is_file():
+        raise InvalidArgument(f"There is no file '{path}'. Expected the path of a .tflite file.")
+    if runtime_name().startswith("ai-edge-litert"):
+        from ai_edge_litert.interpreter import Interpreter
+    else:
+        import tensorflow as tf
+
+        Interpreter = tf.lite.Interpreter
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*tf.lite.Interpreter is deprecated.*")
+        interpreter = Interpreter(model_path=str(path), num_threads=threads)
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def run_signature(interpreter: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Run a file on several examples, one by one, in real numbers whatever its types are.
+
+    TFLite sorts inputs and outputs as it likes; the names in the file's signature are the only
+    safe way to tell them apart.
+
+    Args:
+        interpreter: From `load_interpreter`; the file has one signature of batch size 1.
+        inputs: By signature name, each `(examples, ...)`; quantised here where the file wants it.
+
+    Returns:
+        By signature name, each `(examples, ...)`, quantised outputs turned back into reals.
+    """
+    runner = interpreter.get_signature_runner()
+    details_in, details_out = runner.get_input_details(), runner.get_output_details()
+    stored = {name: to_stored(values, details_in[name]) for name, values in inputs.items()}
+    count = len(next(iter(stored.values())))
+    rows = [runner(**{name: a[i : i + 1] for name, a in stored.items()}) for i in range(count)]
+    return {
+        name: np.concatenate([to_real(row[name], details_out[name]) for row in rows])
+        for name in details_out
+    }
+
+
+def to_stored(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
+    """Real values as the tensor stores them: rounded to its scale and zero point, if it has."""
+    scale, zero_point = details["quantization"]
+    dtype = np.dtype(details["dtype"])
+    if scale == 0:
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.clip(np.round(values / scale + zero_point), limits.min, limits.max).astype(dtype)
+
+
+def to_real(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
+    """Stored values as real numbers."""
+    scale, zero_point = details["quantization"]
+    if scale == 0:
+        return values
+    return (values.astype(np.float64) - zero_point) * scale
+
+
+def operators(path: Path | str) -> tuple[str, ...]:
+    """Distinct operators of a .tflite file, sorted; those not built in by their own names.
+
+    Read from the file's operator table, not from an interpreter, which shows what a delegate
+    made of it.
+    """
+    schema = _schema()
+    model = schema.Model.GetRootAs(Path(path).read_bytes(), 0)
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if name[0] != "_"}
+    codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
+    return tuple(sorted({_operator_name(code, names, schema) for code in codes}))
+
+
+def builtin_names() -> frozenset[str]:
+    """Names of the operators that every TFLite runtime has."""
+    names = {name for name in vars(_schema().BuiltinOperator) if not name.startswith("_")}
+    return frozenset(names - {"CUSTOM"})
+
+
+def _operator_name(code: Any, names: Mapping[int, str], schema: Any) -> str:
+    # Codes above 127 came later: the old one-byte field then holds a placeholder.
+    number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+    if number == schema.BuiltinOperator.CUSTOM:
+        return str(code.CustomCode().decode())
+    return names[number]
+
+
+def _schema() -> Any:
+    """The generated reader of the file format, from whichever package has it."""
+    if importlib.util.find_spec("ai_edge_litert"):
+        from ai_edge_litert import schema_py_generated as schema
+    else:
+        from tensorflow.lite.python import schema_py_generated as schema
+    return schema

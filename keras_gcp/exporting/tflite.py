@@ -1,0 +1,181 @@
+"""Conversion to TFLite: batch size 1, built-in operators only, four number formats."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_gcp.errors import UnsupportedModel
+from keras_gcp.exporting import runtime
+from keras_gcp.exporting.precision import in_float32, is_mixed_precision
+from keras_gcp.exporting.samples import Examples
+from keras_gcp.exporting.structure import call_argument, output_names
+
+SIGNATURE = "serving_default"
+UNNAMED = r"(keras_tensor|input_layer)(_\d+)?"
+
+
+def write_tflite(
+    model: keras.Model, path: Path, saved_model: Path, kind: str, calibration: Examples | None
+) -> None:
+    """Convert the model and write the file.
+
+    Args:
+        model: Functional or Sequential, its input shape known but for the batch.
+        path: The .tflite file to write.
+        saved_model: A folder for the intermediate SavedModel; reused if it exists.
+        kind: A key of `KINDS`.
+        calibration: Real examples for `"tflite_int8"`.
+
+    Raises:
+        UnsupportedModel: If the model needs an operator that TFLite does not have built in, or
+            has no fixed input shape.
+    """
+    import tensorflow as tf
+
+    _check_input_shapes(model)
+    if not saved_model.exists():
+        _write_static_saved_model(model, saved_model)
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        str(saved_model), signature_keys=[SIGNATURE]
+    )
+    KINDS[kind](tf, converter, model, calibration)
+    try:
+        content = converter.convert()
+    except Exception as error:  # the converter raises many types, some of them private
+        raise UnsupportedModel(_refusal(model, kind, error)) from error
+    path.write_bytes(content)
+    _check_builtin(model, path)
+
+
+def run_tflite(model: keras.Model, path: Path, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Outputs of the file in the order of `model.outputs`."""
+    names_in, names_out = signature_names(model)
+    results = runtime.run_signature(
+        runtime.load_interpreter(path), dict(zip(names_in, arrays, strict=True))
+    )
+    return [results[name] for name in names_out]
+
+
+def signature_names(model: keras.Model) -> tuple[list[str], list[str]]:
+    """Names of inputs and outputs in the file's signature: the model's own, made unique.
+
+    An input that was given no name is called `input`; Keras's `keras_tensor_119` is another
+    number in every process and becomes `input_layer_7` when the model is cloned or loaded.
+    """
+    given = [tensor.name for tensor in model.inputs]
+    named = ["input" if re.fullmatch(UNNAMED, name) else name for name in given]
+    return _unique(named), _unique(output_names(model))
+
+
+def _plain(tf: Any, converter: Any, model: keras.Model, calibration: Examples | None) -> None:
+    """32-bit floating point: the converter's defaults."""
+
+
+def _float16(tf: Any, converter: Any, model: keras.Model, calibration: Examples | None) -> None:
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_types = [tf.float16]
+
+
+def _dynamic(tf: Any, converter: Any, model: keras.Model, calibration: Examples | None) -> None:
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+
+
+def _int8(tf: Any, converter: Any, model: keras.Model, calibration: Examples | None) -> None:
+    assert calibration is not None, "checked by the caller"
+    examples, names = calibration, signature_names(model)[0]
+
+    def representative() -> Iterator[dict[str, np.ndarray]]:
+        for i in range(len(examples)):
+            yield {n: a[i : i + 1] for n, a in zip(names, examples.arrays, strict=True)}
+
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = representative
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.int8
+    converter.inference_output_type = tf.int8
+
+
+KINDS: dict[str, Callable[[Any, Any, keras.Model, Examples | None], None]] = {
+    "tflite": _plain,
+    "tflite_float16": _float16,
+    "tflite_dynamic": _dynamic,
+    "tflite_int8": _int8,
+}
+
+
+def _write_static_saved_model(model: keras.Model, folder: Path) -> None:
+    """A SavedModel of batch size 1 whose signature carries the model's own names.
+
+    With the batch left open, every Flatten and Reshape becomes a chain of SHAPE,
+    STRIDED_SLICE and PACK; with 1 written in, the file holds the layers and nothing else.
+    """
+    import tensorflow as tf
+
+    names_in, names_out = signature_names(model)
+    model = in_float32(model) if is_mixed_precision(model) else model
+    specs = [
+        tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=name)
+        for name, tensor in zip(names_in, model.inputs, strict=True)
+    ]
+
+    def serve(*tensors: Any) -> dict[str, Any]:
+        outputs = model(call_argument(model, tensors), training=False)
+        return dict(zip(names_out, keras.tree.flatten(outputs), strict=True))
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", serve, input_signature=specs)
+    archive.write_out(str(folder), verbose=False)
+
+
+def _check_input_shapes(model: keras.Model) -> None:
+    for tensor in model.inputs:
+        if None in tensor.shape[1:]:
+            raise UnsupportedModel(
+                f"The input '{tensor.name}' of '{model.name}' has shape {tuple(tensor.shape)}. A "
+                "TFLite file needs every size but the batch. Build the model with a fixed "
+                "`input_shape` and load the weights into it."
+            )
+
+
+def _check_builtin(model: keras.Model, path: Path) -> None:
+    foreign = sorted(set(runtime.operators(path)) - runtime.builtin_names())
+    if foreign:
+        raise UnsupportedModel(
+            f"The TFLite file of '{model.name}' would need the operators {foreign}, which are not "
+            "built into TFLite. Replace the layers that use them."
+        )
+
+
+def _refusal(model: keras.Model, kind: str, error: Exception) -> str:
+    text = str(error)
+    needed = sorted(set(re.findall(r"\btf\.([A-Z]\w+)", text)))
+    reason = (
+        f"It needs the operators {needed}, which TFLite does not have built in"
+        if needed and ("custom" in text or "select" in text.lower())
+        else f"The converter says: {type(error).__name__}: {text.strip()[:600]}"
+    )
+    return (
+        f"The model '{model.name}' cannot be converted to {kind} with built-in operators only. "
+        f"{reason}. Replace the layers that use them, or export the formats 'keras' and "
+        "'saved_model' only."
+    )
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Names fit for a signature: letters, digits and underscores, each once."""
+    unique: list[str] = []
+    for name in names:
+        clean = re.sub(r"\W", "_", name, flags=re.ASCII)
+        clean = clean if clean[:1].isalpha() else f"x_{clean}"
+        number, candidate = 1, clean
+        while candidate in unique:
+            number, candidate = number + 1, f"{clean}_{number}"
+        unique.append(candidate)
+    return unique

@@ -1,0 +1,170 @@
+"""How long a .tflite file takes for one example, alone or against others."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_gcp.errors import InvalidArgument
+from keras_gcp.exporting import runtime
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one call at the file's own batch size (1 for files of `export`).
+
+    Args:
+        path: The measured file.
+        milliseconds: Median over the runs.
+        p10: 10th percentile, milliseconds.
+        p90: 90th percentile, milliseconds.
+        threads: Threads the runtime was given.
+        runs: Number of timed calls.
+        runtime: Name and version of the runtime.
+    """
+
+    path: Path
+    milliseconds: float
+    p10: float
+    p90: float
+    threads: int
+    runs: int
+    runtime: str
+
+
+@dataclass(frozen=True)
+class LatencyComparison:
+    """Latencies taken in turns, so that a drifting machine hurts all files alike.
+
+    Args:
+        latencies: One per file, in the order given.
+        speedups: How many times as fast as the first file each one is: the median over
+            rounds of the ratio of the two medians within that round. The first is 1.
+        spreads: 10th and 90th percentile of that ratio over the rounds.
+        rounds: Number of rounds.
+    """
+
+    latencies: tuple[Latency, ...]
+    speedups: tuple[float, ...]
+    spreads: tuple[tuple[float, float], ...]
+    rounds: int
+
+
+def latency(path: str | Path, threads: int = 1, runs: int = 300, warmup: int = 30) -> Latency:
+    """Measure one .tflite file on random inputs.
+
+    For a ratio of two files use `compare_latency`: single measurements minutes apart differ by
+    what else the machine does.
+
+    Args:
+        path: The .tflite file.
+        threads: Threads of the runtime.
+        runs: Timed calls.
+        warmup: Calls before them, not timed.
+
+    Returns:
+        A `Latency`, in milliseconds.
+
+    Example:
+
+    ```python
+    latency("exported/net.tflite").milliseconds
+    ```
+    """
+    _check(threads=threads, runs=runs)
+    interpreter = _ready(path, threads, warmup)
+    return _summary(path, _timed(interpreter, runs), threads)
+
+
+def compare_latency(
+    paths: Sequence[str | Path],
+    threads: int = 1,
+    rounds: int = 15,
+    runs: int = 40,
+    warmup: int = 30,
+) -> LatencyComparison:
+    """Measure several .tflite files in turns: A B C, A B C, ...
+
+    Args:
+        paths: At least two files; the first is what the others are compared with.
+        threads: Threads of the runtime.
+        rounds: How many times each file has its turn.
+        runs: Timed calls per turn.
+        warmup: Calls before the first round, not timed.
+
+    Returns:
+        A `LatencyComparison`.
+
+    Example:
+
+    ```python
+    compare_latency(["dense.tflite", "pruned.tflite"]).speedups[1]
+    ```
+    """
+    if isinstance(paths, str | Path) or len(paths) < 2:
+        raise InvalidArgument(f"Expected at least two paths to compare. Received: {paths!r}")
+    _check(threads=threads, runs=runs, rounds=rounds)
+    interpreters = [_ready(path, threads, warmup) for path in paths]
+    turns = [[_timed(interpreter, runs) for interpreter in interpreters] for _ in range(rounds)]
+    times = np.asarray(turns)  # (rounds, files, runs), milliseconds
+    medians = np.median(times, axis=2)
+    ratios = medians[:, :1] / medians
+    return LatencyComparison(
+        latencies=tuple(
+            _summary(path, times[:, i].ravel(), threads) for i, path in enumerate(paths)
+        ),
+        speedups=tuple(float(r) for r in np.median(ratios, axis=0)),
+        spreads=tuple((float(a), float(b)) for a, b in np.percentile(ratios, (10, 90), axis=0).T),
+        rounds=rounds,
+    )
+
+
+def _check(**numbers: int) -> None:
+    for name, value in numbers.items():
+        if value < 1:
+            raise InvalidArgument(f"`{name}` must be at least 1. Received: {name}={value}")
+
+
+def _ready(path: str | Path, threads: int, warmup: int) -> Any:
+    interpreter = runtime.load_interpreter(path, threads)
+    generator = np.random.default_rng(0)
+    for details in interpreter.get_input_details():
+        interpreter.set_tensor(details["index"], _random_input(generator, details))
+    for _ in range(warmup):
+        interpreter.invoke()
+    return interpreter
+
+
+def _random_input(generator: np.random.Generator, details: dict[str, Any]) -> np.ndarray:
+    shape, dtype = details["shape"], np.dtype(details["dtype"])
+    is_index = np.issubdtype(dtype, np.integer) and details["quantization"][0] == 0
+    if is_index or dtype.kind == "b":
+        return np.zeros(shape, dtype)  # 0 is a valid index whatever is looked up
+    return runtime.to_stored(generator.standard_normal(shape), details)
+
+
+def _timed(interpreter: Any, runs: int) -> list[float]:
+    milliseconds = []
+    for _ in range(runs):
+        begin = time.perf_counter_ns()
+        interpreter.invoke()
+        milliseconds.append((time.perf_counter_ns() - begin) / 1e6)
+    return milliseconds
+
+
+def _summary(path: str | Path, times: Sequence[float] | np.ndarray, threads: int) -> Latency:
+    return Latency(
+        path=Path(path),
+        milliseconds=float(statistics.median(times)),
+        p10=float(np.percentile(times, 10)),
+        p90=float(np.percentile(times, 90)),
+        threads=threads,
+        runs=len(times),
+        runtime=runtime.runtime_name(),
+    )

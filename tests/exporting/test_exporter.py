@@ -1,0 +1,344 @@
+"""Exported files compute what the model computes, or they are not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_gcp.errors import ExportMismatch, InvalidArgument, UnsupportedModel
+from keras_gcp.exporting import FORMATS, export, exporter
+from keras_gcp.exporting.runtime import builtin_names, load_interpreter, run_signature
+
+TFLITE = ("tflite", "tflite_float16", "tflite_dynamic", "tflite_int8")
+
+
+def contents(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()} if directory.exists() else set()
+
+
+def test_default_formats_are_keras_saved_model_and_tflite(plain, images, tmp_path):
+    files = export(plain, tmp_path / "new" / "folder", sample=images)
+
+    assert [file.format for file in files] == ["keras", "saved_model", "tflite"]
+    assert contents(tmp_path / "new" / "folder") == {
+        "plain.keras",
+        "plain_saved_model",
+        "plain.tflite",
+    }
+    for file in files:
+        assert file.compared_on == "sample"
+        assert file.examples == 32
+        assert file.max_difference <= file.tolerance
+        on_disk = [p for p in file.path.rglob("*") if p.is_file()] or [file.path]
+        assert file.bytes == sum(p.stat().st_size for p in on_disk) > 1000
+        assert file.seconds > 0
+
+
+@pytest.mark.parametrize("format_name", TFLITE)
+def test_tflite_equals_keras_with_several_inputs_and_outputs(forked, pair, tmp_path, format_name):
+    (file,) = export(forked, tmp_path, [format_name], sample=pair)
+
+    assert set(file.operators) <= builtin_names()
+    assert "CONV_2D" in file.operators
+    got = run_signature(load_interpreter(file.path), {k: v[:5] for k, v in pair.items()})
+    expected = forked.predict([pair["y_left"][:5], pair["x_right"][:5]], verbose=0)
+    loosest = {"tflite": 1e-5, "tflite_float16": 5e-3}.get(format_name, 0.15)
+    for name, values in zip(("q_first", "p_second"), expected, strict=True):
+        assert np.abs(got[name] - values).max() <= loosest * np.abs(values).max()
+
+
+def test_quantised_files_are_smaller_than_32_bit_ones(images, tmp_path):
+    wide = keras.Sequential(
+        [layers.Input((8, 8, 3)), layers.Conv2D(64, 3), layers.Flatten(), layers.Dense(8)]
+    )
+    files = export(wide, tmp_path, TFLITE, sample=images)
+
+    full, half, dynamic, integer = (file.bytes for file in files)
+    assert half < 0.6 * full
+    assert dynamic < 0.35 * full
+    assert integer < 0.35 * full
+
+
+def test_int8_files_take_and_give_int8(plain, images, tmp_path):
+    (file,) = export(plain, tmp_path, ["tflite_int8"], sample=images)
+
+    interpreter = load_interpreter(file.path)
+    for details in interpreter.get_input_details() + interpreter.get_output_details():
+        assert details["dtype"] is np.int8
+
+
+def test_tflite_files_have_batch_size_one_and_no_shape_arithmetic(plain, tmp_path):
+    (file,) = export(plain, tmp_path, ["tflite"])
+
+    (details,) = load_interpreter(file.path).get_input_details()
+    assert list(details["shape"]) == [1, 8, 8, 3]
+    assert list(load_interpreter(file.path).get_signature_runner().get_input_details()) == ["input"]
+    assert set(file.operators) == {"CONV_2D", "MAX_POOL_2D", "RESHAPE", "FULLY_CONNECTED"}
+
+
+def test_without_sample_the_record_says_random(plain, tmp_path):
+    files = export(plain, tmp_path, ["keras", "tflite"])
+
+    assert [file.compared_on for file in files] == ["random", "random"]
+
+
+def test_dictionary_inputs_and_outputs_are_matched_by_name(tmp_path, images):
+    a, b = layers.Input((8, 8, 3), name="a"), layers.Input((8, 8, 3), name="b")
+    pooled = layers.GlobalAveragePooling2D()(layers.Subtract()([a, b]))
+    outputs = {"u": layers.Dense(3)(pooled), "t": layers.Dense(3)(pooled)}
+    model = keras.Model({"b": b, "a": a}, outputs)
+
+    files = export(model, tmp_path, sample={"b": images, "a": images[::-1]})
+
+    assert all(file.max_difference < 1e-5 for file in files)
+
+
+def test_integer_inputs_are_exported_with_a_real_sample(tmp_path):
+    tokens = layers.Input((6,), dtype="int32")
+    x = layers.GlobalAveragePooling1D()(layers.Conv1D(8, 3)(layers.Embedding(20, 8)(tokens)))
+    model = keras.Model(tokens, layers.Dense(3)(x))
+    sample = np.random.default_rng(0).integers(0, 20, size=(40, 6))
+
+    files = export(model, tmp_path, ["tflite", "tflite_int8"], sample=sample)
+
+    assert len(files) == 2
+    with pytest.raises(UnsupportedModel, match="Pass real examples"):
+        export(model, tmp_path, ["tflite"])
+
+
+def test_mixed_precision_models_become_32_bit_tflite_files(tmp_path, images):
+    keras.config.set_dtype_policy("mixed_float16")
+    core = keras.Sequential([layers.Input((8, 8, 3)), layers.Conv2D(8, 3), layers.ReLU()])
+    inputs = layers.Input((8, 8, 3))
+    model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(core(inputs))))
+
+    (file,) = export(model, tmp_path, ["tflite"], sample=images)
+
+    assert file.tolerance == 0.02
+    assert 0 < file.max_difference < 0.01
+
+
+def test_files_load_where_keras_gcp_is_not_installed(plain, images, tmp_path, without_keras_gcp):
+    keras_file, saved_model, tflite = export(plain, tmp_path, sample=images)
+    np.save(tmp_path / "images.npy", images[:4])
+    code = """
+import keras, numpy as np, tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+try:
+    import keras_gcp
+except ModuleNotFoundError:
+    pass
+else:
+    raise SystemExit("keras_gcp was importable")
+x = np.load("images.npy")
+loaded = tf.saved_model.load(sys.argv[2])
+runner = Interpreter(model_path=sys.argv[3]).get_signature_runner()
+(name_in,), (name_out,) = runner.get_input_details(), runner.get_output_details()
+np.savez(
+    "outputs.npz",
+    keras=keras.models.load_model(sys.argv[1]).predict(x, verbose=0),
+    saved_model=loaded.serve(x).numpy(),
+    tflite=np.concatenate([runner(**{name_in: x[i : i + 1]})[name_out] for i in range(4)]),
+)
+"""
+    without_keras_gcp(code, keras_file.path, saved_model.path, tflite.path)
+
+    outputs = np.load(tmp_path / "outputs.npz")
+    expected = plain.predict(images[:4], verbose=0)
+    for name in ("keras", "saved_model", "tflite"):
+        np.testing.assert_allclose(outputs[name], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("format_name", ["keras", "saved_model", "tflite", "tflite_int8"])
+def test_a_wrong_file_is_refused_and_the_old_one_stays(
+    plain, images, tmp_path, monkeypatch, format_name
+):
+    (good,) = export(plain, tmp_path, [format_name], sample=images, name="net")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    right_write = exporter.write
+
+    def wrong_write(name: str, model: keras.Model, *arguments: Any) -> None:
+        other = keras.models.clone_model(model)
+        other.set_weights([-w if w.ndim > 1 else w for w in model.get_weights()])
+        right_write(name, other, *arguments)
+
+    monkeypatch.setattr(exporter, "write", wrong_write)
+    with pytest.raises(ExportMismatch, match=rf"{format_name} file of 'plain' does not compute"):
+        export(plain, tmp_path, [format_name], sample=images, name="net")
+    with pytest.raises(ExportMismatch):
+        export(plain, tmp_path / "empty", [format_name], sample=images, name="net")
+
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    assert contents(tmp_path) == {good.path.name, "empty"}
+    assert contents(tmp_path / "empty") == set()
+
+
+def test_a_slightly_wrong_weight_is_seen(plain, images, tmp_path, monkeypatch):
+    right_write = exporter.write
+
+    def wrong_write(name: str, model: keras.Model, *arguments: Any) -> None:
+        other, weights = keras.models.clone_model(model), model.get_weights()
+        weights[-1][0] += 0.01
+        other.set_weights(weights)
+        right_write(name, other, *arguments)
+
+    monkeypatch.setattr(exporter, "write", wrong_write)
+    for format_name in ("keras", "saved_model", "tflite"):
+        with pytest.raises(ExportMismatch):
+            export(plain, tmp_path, [format_name], sample=images)
+    assert contents(tmp_path) == set()
+
+
+def test_exchanged_outputs_of_equal_shape_are_seen(forked, pair, tmp_path, monkeypatch):
+    from keras_gcp.exporting import tflite
+
+    monkeypatch.setattr(
+        tflite, "signature_names", lambda model: (["y_left", "x_right"], ["p_second", "q_first"])
+    )
+    original = tflite._write_static_saved_model
+
+    def write_with_the_right_names(model: keras.Model, folder: Path) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                tflite,
+                "signature_names",
+                lambda model: (["y_left", "x_right"], ["q_first", "p_second"]),
+            )
+            original(model, folder)
+
+    monkeypatch.setattr(tflite, "_write_static_saved_model", write_with_the_right_names)
+    with pytest.raises(ExportMismatch):
+        export(forked, tmp_path, ["tflite"], sample=pair)
+
+
+def test_operators_that_tflite_lacks_are_refused_by_name(tmp_path):
+    inputs = layers.Input((8, 8, 3))
+    x = keras.ops.erfinv(keras.ops.tanh(layers.Conv2D(4, 3)(inputs)))
+    model = keras.Model(inputs, layers.Flatten()(x), name="odd")
+
+    with pytest.raises(UnsupportedModel, match=r"'odd' cannot be converted.*Erfinv"):
+        export(model, tmp_path, ["keras", "tflite"])
+
+    assert contents(tmp_path) == {"odd.keras"}
+
+
+def test_older_files_are_replaced(plain, tmp_path):
+    formats = ["keras", "saved_model"]
+    export(plain, tmp_path, formats, name="net")
+    narrow = keras.Sequential([layers.Input((8, 8, 3)), layers.Flatten(), layers.Dense(2)])
+
+    second = export(narrow, tmp_path, formats, name="net")
+
+    assert contents(tmp_path) == {"net.keras", "net_saved_model"}
+    assert keras.models.load_model(second[0].path).output_shape == (None, 2)
+
+
+def test_tolerance_by_number_and_by_format(plain, images, tmp_path):
+    with pytest.raises(ExportMismatch, match="allowed 1e-12"):
+        export(plain, tmp_path, ["tflite"], sample=images, tolerance=1e-12)
+    files = export(
+        plain, tmp_path, ["keras", "tflite_float16"], sample=images, tolerance={"keras": 0.5}
+    )
+    assert [file.tolerance for file in files] == [0.5, FORMATS["tflite_float16"].tolerance]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"formats": ["tflight"]}, "Unknown format 'tflight'"),
+        ({"formats": "keras"}, "must be a list"),
+        ({"formats": ["keras", "keras"]}, "different formats"),
+        ({"formats": ["tflite_int8"]}, "calibrated on real inputs"),
+        ({"formats": ["keras"], "tolerance": 0}, "greater than 0"),
+        ({"formats": ["keras"], "tolerance": {"onnx": 1e-3}}, "`formats` does not"),
+        ({"formats": ["keras"], "name": "a/b"}, "no name for a file"),
+        ({"sample": np.zeros((4, 9, 9, 3))}, r"shape \(4, 9, 9, 3\). Expected \(examples, 8, 8"),
+        ({"sample": np.zeros((0, 8, 8, 3))}, "at least one"),
+        ({"sample": np.full((4, 8, 8, 3), np.nan)}, "NaN"),
+        ({"sample": np.full((4, 8, 8, 3), "x")}, "Expected numbers"),
+        ({"sample": {"wrong": np.zeros((4, 8, 8, 3))}}, "keys"),
+    ],
+)
+def test_bad_arguments_are_refused_before_any_file(plain, tmp_path, arguments, message):
+    with pytest.raises(InvalidArgument, match=message):
+        export(plain, tmp_path / "none", **arguments)
+    assert contents(tmp_path / "none") == set()
+
+
+def test_several_inputs_need_as_many_arrays(forked, images, tmp_path):
+    with pytest.raises(InvalidArgument, match="list of 2 arrays"):
+        export(forked, tmp_path, ["keras"], sample=images)
+    with pytest.raises(InvalidArgument, match=r"\[48, 5\] examples"):
+        export(forked, tmp_path, ["keras"], sample=[images, images[:5]])
+
+
+def test_models_without_a_graph_are_refused(tmp_path):
+    class Subclassed(keras.Model):
+        def call(self, x: Any) -> Any:
+            return x
+
+    with pytest.raises(UnsupportedModel, match="Subclassed"):
+        export(Subclassed(), tmp_path)
+    with pytest.raises(UnsupportedModel, match="not built"):
+        export(keras.Sequential([layers.Dense(2)]), tmp_path)
+    with pytest.raises(InvalidArgument, match="received str"):
+        export("model.keras", tmp_path)
+
+
+def test_unknown_height_and_width_are_refused_for_tflite_only(tmp_path, images):
+    inputs = layers.Input((None, None, 3), name="picture")
+    pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(inputs))
+    model = keras.Model(inputs, layers.Dense(2)(pooled))
+
+    export(model, tmp_path, ["keras", "saved_model"], sample=images)
+    with pytest.raises(UnsupportedModel, match=r"'picture'.*fixed"):
+        export(model, tmp_path, ["tflite"], sample=images)
+    with pytest.raises(UnsupportedModel, match=r"'picture'.*sample"):
+        export(model, tmp_path, ["keras"])
+
+
+def test_models_that_give_nan_are_refused(plain, tmp_path):
+    broken = keras.models.clone_model(plain)
+    broken.set_weights([np.full_like(w, np.nan) for w in plain.get_weights()])
+
+    with pytest.raises(UnsupportedModel, match="itself is NaN"):
+        export(broken, tmp_path)
+
+
+def test_other_backends_are_told_the_way_round(plain, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+
+    with pytest.raises(UnsupportedModel, match="KERAS_BACKEND=tensorflow"):
+        export(plain, tmp_path, ["tflite"])
+
+
+def test_missing_converter_packages_are_named(plain, tmp_path, monkeypatch):
+    import importlib.util
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "tf2onnx" else found(name)
+    )
+    with pytest.raises(InvalidArgument, match=r"needs tf2onnx.*pip install tf2onnx"):
+        export(plain, tmp_path, ["onnx"])
+
+
+def test_onnx_equals_keras(forked, pair, tmp_path):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+
+    (file,) = export(forked, tmp_path, ["onnx"], sample=pair)
+
+    assert file.path.name == "forked.onnx"
+    assert file.max_difference < 1e-5
+
+
+def test_export_prints_nothing(plain, tmp_path, capfd):
+    export(plain, tmp_path)
+
+    assert capfd.readouterr() == ("", "")
