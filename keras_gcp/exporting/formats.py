@@ -41,8 +41,8 @@ FORMATS: dict[str, Format] = {
     "saved_model": Format("_saved_model", writers.run_saved_model, 1e-5),
     "tflite": Format(".tflite", tflite.run_tflite, 1e-4),
     "tflite_float16": Format("_float16.tflite", tflite.run_tflite, 1e-2, "relative rms"),
-    "tflite_dynamic": Format("_dynamic.tflite", tflite.run_tflite, 0.1, "relative rms"),
-    "tflite_int8": Format("_int8.tflite", tflite.run_tflite, 0.2, "relative rms"),
+    "tflite_dynamic": Format("_dynamic.tflite", tflite.run_tflite, 0.25, "relative rms"),
+    "tflite_int8": Format("_int8.tflite", tflite.run_tflite, 0.25, "relative rms"),
     "onnx": Format(".onnx", writers.run_onnx, 1e-4, packages=("tf2onnx", "onnxruntime")),
 }
 

@@ -1,0 +1,71 @@
+"""What one event did, as plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from keras_gcp.errors import InvalidArgument
+
+STAGES = ("trace", "score", "select", "narrow", "verify")
+
+
+@dataclass(frozen=True)
+class Event:
+    """One score-select-cut inside `fit`.
+
+    Attributes:
+        epoch: The 0-based epoch before which the event took place.
+        progress: Share of the way to the budget, in [0, 1].
+        removed_channels: Channels that went at this event.
+        macs_before: Multiply-adds of the model for one example, before the event.
+        macs_after: The same after it.
+        parameters_before: Parameters before the event.
+        parameters_after: Parameters after it.
+        loss_before: Loss on the sample before the event; None if it was not measured.
+        loss_after: Loss on the sample after it; None likewise.
+        widths: Layer to number of output channels after the event.
+        seconds: Stage to wall-clock seconds, one entry for each of `STAGES`.
+    """
+
+    epoch: int
+    progress: float
+    removed_channels: int
+    macs_before: int
+    macs_after: int
+    parameters_before: int
+    parameters_after: int
+    loss_before: float | None
+    loss_after: float | None
+    widths: Mapping[str, int]
+    seconds: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        if set(self.seconds) != set(STAGES):
+            raise InvalidArgument(
+                f"`seconds` of an event has the keys {sorted(self.seconds)}. "
+                f"Expected {', '.join(STAGES)}."
+            )
+        # A caller that goes on filling its dictionaries must not change what has happened.
+        object.__setattr__(self, "widths", dict(self.widths))
+        object.__setattr__(self, "seconds", dict(self.seconds))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The event as a dict that `json.dumps` takes."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`.
+
+        Raises:
+            InvalidArgument: An entry is missing or unknown.
+        """
+        expected = set(cls.__dataclass_fields__)
+        if set(values) != expected:
+            missing, unknown = expected - set(values), set(values) - expected
+            raise InvalidArgument(
+                f"Not an event: missing entries {sorted(missing)}, unknown {sorted(unknown)}."
+            )
+        return cls(**values)

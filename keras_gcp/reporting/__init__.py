@@ -1,0 +1,1 @@
+"""Reports on a pruned model, from plain numbers and names: text, pictures, one HTML page."""

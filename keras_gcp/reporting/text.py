@@ -1,0 +1,119 @@
+"""Plain text for the terminal: tables, and the line that reports an event."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+from keras_gcp.errors import InvalidArgument
+from keras_gcp.events import Event
+from keras_gcp.reporting import units
+
+_NUMBER = re.compile(r"[-+−]?[\d.,]+ ?(%|x|[kMGT]?B?|ms|s)?( of [\d.,]+)?")
+
+
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    title: str | None = None,
+    width: int = 120,
+) -> str:
+    """A table as plain text, without colours.
+
+    Args:
+        columns: Headings.
+        rows: Cells; None is an empty one, integers get thousands separators, other numbers
+            four digits. Columns of numbers are aligned to the right.
+        title: Line above the table.
+        width: Characters that a line may have; longer cells are wrapped, nothing is cut off.
+
+    Returns:
+        Lines without trailing spaces, and no newline at the end.
+
+    Raises:
+        InvalidArgument: A row has another number of cells than there are columns.
+
+    Example:
+
+    >>> print(table(["layer", "kept"], [["conv_1", "8 of 16"], ["conv_2", "16 of 16"]]))
+     layer       kept
+    ──────────────────
+     conv_1   8 of 16
+     conv_2  16 of 16
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [[_cell(value) for value in row] for row in rows]
+    for row in cells:
+        if len(row) != len(columns):
+            raise InvalidArgument(
+                f"A row has {len(row)} cells for {len(columns)} columns {list(columns)}: {row}"
+            )
+    heading = Text(title) if title else None
+    grid = Table(box=box.SIMPLE_HEAD, title=heading, title_justify="left", pad_edge=False)
+    for i, column in enumerate(columns):
+        numbers = _are_numbers([row[i] for row in cells])
+        grid.add_column(
+            Text(column), justify="right" if numbers else "left", overflow="fold", no_wrap=numbers
+        )
+    for row in cells:
+        grid.add_row(*map(Text, row))
+    output = io.StringIO()
+    Console(file=output, width=width, color_system=None, force_terminal=False).print(grid)
+    lines = [line.rstrip() for line in output.getvalue().splitlines()]
+    return "\n".join(lines).strip("\n")
+
+
+def event_line(event: Event, original_macs: int, original_parameters: int) -> str:
+    """One line that says what an event did and what it cost.
+
+    Args:
+        event: The event.
+        original_macs: Multiply-adds of the model before any event.
+        original_parameters: Its parameters.
+
+    Returns:
+        Text without a newline: the epoch, channels removed, what is left and its share of the
+        original, the loss on the sample before and after, and the seconds of each stage.
+    """
+    parts = [
+        f"epoch {event.epoch}: {event.removed_channels:,} channels removed",
+        f"MACs {_left(event.macs_after, original_macs)}",
+        f"parameters {_left(event.parameters_after, original_parameters)}",
+    ]
+    if event.loss_before is not None and event.loss_after is not None:
+        parts.append(f"loss on the sample {event.loss_before:.4g} → {event.loss_after:.4g}")
+    taken = event.seconds
+    parts.append(
+        f"score {taken['score']:.2f} s, surgery {taken['narrow']:.2f} s, "
+        f"verify {taken['verify']:.2f} s, trace {taken['trace']:.2f} s, "
+        f"select {taken['select']:.2f} s"
+    )
+    return " · ".join(parts)
+
+
+def _left(now: int, original: int) -> str:
+    return f"{units.count(now)} ({units.percent(now / original)})" if original else "0"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Integral):
+        return f"{int(value):,}"
+    if isinstance(value, Real):
+        return f"{float(value):.4g}"
+    return str(value)
+
+
+def _are_numbers(cells: Sequence[str]) -> bool:
+    filled = [cell for cell in cells if cell]
+    return bool(filled) and all(_NUMBER.fullmatch(cell) for cell in filled)

@@ -1,0 +1,77 @@
+"""Tables hold every cell whole; an event is one line with all its numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from keras_gcp.errors import InvalidArgument
+from keras_gcp.events import Event
+from keras_gcp.reporting.text import event_line, table
+
+
+def test_columns_of_numbers_are_aligned_to_the_right():
+    lines = table(["layer", "kept"], [["a", 8], ["long_name", 1024]]).splitlines()
+
+    assert lines[0].split() == ["layer", "kept"]
+    assert lines[-2].endswith("    8")
+    assert lines[-1].endswith("1,024")
+    assert lines[-2].startswith("a ")
+
+
+@pytest.mark.parametrize("cell", ["8 of 16", "49.3 %", "1.23 M", "1.10 MB", "2.04x", "0.168 ms"])
+def test_numbers_with_units_count_as_numbers(cell):
+    last = table(["a heading that is wider"], [[cell]]).splitlines()[-1]
+
+    assert len(last) == len("a heading that is wider")
+    assert last.endswith(f" {cell}")
+
+
+def test_long_cells_are_wrapped_and_nothing_is_cut_off():
+    reason = " ".join(f"word{i}" for i in range(60))
+    text = table(["layer", "why"], [["conv", reason]], width=60)
+
+    assert all(len(line) <= 60 for line in text.splitlines())
+    assert [word for word in text.split() if word.startswith("word")] == reason.split()
+
+
+def test_square_brackets_are_text_and_not_markup():
+    assert "[bold]x[/bold]" in table(["[red]name"], [["[bold]x[/bold]"]], title="[blue]")
+
+
+def test_values_of_all_kinds_have_a_text():
+    row = table(["a", "b", "c", "d", "e"], [[None, True, np.int64(1234567), np.float32(0.1), "x"]])
+
+    assert row.splitlines()[-1].split() == ["yes", "1,234,567", "0.1", "x"]
+
+
+def test_rows_of_the_wrong_length_are_refused():
+    with pytest.raises(InvalidArgument, match="1 cells for 2 columns"):
+        table(["a", "b"], [["only one"]])
+
+
+def test_an_event_is_one_line_with_all_its_numbers():
+    event = Event(
+        epoch=4,
+        progress=0.5,
+        removed_channels=1096,
+        macs_before=40_800_000,
+        macs_after=20_100_000,
+        parameters_before=270_000,
+        parameters_after=134_000,
+        loss_before=0.412,
+        loss_after=0.655,
+        widths={"conv": 8},
+        seconds={"trace": 0.1, "score": 2.31, "select": 0.01, "narrow": 0.4, "verify": 0.6},
+    )
+    line = event_line(event, original_macs=80_400_000, original_parameters=268_000)
+
+    assert "\n" not in line
+    for part in (
+        "epoch 4: 1,096 channels removed",
+        "MACs 20.1 M (25.0 %)",
+        "parameters 134 k (50.0 %)",
+        "loss on the sample 0.412 → 0.655",
+        "score 2.31 s, surgery 0.40 s, verify 0.60 s, trace 0.10 s, select 0.01 s",
+    ):
+        assert part in line
