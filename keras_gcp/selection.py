@@ -7,7 +7,8 @@ as long as it still holds. So the budget is met, and no single block could be pu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import bisect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,9 @@ from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 AUTO_BLOCK = 8
 AUTO_LEAST_WIDTH = 16
 DEFAULT_FLOOR = 0.1
+
+Holds = Callable[[np.ndarray], bool]
+"""Whether the budget holds for these numbers of kept channels per group."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,27 +135,22 @@ def _blocks(
 
 
 def _after(blocks: Sequence[Block], full: np.ndarray) -> np.ndarray:
-    kept = full.copy()
-    for block in blocks:
-        kept[block.group] -= block.upper - block.lower
-    return kept
+    """Kept channels per group once these blocks are gone."""
+    groups = np.array([block.group for block in blocks], np.int64)
+    sizes = np.array([block.upper - block.lower for block in blocks], np.float64)
+    return full - np.bincount(groups, sizes, minlength=len(full)).astype(np.int64)
 
 
-def _fewest_removed(blocks, full, holds) -> int | None:  # type: ignore[no-untyped-def]
+def _fewest_removed(blocks: Sequence[Block], full: np.ndarray, holds: Holds) -> int | None:
     """Length of the shortest prefix of the ranking whose removal meets the budget."""
-    low, high = 0, len(blocks)
     if not holds(_after(blocks, full)):
         return None
-    while low < high:
-        middle = (low + high) // 2
-        if holds(_after(blocks[:middle], full)):
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    return bisect.bisect_left(
+        range(len(blocks)), True, key=lambda n: holds(_after(blocks[:n], full))
+    )
 
 
-def _put_back(removed: Sequence[Block], kept: np.ndarray, holds) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _put_back(removed: Sequence[Block], kept: np.ndarray, holds: Holds) -> np.ndarray:
     """Puts blocks back, best first, while the budget holds.
 
     A block that does not fit now never will: costs only grow as others come back.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -22,7 +22,7 @@ def narrow_model(
     channels: ChannelMap,
     keep: np.ndarray,
     transaction: Transaction,
-    optimizer: Any = None,
+    optimizers: Sequence[Any] = (),
     in_fit: bool = False,
 ) -> None:
     """Removes every channel whose class is not kept.
@@ -34,15 +34,16 @@ def narrow_model(
         channels: Its channel map.
         keep: `(class_count,)` booleans, True = kept.
         transaction: Receives every change, so that all of it can be taken back.
-        optimizer: The optimizer whose slots follow, or None.
+        optimizers: The optimizers whose slots follow.
         in_fit: Whether `model.fit` is running.
     """
-    narrow_slots(optimizer, channels, keep, transaction)
+    for optimizer in optimizers:
+        narrow_slots(optimizer, channels, keep, transaction)
     for weight in channels.weights.values():
         if _is_cut(weight.axes, keep):
             value = keras.ops.convert_to_numpy(weight.variable)
             transaction.replace_value(weight.variable, taken(value, weight.axes, keep))
-    if optimizer is not None:
+    for optimizer in optimizers:
         transaction.rekey_optimizer(optimizer)
     _narrow_configs(channels, keep, transaction)
     _narrow_shapes(channels, keep, transaction)

@@ -1,0 +1,175 @@
+"""The stages once, outside fit: plan, apply, prune, narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from keras_gcp import criteria
+from keras_gcp.budgets import Budget
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.trace import trace
+from keras_gcp.counting import count_map
+from keras_gcp.keras_state import Transaction
+from keras_gcp.planning import choose, keep_of, parsed_limits
+from keras_gcp.plans import Plan, Totals
+from keras_gcp.sample import Sample, draw_sample
+from keras_gcp.selection import DEFAULT_FLOOR, check_align, check_floor
+from keras_gcp.surgery.narrow import narrow_model
+from keras_gcp.surgery.optimizer import check_optimizer
+from keras_gcp.surgery.rebuild import copy_model
+from keras_gcp.surgery.verify import masked_outputs, random_inputs, verify_narrow
+
+VERIFY_EXAMPLES = 16
+
+
+def plan(
+    model: Any,
+    budget: Any,
+    criterion: Any = "l2_norm",
+    sample: Any = None,
+    align: str | int = "auto",
+    floor: int | float = DEFAULT_FLOOR,
+    exclude: Sequence[str] = (),
+    seed: int | None = None,
+) -> Plan:
+    """Chooses which channels to keep so that a budget is met; changes nothing.
+
+    Args:
+        model: A built functional or sequential `keras.Model`.
+        budget: Dict of what may *remain*: a share in (0, 1) of this model's `"macs"`,
+            `"parameters"` or (prunable) `"channels"`, or `keras_gcp.absolute(count)`. All entries
+            must hold.
+        criterion: Name of a criterion, or a callable `(model, channels, sample) -> {path of a
+            producing layer: (width,) scores}`, larger = keep.
+        sample: `(x, y)` arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`; needed by
+            criteria that look at data.
+        align: Widths to prefer: `"auto"` (multiples of 8 for layers of 16 channels and more, free
+            below) or a number; odd widths run slower than the next larger multiple.
+        floor: Least width of a layer: int = channels, float = share of its width.
+        exclude: Names (or paths) of layers whose outputs, and all that is tied to them, stay.
+        seed: Seed for drawing the sample and for the random criterion.
+
+    Returns:
+        A `Plan`: `.explain()`, `.kept(layer)`, `.to_json()`.
+
+    Raises:
+        UnsupportedModel: the model cannot be traced or counted.
+        InvalidArgument: an argument is malformed, or the budget is already met.
+        ImpossibleBudget: floors and anchored layers do not let the budget be met.
+
+    Example:
+
+    ```python
+    plan = keras_gcp.plan(model, {"macs": 0.5})
+    print(plan.explain())
+    narrow_model = keras_gcp.apply(plan, model)
+    ```
+    """
+    check_align(align)
+    check_floor(floor)
+    Budget.parse(budget)
+    scorer = criteria.get(criterion, seed=seed)
+    channels = trace(model, exclude)
+    totals = totals_of(model, channels)
+    limits = parsed_limits(budget, totals, totals)
+    drawn = None if sample is None else draw_sample(sample, None, seed, model)
+    scores = score(scorer, model, channels, drawn)
+    return choose(model, channels, scores, limits, align, floor, budget=str(Budget.parse(budget)))
+
+
+def apply(plan: Plan, model: Any) -> Any:
+    """Makes a narrow copy of a model; the original stays as it is.
+
+    The copy is cut, then compared with the masked original on random inputs.
+
+    Args:
+        plan: A plan for this model, or for one of the same architecture.
+        model: The model.
+
+    Returns:
+        A new, narrow plain `keras.Model` with the kept trained weights.
+
+    Raises:
+        InvalidArgument: the plan was made for another model.
+        VerificationFailed: the copy does not compute what the masked model computes.
+    """
+    channels = trace(model)
+    keep_of(plan, channels)  # Refuses a foreign plan before anything is built.
+    copy = copy_model(model)
+    narrow(copy, plan)
+    return copy
+
+
+def prune(
+    model: Any,
+    budget: Any,
+    criterion: Any = "l2_norm",
+    sample: Any = None,
+    align: str | int = "auto",
+    floor: int | float = DEFAULT_FLOOR,
+    exclude: Sequence[str] = (),
+    seed: int | None = None,
+) -> Any:
+    """`plan`, then `apply`: a narrow copy that meets a budget. Arguments as in `plan`.
+
+    Example:
+
+    ```python
+    small = keras_gcp.prune(model, {"macs": 0.5, "parameters": 0.6})
+    ```
+    """
+    chosen = plan(model, budget, criterion, sample, align, floor, exclude, seed)
+    return apply(chosen, model)
+
+
+def narrow(model: Any, plan: Plan, optimizer: Any = None) -> None:
+    """Makes a model narrower in place, for custom training loops.
+
+    Layers and variables stay the same objects; their values, the slots of the optimizer, the
+    configuration and all shapes become narrow. The result is compared with the masked model on
+    random inputs; on any failure everything is as it was before. Compiled functions of your own
+    (`tf.function`, `jax.jit`) that captured the old variables must be made anew.
+
+    Args:
+        model: The model.
+        plan: A plan for it.
+        optimizer: An optimizer whose slots follow the weights. The optimizer that the model was
+            compiled with always follows.
+
+    Raises:
+        InvalidArgument: the plan was made for another model.
+        UnsupportedModel: the optimizer keeps state that cannot be cut.
+        VerificationFailed: the narrow model does not compute what the masked model computes.
+    """
+    channels = trace(model)
+    keep = keep_of(plan, channels)
+    optimizers = _distinct([optimizer, getattr(model, "optimizer", None)])
+    for one in optimizers:
+        check_optimizer(one)
+    inputs = random_inputs(model, VERIFY_EXAMPLES)
+    expected = masked_outputs(model, channels, keep, inputs)
+    with Transaction() as transaction:
+        narrow_model(model, channels, keep, transaction, optimizers)
+        verify_narrow(model, channels, inputs, expected)
+
+
+def score(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) -> Any:
+    """Scores of a criterion, checked, as one number per channel class."""
+    return criteria.class_scores(
+        criteria.checked_scores(scorer, model, channels, sample), channels
+    )
+
+
+def totals_of(model: Any, channels: ChannelMap) -> Totals:
+    """What a traced model costs."""
+    counted = count_map(model, channels)
+    return Totals(counted.macs, counted.parameters, counted.channels)
+
+
+def _distinct(optimizers: Sequence[Any]) -> list[Any]:
+    found: list[Any] = []
+    for one in optimizers:
+        if one is not None and all(one is not other for other in found):
+            found.append(one)
+    return found

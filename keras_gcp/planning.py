@@ -1,0 +1,176 @@
+"""Between the channel map of a living model and the plain data of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_gcp.budgets import Budget
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.costs import Ledger
+from keras_gcp.counting import build_ledger, prunable_groups, require_known_positions
+from keras_gcp.errors import InvalidArgument
+from keras_gcp.plans import Plan, PlannedGroup, PlannedMember, Totals
+from keras_gcp.selection import DEFAULT_FLOOR, Candidates, select
+
+
+def choose(
+    model: Any,
+    channels: ChannelMap,
+    class_scores: np.ndarray,
+    limits: Mapping[str, float],
+    align: str | int = "auto",
+    floor: int | float = DEFAULT_FLOOR,
+    original_widths: Mapping[str, int] | None = None,
+    budget: str = "",
+) -> Plan:
+    """Selects channels of a traced model under limits.
+
+    Args:
+        model: The model.
+        channels: Its channel map.
+        class_scores: `(class_count,)`, larger = keep.
+        limits: What may remain, by coin.
+        align: See `keras_gcp.plan`.
+        floor: See `keras_gcp.plan`.
+        original_widths: Widths that shares refer to; the present ones if None.
+        budget: The budget in words, for the plan.
+
+    Raises:
+        ImpossibleBudget: floors and alignment do not let the limits be met.
+    """
+    if "macs" in limits:
+        require_known_positions(channels)
+    groups = prunable_groups(channels)
+    candidates = candidates_of(channels, class_scores, original_widths)
+    ledger = build_ledger(model, channels)
+    kept = select(candidates, ledger, limits, align, floor)
+    keep = np.ones(channels.class_count, bool)
+    for group, keep_group in zip(groups, kept, strict=True):
+        keep[group.classes] = keep_group
+    return plan_of(channels, keep, ledger, budget)
+
+
+def candidates_of(
+    channels: ChannelMap,
+    class_scores: np.ndarray,
+    original_widths: Mapping[str, int] | None = None,
+) -> list[Candidates]:
+    """The prunable groups, as selection sees them."""
+    candidates = []
+    for group in prunable_groups(channels):
+        lead = group.members[0]
+        present = len(channels.produced[lead.path])
+        original = (original_widths or {}).get(lead.path, present)
+        candidates.append(
+            Candidates(
+                name=group.name,
+                scores=class_scores[group.classes],
+                multiplicity=max(member.multiplicity for member in group.members),
+                # A layer of several groups: each had its part of the original width.
+                original=max(len(group.classes), round(len(group.classes) * original / present)),
+            )
+        )
+    return candidates
+
+
+def plan_of(channels: ChannelMap, keep: np.ndarray, ledger: Ledger, budget: str = "") -> Plan:
+    """The plan that keeps the given classes."""
+    groups = prunable_groups(channels)
+    full = np.array([len(group.classes) for group in groups], np.int64)
+    kept = np.array([int(keep[group.classes].sum()) for group in groups], np.int64)
+    return Plan(
+        layers={path: keep[classes] for path, classes in _own_channels(channels).items()},
+        groups=tuple(_planned(group, channels) for group in channels.groups),
+        before=_totals(ledger, full),
+        after=_totals(ledger, kept),
+        budget=budget,
+        notes=dict(channels.refusals),
+    )
+
+
+def keep_of(plan: Plan, channels: ChannelMap) -> np.ndarray:
+    """The classes of a traced model that a plan keeps, `(class_count,)`.
+
+    Raises:
+        InvalidArgument: the plan was made for another model.
+    """
+    own = _own_channels(channels)
+    _require_same(
+        {p: len(k) for p, k in plan.layers.items()}, {p: len(c) for p, c in own.items()}
+    )
+    keep = np.ones(channels.class_count, bool)
+    for path, classes in own.items():
+        keep[classes[~plan.layers[path]]] = False
+    for path, classes in own.items():
+        if not np.array_equal(keep[classes], plan.layers[path]):
+            raise InvalidArgument(
+                f"The plan was made for another model: channels of layer '{path}' that it keeps "
+                "are tied here to channels that it removes."
+            )
+    lost = np.flatnonzero(~keep & ~channels.prunable)
+    if len(lost):
+        reason = channels.reasons.get(int(lost[0]), "nothing produces them")
+        raise InvalidArgument(
+            f"The plan was made for another model: it removes channels that are anchored here "
+            f"({reason})."
+        )
+    return keep
+
+
+def _require_same(planned: Mapping[str, int], present: Mapping[str, int]) -> None:
+    for path in planned.keys() | present.keys():
+        if planned.get(path) != present.get(path):
+            raise InvalidArgument(
+                f"The plan was made for another model: layer '{path}' has "
+                f"{planned.get(path, 'no')} channels in the plan and "
+                f"{present.get(path, 'no')} in the model."
+            )
+
+
+def _own_channels(channels: ChannelMap) -> dict[str, np.ndarray]:
+    """Layers with weights to the classes of their output channels, in network order."""
+    found: dict[str, np.ndarray] = {}
+    for call in channels.graph.calls:
+        if call.path in channels.produced:
+            found.setdefault(call.path, channels.produced[call.path])
+        elif getattr(call.operation, "weights", None):
+            block = channels.tensors[call.outputs[0].index]
+            varying = [axis for axis, size in enumerate(block.shape) if size > 1]
+            if len(varying) == 1:
+                found.setdefault(call.path, block.reshape(-1))
+    return found
+
+
+def _planned(group: Any, channels: ChannelMap) -> PlannedGroup:
+    lead = channels.produced[group.members[0].path]
+    return PlannedGroup(
+        name=group.name,
+        members=tuple(PlannedMember(m.path, m.kind, m.width) for m in group.members),
+        positions=tuple(int(i) for i in np.flatnonzero(np.isin(lead, group.classes))),
+        anchored=group.anchored,
+    )
+
+
+def _totals(ledger: Ledger, kept: np.ndarray) -> Totals:
+    return Totals(*(ledger.cost(coin, kept) for coin in ("macs", "parameters", "channels")))
+
+
+def parsed_limits(budget: Any, totals: Totals, original: Totals) -> dict[str, float]:
+    """Limits of a budget for a model; refuses a budget that the model already meets.
+
+    Raises:
+        InvalidArgument: the budget is malformed, or already met.
+    """
+    costs = {"macs": original.macs, "parameters": original.parameters, "channels": original.channels}
+    now = {"macs": totals.macs, "parameters": totals.parameters, "channels": totals.channels}
+    limits = Budget.parse(budget).limits(costs)
+    if all(now[coin] <= limit for coin, limit in limits.items()):
+        have = ", ".join(f"{now[coin]:,} {coin}" for coin in limits)
+        raise InvalidArgument(
+            f"The budget ({Budget.parse(budget)}) is already met: the model has {have}. Expected a "
+            "budget below that; nothing would be pruned."
+        )
+    return limits

@@ -1,0 +1,232 @@
+"""Plans: which channels are kept, as plain data. Sees numbers and names, never layers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_gcp.errors import InvalidArgument
+from keras_gcp.reporting.text import table
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class PlannedMember:
+    """A layer that produces channels of a group.
+
+    Attributes:
+        path: Address of the layer (`model/layer` where models are nested).
+        kind: Name of its class.
+        width: How many of its output channels belong to the group.
+    """
+
+    path: str
+    kind: str
+    width: int
+
+
+@dataclass(frozen=True)
+class PlannedGroup:
+    """Channels that live or die together, and the layers that produce them.
+
+    Attributes:
+        name: Path of the first producing layer.
+        members: The producing layers.
+        positions: Positions of the group's channels in the first member's output.
+        anchored: Why none of it may be pruned, or None.
+    """
+
+    name: str
+    members: tuple[PlannedMember, ...]
+    positions: tuple[int, ...]
+    anchored: str | None
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Costs of a model as a whole."""
+
+    macs: int
+    parameters: int
+    channels: int
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is kept of every layer, and why.
+
+    Attributes:
+        layers: Path of every layer with channels of its own to `(width,)` booleans over its
+            output channels, True = kept.
+        groups: The groups, in network order.
+        before: Costs before the cut.
+        after: Costs after the cut.
+        budget: The budget in words.
+        notes: Layer to why its channels could not be followed.
+    """
+
+    layers: Mapping[str, np.ndarray]
+    groups: tuple[PlannedGroup, ...]
+    before: Totals
+    after: Totals
+    budget: str = ""
+    notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def kept(self, layer: Any) -> np.ndarray:
+        """Original indices of the channels that a layer keeps.
+
+        Args:
+            layer: A layer, its name, or its path where models are nested.
+
+        Returns:
+            Integer array, ascending.
+
+        Raises:
+            InvalidArgument: the plan has no such layer.
+        """
+        return np.flatnonzero(self._mask(layer))
+
+    def _mask(self, layer: Any) -> np.ndarray:
+        path = layer if isinstance(layer, str) else layer.name
+        if path in self.layers:
+            return self.layers[path]
+        inner = [known for known in self.layers if known.endswith(f"/{path}")]
+        if len(inner) == 1:
+            return self.layers[inner[0]]
+        known = ", ".join(repr(name) for name in list(self.layers)[:12])
+        raise InvalidArgument(
+            f"The plan has no layer {path!r}"
+            + (f" of its own: it stands for {inner}" if inner else "")
+            + f". Layers with channels of their own: {known}"
+            + (" …" if len(self.layers) > 12 else "")
+            + "."
+        )
+
+    @property
+    def removed_channels(self) -> int:
+        """Output channels that producing layers lose."""
+        members = {m.path for group in self.groups for m in group.members}
+        return int(sum((~self.layers[path]).sum() for path in members))
+
+    def widths(self) -> dict[str, int]:
+        """Producing layer to its width after the cut, in network order."""
+        members = {m.path for group in self.groups for m in group.members}
+        return {path: int(keep.sum()) for path, keep in self.layers.items() if path in members}
+
+    def original_widths(self) -> dict[str, int]:
+        """Producing layer to its width before the cut, in network order."""
+        members = {m.path for group in self.groups for m in group.members}
+        return {path: len(keep) for path, keep in self.layers.items() if path in members}
+
+    def then(self, later: Plan) -> Plan:
+        """This plan followed by one for the narrowed model, as one plan for the original.
+
+        Raises:
+            InvalidArgument: `later` is not a plan for the model that this plan leaves.
+        """
+        layers = {}
+        for path, keep in self.layers.items():
+            if path not in later.layers or len(later.layers[path]) != keep.sum():
+                raise InvalidArgument(
+                    f"The later plan does not continue this one: layer '{path}' keeps "
+                    f"{int(keep.sum())} channels here, and has "
+                    f"{len(later.layers.get(path, ()))} there."
+                )
+            combined = keep.copy()
+            combined[keep] = later.layers[path]
+            layers[path] = combined
+        return dataclasses.replace(self, layers=layers, after=later.after, budget=later.budget)
+
+    def explain(self) -> str:
+        """A text table: every group, its members, kept of original, and why it is anchored."""
+        rows = []
+        for group in self.groups:
+            keep = self.layers[group.members[0].path][list(group.positions)]
+            kept, width = int(keep.sum()), len(group.positions)
+            members = [m.path for m in group.members]
+            shown = ", ".join(members[:4]) + (f", … ({len(members)})" if len(members) > 4 else "")
+            share = f"{kept / width:.0%}" if width else ""
+            rows.append([group.name, f"{kept} of {width}", share, shown, group.anchored or ""])
+        lines = [
+            table(["group", "kept", "share", "members", "anchored because"], rows, title=None),
+            _totals_line("MACs", self.before.macs, self.after.macs),
+            _totals_line("parameters", self.before.parameters, self.after.parameters),
+            _totals_line("prunable channels", self.before.channels, self.after.channels),
+        ]
+        if self.budget:
+            lines.append(f"budget: {self.budget}")
+        lines.extend(f"not followed: {reason}" for reason in self.notes.values())
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """The plan as JSON text."""
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "layers": {
+                    path: {"width": len(keep), "kept": np.flatnonzero(keep).tolist()}
+                    for path, keep in self.layers.items()
+                },
+                "groups": [dataclasses.asdict(group) for group in self.groups],
+                "before": dataclasses.asdict(self.before),
+                "after": dataclasses.asdict(self.after),
+                "budget": self.budget,
+                "notes": dict(self.notes),
+            },
+            indent=1,
+        )
+
+    @staticmethod
+    def from_json(text: str) -> Plan:
+        """Reads a plan that `to_json` wrote.
+
+        Raises:
+            InvalidArgument: the text is no plan of a known format.
+        """
+        try:
+            data = json.loads(text)
+            if data["format"] != FORMAT:
+                raise InvalidArgument(
+                    f"The plan has format {data['format']!r}; expected {FORMAT}."
+                )
+            return _plan_of(data)
+        except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
+            raise InvalidArgument(
+                f"Not a plan written by `Plan.to_json`: {type(error).__name__}: {error}."
+            ) from error
+
+
+def _plan_of(data: Mapping[str, Any]) -> Plan:
+    layers = {}
+    for path, entry in data["layers"].items():
+        keep = np.zeros(entry["width"], bool)
+        keep[entry["kept"]] = True
+        layers[path] = keep
+    groups = tuple(
+        PlannedGroup(
+            group["name"],
+            tuple(PlannedMember(**member) for member in group["members"]),
+            tuple(group["positions"]),
+            group["anchored"],
+        )
+        for group in data["groups"]
+    )
+    return Plan(
+        layers=layers,
+        groups=groups,
+        before=Totals(**data["before"]),
+        after=Totals(**data["after"]),
+        budget=data["budget"],
+        notes=data["notes"],
+    )
+
+
+def _totals_line(name: str, before: int, after: int) -> str:
+    share = f" ({after / before:.1%})" if before else ""
+    return f"{name}: {before:,} -> {after:,}{share}"
