@@ -24,7 +24,7 @@ WHEEL_TEST := build/wheel-test
 
 PYTEST_WORKERS ?= 2
 PYTEST_ARGS ?=
-PYTEST := $(PYTHON) -m pytest -n $(PYTEST_WORKERS) --dist loadscope
+PYTEST := $(PYTHON) -m pytest -n $(PYTEST_WORKERS) --dist worksteal
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14

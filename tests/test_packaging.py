@@ -51,6 +51,12 @@ def test_wheel_holds_the_whole_package_and_nothing_else(wheel):
     assert len(licences) == 1
 
 
+def test_every_folder_is_a_regular_package():
+    # import-linter overlooks folders without an __init__.py, and says nothing.
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
 def test_version_has_a_single_source(wheel, metadata):
     assert metadata["Name"] == "keras-gcp"
     assert metadata["Version"] == keras_gcp.__version__
