@@ -1,0 +1,82 @@
+"""What many tests do: randomise a network, cut it, compare."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from keras_gcp.channels.trace import trace
+from keras_gcp.counting import count_map
+from keras_gcp.graph import Tensor, map_structure
+from keras_gcp.planning import choose, keep_of
+from keras_gcp.plans import Plan
+
+
+def randomise(model, seed=0):
+    """Gives every weight that usually starts as 0 or 1 a value that would betray a mistake."""
+    rng = np.random.default_rng(seed)
+    for variable in model.variables:
+        if variable.path.endswith(("gamma", "moving_variance")):
+            variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+        elif variable.path.endswith(("beta", "moving_mean", "bias", "alpha")):
+            variable.assign(rng.normal(0.0, 0.5, variable.shape))
+    return model
+
+
+def random_plan(model, share=0.5, seed=0, align=1, coin="channels", exclude=()) -> Plan:
+    """A plan from random scores."""
+    channels = trace(model, exclude)
+    scores = np.random.default_rng(seed).random(channels.class_count)
+    limits = {coin: share * getattr(count_map(model, channels), coin)}
+    return choose(model, channels, scores, limits, align, 1)
+
+
+def masked_by_hand(model, plan: Plan, inputs):
+    """What the wide model computes when no layer reads a removed channel.
+
+    The graph is executed call by call, and the inputs of every consuming layer are multiplied by
+    zeros and ones: another way than the library's own, which zeroes kernel rows.
+    """
+    channels = trace(model)
+    keep = keep_of(plan, channels)
+    consumers = {weight.path for weight in channels.weights.values() if weight.consumed}
+    values = {
+        x.index: keras.ops.convert_to_tensor(value)
+        for x, value in zip(channels.graph.inputs, keras.tree.flatten(inputs), strict=True)
+    }
+    for call in channels.graph.calls:
+        consuming = call.path in consumers
+
+        def fill(leaf, consuming=consuming):
+            if not isinstance(leaf, Tensor):
+                return leaf
+            value = values[leaf.index]
+            if not consuming:
+                return value
+            return value * keep[channels.tensors[leaf.index]][None].astype("float32")
+
+        args, kwargs = map_structure(fill, (call.args, call.kwargs))
+        outputs = keras.tree.flatten(call.operation(*args, **kwargs))
+        values.update({x.index: y for x, y in zip(call.outputs, outputs, strict=True)})
+    return [keras.ops.convert_to_numpy(values[x.index]) for x in channels.graph.outputs]
+
+
+def flat_outputs(model, inputs):
+    """The outputs in inference mode, as a list of arrays."""
+    return [
+        np.asarray(keras.ops.convert_to_numpy(y))
+        for y in keras.tree.flatten(model(inputs, training=False))
+    ]
+
+
+def inputs_for(model, batch=5, seed=0):
+    """Random inputs."""
+    rng = np.random.default_rng(seed)
+
+    def draw(symbol):
+        shape = (batch, *symbol.shape[1:])
+        if "int" in symbol.dtype:
+            return rng.integers(0, 20, shape).astype(symbol.dtype)
+        return rng.normal(size=shape).astype(symbol.dtype)
+
+    return keras.tree.map_structure(draw, model.input)
