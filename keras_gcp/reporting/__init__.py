@@ -1,1 +1,20 @@
 """Reports on a pruned model, from plain numbers and names: text, pictures, one HTML page."""
+
+from keras_gcp.reporting.html import write_report
+from keras_gcp.reporting.plots import (
+    PlottingUnavailable,
+    files_chart,
+    training_curves,
+    width_bars,
+)
+from keras_gcp.reporting.text import event_line, table
+
+__all__ = [
+    "PlottingUnavailable",
+    "event_line",
+    "files_chart",
+    "table",
+    "training_curves",
+    "width_bars",
+    "write_report",
+]

@@ -39,10 +39,10 @@ def table(
     Example:
 
     >>> print(table(["layer", "kept"], [["conv_1", "8 of 16"], ["conv_2", "16 of 16"]]))
-     layer       kept
-    ──────────────────
-     conv_1   8 of 16
-     conv_2  16 of 16
+    layer        kept
+    ─────────────────
+    conv_1    8 of 16
+    conv_2   16 of 16
     """
     from rich import box
     from rich.console import Console
@@ -56,7 +56,13 @@ def table(
                 f"A row has {len(row)} cells for {len(columns)} columns {list(columns)}: {row}"
             )
     heading = Text(title) if title else None
-    grid = Table(box=box.SIMPLE_HEAD, title=heading, title_justify="left", pad_edge=False)
+    grid = Table(
+        box=box.SIMPLE_HEAD,
+        title=heading,
+        title_justify="left",
+        show_edge=False,
+        pad_edge=False,
+    )
     for i, column in enumerate(columns):
         numbers = _are_numbers([row[i] for row in cells])
         grid.add_column(

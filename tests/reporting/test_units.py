@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
+
 import pytest
 
-from keras_gcp.reporting import units
+from keras_gcp.reporting import text, units
 
 
 @pytest.mark.parametrize(
@@ -41,3 +43,11 @@ def test_sizes_shares_latencies_and_factors():
     assert units.milliseconds(0.16796) == "0.168 ms"
     assert units.factor(40.8, 20.0) == "2.04x"
     assert units.factor(1, 0) == "–"
+
+
+@pytest.mark.parametrize("module", [units, text])
+def test_docstring_examples_are_true(module):
+    attempted = doctest.testmod(module)
+
+    assert attempted.attempted > 0
+    assert attempted.failed == 0

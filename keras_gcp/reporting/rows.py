@@ -1,0 +1,148 @@
+"""The texts of a report's cards and tables, made of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from keras_gcp.events import STAGES, Event
+from keras_gcp.reporting import units
+
+EMPTY = "–"
+
+
+@dataclass(frozen=True)
+class Card:
+    """One number in large type, what it was before, and the change in words."""
+
+    name: str
+    after: str
+    before: str | None
+    change: str
+
+
+@dataclass(frozen=True)
+class EventRow:
+    """One event; sizes with their share of the original."""
+
+    epoch: int
+    progress: str
+    channels: str
+    macs: str
+    macs_share: str
+    parameters: str
+    parameters_share: str
+    loss: str
+    seconds: tuple[str, ...]
+    total: str
+
+
+@dataclass(frozen=True)
+class FileRow:
+    """One format; factors greater than 1 mean smaller and faster."""
+
+    format: str
+    bytes_before: str
+    bytes_after: str
+    bytes_factor: str
+    latency_before: str
+    latency_after: str
+    latency_factor: str
+
+
+@dataclass(frozen=True)
+class WidthRow:
+    """One layer."""
+
+    layer: str
+    before: int
+    after: int
+    share: float
+    kept: str
+
+
+def card(name: str, before: float | None, after: float) -> Card:
+    """The card of one summary entry; its name says what kind of number it is."""
+    text, change = _kind_of(name)
+    if before is None:
+        return Card(name, text(after), None, "")
+    return Card(name, text(after), text(before), change(before, after))
+
+
+def event_rows(events: Sequence[Event]) -> list[EventRow]:
+    """One row per event, in order."""
+    return [_event_row(event, events[0]) for event in events]
+
+
+def file_rows(
+    sizes: Mapping[str, tuple[float, float]], latencies: Mapping[str, tuple[float, float]]
+) -> list[FileRow]:
+    """One row per format that has a size or a latency."""
+    formats = [*sizes, *(name for name in latencies if name not in sizes)]
+    return [
+        FileRow(
+            name,
+            *_pair(sizes.get(name), units.file_size),
+            *_pair(latencies.get(name), units.milliseconds),
+        )
+        for name in formats
+    ]
+
+
+def width_rows(before: Mapping[str, int], after: Mapping[str, int]) -> list[WidthRow]:
+    """One row per layer, in the order of `before`."""
+    return [
+        WidthRow(
+            layer, width, after[layer], after[layer] / width, units.percent(after[layer] / width)
+        )
+        for layer, width in before.items()
+    ]
+
+
+def _kind_of(name: str) -> tuple[Callable[[float], str], Callable[[float, float], str]]:
+    if "accuracy" in name.lower():
+        return units.percent, _points
+    if "seconds" in name.lower():
+        return units.seconds, _words("less", "more")
+    if "bytes" in name.lower():
+        return units.file_size, _words("smaller", "larger")
+    return units.count, _words("fewer", "more")
+
+
+def _points(before: float, after: float) -> str:
+    return f"{100 * (after - before):+.1f} points".replace("-", "−")
+
+
+def _words(less: str, more: str) -> Callable[[float, float], str]:
+    def change(before: float, after: float) -> str:
+        if after <= before:
+            return f"{units.factor(before, after)} {less}"
+        return f"{units.factor(after, before)} {more}"
+
+    return change
+
+
+def _event_row(event: Event, first: Event) -> EventRow:
+    return EventRow(
+        epoch=event.epoch,
+        progress=units.percent(event.progress, 0),
+        channels=f"{event.removed_channels:,}",
+        macs=units.count(event.macs_after),
+        macs_share=units.percent(event.macs_after / first.macs_before),
+        parameters=units.count(event.parameters_after),
+        parameters_share=units.percent(event.parameters_after / first.parameters_before),
+        loss=f"{_loss(event.loss_before)} → {_loss(event.loss_after)}",
+        seconds=tuple(f"{event.seconds[stage]:.2f}" for stage in STAGES),
+        total=f"{sum(event.seconds.values()):.2f}",
+    )
+
+
+def _loss(value: float | None) -> str:
+    return EMPTY if value is None else f"{value:.4g}"
+
+
+def _pair(values: tuple[float, float] | None, text: Callable[[float], str]) -> tuple[str, str, str]:
+    if values is None:
+        return EMPTY, EMPTY, EMPTY
+    before, after = values
+    return text(before), text(after), units.factor(before, after)

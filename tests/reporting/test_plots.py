@@ -1,0 +1,130 @@
+"""Pictures show what they are given: colours that stand for data are there, and only then."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import matplotlib.colors
+import matplotlib.image
+import numpy as np
+import pytest
+
+from keras_gcp.errors import InvalidArgument
+from keras_gcp.reporting import figures
+from keras_gcp.reporting.curves import accuracy_name, size_steps
+from keras_gcp.reporting.plots import (
+    PlottingUnavailable,
+    files_chart,
+    training_curves,
+    width_bars,
+)
+from keras_gcp.reporting.widths import LAYERS_PER_ROW, rows_of, shortened
+
+
+def pixels_of(path: Path, color: str) -> int:
+    picture = matplotlib.image.imread(path)[..., :3]
+    return int((np.abs(picture - matplotlib.colors.to_rgb(color)).max(axis=-1) < 0.02).sum())
+
+
+def test_bars_are_as_high_as_the_layers_are_wide(tmp_path):
+    def blue(width: int) -> int:
+        path = width_bars({"conv": 100, "other": 100}, {"conv": width, "other": 1}, tmp_path / "p")
+        return pixels_of(path, figures.BLUE)
+
+    legend = blue(1)
+    assert (blue(80) - legend) / (blue(40) - legend) == pytest.approx(79 / 39, rel=0.02)
+
+
+@pytest.mark.parametrize("layers", [1, 10, 40, 41, 120])
+def test_every_layer_has_its_place_in_rows_of_readable_length(layers):
+    names = [f"layer_{i}" for i in range(layers)]
+    rows = rows_of(names)
+
+    assert [name for row in rows for name in row] == names
+    assert max(map(len, rows)) <= LAYERS_PER_ROW
+    assert len(rows) == -(-layers // LAYERS_PER_ROW)
+
+
+def test_deep_networks_can_be_drawn(tmp_path):
+    before = {f"stage_{i // 40}/block_{i}/convolution_with_a_long_name": 64 for i in range(120)}
+    path = width_bars(before, {name: 32 for name in before}, tmp_path / "deep" / "widths.png")
+
+    height, width = matplotlib.image.imread(path).shape[:2]
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert width > 1500
+    assert height > 1000
+
+
+def test_long_names_keep_both_ends():
+    name = "stage_3/block_17/first_convolution_2"
+
+    assert len(shortened(name)) < 24
+    assert shortened(name).startswith("stage_3/bl")
+    assert shortened(name).endswith("volution_2")
+    assert shortened("conv") == "conv"
+
+
+def test_widths_of_different_layers_are_refused(tmp_path):
+    with pytest.raises(InvalidArgument, match=r"Named once only: \['a', 'b'\]"):
+        width_bars({"a": 1}, {"b": 1}, tmp_path / "widths.png")
+    with pytest.raises(InvalidArgument, match="at least one"):
+        width_bars({}, {}, tmp_path / "widths.png")
+
+
+def test_curves_mark_events_and_show_the_dense_run_if_given(tmp_path, history, events):
+    dense = {name: [0.5 * value for value in values] for name, values in history.items()}
+    bare = training_curves(history, [], tmp_path / "bare.png")
+    marked = training_curves(history, events, tmp_path / "marked.png")
+    both = training_curves(history, events, tmp_path / "both.png", reference_history=dense)
+
+    assert pixels_of(bare, figures.BLUE) > 1000
+    assert pixels_of(bare, figures.VERMILION) == pixels_of(bare, figures.GREEN) == 0
+    assert pixels_of(marked, figures.VERMILION) > 500
+    assert pixels_of(marked, figures.GREEN) > 1000
+    # Letters smoothed against white have a few pixels of any grey.
+    assert pixels_of(both, figures.DENSE) > pixels_of(marked, figures.DENSE) + 3000
+
+
+def test_sizes_go_down_at_the_events_and_stay(events):
+    places, macs = size_steps(events, 4, "macs")
+    _, parameters = size_steps(events, 4, "parameters")
+
+    assert places == [0, 1, 3, 4]
+    assert macs == [1.0, 0.75, 0.5, 0.5]
+    assert parameters == [1.0, 0.9, 0.45, 0.45]
+
+
+def test_the_accuracy_is_found_under_its_full_name(history):
+    assert accuracy_name(history) == "sparse_categorical_accuracy"
+    assert accuracy_name({"loss": [1.0], "val_accuracy": [0.1]}) is None
+
+
+def test_a_history_without_loss_is_refused(tmp_path):
+    with pytest.raises(InvalidArgument, match="Expected `loss`"):
+        training_curves({"accuracy": [0.1]}, [], tmp_path / "training.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_file_bars_are_drawn_with_and_without_latencies(tmp_path):
+    sizes = {"keras": (4e6, 1e6), "tflite": (1e6, 5e5)}
+    one = files_chart(sizes, {}, tmp_path / "one.png")
+    two = files_chart(sizes, {"tflite": (0.9, 1.1)}, tmp_path / "two.png")
+
+    assert pixels_of(one, figures.BLUE) > 1000
+    assert matplotlib.image.imread(two).shape[1] > matplotlib.image.imread(one).shape[1]
+    with pytest.raises(InvalidArgument, match="no sizes"):
+        files_chart({}, {}, tmp_path / "none.png")
+
+
+def test_missing_matplotlib_is_an_error_that_names_the_extra(tmp_path, monkeypatch):
+    imported = importlib.import_module
+
+    def without_matplotlib(name: str) -> object:
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return imported(name)
+
+    monkeypatch.setattr(importlib, "import_module", without_matplotlib)
+    with pytest.raises(PlottingUnavailable, match=r"keras-gcp\[examples\]"):
+        width_bars({"a": 2}, {"a": 1}, tmp_path / "widths.png")
