@@ -1,0 +1,234 @@
+"""Trains a network and prunes it during the one `model.fit`, then exports it and writes a report.
+
+    python examples/prune_while_training.py --dataset=digits --network=resnet20 \
+        --budget_macs=0.45 --epochs=20 --begin=3 --until=9 --every=3 \
+        --output_dir=savedmodels/digits_resnet20
+
+The authors' run on CIFAR-10 (200 epochs; take a GPU):
+
+    python examples/prune_while_training.py --dataset=cifar10 --network=resnet110 \
+        --epochs=200 --batch_size=256 --decay=steps --begin=21 --until=147 --every=21 \
+        --schedule=linear --budget_macs=0.44 --output_dir=savedmodels/cifar10_resnet110
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+from absl import app, flags
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import examples`
+
+import keras_gcp
+from examples.datasets import Data, load
+from examples.datasets import names as dataset_names
+from examples.training import Recipe, Training, same_widths_from_scratch, train
+from keras_gcp.exporting import compare_latency
+from keras_gcp.reporting.html import write_report
+
+_SCHEDULES = {"linear": keras_gcp.schedules.linear, "cubic": keras_gcp.schedules.cubic}
+
+flags.DEFINE_enum("dataset", "digits", dataset_names(), "Data set.")
+flags.DEFINE_enum("network", "resnet20", keras_gcp.models.names(), "Reference network.")
+flags.DEFINE_enum("shortcut", "projection", ["projection", "pad"], "Shortcuts of ResNets.")
+flags.DEFINE_float("budget_macs", 0.45, "Share of the multiply-adds that may remain.")
+flags.DEFINE_float("budget_parameters", None, "Share of the parameters that may remain.")
+flags.DEFINE_string("criterion", "feature_relevance", "Name of the criterion.")
+flags.DEFINE_enum("schedule", "cubic", sorted(_SCHEDULES), "Course of the budget.")
+flags.DEFINE_integer("epochs", 20, "Epochs.")
+flags.DEFINE_integer("begin", 3, "0-based epoch before which the first event takes place.")
+flags.DEFINE_integer("until", 9, "Epoch before which the last event takes place.")
+flags.DEFINE_integer("every", 3, "Epochs between events.")
+flags.DEFINE_string("align", "auto", "Widths to prefer: auto, or a number.")
+flags.DEFINE_float("floor", 0.1, "Share of its width that every layer keeps at least.")
+flags.DEFINE_integer("sample_size", 512, "Training images on which channels are scored.")
+flags.DEFINE_integer("batch_size", 64, "Images per step.")
+flags.DEFINE_float("learning_rate", 0.1, "Highest learning rate.")
+flags.DEFINE_enum("decay", "one_cycle", ["one_cycle", "steps"], "Course of the learning rate.")
+flags.DEFINE_integer("train_size", None, "Use only so many training images.")
+flags.DEFINE_integer("test_size", None, "Use only so many test images.")
+flags.DEFINE_integer("seed", 0, "Of weights, order, augmentation and sample.")
+flags.DEFINE_bool("dense", False, "Also train without pruning, for comparison.")
+flags.DEFINE_bool("scratch", False, "Also train the final widths from fresh weights.")
+flags.DEFINE_list("formats", ["keras", "saved_model", "tflite"], "Formats to export.")
+flags.DEFINE_string("output_dir", None, "Folder; default: savedmodels/<dataset>_<network>.")
+flags.DEFINE_integer("verbose", 1, "0: silent, 1: progress bars and events.")
+
+FLAGS = flags.FLAGS
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Trains with pruning, exports, reports."""
+    if len(arguments) > 1:
+        raise app.UsageError(f"Unknown arguments: {arguments[1:]}")
+    data = load(FLAGS.dataset, seed=FLAGS.seed).take(FLAGS.train_size, FLAGS.test_size)
+    recipe = Recipe(
+        epochs=FLAGS.epochs,
+        batch_size=FLAGS.batch_size,
+        learning_rate=FLAGS.learning_rate,
+        decay=FLAGS.decay,
+        seed=FLAGS.seed,
+    )
+    directory = Path(FLAGS.output_dir or f"savedmodels/{FLAGS.dataset}_{FLAGS.network}")
+
+    dense_model, dense = None, None
+    if FLAGS.dense:
+        print("Without pruning:")
+        dense_model = build_network(data)
+        dense = train(dense_model, data, recipe, verbose=FLAGS.verbose)
+    print("With pruning:")
+    model = build_network(data)
+    pruning = pruning_callback(data)
+    pruned = train(model, data, recipe, [pruning], verbose=FLAGS.verbose)
+    scratch = None
+    if FLAGS.scratch:
+        print("The final widths from fresh weights:")
+        control = same_widths_from_scratch(model, FLAGS.seed)
+        scratch = train(control, data, recipe, verbose=FLAGS.verbose)
+
+    wide = dense_model or build_network(data)
+    files, latencies = export_both(wide, model, data, directory)
+    results = {
+        "accuracy": {
+            name: run.accuracy
+            for name, run in (("pruned", pruned), ("dense", dense), ("scratch", scratch))
+            if run is not None
+        },
+        "seconds": {
+            name: round(run.seconds, 1)
+            for name, run in (("pruned", pruned), ("dense", dense), ("scratch", scratch))
+            if run is not None
+        },
+    }
+    report = report_on(pruning, pruned, dense, scratch, files, latencies, directory)
+    (directory / "plan.json").write_text(pruning.plan.to_json(), encoding="utf-8")
+    (directory / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    print(pruning.plan.explain())
+    print(_closing_words(pruned, dense, scratch, files, latencies))
+    print(f"Report: {report}")
+
+
+def build_network(data: Data) -> keras.Model:
+    """The network of the flags, with initial weights of the seed."""
+    keras.utils.set_random_seed(FLAGS.seed)
+    options: dict[str, Any] = {"input_shape": data.input_shape, "classes": data.classes}
+    if FLAGS.network.startswith("resnet") and FLAGS.network != "resnet8":
+        options["shortcut"] = FLAGS.shortcut
+    return keras_gcp.models.build(FLAGS.network, **options)
+
+
+def pruning_callback(data: Data) -> keras_gcp.GradualChannelPruning:
+    """The callback of the flags."""
+    budget = {"macs": FLAGS.budget_macs}
+    if FLAGS.budget_parameters is not None:
+        budget["parameters"] = FLAGS.budget_parameters
+    return keras_gcp.GradualChannelPruning(
+        sample=(data.x_train, data.y_train),
+        budget=budget,
+        schedule=_SCHEDULES[FLAGS.schedule](FLAGS.begin, FLAGS.until, FLAGS.every),
+        criterion=FLAGS.criterion,
+        align=FLAGS.align if FLAGS.align == "auto" else int(FLAGS.align),
+        floor=FLAGS.floor,
+        sample_size=FLAGS.sample_size,
+        seed=FLAGS.seed,
+        verbose=FLAGS.verbose,
+    )
+
+
+def export_both(
+    wide: keras.Model, model: keras.Model, data: Data, directory: Path
+) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[float, float]]]:
+    """Exports the pruned model, and the unpruned one beside it; bytes and milliseconds of both."""
+    exported = {
+        part: keras_gcp.export(
+            network, directory / part, FLAGS.formats, sample=data.x_test[:64], name=FLAGS.network
+        )
+        for part, network in (("unpruned", wide), ("pruned", model))
+    }
+    files = {
+        before.format: (float(before.bytes), float(after.bytes))
+        for before, after in zip(exported["unpruned"], exported["pruned"], strict=True)
+    }
+    latencies = {}
+    for before, after in zip(exported["unpruned"], exported["pruned"], strict=True):
+        if before.path.suffix == ".tflite":
+            first, second = compare_latency([before.path, after.path]).latencies
+            latencies[before.format] = (first.milliseconds, second.milliseconds)
+    return files, latencies
+
+
+def report_on(
+    pruning: keras_gcp.GradualChannelPruning,
+    pruned: Training,
+    dense: Training | None,
+    scratch: Training | None,
+    files: Mapping[str, tuple[float, float]],
+    latencies: Mapping[str, tuple[float, float]],
+    directory: Path,
+) -> Path:
+    """Writes the report of a run."""
+    plan = pruning.plan
+    summary: dict[str, tuple[float | None, float]] = {
+        "MACs": (plan.before.macs, plan.after.macs),
+        "parameters": (plan.before.parameters, plan.after.parameters),
+        "test accuracy": (dense.accuracy if dense else None, pruned.accuracy),
+        "training seconds": (dense.seconds if dense else None, pruned.seconds),
+    }
+    notes = [
+        f"Network {FLAGS.network}, data {FLAGS.dataset}, seed {FLAGS.seed}, one run; "
+        "accuracy is that of the last epoch.",
+        f"Criterion {FLAGS.criterion} on {FLAGS.sample_size} training images; budget "
+        f"{FLAGS.budget_macs:.0%} of the MACs (multiply-adds of convolutions and dense layers).",
+        f"{os.cpu_count()} CPUs ({platform.machine()}), Keras {keras.__version__} on "
+        f"{keras.config.backend()}; TFLite latency at batch 1 on one thread, median.",
+    ]
+    if dense is None:
+        notes.append("No run without pruning was made, so there is no accuracy to compare with.")
+    if scratch is not None:
+        notes.append(
+            f"Control: the final widths trained from fresh weights reach {scratch.accuracy:.2%}."
+        )
+    return write_report(
+        directory / "report",
+        title=f"{FLAGS.network} on {FLAGS.dataset}, pruned while training",
+        summary=summary,
+        widths_before=plan.original_widths(),
+        widths_after=plan.widths(),
+        history=pruned.history,
+        events=pruning.events,
+        files=files,
+        latencies=latencies,
+        notes=notes,
+        dense_history=dense.history if dense else None,
+    )
+
+
+def _closing_words(
+    pruned: Training,
+    dense: Training | None,
+    scratch: Training | None,
+    files: Mapping[str, tuple[float, float]],
+    latencies: Mapping[str, tuple[float, float]],
+) -> str:
+    lines = [f"Test accuracy after the last epoch: {pruned.accuracy:.2%} pruned"]
+    if dense is not None:
+        lines[0] += f", {dense.accuracy:.2%} without pruning"
+        lines.append(f"Training: {pruned.seconds:.0f} s pruned, {dense.seconds:.0f} s without")
+    if scratch is not None:
+        lines[0] += f", {scratch.accuracy:.2%} for the same widths from scratch"
+    lines.extend(f"{name}: {a:,.0f} -> {b:,.0f} bytes" for name, (a, b) in files.items())
+    lines.extend(
+        f"{name}: {a:.3f} -> {b:.3f} ms ({a / b:.2f}x as fast)" for name, (a, b) in latencies.items()
+    )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    app.run(main)
