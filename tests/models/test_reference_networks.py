@@ -7,6 +7,7 @@ import math
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
 from keras_gcp import models
 from keras_gcp.errors import InvalidArgument
@@ -173,10 +174,7 @@ def test_litert_file_needs_builtin_operations_only(name, tmp_path):
     converter = tensorflow.lite.TFLiteConverter.from_saved_model(str(tmp_path / "saved_model"))
     assert converter.target_spec.supported_ops == {tensorflow.lite.OpsSet.TFLITE_BUILTINS}
     content = converter.convert()
-    interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(
-        model_content=content
-    )
-    runner = interpreter.get_signature_runner()
+    runner = Interpreter(model_content=content).get_signature_runner()
     images = np.random.default_rng(0).standard_normal((2, 32, 32, 3)).astype("float32")
     (outputs,) = runner(**dict.fromkeys(runner.get_input_details(), images)).values()
     np.testing.assert_allclose(outputs, model.predict(images, verbose=0), atol=1e-5)
