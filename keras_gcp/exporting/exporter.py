@@ -92,7 +92,7 @@ def export(
     tolerances = {f: _tolerance_of(f, tolerance, formats, model) for f in formats}
     name = _file_name(model.name if name is None else name)
     examples = examples_for(model, sample, COMPARED_EXAMPLES)
-    with files.workspace(Path(directory)) as folder, _on_cpu():
+    with files.workspace(Path(directory)) as folder:
         subject = _Subject(model, examples.spread(COMPARED_EXAMPLES), examples, folder)
         expected = _reference(subject)
         return tuple(
@@ -151,7 +151,8 @@ def _write_and_run(subject: _Subject, format_name: str, path: Path) -> list[np.n
     try:
         write(format_name, subject.model, path, subject.folder / "batch_of_one", calibration)
         doing = "loaded back and run"
-        return FORMATS[format_name].run(subject.model, path, subject.compared.arrays)
+        with _on_cpu():
+            return FORMATS[format_name].run(subject.model, path, subject.compared.arrays)
     except KerasGCPError:
         raise
     except Exception as error:
@@ -163,7 +164,8 @@ def _write_and_run(subject: _Subject, format_name: str, path: Path) -> list[np.n
 
 
 def _reference(subject: _Subject) -> list[np.ndarray]:
-    outputs = writers.run_model(subject.model, subject.compared.arrays)
+    with _on_cpu():
+        outputs = writers.run_model(subject.model, subject.compared.arrays)
     for name, output in zip(output_names(subject.model), outputs, strict=True):
         if not np.isfinite(output).all():
             raise UnsupportedModel(
@@ -174,7 +176,10 @@ def _reference(subject: _Subject) -> list[np.ndarray]:
 
 
 def _on_cpu() -> contextlib.AbstractContextManager[Any]:
-    """Compare on the CPU: a GPU may round 32-bit convolutions to 10 bits (TensorFloat-32)."""
+    """Run on the CPU: a GPU may round 32-bit convolutions to 10 bits (TensorFloat-32).
+
+    Never around the writing: a graph traced in here would run on CPUs for ever.
+    """
     on_tensorflow = keras.backend.backend() == "tensorflow"
     return keras.device("cpu:0") if on_tensorflow else contextlib.nullcontext()
 

@@ -227,6 +227,18 @@ def test_operators_that_tflite_lacks_are_refused_by_name(tmp_path):
     assert contents(tmp_path) == {"odd.keras"}
 
 
+def test_saved_models_compute_on_whatever_device_there_is(plain, tmp_path):
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    (file,) = export(plain, tmp_path, ["saved_model"])
+    saved = SavedModel.FromString((file.path / "saved_model.pb").read_bytes())
+    functions = saved.meta_graphs[0].graph_def.library.function
+    layers_run = [node for f in functions for node in f.node_def if node.op in ("Conv2D", "MatMul")]
+
+    assert len(layers_run) >= 2
+    assert {node.device for node in layers_run} == {""}
+
+
 def test_older_files_are_replaced(plain, tmp_path):
     formats = ["keras", "saved_model"]
     export(plain, tmp_path, formats, name="net")
