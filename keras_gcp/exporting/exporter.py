@@ -178,7 +178,7 @@ def _reference(subject: _Subject) -> list[np.ndarray]:
 def _on_cpu() -> contextlib.AbstractContextManager[Any]:
     """Run on the CPU: a GPU may round 32-bit convolutions to 10 bits (TensorFloat-32).
 
-    Never around the writing: a graph traced in here would run on CPUs for ever.
+    Around running only: what is written must not be bound to a device.
     """
     on_tensorflow = keras.backend.backend() == "tensorflow"
     return keras.device("cpu:0") if on_tensorflow else contextlib.nullcontext()
