@@ -13,7 +13,7 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.made-from-pyproject
-PIP_FLAGS := --quiet --no-input --disable-pip-version-check --progress-bar off
+PIP_FLAGS := --quiet --quiet --no-input --disable-pip-version-check --progress-bar off
 
 # The build of TensorFlow: the one .venv already has, else the smaller CPU build where it exists.
 TENSORFLOW_CHOICE := $(VENV)/.tensorflow-build
