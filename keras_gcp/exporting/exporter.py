@@ -153,7 +153,7 @@ def _write_and_run(subject: _Subject, format_name: str, path: Path) -> list[np.n
         doing = "loaded back and run"
         with _on_cpu():
             return FORMATS[format_name].run(subject.model, path, subject.compared.arrays)
-    except KerasGCPError:
+    except (KerasGCPError, OSError, MemoryError):
         raise
     except Exception as error:
         raise UnsupportedModel(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
 
 @contextlib.contextmanager
@@ -26,12 +27,13 @@ def silenced() -> Iterator[None]:
         converter.convert()
     ```
     """
-    with tempfile.TemporaryFile() as aside:
+    with tempfile.TemporaryFile(buffering=0) as aside:
         try:
             with contextlib.ExitStack() as stack:
                 for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
                     stack.enter_context(_turned_aside(descriptor, stream, aside))
-                stack.enter_context(_python_streams(aside))
+                for redirect in (contextlib.redirect_stdout, contextlib.redirect_stderr):
+                    stack.enter_context(_python_stream(redirect, aside))
                 yield
         except Exception as error:
             _attach(error, _end_of(aside))
@@ -56,14 +58,44 @@ def _turned_aside(descriptor: int, stream: IO[str] | None, aside: IO[bytes]) -> 
 
 
 @contextlib.contextmanager
-def _python_streams(aside: IO[bytes]) -> Iterator[None]:
+def _python_stream(redirect: Any, aside: IO[bytes]) -> Iterator[None]:
     """Notebooks and test runners replace `sys.stdout` by objects without a descriptor."""
-    with (
-        open(os.dup(aside.fileno()), "w", encoding="utf-8", errors="replace") as text,
-        contextlib.redirect_stdout(text),
-        contextlib.redirect_stderr(text),
-    ):
-        yield
+    original = sys.stdout if redirect is contextlib.redirect_stdout else sys.stderr
+    detour = _Detour(aside, original)
+    try:
+        with redirect(detour):
+            yield
+    finally:
+        detour.end()
+
+
+class _Detour(io.TextIOBase):
+    """A stream that leads aside, and to the original once it has ended.
+
+    Log handlers made in the block keep the stream they found; they must not be left with a
+    closed one.
+    """
+
+    def __init__(self, aside: IO[bytes], original: IO[str] | None) -> None:
+        self._aside: IO[bytes] | None = aside
+        self._original = original
+
+    def end(self) -> None:
+        self._aside = None
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if self._aside is not None:
+            self._aside.write(text.encode("utf-8", errors="replace"))
+        elif self._original is not None:
+            self._original.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        if self._aside is None:
+            _flush(self._original)
 
 
 def _flush(stream: IO[str] | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -30,3 +31,16 @@ def test_errors_pass_and_carry_what_was_printed(capfd):
     assert "the reason" in caught.value.__notes__[0]
     print("shown")
     assert capfd.readouterr().out == "shown\n"
+
+
+def test_log_handlers_made_inside_go_on_working(capsys):
+    logger = logging.getLogger("made inside")
+    logger.propagate = False
+    with silenced():
+        handler = logging.StreamHandler()
+        logger.addHandler(handler)
+        logger.warning("hidden")
+    logger.warning("shown")
+    logger.removeHandler(handler)
+
+    assert capsys.readouterr().err == "shown\n"

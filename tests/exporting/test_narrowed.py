@@ -1,0 +1,32 @@
+"""Models that were narrowed in place export like any other."""
+
+from __future__ import annotations
+
+import keras
+import networks
+import numpy as np
+import pytest
+from helpers import inputs_for, random_plan, randomise
+
+from keras_gcp.exporting import export
+from keras_gcp.pipeline import narrow
+
+
+@pytest.mark.parametrize("network", ["residual", "depthwise", "nested"])
+def test_a_network_narrowed_between_two_fits_is_exported_narrow(network, tmp_path):
+    model = randomise(networks.ALL[network]())
+    x = inputs_for(model, batch=16)
+    y = np.zeros(16, "int32")
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(x, y, verbose=0)
+    (wide,) = export(model, tmp_path, ["tflite"], sample=x, name="wide")
+    narrow(model, random_plan(model), model.optimizer)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(x, y, verbose=0)
+
+    keras_file, _, tflite = export(model, tmp_path, sample=x, name="narrow")
+
+    assert tflite.bytes < 0.8 * wide.bytes
+    loaded = keras.models.load_model(keras_file.path)
+    assert loaded.count_params() == model.count_params()
+    loaded.fit(x, y, verbose=0)
