@@ -1,0 +1,72 @@
+"""Chooses the functions of the framework that Keras runs on."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from types import ModuleType
+from typing import Any
+
+import keras
+
+from keras_gcp.errors import UnsupportedModel
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+Pullback = Callable[[Any], list[Any]]
+
+
+def vjp(function: Callable[..., Any], *inputs: Any) -> tuple[Any, Pullback]:
+    """Value of a function, and its vector-Jacobian product (reverse-mode derivative).
+
+    Args:
+        function: Maps tensors to one tensor, or to a list of tensors; differentiable.
+        *inputs: Tensors of floating-point type, the point at which to evaluate.
+
+    Returns:
+        `(outputs, pullback)`. `pullback(cotangents)`, with cotangents structured and shaped like
+        the outputs, returns a list with one tensor per input, of the input's shape; zeros where
+        the function does not depend on an input. Call it once: TensorFlow and PyTorch free what
+        they recorded.
+
+    Example:
+
+    >>> outputs, pullback = vjp(lambda x, y: x * y, keras.ops.array([2.0]), keras.ops.array([5.0]))
+    >>> [float(g[0]) for g in pullback(keras.ops.array([1.0]))]
+    [5.0, 2.0]
+    """
+    return _framework().vjp(function, inputs)
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, compiled where that pays: `tf.function`, `jax.jit`; unchanged on PyTorch.
+
+    Only tensors may go in. Everything else is bound beforehand, and what is bound stays alive as
+    long as the returned function does; so keep that function for one piece of work only.
+
+    Args:
+        function: Pure function of tensors; its result is a tensor or a structure of tensors.
+    """
+    return _framework().compiled(function)
+
+
+def without_gradients() -> AbstractContextManager[Any]:
+    """A context in which nothing is recorded for derivatives, except by `vjp`."""
+    return _framework().without_gradients()
+
+
+def _framework() -> ModuleType:
+    name = keras.config.backend()
+    if name not in BACKENDS:
+        raise UnsupportedModel(
+            f"Keras runs on the backend '{name}', which has no derivatives. Expected one of "
+            f"{', '.join(BACKENDS)}; set the environment variable KERAS_BACKEND before Keras is "
+            "imported."
+        )
+    return importlib.import_module(f"keras_gcp.backend.{name}")
+
+
+def as_list(outputs: Any) -> Sequence[Any]:
+    """A function's outputs as a list, whether it returned one tensor or several."""
+    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]

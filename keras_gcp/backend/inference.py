@@ -1,0 +1,172 @@
+"""A model at inference: predictions, loss, and the derivatives of the loss.
+
+Nothing here touches the functions that `fit`, `evaluate` and `predict` have compiled, and no
+variable of the model changes: everything runs in a `keras.StatelessScope`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_gcp.backend.dispatch import compiled, vjp, without_gradients
+
+DEFAULT_BATCH_SIZE = 64
+
+COMPILE_FROM = 4
+"""From this number of full batches on, compiling saves more time than it costs."""
+
+
+def predict(model: Any, x: Any, batch_size: int = DEFAULT_BATCH_SIZE) -> Any:
+    """The model's outputs for many inputs, in inference mode, batch by batch.
+
+    Args:
+        model: A built `keras.Model`.
+        x: Array of shape `(examples, ...)`, or the list or dict of arrays that the model takes.
+        batch_size: Examples per batch; bounds the memory.
+
+    Returns:
+        NumPy array of shape `(examples, ...)`, structured like the model's outputs.
+    """
+
+    def outputs_of(weights: Sequence[Any], x: Any, y: Any) -> Any:
+        with _with_weights(model.weights, weights), without_gradients():
+            return model(x, training=False)
+
+    batches = list(_over_batches(outputs_of, model.weights, x, None, batch_size))
+    return keras.tree.map_structure(
+        lambda *parts: np.concatenate([ops.convert_to_numpy(part) for part in parts]),
+        *(outputs for outputs, _ in batches),
+    )
+
+
+def sample_loss(model: Any, x: Any, y: Any, batch_size: int = DEFAULT_BATCH_SIZE) -> float | None:
+    """The compiled loss on some examples, in inference mode, without regularisation.
+
+    Penalties on weights are left out, since they fall whenever weights are removed and would
+    hide what a cut costs.
+
+    Args:
+        model: A built `keras.Model`.
+        x: Inputs, as for `predict`.
+        y: Labels, structured as the compiled loss wants them.
+        batch_size: Examples per batch.
+
+    Returns:
+        The mean over the examples, or None if the model is not compiled with a loss.
+    """
+    if not has_loss(model):
+        return None
+
+    def loss_of(weights: Sequence[Any], x: Any, y: Any) -> Any:
+        with _with_weights(model.weights, weights), without_gradients():
+            return _loss(model, x, y)
+
+    batches = _over_batches(loss_of, model.weights, x, y, batch_size)
+    return sum(share * float(ops.convert_to_numpy(loss)) for loss, share in batches)
+
+
+def loss_gradients(
+    model: Any,
+    x: Any,
+    y: Any,
+    variables: Sequence[Any] | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+) -> tuple[float, list[np.ndarray]]:
+    """The loss of `sample_loss`, and its derivatives with respect to weights.
+
+    Args:
+        model: A built `keras.Model`, compiled with a loss.
+        x: Inputs, as for `predict`.
+        y: Labels.
+        variables: The `keras.Variable`s to differentiate by, frozen ones allowed; the model's
+            trainable variables if None.
+        batch_size: Examples per batch.
+
+    Returns:
+        `(loss, gradients)`: the mean over the examples, and per variable an array of its shape.
+    """
+    chosen = list(model.trainable_variables if variables is None else variables)
+    positions = {id(variable): place for place, variable in enumerate(model.weights)}
+    places = [positions[id(variable)] for variable in chosen]
+
+    def loss_and_gradients(weights: Sequence[Any], x: Any, y: Any) -> Any:
+        def loss_of(*point: Any) -> Any:
+            replaced = list(weights)
+            for place, value in zip(places, point, strict=True):
+                replaced[place] = value
+            with _with_weights(model.weights, replaced):
+                return _loss(model, x, y)
+
+        loss, pullback = vjp(loss_of, *(weights[place] for place in places))
+        return loss, pullback(ops.ones_like(loss))
+
+    total = 0.0
+    gradients = [np.zeros(variable.shape, np.float32) for variable in chosen]
+    batches = _over_batches(loss_and_gradients, model.weights, x, y, batch_size)
+    for (loss, parts), share in batches:
+        total += share * float(ops.convert_to_numpy(loss))
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient += share * ops.convert_to_numpy(part)
+    return total, gradients
+
+
+def has_loss(model: Any) -> bool:
+    """Whether the model is compiled with a loss, or computes one of its own."""
+    own = type(model).compute_loss is not keras.Model.compute_loss
+    return bool(model.compiled) and (model.loss is not None or own)
+
+
+def _loss(model: Any, x: Any, y: Any) -> Any:
+    """The compiled loss of one batch, without penalties."""
+    y_pred = model(x, training=False)
+    arguments: dict[str, Any] = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": None}
+    if "training" in inspect.signature(model.compute_loss).parameters:
+        arguments["training"] = False
+    loss = model.compute_loss(**arguments)
+    for penalty in model.losses:
+        loss = loss - ops.cast(ops.sum(penalty), loss.dtype)
+    return loss
+
+
+def _with_weights(variables: Sequence[Any], values: Sequence[Any]) -> Any:
+    """A scope in which variables have other values, and in which no variable is changed."""
+    return keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True)))
+
+
+def _over_batches(
+    function: Callable[[Sequence[Any], Any, Any], Any],
+    variables: Sequence[Any],
+    x: Any,
+    y: Any,
+    size: int,
+) -> Iterator[tuple[Any, float]]:
+    """Results of `function(weights, x, y)` for batches, each with its share of all examples.
+
+    Weights are arguments: compiled code that held them as constants would be slow to compile.
+    """
+    count = len(keras.tree.flatten(x)[0])
+    weights = [ops.convert_to_tensor(variable.value) for variable in variables]
+    fast = compiled(function) if count // size >= COMPILE_FROM else function
+    for start in range(0, count, size):
+        end = min(start + size, count)
+        run = fast if end - start == size else function  # The rest is not worth compiling.
+        yield run(weights, _rows(x, start, end), _rows(y, start, end)), (end - start) / count
+
+
+def _rows(structure: Any, start: int, end: int) -> Any:
+    """Some rows as tensors: NumPy's float64 becomes Keras' `floatx`, as in `fit`."""
+
+    def convert(leaf: Any) -> Any:
+        if leaf is None:
+            return None
+        wide = getattr(leaf, "dtype", None) == np.float64
+        dtype = keras.config.floatx() if wide else None
+        return ops.convert_to_tensor(leaf[start:end], dtype=dtype)
+
+    return keras.tree.map_structure(convert, structure)

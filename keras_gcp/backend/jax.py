@@ -1,0 +1,29 @@
+"""Derivatives and compilation on JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import jax
+
+
+def vjp(function: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Any, Callable[[Any], Any]]:
+    outputs, pullback = jax.vjp(function, *inputs)
+    structure = jax.tree.structure(outputs)
+
+    def as_list(cotangents: Any) -> list[Any]:
+        # JAX wants the very containers that the function returned (tuple or list).
+        leaves = jax.tree.leaves(cotangents)
+        return list(pullback(jax.tree.unflatten(structure, leaves)))
+
+    return outputs, as_list
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return jax.jit(function)
+
+
+def without_gradients() -> AbstractContextManager[Any]:
+    return nullcontext()  # Nothing is recorded outside a transformation.

@@ -1,0 +1,45 @@
+"""Derivatives on PyTorch, which runs eagerly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+
+def vjp(function: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Any, Callable[[Any], Any]]:
+    with torch.enable_grad():
+        # Leaves of their own: the gradients of the caller's tensors stay as they are.
+        leaves = [x.detach().requires_grad_(True) for x in inputs]
+        outputs = function(*leaves)
+    recorded = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+
+    def pullback(cotangents: Any) -> list[Any]:
+        given = list(cotangents) if isinstance(cotangents, list | tuple) else [cotangents]
+        # An output that depends on no input has nothing recorded; torch refuses it.
+        pairs = [(y, c) for y, c in zip(recorded, given, strict=True) if y.requires_grad]
+        if not pairs:
+            return [torch.zeros_like(leaf) for leaf in leaves]
+        gradients = torch.autograd.grad(
+            [y for y, _ in pairs],
+            leaves,
+            grad_outputs=[c.to(y.dtype) for y, c in pairs],
+            allow_unused=True,
+        )
+        return [
+            torch.zeros_like(leaf) if gradient is None else gradient
+            for leaf, gradient in zip(leaves, gradients, strict=True)
+        ]
+
+    detached = [y.detach() for y in recorded]
+    return (type(outputs)(detached) if isinstance(outputs, list | tuple) else detached[0]), pullback
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
+
+
+def without_gradients() -> AbstractContextManager[Any]:
+    return torch.no_grad()

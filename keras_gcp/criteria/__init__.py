@@ -1,0 +1,27 @@
+"""Criteria: which channels matter least.
+
+A criterion is a plain callable `(model, channels, sample) -> scores by producing layer`; larger
+scores are kept. One file per criterion.
+"""
+
+from keras_gcp.criteria.base import Criterion, check, checked_scores, needs_sample
+from keras_gcp.criteria.classes import class_scores
+from keras_gcp.criteria.registry import get, names
+from keras_gcp.criteria.relevance import (
+    RelevanceRule,
+    register_relevance_rule,
+    relevance_scores,
+)
+
+__all__ = [
+    "Criterion",
+    "RelevanceRule",
+    "check",
+    "checked_scores",
+    "class_scores",
+    "get",
+    "names",
+    "needs_sample",
+    "register_relevance_rule",
+    "relevance_scores",
+]

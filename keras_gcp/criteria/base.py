@@ -1,0 +1,128 @@
+"""What a criterion is, and what is asked of the scores it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.errors import InvalidArgument
+from keras_gcp.sample import Sample
+
+
+class Criterion(Protocol):
+    """Scores channels: a plain callable; a user's own function will do.
+
+    It may have two attributes more: `needs_sample`, False for criteria that look at weights only,
+    and `check(model, channels, sample)`, which raises if the criterion does not apply.
+
+    Args:
+        model: The model.
+        channels: Its channel map.
+        sample: Examples with labels; None if the caller has none.
+
+    Returns:
+        Dict: path of a producing layer to scores `(width,)`, larger = keep. It must have every
+        layer of `channels.produced` with a prunable channel, and may have more of them.
+    """
+
+    def __call__(
+        self, model: Any, channels: ChannelMap, sample: Sample | None
+    ) -> Mapping[str, Any]: ...
+
+
+def needs_sample(criterion: Any) -> bool:
+    """Whether a criterion needs examples. A user's function is taken to manage without."""
+    return bool(getattr(criterion, "needs_sample", False))
+
+
+def name_of(criterion: Any) -> str:
+    """What to call a criterion in messages."""
+    for attribute in ("name", "__name__"):
+        if isinstance(name := getattr(criterion, attribute, None), str):
+            return name
+    return type(criterion).__name__
+
+
+def prunable_layers(channels: ChannelMap) -> list[str]:
+    """Producing layers with at least one prunable channel, in network order."""
+    return [path for path, classes in channels.produced.items() if channels.prunable[classes].any()]
+
+
+def check(criterion: Any, model: Any, channels: ChannelMap, sample: Sample | None) -> None:
+    """Checks that a criterion applies, before any work is done.
+
+    Raises:
+        InvalidArgument: it needs a sample and there is none, or the sample does not fit.
+        UnsupportedModel: it does not apply to this model.
+    """
+    if needs_sample(criterion) and sample is None:
+        raise InvalidArgument(
+            f"Criterion '{name_of(criterion)}' needs examples with labels, and no sample was "
+            "given. Pass sample=(x, y), or take a criterion that looks at weights only: "
+            "'l2_norm', 'l1_norm' or 'bn_scale'."
+        )
+    own_check = getattr(criterion, "check", None)
+    if own_check is not None:
+        own_check(model, channels, sample)
+
+
+def checked_scores(
+    criterion: Any, model: Any, channels: ChannelMap, sample: Sample | None
+) -> dict[str, np.ndarray]:
+    """Runs a criterion, and checks what it returned.
+
+    Returns:
+        Dict: producing layer to scores `(width,)`, float64, every layer with a prunable channel.
+
+    Raises:
+        InvalidArgument: as for `check`; or a user's criterion returned no dict, left a layer out,
+            named an unknown one, or returned scores of another shape or that are not finite.
+    """
+    check(criterion, model, channels, sample)
+    name = name_of(criterion)
+    returned = criterion(model, channels, sample)
+    if not isinstance(returned, Mapping):
+        raise InvalidArgument(
+            f"Criterion '{name}' must return a dict: producing layer to an array of scores. "
+            f"Received {type(returned).__name__}."
+        )
+    _check_layers(name, returned, channels)
+    return {
+        path: _checked_array(name, path, returned[path], len(classes))
+        for path, classes in channels.produced.items()
+        if path in returned
+    }
+
+
+def _check_layers(name: str, returned: Mapping[str, Any], channels: ChannelMap) -> None:
+    missing = [path for path in prunable_layers(channels) if path not in returned]
+    unknown = [path for path in returned if path not in channels.produced]
+    if missing or unknown:
+        raise InvalidArgument(
+            f"Criterion '{name}' must score the layers that produce prunable channels. "
+            f"Missing: {missing or 'none'}. Not among the producing layers: {unknown or 'none'}."
+        )
+
+
+def _checked_array(name: str, path: str, scores: Any, width: int) -> np.ndarray:
+    try:
+        array = np.asarray(scores, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(
+            f"Criterion '{name}' returned no numbers for layer '{path}': {error}"
+        ) from error
+    if array.shape != (width,):
+        raise InvalidArgument(
+            f"Criterion '{name}' must return one score per channel of layer '{path}', an array of "
+            f"shape ({width},). Received shape {array.shape}."
+        )
+    if not np.isfinite(array).all():
+        bad = int((~np.isfinite(array)).sum())
+        raise InvalidArgument(
+            f"Criterion '{name}' returned NaN or infinite scores for {bad} of {width} channels of "
+            f"layer '{path}'. Expected finite numbers. Has the training diverged?"
+        )
+    return array

@@ -1,0 +1,47 @@
+"""From scores of layers to one score per channel class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.errors import InvalidArgument
+
+NORM_EPSILON = 1e-9
+REDUCTIONS = ("mean", "sum", "max")
+
+
+def class_scores(
+    scores: Mapping[str, np.ndarray], channels: ChannelMap, reduce: str = "mean"
+) -> np.ndarray:
+    """One score per channel class, comparable over the whole network.
+
+    Every layer's scores are divided by their L2 norm. A class (channels that live or die together)
+    is then scored by the mean over all its places in the layers that produce it.
+
+    Args:
+        scores: Producing layer to scores `(width,)`, larger = keep.
+        channels: The channel map.
+        reduce: `"mean"`, `"sum"` or `"max"` over the places.
+
+    Returns:
+        `(class_count,)`; +inf for classes that no scored layer produces.
+
+    Raises:
+        InvalidArgument: `reduce` is none of the three.
+    """
+    if reduce not in REDUCTIONS:
+        raise InvalidArgument(f"reduce={reduce!r} was given. Expected one of {REDUCTIONS}.")
+    counts = np.zeros(channels.class_count)
+    total = np.full(channels.class_count, -np.inf if reduce == "max" else 0.0)
+    for path, layer_scores in scores.items():
+        classes = channels.produced[path]
+        normalised = layer_scores / (np.linalg.norm(layer_scores) + NORM_EPSILON)
+        np.add.at(counts, classes, 1)
+        (np.maximum if reduce == "max" else np.add).at(total, classes, normalised)
+    scored = counts > 0
+    if reduce == "mean":
+        total[scored] /= counts[scored]
+    return np.where(scored, total, np.inf)

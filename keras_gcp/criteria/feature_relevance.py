@@ -1,0 +1,117 @@
+"""Feature relevance: how much a channel contributes to recognising the true class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.criteria.base import prunable_layers
+from keras_gcp.criteria.relevance.classes import class_count, class_indices
+from keras_gcp.criteria.relevance.propagation import Probe
+from keras_gcp.criteria.relevance.route import find_route
+from keras_gcp.criteria.relevance.rules import relevance_rule_for
+from keras_gcp.criteria.relevance.scoring import (
+    DEFAULT_BATCH_SIZE,
+    output_probe,
+    score_probes,
+)
+from keras_gcp.criteria.relevance.statistics import checked_class_weights
+from keras_gcp.errors import InvalidArgument, UnsupportedModel
+from keras_gcp.graph import Call, Tensor
+from keras_gcp.sample import Sample
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureRelevance:
+    """Feature relevance scores at the outputs of the layers that produce channels.
+
+    Aketi et al., "Gradual Channel Pruning While Training Using Feature Relevance Scores for
+    Convolutional Neural Networks", IEEE Access, 2020; see `keras_gcp.relevance_scores`. As in the
+    authors' program, a layer whose output goes into an addition, such as the last convolution of
+    a residual block, is scored by the relevance of the sum.
+
+    Args:
+        class_weights: One weight per class; None: from the model's own accuracies on the sample.
+        batch_size: Examples per pass; bounds the memory.
+    """
+
+    class_weights: Any = None
+    batch_size: int = DEFAULT_BATCH_SIZE
+
+    name: ClassVar[str] = "feature_relevance"
+    needs_sample: ClassVar[bool] = True
+
+    def check(self, model: Any, channels: ChannelMap, sample: Sample | None) -> None:
+        """Raises if the model is no classifier, relevance cannot be followed, or labels are off."""
+        classes = class_count(channels.graph)
+        if sample is None:
+            raise InvalidArgument(
+                "Criterion 'feature_relevance' needs examples. Expected sample=(x, y)."
+            )
+        class_indices(sample.y, classes)
+        if self.class_weights is not None:
+            checked_class_weights(self.class_weights, classes)
+        _require_relevance(channels, _probes(channels))
+
+    def __call__(
+        self, model: Any, channels: ChannelMap, sample: Sample | None
+    ) -> dict[str, np.ndarray]:
+        self.check(model, channels, sample)
+        assert sample is not None
+        return score_probes(
+            model,
+            channels,
+            _probes(channels),
+            sample.x,
+            sample.y,
+            self.class_weights,
+            self.batch_size,
+        )
+
+
+def _probes(channels: ChannelMap) -> dict[str, list[Probe]]:
+    consumers: dict[int, list[Call]] = {}
+    for call in channels.graph.calls:
+        for x in call.inputs:
+            consumers.setdefault(x.index, []).append(call)
+    ends = {x.index for x in channels.graph.outputs}
+    prunable = set(prunable_layers(channels))
+    probes: dict[str, list[Probe]] = {}
+    for call in channels.graph.calls:
+        if call.path in prunable:
+            probes.setdefault(call.path, []).append(_probe(call, channels, consumers, ends))
+    return probes
+
+
+def _probe(
+    call: Call, channels: ChannelMap, consumers: dict[int, list[Call]], ends: set[int]
+) -> Probe:
+    """The output of the layer, or the sum it goes into."""
+    own = output_probe(call, channels)
+    assert own is not None, f"'{call.path}' produces channels, so it has a channel axis"
+    at: Tensor = call.outputs[0]
+    while at.index not in ends and len(consumers.get(at.index, [])) == 1:
+        (consumer,) = consumers[at.index]
+        rule = relevance_rule_for(consumer)
+        if rule is not None and rule.kind == "addition":
+            summed = output_probe(consumer, channels)
+            same = summed is not None and summed.channels == own.channels
+            return summed if same and summed is not None else own
+        if rule is None or rule.kind != "unchanged":
+            return own
+        at = consumer.outputs[0]
+    return own
+
+
+def _require_relevance(channels: ChannelMap, probes: dict[str, list[Probe]]) -> None:
+    route = find_route(channels.graph, {p.tensor for found in probes.values() for p in found})
+    for path, found in probes.items():
+        if not any(probe.tensor in route.reached for probe in found):
+            raise UnsupportedModel(
+                f"No relevance reaches layer '{path}': nothing that it computes goes into the "
+                "class scores by a way that relevance can follow. Exclude the layer, or take "
+                "another criterion, e.g. criterion='taylor' or 'l2_norm'."
+            )

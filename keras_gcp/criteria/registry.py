@@ -1,0 +1,49 @@
+"""The criteria by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from keras_gcp.criteria.base import Criterion
+from keras_gcp.criteria.bn_scale import BatchNormScale
+from keras_gcp.criteria.feature_relevance import FeatureRelevance
+from keras_gcp.criteria.l1_norm import L1Norm
+from keras_gcp.criteria.l2_norm import L2Norm
+from keras_gcp.criteria.random import Random
+from keras_gcp.criteria.taylor import Taylor
+from keras_gcp.errors import InvalidArgument
+
+_CRITERIA: Mapping[str, Callable[[], Any]] = MappingProxyType(
+    {kind.name: kind for kind in (FeatureRelevance, L1Norm, L2Norm, BatchNormScale, Taylor, Random)}
+)
+
+
+def names() -> tuple[str, ...]:
+    """Names that `get` knows."""
+    return tuple(_CRITERIA)
+
+
+def get(criterion: Any, seed: int | None = None) -> Criterion:
+    """The criterion of a name; a callable is returned as it is.
+
+    Args:
+        criterion: One of `names()`, or a callable `(model, channels, sample) -> scores`.
+        seed: For criteria that draw random numbers.
+
+    Raises:
+        InvalidArgument: there is no such criterion.
+    """
+    if isinstance(criterion, str):
+        if criterion == Random.name:
+            return Random(seed)
+        if criterion in _CRITERIA:
+            return _CRITERIA[criterion]()
+    elif callable(criterion) and not isinstance(criterion, type):
+        return criterion
+    raise InvalidArgument(
+        f"There is no criterion {criterion!r}. Expected one of "
+        f"{', '.join(repr(name) for name in names())}, or a function (model, channels, sample) -> "
+        "dict of scores by producing layer."
+    )

@@ -1,0 +1,6 @@
+"""Layer-wise relevance propagation (LRP) over the calls of a model."""
+
+from keras_gcp.criteria.relevance.rules import RelevanceRule, Step, register_relevance_rule
+from keras_gcp.criteria.relevance.scoring import relevance_scores
+
+__all__ = ["RelevanceRule", "Step", "register_relevance_rule", "relevance_scores"]

@@ -1,0 +1,142 @@
+"""The rules themselves: what each kind of operation does with relevance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from keras import ops
+
+from keras_gcp.backend import vjp
+from keras_gcp.criteria.relevance.alpha_beta import EPSILON, LinearMap, alpha_beta
+from keras_gcp.criteria.relevance.rules import Step
+from keras_gcp.graph import Call, Tensor, map_structure
+
+
+def unchanged(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
+    """Activations, normalisation, dropout: relevance passes as it is."""
+    return relevance
+
+
+def copies(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
+    """Every output is a copy of one input (or a constant), which takes all its relevance.
+
+    For the maximum that means: winner takes all.
+    """
+    outputs, pullback = vjp(_function(step.call), *step.inputs)
+    return pullback(_like(outputs, relevance))
+
+
+def proportional(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
+    """Every output is a weighted sum: `R_in = x * VJP(R / z)`, in proportion to the summands."""
+    outputs, pullback = vjp(_function(step.call), *step.inputs)
+    leaves = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+    quotients = [r / away_from_zero(z) for z, r in zip(leaves, relevance, strict=True)]
+    gradients = pullback(_like(outputs, quotients))
+    return [x * gradient for x, gradient in zip(step.inputs, gradients, strict=True)]
+
+
+def gated(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
+    """A product of a map and its gates: the map takes all the relevance.
+
+    A gate is credited with the relevance that it lets through, for the sake of the layers that
+    compute it; the route sees to it that this relevance ends where the gate's branch begins.
+    """
+    (passed,) = relevance
+    result = []
+    for position, x in enumerate(step.inputs):
+        if position in step.gates:
+            _, pullback = vjp(lambda gate: ops.broadcast_to(gate, passed.shape), x)
+            result.append(pullback(passed)[0])
+        else:
+            result.append(passed)
+    return result
+
+
+def linear(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
+    """Dense layers and convolutions of every kind: the alpha-beta rule."""
+    layer = step.call.operation
+    function = step.compiled(alpha_beta, linear=linear_map(step.call), signed=step.signed[0])
+    return [function(step.inputs[0], _float32(layer.kernel), relevance[0])]
+
+
+def separable(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
+    """A depthwise convolution followed by a pointwise one: the alpha-beta rule, twice."""
+    layer, x = step.call.operation, step.inputs[0]
+    options = _options(layer)
+    axis = _channel_axis(step.call)
+    depthwise = LinearMap("depthwise", axis, -1, tuple(options.items()))
+    plain = {"strides": 1, "padding": "valid", "data_format": layer.data_format}
+    pointwise = LinearMap("conv", axis, -1, tuple(plain.items()))
+    kernel = _float32(layer.depthwise_kernel)
+    between = depthwise(x, kernel)
+    second = step.compiled(alpha_beta, linear=pointwise, signed=True)
+    first = step.compiled(alpha_beta, linear=depthwise, signed=step.signed[0])
+    return [first(x, kernel, second(between, _float32(layer.pointwise_kernel), relevance[0]))]
+
+
+def away_from_zero(z: Any) -> Any:
+    """Adds a tiny number of the same sign."""
+    return z + ops.where(z >= 0, EPSILON, -EPSILON)
+
+
+def linear_map(call: Call) -> LinearMap:
+    """The linear map of a dense layer or a convolution."""
+    layer = call.operation
+    if not hasattr(layer, "kernel_size"):
+        return LinearMap("dense", len(call.outputs[0].shape) - 1, -1)
+    options = _options(layer)
+    axis = _channel_axis(call)
+    if hasattr(layer, "output_padding"):
+        options["output_padding"] = layer.output_padding
+        return LinearMap("transposed", axis, -2, tuple(options.items()))
+    if hasattr(layer, "depth_multiplier"):
+        return LinearMap("depthwise", axis, -1, tuple(options.items()))
+    causal = 0
+    if layer.padding == "causal":
+        options["padding"] = "valid"
+        causal = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
+    return LinearMap("conv", axis, -1, tuple(options.items()), causal)
+
+
+def _options(layer: Any) -> dict[str, Any]:
+    return {
+        "strides": layer.strides,
+        "padding": layer.padding,
+        "dilation_rate": layer.dilation_rate,
+        "data_format": layer.data_format,
+    }
+
+
+def _channel_axis(call: Call) -> int:
+    rank = len(call.outputs[0].shape)
+    return 1 if call.operation.data_format == "channels_first" else rank - 1
+
+
+def _float32(variable: Any) -> Any:
+    return ops.cast(ops.convert_to_tensor(variable), "float32")
+
+
+def _like(outputs: Any, parts: Sequence[Any]) -> Any:
+    """The parts, structured like the outputs of the call."""
+    return list(parts) if isinstance(outputs, list | tuple) else parts[0]
+
+
+def _function(call: Call) -> Any:
+    """The call as a function of its tensors alone.
+
+    It enters by `call`, not `__call__`, so that a layer of a mixed-precision model computes in
+    the float32 of the relevance.
+    """
+    kwargs = {name: value for name, value in call.kwargs.items() if name != "training"}
+
+    def function(*values: Any) -> Any:
+        remaining = iter(values)
+
+        def fill(leaf: Any) -> Any:
+            return next(remaining) if isinstance(leaf, Tensor) else leaf
+
+        args, filled = map_structure(fill, (call.args, kwargs))
+        return call.operation.call(*args, **filled)
+
+    return function

@@ -1,0 +1,151 @@
+"""One batch: the model forwards, then relevance backwards along the route."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_gcp import backend
+from keras_gcp.criteria.relevance.route import Leg, Route
+from keras_gcp.criteria.relevance.rules import Compiler, Step
+from keras_gcp.graph import Call, Tensor, map_structure
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A tensor whose relevance is wanted, per channel.
+
+    Attributes:
+        tensor: Its index.
+        axis: Its channel axis, batch axis counted.
+        channels: Its number of channels.
+    """
+
+    tensor: int
+    axis: int
+    channels: int
+
+
+@dataclass(frozen=True, eq=False)
+class Propagation:
+    """Runs a route on one batch: a pure function of tensors, to be compiled as a whole.
+
+    Attributes:
+        route: The way.
+        probes: What to measure.
+        variables: The model's variables, whose values are passed in.
+    """
+
+    route: Route
+    probes: Sequence[Probe]
+    variables: Sequence[Any]
+    _compiled: Compiler = field(default_factory=Compiler)
+
+    def __call__(
+        self, weights: Sequence[Any], inputs: Sequence[Any], classes: Any
+    ) -> tuple[Any, Any]:
+        """Relevance per example and channel.
+
+        Args:
+            weights: The value of each variable.
+            inputs: The model's input tensors, flattened.
+            classes: True class of each example, `(examples,)`.
+
+        Returns:
+            `(relevance, outputs)`: the mean over space at each probe, probes side by side,
+            `(examples, channels of all probes)`; and what the model predicts.
+        """
+        # In this scope variables are read from `weights`, and none of them can be changed.
+        mapping = list(zip(self.variables, weights, strict=True))
+        with keras.StatelessScope(state_mapping=mapping), backend.without_gradients():
+            values, outputs = forward(self.route, inputs)
+            start = ops.one_hot(classes, outputs.shape[-1], dtype="float32")
+            found = self._backward(values, start)
+            rows = [
+                _mean_over_space(found[probe.tensor], probe.axis)
+                if probe.tensor in found
+                else ops.zeros((start.shape[0], probe.channels))
+                for probe in self.probes
+            ]
+            return ops.concatenate(rows, axis=1), outputs
+
+    def _backward(self, values: dict[int, Any], start: Any) -> dict[int, Any]:
+        """Relevance at the probes; what is not wanted any more is freed on the way."""
+        probed = {probe.tensor for probe in self.probes}
+        (logits,) = self.route.graph.outputs
+        relevance = {logits.index: start}
+        found: dict[int, Any] = {}
+        for leg in reversed(self.route.legs):
+            arrived = [
+                relevance.pop(y.index, None) if place in leg.sources else None
+                for place, y in enumerate(leg.call.outputs)
+            ]
+            for y, r in zip(leg.call.outputs, arrived, strict=True):
+                if y.index in probed and r is not None:
+                    found[y.index] = r
+            if leg.rule is None or all(r is None for r in arrived):
+                continue
+            for index, r in self._passed_on(leg, arrived, values):
+                relevance[index] = relevance[index] + r if index in relevance else r
+        return found
+
+    def _passed_on(
+        self, leg: Leg, arrived: Sequence[Any], values: Mapping[int, Any]
+    ) -> list[tuple[int, Any]]:
+        assert leg.rule is not None
+        call = leg.call
+        if len(arrived) > 1:
+            size = next(r.shape[0] for r in arrived if r is not None)
+            arrived = [
+                ops.zeros((size, *y.shape[1:])) if r is None else r
+                for y, r in zip(call.outputs, arrived, strict=True)
+            ]
+        reads = leg.rule.reads_inputs
+        inputs = [ops.cast(values[x.index], "float32") if reads else None for x in call.inputs]
+        step = Step(call, inputs, leg.signed, leg.gates, self._compiled)
+        passed = leg.rule.propagate(step, arrived)
+        return [
+            (call.inputs[place].index, passed[place])
+            for place in leg.targets
+            if passed[place] is not None
+        ]
+
+
+def forward(route: Route, inputs: Sequence[Any]) -> tuple[dict[int, Any], Any]:
+    """Runs the model in inference mode.
+
+    Returns:
+        `(values, outputs)`: the tensors that the way back needs, and the model's output.
+    """
+    values = {x.index: value for x, value in zip(route.graph.inputs, inputs, strict=True)}
+    (logits,) = route.graph.outputs
+    for position, call in enumerate(route.graph.calls):
+        outputs = keras.tree.flatten(_run(call, values))
+        values.update({y.index: value for y, value in zip(call.outputs, outputs, strict=True)})
+        for x in call.inputs:
+            if route.last_use[x.index] == position and x.index not in route.kept:
+                values.pop(x.index, None)
+    outputs = values[logits.index]
+    return {index: value for index, value in values.items() if index in route.kept}, outputs
+
+
+def _run(call: Call, values: Mapping[int, Any]) -> Any:
+    def fill(leaf: Any) -> Any:
+        return values[leaf.index] if isinstance(leaf, Tensor) else leaf
+
+    args, kwargs = map_structure(fill, (call.args, call.kwargs))
+    kwargs.pop("training", None)  # What was true while the model was built need not be true now.
+    if "training" in inspect.signature(call.operation.call).parameters:
+        kwargs["training"] = False
+    return call.operation(*args, **kwargs)
+
+
+def _mean_over_space(relevance: Any, channel_axis: int) -> Any:
+    """`(examples, ..., channels, ...)` to `(examples, channels)`."""
+    space = tuple(a for a in range(1, len(relevance.shape)) if a != channel_axis)
+    return ops.mean(relevance, axis=space) if space else relevance

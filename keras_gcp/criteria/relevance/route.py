@@ -1,0 +1,180 @@
+"""The way of relevance through a graph, found out before any number is computed.
+
+Relevance starts at the logits. It reaches a tensor on the *main* way, or, if the tensor only
+serves to compute a gate (squeeze-and-excitation), on the way of that *gate*. Where a gate's branch
+begins at a tensor of the main way, its relevance ends, so that none is counted twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from keras_gcp.criteria.relevance.gates import find_gates
+from keras_gcp.criteria.relevance.rules import RelevanceRule, relevance_rule_for
+from keras_gcp.errors import UnsupportedModel
+from keras_gcp.graph import Call, Graph
+
+MAIN, GATE = "main", "gate"
+
+
+@dataclass(frozen=True, eq=False)
+class Leg:
+    """One call on the way back.
+
+    Attributes:
+        call: The call.
+        rule: Its rule; None if relevance ends here.
+        targets: Positions of the inputs that relevance goes on to.
+        gates: Positions of the inputs that are gates.
+        signed: For each input, whether it may be negative.
+        sources: Positions of the outputs whose relevance counts here.
+    """
+
+    call: Call
+    rule: RelevanceRule | None
+    targets: tuple[int, ...]
+    gates: tuple[int, ...]
+    signed: tuple[bool, ...]
+    sources: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """The whole way.
+
+    Attributes:
+        graph: The calls of the model.
+        legs: One per call, in the order of execution.
+        reached: Tensor to the way it is reached on, `"main"` or `"gate"`.
+        kept: Tensors whose values the way back needs.
+        last_use: Tensor to the position of the last call that reads it.
+    """
+
+    graph: Graph
+    legs: tuple[Leg, ...]
+    reached: Mapping[int, str]
+    kept: frozenset[int]
+    last_use: Mapping[int, int]
+
+
+def find_route(graph: Graph, wanted: Collection[int]) -> Route:
+    """Finds the way to the tensors whose relevance is wanted, and not further.
+
+    Args:
+        graph: The calls of the model.
+        wanted: Indices of tensors.
+
+    Raises:
+        UnsupportedModel: an operation on the way has no rule, or a product has no gate.
+    """
+    rules = [relevance_rule_for(call) for call in graph.calls]
+    needed = _needed(graph, wanted)
+    gates = find_gates(graph, rules, needed)
+    reached = _reach(graph, gates)
+    signed = _signed(graph, rules)
+    legs = tuple(
+        _leg(call, rule, gates.get(position, ()), reached, needed, signed)
+        for position, (call, rule) in enumerate(zip(graph.calls, rules, strict=True))
+    )
+    kept = {
+        x.index
+        for leg in legs
+        if leg.rule is not None and leg.rule.reads_inputs
+        for x in leg.call.inputs
+    }
+    last_use = {x.index: position for position, call in enumerate(graph.calls) for x in call.inputs}
+    return Route(graph, legs, reached, frozenset(kept), last_use)
+
+
+def _needed(graph: Graph, wanted: Collection[int]) -> set[int]:
+    """Tensors whose relevance is wanted, or leads to a tensor where it is."""
+    needed = set(wanted)
+    for call in graph.calls:
+        if any(x.index in needed for x in call.inputs):
+            needed.update(x.index for x in call.outputs)
+    return needed
+
+
+def _reach(graph: Graph, gates: Mapping[int, tuple[int, ...]]) -> dict[int, str]:
+    reached = {x.index: MAIN for x in graph.outputs}
+    waiting: set[int] = set()
+    for position in reversed(range(len(graph.calls))):
+        call = graph.calls[position]
+        if any(reached.get(y.index) == MAIN for y in call.outputs):
+            for place, x in enumerate(call.inputs):
+                if place in gates.get(position, ()):
+                    waiting.add(x.index)
+                else:
+                    reached[x.index] = MAIN
+    reached.update({index: GATE for index in waiting if index not in reached})
+    for position in reversed(range(len(graph.calls))):
+        call = graph.calls[position]
+        if any(reached.get(y.index) == GATE for y in call.outputs):
+            for x in call.inputs:
+                reached.setdefault(x.index, GATE)
+    return reached
+
+
+def _signed(graph: Graph, rules: list[RelevanceRule | None]) -> dict[int, bool]:
+    """Whether each tensor may hold negative numbers; the model's inputs may."""
+    signed = {x.index: True for x in graph.inputs}
+    for call, rule in zip(graph.calls, rules, strict=True):
+        inputs = [not signed[x.index] for x in call.inputs]
+        nonnegative = rule is not None and rule.nonnegative(call, inputs)
+        signed.update({y.index: not nonnegative for y in call.outputs})
+    return signed
+
+
+def _leg(
+    call: Call,
+    rule: RelevanceRule | None,
+    gates: tuple[int, ...],
+    reached: Mapping[int, str],
+    needed: Collection[int],
+    signed: Mapping[int, bool],
+) -> Leg:
+    ways = [reached.get(y.index) for y in call.outputs]
+    way = MAIN if MAIN in ways else GATE if GATE in ways else None
+    targets = (
+        ()
+        if way is None
+        else tuple(
+            place
+            for place, x in enumerate(call.inputs)
+            if x.index in needed and _may_enter(way, reached[x.index], place in gates)
+        )
+    )
+    if targets:
+        _require_rule(call, rule)
+    return Leg(
+        call,
+        rule if targets else None,
+        targets,
+        gates,
+        tuple(signed[x.index] for x in call.inputs),
+        tuple(place for place, other in enumerate(ways) if other == way and way is not None),
+    )
+
+
+def _may_enter(way: str, destination: str, is_gate: bool) -> bool:
+    if destination == MAIN:
+        return way == MAIN and not is_gate
+    return way == GATE or is_gate
+
+
+def _require_rule(call: Call, rule: RelevanceRule | None) -> None:
+    kind = type(call.operation).__name__
+    if rule is None:
+        raise UnsupportedModel(
+            f"Layer '{call.path}' (class {kind}) has no relevance rule, so feature relevance "
+            "cannot be followed through it. Register one with `register_relevance_rule`, or take "
+            "another criterion: 'taylor', 'l2_norm', 'l1_norm' or 'bn_scale'."
+        )
+    if rule.kind == "unchanged" and call.inputs[0].shape != call.outputs[0].shape:
+        raise UnsupportedModel(
+            f"Layer '{call.path}' (class {kind}) turns shape {call.inputs[0].shape} into "
+            f"{call.outputs[0].shape}; feature relevance passes activations and normalisations "
+            "only where they keep the shape. Take another criterion: 'taylor', 'l2_norm', "
+            "'l1_norm' or 'bn_scale'."
+        )

@@ -1,0 +1,116 @@
+"""Which rule says how relevance passes an operation, from its outputs back to its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from keras_gcp import backend, keras_state
+from keras_gcp.graph import Call
+
+
+class Compiler:
+    """Compiles the heavy rules, once per rule, setting and shape; lives as long as one scoring.
+
+    Only pure functions of tensors are compiled, never a layer or a model, so that nothing keeps
+    a model alive.
+    """
+
+    def __init__(self) -> None:
+        self._functions: dict[Any, Callable[..., Any]] = {}
+
+    def __call__(self, function: Callable[..., Any], **settings: Any) -> Callable[..., Any]:
+        """The function with hashable `settings` bound, compiled."""
+        key = (function, tuple(sorted(settings.items())))
+        if key not in self._functions:
+            self._functions[key] = backend.compiled(partial(function, **settings))
+        return self._functions[key]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One call during the backward pass, as a rule sees it.
+
+    Attributes:
+        call: The call.
+        inputs: Values of its input tensors in float32; None if the rule does not read them.
+        signed: For each input, whether it may hold negative numbers.
+        gates: For products: positions of the inputs that are gates.
+        compiled: Compiles pure functions.
+    """
+
+    call: Call
+    inputs: Sequence[Any]
+    signed: tuple[bool, ...]
+    gates: tuple[int, ...]
+    compiled: Compiler
+
+
+Propagate = Callable[[Step, Sequence[Any]], Sequence[Any]]
+"""`(step, relevance of each output) -> relevance of each input`; None where there is none."""
+
+
+def never(call: Call, inputs: Sequence[bool]) -> bool:
+    """Outputs may be negative, whatever the inputs are."""
+    return False
+
+
+@dataclass(frozen=True)
+class RelevanceRule:
+    """How relevance passes one kind of operation.
+
+    Attributes:
+        kind: What the rule is called in tests and tables.
+        propagate: The rule itself.
+        nonnegative: `(call, whether each input is never negative) -> whether no output is`.
+        reads_inputs: Whether the rule needs the values of the inputs.
+    """
+
+    kind: str
+    propagate: Propagate
+    nonnegative: Callable[[Call, Sequence[bool]], bool] = field(default=never)
+    reads_inputs: bool = True
+
+
+Selector = Callable[[Call], RelevanceRule | None]
+"""Picks the rule for a call where that depends on its arguments; None: not covered."""
+
+_RULES: dict[type | str, RelevanceRule | Selector] = {}
+
+
+def register_relevance_rule(rule: RelevanceRule | Selector, *operations: type | str) -> None:
+    """Registers the rule of layer classes, or of `keras.ops` operations by class name.
+
+    Args:
+        rule: The rule, or a function of the call that picks one.
+        operations: Layer classes, or names such as `"ops.Add"`.
+    """
+    for operation in operations:
+        _RULES[operation] = rule
+
+
+def relevance_rule_for(call: Call) -> RelevanceRule | None:
+    """The rule for one call, or None."""
+    entry = _entry(call.operation)
+    return entry if entry is None or isinstance(entry, RelevanceRule) else entry(call)
+
+
+def registered_relevance_rules() -> dict[type | str, RelevanceRule | Selector]:
+    """The whole table."""
+    return dict(_RULES)
+
+
+def _entry(operation: Any) -> RelevanceRule | Selector | None:
+    """As for channel rules, a subclass inherits only while it computes the same."""
+    if not keras_state.is_layer(operation):
+        return _RULES.get(f"ops.{type(operation).__name__}")
+    for ancestor in type(operation).__mro__:
+        if ancestor in _RULES:
+            same = all(
+                getattr(type(operation), method) is getattr(ancestor, method)
+                for method in ("call", "build", "__call__")
+            )
+            return _RULES[ancestor] if same else None
+    return None

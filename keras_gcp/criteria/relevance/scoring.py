@@ -1,0 +1,167 @@
+"""Relevance of the channels of whole layers, over many examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_gcp import backend
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.trace import trace
+from keras_gcp.criteria.relevance import table  # noqa: F401  (fills the table of rules)
+from keras_gcp.criteria.relevance.classes import class_count, class_indices
+from keras_gcp.criteria.relevance.propagation import Probe, Propagation
+from keras_gcp.criteria.relevance.route import find_route
+from keras_gcp.criteria.relevance.statistics import (
+    ClassStatistics,
+    checked_class_weights,
+    mean_over_classes,
+    normalised,
+)
+from keras_gcp.graph import Call
+from keras_gcp.sample import draw_sample
+
+DEFAULT_BATCH_SIZE = 64
+
+Probes = Mapping[str, Sequence[Probe]]
+"""Layer to its tensors: one for each call."""
+
+
+def relevance_scores(
+    model: Any,
+    x: Any,
+    y: Any,
+    class_weights: Any = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+) -> dict[str, np.ndarray]:
+    """How relevant each channel of each layer is for telling the classes apart.
+
+    Layer-wise relevance propagation from the true class of every example, after Aketi et al.,
+    "Gradual Channel Pruning While Training Using Feature Relevance Scores for Convolutional
+    Neural Networks" (IEEE Access, 2020): the relevance at a layer's output is averaged over
+    space and over the examples of each class, the classes are weighted and averaged, and the
+    absolute values divided by their L2 norm.
+
+    Args:
+        model: A built functional or sequential classifier with one output `(batch, classes)`.
+        x: Inputs, `(examples, ...)`, or a list or dict of arrays for several inputs.
+        y: True classes, `(examples,)` integers or `(examples, classes)` one-hot. A class without
+            examples is left out of the mean, with a warning.
+        class_weights: One weight of 0 or more per class; None takes
+            `sigmoid(1 / (accuracy of the class / best accuracy))` with the model's own accuracies
+            on `x` and `y`.
+        batch_size: Examples per pass; bounds the memory. The scores do not depend on it.
+
+    Returns:
+        Dict: name of the layer (`"model/layer"` in a nested model) to scores `(channels,)`, for
+        every layer and `keras.ops` operation with one output of rank 2 or more. The calls of a
+        layer that is used several times are added; if they differ in width, it is left out.
+
+    Raises:
+        UnsupportedModel: the model is no classifier, or a layer has no relevance rule.
+        InvalidArgument: `x`, `y` or `class_weights` do not fit the model.
+
+    Example:
+
+    ```python
+    scores = keras_gcp.relevance_scores(model, x_train[:512], y_train[:512])
+    least = np.argsort(scores["conv3"])[:8]  # the eight least relevant channels
+    ```
+    """
+    channels = trace(model)
+    probes = {}
+    for path, calls in _calls_by_path(channels).items():
+        found = [probe for call in calls if (probe := output_probe(call, channels)) is not None]
+        if found and len({probe.channels for probe in found}) == 1:
+            probes[path] = found
+    return score_probes(model, channels, probes, x, y, class_weights, batch_size)
+
+
+def score_probes(
+    model: Any,
+    channels: ChannelMap,
+    probes: Probes,
+    x: Any,
+    y: Any,
+    class_weights: Any = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+) -> dict[str, np.ndarray]:
+    """Scores of chosen tensors; arguments and result as for `relevance_scores`."""
+    classes = class_count(channels.graph)
+    sample = draw_sample((x, y), None, None, model)
+    labels = class_indices(sample.y, classes)
+    if class_weights is not None:
+        class_weights = checked_class_weights(class_weights, classes)
+    flat = [probe for found in probes.values() for probe in found]
+    route = find_route(channels.graph, {probe.tensor for probe in flat})
+    size = min(batch_size, len(labels))
+    propagation: Any = Propagation(route, flat, model.weights)
+    if len(labels) // size >= backend.COMPILE_FROM:
+        propagation = backend.compiled(propagation)
+    weights = [ops.convert_to_tensor(variable.value) for variable in model.weights]
+    statistics = ClassStatistics.empty(classes, sum(probe.channels for probe in flat))
+    inputs = _ordered_inputs(sample.x, model)
+    for start in range(0, len(labels), size):
+        rows = np.arange(start, min(start + size, len(labels)))
+        # The last batch is filled up, so that what was compiled for the first one fits.
+        filled = np.resize(rows, size)
+        batch = [
+            ops.convert_to_tensor(array[filled], dtype=tensor.dtype)
+            for array, tensor in zip(inputs, channels.graph.inputs, strict=True)
+        ]
+        relevance, outputs = propagation(weights, batch, ops.convert_to_tensor(labels[filled]))
+        statistics.add(
+            ops.convert_to_numpy(relevance)[: len(rows)],
+            ops.convert_to_numpy(outputs)[: len(rows)],
+            labels[rows],
+        )
+    return _by_layer(mean_over_classes(statistics, class_weights), probes)
+
+
+def output_probe(call: Call, channels: ChannelMap) -> Probe | None:
+    """What to measure at the output of a call; None if it has no channel axis."""
+    if len(call.outputs) != 1 or len(call.outputs[0].shape) < 2:
+        return None
+    axis = _channel_axis(call, channels)
+    size = call.outputs[0].shape[axis]
+    return None if size is None else Probe(call.outputs[0].index, axis, size)
+
+
+def _channel_axis(call: Call, channels: ChannelMap) -> int:
+    """Where the channels of a call's output lie, batch axis counted."""
+    (output,) = call.outputs
+    rank = len(output.shape)
+    if rank > 2 and getattr(call.operation, "data_format", None) == "channels_first":
+        return 1
+    block = channels.tensors[output.index]
+    varying = [axis + 1 for axis, size in enumerate(block.shape) if size > 1]
+    return varying[0] if len(varying) == 1 else rank - 1
+
+
+def _calls_by_path(channels: ChannelMap) -> dict[str, list[Call]]:
+    calls: dict[str, list[Call]] = {}
+    for call in channels.graph.calls:
+        calls.setdefault(call.path, []).append(call)
+    return calls
+
+
+def _ordered_inputs(x: Any, model: Any) -> list[np.ndarray]:
+    """The arrays in the order of the model's inputs."""
+    if isinstance(x, dict):
+        return [x[tensor.name] for tensor in model.inputs]
+    return list(keras.tree.flatten(x))
+
+
+def _by_layer(relevance: np.ndarray, probes: Probes) -> dict[str, np.ndarray]:
+    scores = {}
+    start = 0
+    for path, found in probes.items():
+        width = found[0].channels
+        end = start + width * len(found)
+        scores[path] = normalised(relevance[start:end].reshape(-1, width).sum(axis=0))
+        start = end
+    return scores

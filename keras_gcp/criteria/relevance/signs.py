@@ -1,0 +1,74 @@
+"""Where no value can be negative: there the cheap form of the alpha-beta rule is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_gcp.graph import Call
+
+NONNEGATIVE_ACTIVATIONS = frozenset(
+    keras.activations.get(name)
+    for name in (
+        "exponential",
+        "hard_sigmoid",
+        "relu",
+        "relu6",
+        "sigmoid",
+        "softmax",
+        "softplus",
+        "sparsemax",
+    )
+)
+
+
+def always(call: Call, inputs: Sequence[bool]) -> bool:
+    """Outputs are never negative."""
+    return True
+
+
+def like_inputs(call: Call, inputs: Sequence[bool]) -> bool:
+    """Outputs are not negative if no input is."""
+    return all(inputs)
+
+
+def like_any_input(call: Call, inputs: Sequence[bool]) -> bool:
+    """A maximum is not negative if one of its arguments is not."""
+    return any(inputs)
+
+
+def by_activation(call: Call, inputs: Sequence[bool]) -> bool:
+    """The layer's activation decides."""
+    return is_nonnegative(call.operation.activation)
+
+
+def by_slope(call: Call, inputs: Sequence[bool]) -> bool:
+    """A ReLU layer may have a slope below 0, and a threshold."""
+    return relu_is_nonnegative(call.operation)
+
+
+def by_interpolation(call: Call, inputs: Sequence[bool]) -> bool:
+    """Cubic interpolation overshoots."""
+    return all(inputs) and getattr(call.operation, "interpolation", "nearest") in (
+        "nearest",
+        "bilinear",
+    )
+
+
+def by_padding(call: Call, inputs: Sequence[bool]) -> bool:
+    """`ops.pad` may pad with any number."""
+    return all(inputs) and call.kwargs.get("constant_values") in (None, 0)
+
+
+def is_nonnegative(activation: Any) -> bool:
+    """Whether an activation function, or a layer used as one, has no negative values."""
+    if activation in NONNEGATIVE_ACTIVATIONS:
+        return True
+    return hasattr(activation, "negative_slope") and relu_is_nonnegative(activation)
+
+
+def relu_is_nonnegative(layer: Any) -> bool:
+    """Whether a layer with a slope below zero, and perhaps a threshold, has no negative values."""
+    return layer.negative_slope == 0 and getattr(layer, "threshold", 0) >= 0

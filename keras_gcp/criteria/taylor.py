@@ -1,0 +1,90 @@
+"""How much the loss would change, to first order, if a channel's filter were zero."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+
+from keras_gcp import backend
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.criteria.base import prunable_layers
+from keras_gcp.criteria.weights import kernels, operations_by_path, own_weights
+from keras_gcp.errors import InvalidArgument, UnsupportedModel
+from keras_gcp.sample import Sample
+
+
+@dataclass(frozen=True)
+class Taylor:
+    """`(sum of weight * gradient over the channel's filter and bias) ** 2`.
+
+    Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019, equation 8,
+    first order. The gradient is that of the compiled loss, averaged over the whole sample, in
+    inference mode and without penalties on weights.
+
+    Args:
+        batch_size: Examples per pass; bounds the memory.
+    """
+
+    batch_size: int = 64
+
+    name: ClassVar[str] = "taylor"
+    needs_sample: ClassVar[bool] = True
+
+    def check(self, model: Any, channels: ChannelMap, sample: Sample | None) -> None:
+        """Raises if the model has no loss, or the sample no labels."""
+        if not backend.has_loss(model):
+            raise UnsupportedModel(
+                f"Criterion 'taylor' needs the gradient of a loss, and model '{model.name}' is not "
+                "compiled with one. Call `model.compile(optimizer, loss=...)` first, or take "
+                "another criterion: 'l2_norm', 'l1_norm' or 'bn_scale'."
+            )
+        labels = [] if sample is None else keras.tree.flatten(sample.y)
+        if not labels or any(y is None for y in labels):
+            raise InvalidArgument(
+                "Criterion 'taylor' needs labels for the loss. Expected sample=(x, y)."
+            )
+
+    def __call__(
+        self, model: Any, channels: ChannelMap, sample: Sample | None
+    ) -> dict[str, np.ndarray]:
+        self.check(model, channels, sample)
+        assert sample is not None
+        operations = operations_by_path(channels)
+        layers = {
+            path: _filters(channels, path, operations[path]) for path in prunable_layers(channels)
+        }
+        variables = {id(v): v for found in layers.values() for v, _ in found}
+        _, gradients = backend.loss_gradients(
+            model, sample.x, sample.y, list(variables.values()), self.batch_size
+        )
+        products = {
+            key: keras.ops.convert_to_numpy(variable).astype(np.float64) * gradient
+            for (key, variable), gradient in zip(variables.items(), gradients, strict=True)
+        }
+        return {
+            path: np.square(sum(_per_channel(products[id(v)], axis) for v, axis in found))
+            for path, found in layers.items()
+        }
+
+
+def _filters(channels: ChannelMap, path: str, operation: Any) -> list[tuple[Any, int]]:
+    """All that computes a channel: kernel and bias, each with the axis of the channels."""
+    found = kernels(channels, path, operation)
+    known = {id(weight.variable) for weight, _ in found}
+    produced = channels.produced[path]
+    biases = [
+        (weight, axis)
+        for weight in own_weights(channels, operation)
+        for axis, classes in weight.axes.items()
+        if id(weight.variable) not in known
+        and len(weight.variable.shape) == 1
+        and np.array_equal(classes, produced)
+    ]
+    return [(weight.variable, axis) for weight, axis in (*found, *biases)]
+
+
+def _per_channel(products: np.ndarray, axis: int) -> np.ndarray:
+    return products.sum(axis=tuple(a for a in range(products.ndim) if a != axis))
