@@ -85,7 +85,7 @@ def draw_sample(
 
 
 def _is_positive_integer(size: Any) -> bool:
-    return isinstance(size, Integral) and not isinstance(size, bool) and int(size) >= 1
+    return not isinstance(size, bool) and isinstance(size, Integral) and int(size) >= 1
 
 
 def check_sample(sample: Sample, model: Any, needs_labels: bool = True) -> None:

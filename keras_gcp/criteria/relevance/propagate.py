@@ -28,12 +28,29 @@ def copies(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
 
 
 def proportional(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
-    """Every output is a weighted sum: `R_in = x * VJP(R / z)`, in proportion to the summands."""
-    outputs, pullback = vjp(_function(step.call), *step.inputs)
+    """Every output is a weighted sum: `R_in = x * VJP(R / z)`, in proportion to the summands.
+
+    Where z can be near 0 while R is not, the magnitudes of the summands take their place:
+    `R_in = |x| * VJP(R / z(|x|))`. Both conserve the sum of the relevance.
+    """
+    magnitudes = [ops.abs(x) for x in step.inputs] if step.absolute else step.inputs
+    return _in_proportion(step.call, magnitudes, relevance)
+
+
+def difference(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
+    """`a - b` is the sum of `a` and `-b`."""
+    a, b = step.inputs
+    if step.absolute:
+        a, b = ops.abs(a), -ops.abs(b)
+    return _in_proportion(step.call, [a, b], relevance)
+
+
+def _in_proportion(call: Call, inputs: Sequence[Any], relevance: Sequence[Any]) -> list[Any]:
+    outputs, pullback = vjp(_function(call), *inputs)
     leaves = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
     quotients = [r / away_from_zero(z) for z, r in zip(leaves, relevance, strict=True)]
     gradients = pullback(_like(outputs, quotients))
-    return [x * gradient for x, gradient in zip(step.inputs, gradients, strict=True)]
+    return [x * gradient for x, gradient in zip(inputs, gradients, strict=True)]
 
 
 def gated(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:

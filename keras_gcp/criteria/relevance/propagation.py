@@ -107,7 +107,7 @@ class Propagation:
             ]
         reads = leg.rule.reads_inputs
         inputs = [ops.cast(values[x.index], "float32") if reads else None for x in call.inputs]
-        step = Step(call, inputs, leg.signed, leg.gates, self._compiled)
+        step = Step(call, inputs, leg.signed, leg.absolute, leg.gates, self._compiled)
         passed = leg.rule.propagate(step, arrived)
         return [
             (call.inputs[place].index, passed[place])

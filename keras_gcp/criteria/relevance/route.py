@@ -28,6 +28,7 @@ class Leg:
         targets: Positions of the inputs that relevance goes on to.
         gates: Positions of the inputs that are gates.
         signed: For each input, whether it may be negative.
+        absolute: Whether the outputs can be near 0 where their relevance is not.
         sources: Positions of the outputs whose relevance counts here.
     """
 
@@ -36,6 +37,7 @@ class Leg:
     targets: tuple[int, ...]
     gates: tuple[int, ...]
     signed: tuple[bool, ...]
+    absolute: bool
     sources: tuple[int, ...]
 
 
@@ -73,8 +75,9 @@ def find_route(graph: Graph, wanted: Collection[int]) -> Route:
     gates = find_gates(graph, rules, needed)
     reached = _reach(graph, gates)
     signed = _signed(graph, rules)
+    vanishing = _vanishing(graph, rules, gates)
     legs = tuple(
-        _leg(call, rule, gates.get(position, ()), reached, needed, signed)
+        _leg(call, rule, gates.get(position, ()), reached, needed, signed, vanishing)
         for position, (call, rule) in enumerate(zip(graph.calls, rules, strict=True))
     )
     kept = {
@@ -126,6 +129,28 @@ def _signed(graph: Graph, rules: list[RelevanceRule | None]) -> dict[int, bool]:
     return signed
 
 
+def _vanishing(
+    graph: Graph, rules: list[RelevanceRule | None], gates: Mapping[int, tuple[int, ...]]
+) -> set[int]:
+    """Tensors whose relevance is 0 where they are 0, and small where they are small.
+
+    So it is wherever relevance comes from a linear layer, which multiplies by its inputs. A
+    normalisation in between breaks that: it shifts zeros to other values, with other relevance.
+    """
+    fails = {x.index for x in graph.outputs}
+    for position in reversed(range(len(graph.calls))):
+        call, rule = graph.calls[position], rules[position]
+        if rule is None:
+            continue  # No relevance comes from there.
+        follows = rule.kind in ("copies", "gate")
+        follows = follows or (rule.kind == "unchanged" and rule.keeps_zero(call))
+        shifts = rule.kind == "unchanged" and not rule.keeps_zero(call)
+        if shifts or (follows and any(y.index in fails for y in call.outputs)):
+            fails.update(x.index for x in call.inputs)
+        fails.update(call.inputs[place].index for place in gates.get(position, ()))
+    return {y.index for call in graph.calls for y in call.outputs} - fails
+
+
 def _leg(
     call: Call,
     rule: RelevanceRule | None,
@@ -133,6 +158,7 @@ def _leg(
     reached: Mapping[int, str],
     needed: Collection[int],
     signed: Mapping[int, bool],
+    vanishing: Collection[int],
 ) -> Leg:
     ways = [reached.get(y.index) for y in call.outputs]
     way = MAIN if MAIN in ways else GATE if GATE in ways else None
@@ -153,6 +179,8 @@ def _leg(
         targets,
         gates,
         tuple(signed[x.index] for x in call.inputs),
+        any(signed[x.index] for x in call.inputs)
+        and any(y.index not in vanishing for y in call.outputs),
         tuple(place for place, other in enumerate(ways) if other == way and way is not None),
     )
 

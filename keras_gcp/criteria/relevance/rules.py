@@ -37,6 +37,7 @@ class Step:
         call: The call.
         inputs: Values of its input tensors in float32; None if the rule does not read them.
         signed: For each input, whether it may hold negative numbers.
+        absolute: For sums: whether to divide by the sum of magnitudes instead of the sum.
         gates: For products: positions of the inputs that are gates.
         compiled: Compiles pure functions.
     """
@@ -44,6 +45,7 @@ class Step:
     call: Call
     inputs: Sequence[Any]
     signed: tuple[bool, ...]
+    absolute: bool
     gates: tuple[int, ...]
     compiled: Compiler
 
@@ -57,20 +59,28 @@ def never(call: Call, inputs: Sequence[bool]) -> bool:
     return False
 
 
+def no_zero(call: Call) -> bool:
+    """Where an input is 0, the output may be something else."""
+    return False
+
+
 @dataclass(frozen=True)
 class RelevanceRule:
     """How relevance passes one kind of operation.
 
     Attributes:
-        kind: What the rule is called in tests and tables.
+        kind: `"linear"` for weighted sums by the alpha-beta rule, `"addition"`, `"proportional"`
+            for other sums, `"copies"`, `"gate"` for products, `"unchanged"`, `"source"`.
         propagate: The rule itself.
         nonnegative: `(call, whether each input is never negative) -> whether no output is`.
+        keeps_zero: For `"unchanged"`: `call -> whether the function maps 0 to 0`.
         reads_inputs: Whether the rule needs the values of the inputs.
     """
 
     kind: str
     propagate: Propagate
     nonnegative: Callable[[Call, Sequence[bool]], bool] = field(default=never)
+    keeps_zero: Callable[[Call], bool] = field(default=no_zero)
     reads_inputs: bool = True
 
 

@@ -1,4 +1,8 @@
-"""Where no value can be negative: there the cheap form of the alpha-beta rule is exact."""
+"""What is known of values without computing them: where none is negative, where 0 stays 0.
+
+Where no input is negative the cheap form of the alpha-beta rule is exact. Where 0 stays 0 on the
+way to the next layer, relevance vanishes together with the value it belongs to.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,27 @@ NONNEGATIVE_ACTIVATIONS = frozenset(
         "softmax",
         "softplus",
         "sparsemax",
+    )
+)
+ZERO_KEEPING_ACTIVATIONS = frozenset(
+    keras.activations.get(name)
+    for name in (
+        "celu",
+        "elu",
+        "gelu",
+        "hard_shrink",
+        "hard_silu",
+        "hard_tanh",
+        "leaky_relu",
+        "linear",
+        "relu",
+        "relu6",
+        "selu",
+        "silu",
+        "soft_shrink",
+        "softsign",
+        "tanh",
+        "tanh_shrink",
     )
 )
 
@@ -72,3 +97,14 @@ def is_nonnegative(activation: Any) -> bool:
 def relu_is_nonnegative(layer: Any) -> bool:
     """Whether a layer with a slope below zero, and perhaps a threshold, has no negative values."""
     return layer.negative_slope == 0 and getattr(layer, "threshold", 0) >= 0
+
+
+def zero_stays(call: Call) -> bool:
+    """The operation maps 0 to 0."""
+    return True
+
+
+def zero_by_activation(call: Call) -> bool:
+    """The layer's activation decides."""
+    activation = call.operation.activation
+    return activation in ZERO_KEEPING_ACTIVATIONS or hasattr(activation, "negative_slope")

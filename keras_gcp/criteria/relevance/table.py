@@ -11,13 +11,19 @@ from keras import layers
 from keras_gcp.criteria.relevance import signs
 from keras_gcp.criteria.relevance.propagate import (
     copies,
+    difference,
     gated,
     linear,
     proportional,
     separable,
     unchanged,
 )
-from keras_gcp.criteria.relevance.rules import RelevanceRule, never, register_relevance_rule
+from keras_gcp.criteria.relevance.rules import (
+    RelevanceRule,
+    never,
+    no_zero,
+    register_relevance_rule,
+)
 from keras_gcp.graph import Call
 
 ADDITION = RelevanceRule("addition", proportional, signs.like_inputs)
@@ -28,8 +34,8 @@ SOURCE = RelevanceRule("source", lambda step, relevance: [None], reads_inputs=Fa
 """Channels begin here and nothing goes on to the inputs: an embedding looks up integers."""
 
 
-def _unchanged(nonnegative=signs.like_inputs) -> RelevanceRule:  # type: ignore[no-untyped-def]
-    return RelevanceRule("unchanged", unchanged, nonnegative, reads_inputs=False)
+def _unchanged(nonnegative=signs.like_inputs, keeps_zero=signs.zero_stays) -> RelevanceRule:  # type: ignore[no-untyped-def]
+    return RelevanceRule("unchanged", unchanged, nonnegative, keeps_zero, reads_inputs=False)
 
 
 def _copies(nonnegative=signs.like_inputs) -> RelevanceRule:  # type: ignore[no-untyped-def]
@@ -41,6 +47,8 @@ def _sums(nonnegative=signs.like_inputs) -> RelevanceRule:  # type: ignore[no-un
 
 
 _UNCHANGED, _SIGNED = _unchanged(), _unchanged(never)
+_SHIFTED = _unchanged(never, no_zero)
+_DIFFERENCE = RelevanceRule("proportional", difference)
 
 
 def _if_plain(rule: RelevanceRule):  # type: ignore[no-untyped-def]
@@ -83,37 +91,41 @@ register_relevance_rule(
 register_relevance_rule(_if_plain(SEPARABLE), layers.SeparableConv1D, layers.SeparableConv2D)
 register_relevance_rule(SOURCE, layers.Embedding)
 
-register_relevance_rule(_unchanged(signs.by_activation), layers.Activation)
-register_relevance_rule(_unchanged(signs.by_slope), layers.ReLU, layers.LeakyReLU)
 register_relevance_rule(
-    _unchanged(signs.always),
+    _unchanged(signs.by_activation, signs.zero_by_activation), layers.Activation
+)
+register_relevance_rule(_unchanged(signs.by_slope), layers.ReLU, layers.LeakyReLU)
+register_relevance_rule(_unchanged(signs.always), "ops.Relu", "ops.Relu6")
+register_relevance_rule(
+    _unchanged(signs.always, no_zero),
     layers.Softmax,
     "ops.Exp",
     "ops.HardSigmoid",
-    "ops.Relu",
-    "ops.Relu6",
     "ops.Sigmoid",
     "ops.Softmax",
     "ops.Softplus",
 )
 register_relevance_rule(
-    _SIGNED,
-    layers.ELU,
-    layers.PReLU,
+    _SHIFTED,
     layers.BatchNormalization,
     layers.GroupNormalization,
     layers.LayerNormalization,
-    layers.RMSNormalization,
-    layers.UnitNormalization,
     layers.Normalization,
     layers.Rescaling,
-    "ops.Celu",
     "ops.Clip",
+    "ops.LogSoftmax",
+)
+register_relevance_rule(
+    _SIGNED,
+    layers.ELU,
+    layers.PReLU,
+    layers.RMSNormalization,
+    layers.UnitNormalization,
+    "ops.Celu",
     "ops.Elu",
     "ops.Gelu",
     "ops.HardSilu",
     "ops.LeakyRelu",
-    "ops.LogSoftmax",
     "ops.Negative",
     "ops.Selu",
     "ops.Silu",
@@ -183,14 +195,14 @@ register_relevance_rule(
 )
 register_relevance_rule(_copies(signs.by_padding), "ops.Pad")
 register_relevance_rule(_copies(signs.like_any_input), layers.Maximum)
-register_relevance_rule(_with_constant(_copies(signs.like_any_input), _SIGNED), "ops.Maximum")
-register_relevance_rule(_with_constant(_copies(), _SIGNED), "ops.Minimum")
+register_relevance_rule(_with_constant(_copies(signs.like_any_input), _SHIFTED), "ops.Maximum")
+register_relevance_rule(_with_constant(_copies(), _SHIFTED), "ops.Minimum")
 register_relevance_rule(_upsampling, layers.UpSampling2D)
 
 register_relevance_rule(ADDITION, layers.Add)
-register_relevance_rule(_with_constant(ADDITION, _SIGNED), "ops.Add")
-register_relevance_rule(_sums(never), layers.Subtract)
-register_relevance_rule(_with_constant(_sums(never), _SIGNED), "ops.Subtract")
+register_relevance_rule(_with_constant(ADDITION, _SHIFTED), "ops.Add")
+register_relevance_rule(_DIFFERENCE, layers.Subtract)
+register_relevance_rule(_with_constant(_DIFFERENCE, _SHIFTED), "ops.Subtract")
 register_relevance_rule(
     _sums(),
     layers.Average,
