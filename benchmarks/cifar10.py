@@ -78,9 +78,7 @@ def run(kind: str, data: Data, seed: int, output: Path) -> dict[str, Any]:
     return _entry(kind, model, recipe, train(model, data, recipe, verbose=FLAGS.verbose))
 
 
-def pruned_run(
-    model: keras.Model, data: Data, recipe: Recipe, output: Path
-) -> dict[str, Any]:
+def pruned_run(model: keras.Model, data: Data, recipe: Recipe, output: Path) -> dict[str, Any]:
     """One training with pruning; its plan and events are kept in the row."""
     epochs = recipe.epochs
     if FLAGS.recipe == "authors":
@@ -126,7 +124,16 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    columns = ["seed", "run", "MACs", "parameters", "accuracy", "seconds", "s/epoch", "last epoch s"]
+    columns = [
+        "seed",
+        "run",
+        "MACs",
+        "parameters",
+        "accuracy",
+        "seconds",
+        "s/epoch",
+        "last epoch s",
+    ]
     first = rows[0]
     title = (
         f"{first['network']} on CIFAR-10, {first['epochs']} epochs, batch {first['batch_size']}; "

@@ -77,8 +77,11 @@ def main(arguments: Sequence[str]) -> None:
     counts = [keras_gcp.count(m) for m in (model, narrow)]
     rows = [
         ["MACs", *(c.macs for c in counts), f"{counts[1].macs / counts[0].macs:.1%}"],
-        ["parameters", *(c.parameters for c in counts),
-         f"{counts[1].parameters / counts[0].parameters:.1%}"],
+        [
+            "parameters",
+            *(c.parameters for c in counts),
+            f"{counts[1].parameters / counts[0].parameters:.1%}",
+        ],
         ["test accuracy", f"{before:.2%}", f"{tuned:.2%}", f"{100 * (tuned - before):+.2f} points"],
         ["right after the cut", "", f"{cut:.2%}", ""],
     ]

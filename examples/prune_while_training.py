@@ -225,7 +225,8 @@ def _closing_words(
         lines[0] += f", {scratch.accuracy:.2%} for the same widths from scratch"
     lines.extend(f"{name}: {a:,.0f} -> {b:,.0f} bytes" for name, (a, b) in files.items())
     lines.extend(
-        f"{name}: {a:.3f} -> {b:.3f} ms ({a / b:.2f}x as fast)" for name, (a, b) in latencies.items()
+        f"{name}: {a:.3f} -> {b:.3f} ms ({a / b:.2f}x as fast)"
+        for name, (a, b) in latencies.items()
     )
     return "\n".join(lines)
 

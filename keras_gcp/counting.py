@@ -120,7 +120,10 @@ def build_ledger(model: Any, channels: ChannelMap) -> Ledger:
         slopes=np.array(slopes, np.float64).reshape(len(fixed), len(groups)),
         products={
             coin: Products.of(
-                [_term(factor, variable, axes_of.get(id(variable), {})) for factor, variable in terms],
+                [
+                    _term(factor, variable, axes_of.get(id(variable), {}))
+                    for factor, variable in terms
+                ],
                 len(fixed),
             )
             for coin, terms in products.items()

@@ -18,6 +18,7 @@ Known to work with Keras 3.13 to 3.15. What each piece of state is for:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -36,6 +37,12 @@ def functional_of(model: Any) -> Any | None:
     if isinstance(model, keras.Sequential):
         return model._functional
     return model if hasattr(model, "_nodes_by_depth") else None
+
+
+def input_structure(model: Any) -> Any:
+    """The model's symbolic inputs as a user passes them: one, a list or a dict."""
+    structure = _require_functional(model)._inputs_struct
+    return structure[0] if isinstance(structure, list) and len(structure) == 1 else structure
 
 
 def is_layer(operation: Any) -> bool:
@@ -170,7 +177,7 @@ def optimizer_chain(optimizer: Any) -> Iterator[Any]:
 def optimizer_slots(optimizer: Any) -> list[tuple[Any, Any]]:
     """Pairs (model variable, slot variable) of one built optimizer."""
     followed = optimizer._trainable_variables
-    pairs = []
+    pairs: list[tuple[Any, Any]] = []
     for name, value in vars(optimizer).items():
         if name in ("_variables", "_trainable_variables") or not isinstance(value, list | tuple):
             continue
@@ -186,7 +193,7 @@ def optimizer_slots(optimizer: Any) -> list[tuple[Any, Any]]:
 
 def unsliceable_slots(optimizer: Any) -> list[Any]:
     """Optimizer variables that are neither scalars nor shaped like the weight they belong to."""
-    strange = []
+    strange: list[Any] = []
     for part in optimizer_chain(optimizer):
         if not part.built:
             continue
@@ -201,6 +208,42 @@ def build_optimizer(model: Any) -> None:
     for part in optimizer_chain(model.optimizer):
         if not part.built:
             part.build(model.trainable_variables)
+
+
+def check_strategy(model: Any) -> None:
+    """Refuses a model whose variables live in another distribution strategy than the present one.
+
+    Raises:
+        UnsupportedModel: they do.
+    """
+    if keras.config.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    of_fit = model.distribute_strategy
+    for variable in model.variables:
+        own = getattr(variable._value, "_distribute_strategy", None)
+        own = own or tf.distribute.get_strategy()
+        if own is not of_fit and type(own) is not type(of_fit):
+            raise UnsupportedModel(
+                f"Weight '{variable.path}' was created in the scope of "
+                f"{type(own).__name__}, but the model trains with {type(of_fit).__name__}. Build, "
+                "load and prune the model in the scope of the strategy it is trained with."
+            )
+
+
+def least_width_of_strided_pointwise() -> int:
+    """Input channels below which training a strided 1x1 convolution may crash the process.
+
+    Seen with TensorFlow 2.21 on a CPU with AVX-512: with 4, 8, 12 or 15 input channels the heap
+    is corrupted after some steps ("double free", "malloc(): invalid size"), with 16 and more it
+    is not, nor with `TF_ENABLE_ONEDNN_OPTS=0`. GPUs and other backends are not concerned.
+    """
+    if keras.config.backend() != "tensorflow" or os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
+        return 1
+    import tensorflow as tf
+
+    return 1 if tf.config.list_physical_devices("GPU") else 16
 
 
 # ------------------------------------------------------------------------------- writing
@@ -269,9 +312,7 @@ class Transaction:
         """Sets the shape that the input layer of a nested model accepts."""
         self.set(layer, "_batch_shape", tuple(shape))
 
-    def set_layer_inputs(
-        self, layer: Any, wide: Sequence[Shape], narrow: Sequence[Shape]
-    ) -> None:
+    def set_layer_inputs(self, layer: Any, wide: Sequence[Shape], narrow: Sequence[Shape]) -> None:
         """Brings a layer's input specification and recorded build shapes up to date."""
         self._set_input_spec(layer, wide, narrow)
         built = getattr(layer, "_build_shapes_dict", None)

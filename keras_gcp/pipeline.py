@@ -156,9 +156,7 @@ def narrow(model: Any, plan: Plan, optimizer: Any = None) -> None:
 
 def score(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) -> Any:
     """Scores of a criterion, checked, as one number per channel class."""
-    return criteria.class_scores(
-        criteria.checked_scores(scorer, model, channels, sample), channels
-    )
+    return criteria.class_scores(criteria.checked_scores(scorer, model, channels, sample), channels)
 
 
 def totals_of(model: Any, channels: ChannelMap) -> Totals:

@@ -71,6 +71,7 @@ def candidates_of(
                 multiplicity=max(member.multiplicity for member in group.members),
                 # A layer of several groups: each had its part of the original width.
                 original=max(len(group.classes), round(len(group.classes) * original / present)),
+                least=group.least,
             )
         )
     return candidates
@@ -98,9 +99,7 @@ def keep_of(plan: Plan, channels: ChannelMap) -> np.ndarray:
         InvalidArgument: the plan was made for another model.
     """
     own = _own_channels(channels)
-    _require_same(
-        {p: len(k) for p, k in plan.layers.items()}, {p: len(c) for p, c in own.items()}
-    )
+    _require_same({p: len(k) for p, k in plan.layers.items()}, {p: len(c) for p, c in own.items()})
     keep = np.ones(channels.class_count, bool)
     for path, classes in own.items():
         keep[classes[~plan.layers[path]]] = False
@@ -151,6 +150,7 @@ def _planned(group: Any, channels: ChannelMap) -> PlannedGroup:
         members=tuple(PlannedMember(m.path, m.kind, m.width) for m in group.members),
         positions=tuple(int(i) for i in np.flatnonzero(np.isin(lead, group.classes))),
         anchored=group.anchored,
+        note=f"keeps at least {group.least}: {group.least_reason}" if group.least > 1 else None,
     )
 
 
@@ -164,7 +164,11 @@ def parsed_limits(budget: Any, totals: Totals, original: Totals) -> dict[str, fl
     Raises:
         InvalidArgument: the budget is malformed, or already met.
     """
-    costs = {"macs": original.macs, "parameters": original.parameters, "channels": original.channels}
+    costs = {
+        "macs": original.macs,
+        "parameters": original.parameters,
+        "channels": original.channels,
+    }
     now = {"macs": totals.macs, "parameters": totals.parameters, "channels": totals.channels}
     limits = Budget.parse(budget).limits(costs)
     if all(now[coin] <= limit for coin, limit in limits.items()):

@@ -40,12 +40,14 @@ class PlannedGroup:
         members: The producing layers.
         positions: Positions of the group's channels in the first member's output.
         anchored: Why none of it may be pruned, or None.
+        note: What else limits it, or None.
     """
 
     name: str
     members: tuple[PlannedMember, ...]
     positions: tuple[int, ...]
     anchored: str | None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -152,9 +154,15 @@ class Plan:
             members = [m.path for m in group.members]
             shown = ", ".join(members[:4]) + (f", … ({len(members)})" if len(members) > 4 else "")
             share = f"{kept / width:.0%}" if width else ""
-            rows.append([group.name, f"{kept} of {width}", share, shown, group.anchored or ""])
+            rows.append(
+                [group.name, f"{kept} of {width}", share, shown, group.anchored or group.note or ""]
+            )
         lines = [
-            table(["group", "kept", "share", "members", "anchored because"], rows, title=None),
+            table(
+                ["group", "kept", "share", "members", "anchored because, or limited"],
+                rows,
+                title=None,
+            ),
             _totals_line("MACs", self.before.macs, self.after.macs),
             _totals_line("parameters", self.before.parameters, self.after.parameters),
             _totals_line("prunable channels", self.before.channels, self.after.channels),
@@ -192,9 +200,7 @@ class Plan:
         try:
             data = json.loads(text)
             if data["format"] != FORMAT:
-                raise InvalidArgument(
-                    f"The plan has format {data['format']!r}; expected {FORMAT}."
-                )
+                raise InvalidArgument(f"The plan has format {data['format']!r}; expected {FORMAT}.")
             return _plan_of(data)
         except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
             raise InvalidArgument(
@@ -214,6 +220,7 @@ def _plan_of(data: Mapping[str, Any]) -> Plan:
             tuple(PlannedMember(**member) for member in group["members"]),
             tuple(group["positions"]),
             group["anchored"],
+            group["note"],
         )
         for group in data["groups"]
     )

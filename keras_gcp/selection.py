@@ -8,6 +8,7 @@ as long as it still holds. So the budget is met, and no single block could be pu
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,12 +34,14 @@ class Candidates:
         scores: `(channels,)`, larger = keep.
         multiplicity: Output channels of a layer per channel of the group (grouped convolution).
         original: Channels the group had in the original model.
+        least: Channels that it must keep, whatever the floor.
     """
 
     name: str
     scores: np.ndarray
     multiplicity: int
     original: int
+    least: int = 1
 
 
 @dataclass(frozen=True)
@@ -114,23 +117,23 @@ def allowed_widths(group: Candidates, align: str | int, floor: int | float) -> l
     """The numbers of channels that a group may keep, in falling order; the present one first."""
     width = len(group.scores)
     layer_width = group.original * group.multiplicity
-    wanted = align if isinstance(align, int) else AUTO_BLOCK if layer_width >= AUTO_LEAST_WIDTH else 1
+    wanted = (
+        align if isinstance(align, int) else AUTO_BLOCK if layer_width >= AUTO_LEAST_WIDTH else 1
+    )
     step = wanted // int(np.gcd(wanted, group.multiplicity))
     least = floor * group.original if isinstance(floor, float) else floor / group.multiplicity
-    least = max(1, int(np.ceil(least - 1e-9)))
+    least = max(group.least, int(np.ceil(least - 1e-9)))
     top = (width - 1) // step * step
     return [width, *range(top, max(least, step) - 1, -step)]
 
 
-def _blocks(
-    index: int, group: Candidates, align: str | int, floor: int | float
-) -> list[Block]:
+def _blocks(index: int, group: Candidates, align: str | int, floor: int | float) -> list[Block]:
     ranked = np.sort(group.scores)
     widths = allowed_widths(group, align, floor)
     width = len(ranked)
     return [
         Block(float(ranked[width - upper : width - lower].mean()), index, upper, lower)
-        for upper, lower in zip(widths[:-1], widths[1:], strict=True)
+        for upper, lower in itertools.pairwise(widths)
     ]
 
 

@@ -79,4 +79,5 @@ def inputs_for(model, batch=5, seed=0):
             return rng.integers(0, 20, shape).astype(symbol.dtype)
         return rng.normal(size=shape).astype(symbol.dtype)
 
-    return keras.tree.map_structure(draw, model.input)
+    structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    return keras.tree.map_structure(draw, structure)

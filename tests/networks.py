@@ -196,7 +196,9 @@ def sequence():
     x = layers.Conv1D(6, 2, name="conv2")(x)
     x = layers.PReLU(shared_axes=[1], name="prelu")(x)
     x = layers.GlobalMaxPooling1D(name="pool")(x)
-    return keras.Model(inputs, layers.Dense(3, activation="softmax", name="out")(x), name="sequence")
+    return keras.Model(
+        inputs, layers.Dense(3, activation="softmax", name="out")(x), name="sequence"
+    )
 
 
 def sequential():

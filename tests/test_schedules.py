@@ -1,5 +1,7 @@
 """Schedules: when events happen, and how far they go."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,7 +47,7 @@ def test_progress_rises_and_reaches_1_at_the_end(make, begin, length, every):
     events = make(begin, begin + length, every).events()
     progress = list(events.values())
     assert min(events) == begin and max(events) == begin + length
-    assert all(a < b for a, b in zip(progress[:-1], progress[1:], strict=True))
+    assert all(a < b for a, b in itertools.pairwise(progress))
     assert 0 < progress[0] <= progress[-1] == 1.0
 
 

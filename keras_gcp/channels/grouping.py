@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -49,7 +51,7 @@ def _signatures(class_count: int, axes: list[np.ndarray]) -> list[bytes]:
     owner = pairs // len(axes)
     entries = np.stack([pairs % len(axes), counts], axis=1)
     starts = np.searchsorted(owner, np.arange(class_count + 1))
-    return [entries[a:b].tobytes() for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    return [entries[a:b].tobytes() for a, b in itertools.pairwise(starts)]
 
 
 def _order_of_production(class_count: int, produced: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -82,3 +84,24 @@ def _named(
         name = f"{lead}#{leads[: position + 1].count(lead)}" if several else lead
         groups.append(Group(name, classes, members, reason))
     return tuple(groups)
+
+
+def with_leasts(
+    groups: Sequence[Group], leasts: Sequence[tuple[np.ndarray, int, str]]
+) -> tuple[Group, ...]:
+    """Adds what an axis must keep to the groups on it.
+
+    Args:
+        groups: The groups.
+        leasts: Axes as (classes of its positions, least width, reason). Where several groups
+            share an axis, each keeps its part of the least width.
+    """
+    found = []
+    for group in groups:
+        for classes, count, reason in leasts:
+            here = int(np.isin(classes, group.classes).sum())
+            least = -(-count * len(group.classes) // len(classes)) if here else 1
+            if least > group.least:
+                group = dataclasses.replace(group, least=least, least_reason=reason)
+        found.append(group)
+    return tuple(found)

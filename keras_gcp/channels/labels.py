@@ -67,9 +67,7 @@ class LabelSpace:
         return Resolution(class_of, reasons)
 
 
-def _connected_components(
-    size: int, edges: list[tuple[np.ndarray, np.ndarray]]
-) -> np.ndarray:
+def _connected_components(size: int, edges: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """The smallest label of every label's component, by repeated hooking and pointer jumping."""
     parent = np.arange(size)
     if not edges:

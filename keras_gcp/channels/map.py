@@ -58,12 +58,16 @@ class Group:
         classes: Channel classes, `(channels,)`, in the order of that layer.
         members: The layers that produce its channels.
         anchored: Why none of it may be pruned, or None.
+        least: Number of channels that it must keep, whatever the floor.
+        least_reason: Why.
     """
 
     name: str
     classes: np.ndarray
     members: tuple[Member, ...]
     anchored: str | None
+    least: int = 1
+    least_reason: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras_gcp import keras_state
-from keras_gcp.channels.site import Site
 from keras_gcp.channels.labels import Labels
+from keras_gcp.channels.site import Site
 
 Rule = Callable[[Site], Labels | Sequence[Labels]]
 

@@ -64,6 +64,15 @@ class MacsSite:
     positions: int | None
 
 
+@dataclass(frozen=True, eq=False)
+class LeastSite:
+    """An axis that must keep a number of channels, and why."""
+
+    labels: Labels
+    count: int
+    reason: str
+
+
 @dataclass
 class Findings:
     """What the rules have said so far, for the whole graph."""
@@ -74,6 +83,7 @@ class Findings:
     macs: list[MacsSite] = field(default_factory=list)
     produced: dict[str, Labels] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)
+    leasts: list[LeastSite] = field(default_factory=list)
 
 
 class Site:
@@ -193,6 +203,11 @@ class Site:
             tuple(axis % rank for axis in groups[0]),
             tuple(axis % rank for axis in groups[1]),
         )
+
+    def at_least(self, labels: Labels, count: int, reason: str) -> None:
+        """An axis that has `count` channels or more must not get narrower than that."""
+        if len(labels) >= count:
+            self._findings.leasts.append(LeastSite(labels, count, reason))
 
     def begins(self, labels: Labels) -> None:
         """Names the layer as the producer of these channels: criteria score it."""

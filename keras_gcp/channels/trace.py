@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_gcp import keras_state
 from keras_gcp.channels import rules  # noqa: F401  (registers the rules)
-from keras_gcp.channels.grouping import build_groups
+from keras_gcp.channels.grouping import build_groups, with_leasts
 from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.map import ChannelMap, Weight
 from keras_gcp.channels.registry import rule_for
@@ -118,6 +118,7 @@ def _resolve(graph: Graph, findings: Findings, blocks: dict[int, Labels]) -> Cha
         call.path: type(call.operation).__name__ for call in graph.calls if call.path in produced
     }
     class_count = int(class_of.max()) + 1 if len(class_of) else 0
+    groups = build_groups(class_count, weights.values(), produced, kinds, resolution.reasons)
     return ChannelMap(
         graph=graph,
         class_count=class_count,
@@ -129,7 +130,9 @@ def _resolve(graph: Graph, findings: Findings, blocks: dict[int, Labels]) -> Cha
         produced=produced,
         kinds=kinds,
         refusals=dict(findings.refusals),
-        groups=build_groups(class_count, weights.values(), produced, kinds, resolution.reasons),
+        groups=with_leasts(
+            groups, [(class_of[s.labels], s.count, s.reason) for s in findings.leasts]
+        ),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_gcp import keras_state
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.errors import VerificationFailed
 from keras_gcp.graph import Graph
@@ -28,7 +29,9 @@ def masked(channels: ChannelMap, keep: np.ndarray) -> Iterator[None]:
     saved: list[tuple[Any, np.ndarray]] = []
     try:
         for weight in channels.weights.values():
-            cut = {a: c for a, c in weight.axes.items() if a in weight.consumed and not keep[c].all()}
+            cut = {
+                a: c for a, c in weight.axes.items() if a in weight.consumed and not keep[c].all()
+            }
             if not cut:
                 continue
             value = np.array(keras.ops.convert_to_numpy(weight.variable))
@@ -135,4 +138,4 @@ def random_inputs(model: Any, batch: int, seed: int = 0) -> Any:
             return rng.integers(0, 2, shape).astype(symbol.dtype)
         return rng.standard_normal(shape).astype(symbol.dtype)
 
-    return keras.tree.map_structure(draw, model.input)
+    return keras.tree.map_structure(draw, keras_state.input_structure(model))

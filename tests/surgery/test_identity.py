@@ -35,13 +35,13 @@ def test_the_cut_does_something(cut):
 
 
 def test_every_producing_layer_has_the_planned_width(cut):
-    model, plan, narrow = cut
+    _model, plan, narrow = cut
     for path, width in trace(narrow).widths().items():
         assert width == plan.widths()[path] == len(plan.kept(path))
 
 
 def test_the_plan_predicts_the_costs_of_the_narrow_model(cut):
-    model, plan, narrow = cut
+    _model, plan, narrow = cut
     counted = keras_gcp.count(narrow)
     assert (counted.macs, counted.parameters) == (plan.after.macs, plan.after.parameters)
     assert counted.parameters == narrow.count_params()

@@ -35,9 +35,7 @@ def apply_activation(site: Site, labels: Labels) -> None:
 
 def is_elementwise_layer(activation: object) -> bool:
     """Whether a layer object used as an activation treats each channel by itself."""
-    return isinstance(
-        activation, keras.layers.ReLU | keras.layers.LeakyReLU | keras.layers.ELU
-    )
+    return isinstance(activation, keras.layers.ReLU | keras.layers.LeakyReLU | keras.layers.ELU)
 
 
 def require_plain_kernel(site: Site) -> None:

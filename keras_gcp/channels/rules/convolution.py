@@ -5,11 +5,17 @@ from __future__ import annotations
 import numpy as np
 from keras import layers
 
+from keras_gcp import keras_state
 from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import apply_activation, require_plain_kernel
 from keras_gcp.channels.site import Count, Site
 from keras_gcp.graph import Shape
+
+STRIDED_POINTWISE = (
+    "TensorFlow's CPU kernels (oneDNN) corrupt memory when they train a strided 1x1 convolution "
+    "of fewer input channels"
+)
 
 
 def _spatial(site: Site, shape: Shape) -> Shape:
@@ -21,6 +27,9 @@ def convolution(site: Site) -> Labels:
     """Kernel `(*window, channels_in / groups, filters)`."""
     require_plain_kernel(site)
     layer, incoming = site.layer, site.channels(0)
+    if max(layer.kernel_size) == 1 and max(layer.strides) > 1:
+        least = keras_state.least_width_of_strided_pointwise()
+        site.at_least(incoming, least, STRIDED_POINTWISE)
     if layer.groups == 1:
         outgoing = site.fresh(layer.filters)
         site.weight(layer.kernel, consumes={-2: incoming}, produces={-1: outgoing})

@@ -11,6 +11,7 @@ from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import broadcast_block, compact_block
 from keras_gcp.channels.site import Count, Site, Unprunable
+from keras_gcp.graph import Shape
 
 
 @register_rule(layers.Flatten)
@@ -30,10 +31,9 @@ def reshape(site: Site) -> Labels:
     """Labels are reshaped like the data; sizes in `target_shape` follow the channels."""
     block = _reshaped(site, site.inputs[0], site.input_shapes[0])
     target: list[Any] = list(site.layer.target_shape)
-    sizes = site.output_shapes[0][1:]
     for axis, size in enumerate(target):
         if size != -1 and block.shape[axis] > 1:
-            line = np.moveaxis(block, axis, 0).reshape(sizes[axis], -1)[:, 0]
+            line = np.moveaxis(block, axis, 0).reshape(block.shape[axis], -1)[:, 0]
             target[axis] = Count(line)
     site.config("target_shape", tuple(target))
     return block
@@ -46,7 +46,11 @@ def _reshaped(site: Site, block: Labels, shape: Any) -> Labels:
             return block.reshape((1,) * (len(output) - 1))
         return _reshaped_with_unknown_sizes(block, shape, output)
     full = np.ascontiguousarray(broadcast_block(block, shape))
-    return compact_block(site, full.reshape(output[1:]))
+    return compact_block(site, full.reshape(_known(output[1:])))
+
+
+def _known(sizes: Shape) -> tuple[int, ...]:
+    return tuple(size for size in sizes if size is not None)
 
 
 def _reshaped_with_unknown_sizes(block: Labels, shape: Any, output: Any) -> Labels:

@@ -1,0 +1,41 @@
+"""keras_gcp: channel pruning for Keras 3 that really makes networks smaller while they train.
+
+```python
+pruning = keras_gcp.GradualChannelPruning(
+    sample=(x_train, y_train),
+    budget={"macs": 0.5},
+    schedule=keras_gcp.schedules.linear(begin=2, end=8, every=2),
+)
+model.fit(x_train, y_train, epochs=20, callbacks=[pruning])
+```
+"""
+
+from keras_gcp import models, schedules
+from keras_gcp._version import __version__
+from keras_gcp.budgets import absolute
+from keras_gcp.callback import GradualChannelPruning
+from keras_gcp.channels.registry import register_rule
+from keras_gcp.channels.trace import trace
+from keras_gcp.counting import count
+from keras_gcp.criteria.relevance import relevance_scores
+from keras_gcp.exporting import export
+from keras_gcp.pipeline import apply, narrow, plan, prune
+from keras_gcp.plans import Plan
+
+__all__ = [
+    "GradualChannelPruning",
+    "Plan",
+    "__version__",
+    "absolute",
+    "apply",
+    "count",
+    "export",
+    "models",
+    "narrow",
+    "plan",
+    "prune",
+    "register_rule",
+    "relevance_scores",
+    "schedules",
+    "trace",
+]

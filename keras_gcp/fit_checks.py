@@ -1,0 +1,139 @@
+"""What is checked when training begins, so that nothing fails ten epochs later."""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_gcp import criteria, keras_state
+from keras_gcp.budgets import Budget
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.trace import trace
+from keras_gcp.counting import count_map
+from keras_gcp.errors import InvalidArgument, UnsupportedModel
+from keras_gcp.planning import choose, parsed_limits
+from keras_gcp.plans import Totals
+from keras_gcp.run import Original, Settings
+from keras_gcp.sample import Sample
+from keras_gcp.schedules import Schedule
+from keras_gcp.surgery.optimizer import check_optimizer
+
+# Pruning callbacks that Keras has handed a model for the fit that is about to begin.
+_PRUNERS: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
+
+
+def register_pruner(model: Any, callback: Any) -> None:
+    """Notes that a fit hands its model to a pruning callback; Keras does so before it begins."""
+    if model is not None:
+        known = [ref for ref in _PRUNERS.get(model, []) if ref() not in (None, callback)]
+        _PRUNERS[model] = [*known, weakref.ref(callback)]
+
+
+def check_only_pruner(model: Any, callback: Any) -> None:
+    """Refuses a fit with two pruning callbacks."""
+    pruners = [ref() for ref in _PRUNERS.pop(model, [])]
+    others = [one for one in pruners if one is not None and one is not callback]
+    if others:
+        raise InvalidArgument(
+            f"Model '{model.name}' is being trained with {len(others) + 1} GradualChannelPruning "
+            "callbacks; each would cut what the other has counted. Pass only one to `fit`."
+        )
+
+
+def check_model(model: Any, exclude: Sequence[str]) -> tuple[ChannelMap, Totals]:
+    """Traces and counts the model, and looks at its optimizer and its strategy.
+
+    Raises:
+        UnsupportedModel: the model or its optimizer cannot be pruned.
+    """
+    channels = trace(model, exclude)
+    counted = count_map(model, channels)
+    if not channels.prunable.any():
+        reasons = "; ".join(sorted({g.anchored for g in channels.groups if g.anchored}))
+        raise UnsupportedModel(
+            f"Model '{model.name}' has no channels that may be pruned: {reasons or 'no layers'}."
+        )
+    keras_state.check_strategy(model)
+    if getattr(model, "optimizer", None) is not None:
+        keras_state.build_optimizer(model)
+        check_optimizer(model.optimizer)
+    return channels, Totals(counted.macs, counted.parameters, counted.channels)
+
+
+def check_schedule(schedule: Schedule, epochs: int) -> dict[int, float]:
+    """The events of a schedule that lie inside the training.
+
+    Raises:
+        InvalidArgument: none does.
+    """
+    events = schedule.events()
+    inside = {epoch: progress for epoch, progress in events.items() if epoch < epochs}
+    if not inside:
+        raise InvalidArgument(
+            f"The schedule {schedule} has no event inside the {epochs} epochs of this fit: its "
+            f"events come before the 0-based epochs {sorted(events)}. Let it begin earlier or "
+            "train longer."
+        )
+    if len(inside) < len(events):
+        warnings.warn(
+            f"The schedule has events before the epochs {sorted(events)}, but the fit ends after "
+            f"{epochs} epochs, so only {max(inside.values()):.0%} of the way to the budget is gone "
+            "in the end.",
+            stacklevel=2,
+        )
+    return inside
+
+
+def check_criterion(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) -> None:
+    """Asks the criterion whether it can score this model on this sample."""
+    criteria.check(scorer, model, channels, sample)
+
+
+def check_feasible(
+    model: Any,
+    channels: ChannelMap,
+    budget: Budget,
+    totals: Totals,
+    original: Original,
+    settings: Settings,
+) -> None:
+    """Refuses a budget that is met already, or that floors and anchors make impossible.
+
+    Raises:
+        InvalidArgument: the budget is met already.
+        ImpossibleBudget: it cannot be met.
+    """
+    limits = parsed_limits(budget, totals, original.totals)
+    choose(
+        model,
+        channels,
+        np.zeros(channels.class_count),
+        limits,
+        settings.align,
+        settings.floor,
+        original.widths,
+    )
+
+
+def check_reset(callbacks: Sequence[Any]) -> None:
+    """Refuses callbacks that keep no best model."""
+    for callback in callbacks:
+        if not hasattr(callback, "best"):
+            raise InvalidArgument(
+                "`reset` expects callbacks that remember a best model (EarlyStopping, "
+                f"ModelCheckpoint). Received: {callback!r}."
+            )
+
+
+def reset_memory(callbacks: Sequence[Any]) -> None:
+    """Makes callbacks forget their best model: its weights no longer fit."""
+    for callback in callbacks:
+        callback.best = None
+        if hasattr(callback, "best_weights"):
+            callback.best_weights = None
+        if hasattr(callback, "wait"):
+            callback.wait = 0

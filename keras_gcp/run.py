@@ -1,0 +1,204 @@
+"""A pruning run: the events of one training, and what has to be known between them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_gcp import backend, criteria
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.trace import trace
+from keras_gcp.costs import Count
+from keras_gcp.counting import count, count_map
+from keras_gcp.events import Event
+from keras_gcp.keras_state import Transaction
+from keras_gcp.pipeline import VERIFY_EXAMPLES
+from keras_gcp.planning import choose, keep_of
+from keras_gcp.plans import Plan, Totals
+from keras_gcp.sample import Sample
+from keras_gcp.surgery.narrow import narrow_model
+from keras_gcp.surgery.verify import masked_outputs, random_inputs, verify_narrow
+
+
+@dataclass(frozen=True)
+class Original:
+    """The model that shares refer to.
+
+    Attributes:
+        totals: What it costs.
+        widths: Producing layer to its width.
+    """
+
+    totals: Totals
+    widths: Mapping[str, int]
+
+    @staticmethod
+    def of(model: Any) -> Original:
+        """Counts a model."""
+        channels = trace(model)
+        counted = count_map(model, channels)
+        return Original(
+            Totals(counted.macs, counted.parameters, counted.channels), channels.widths()
+        )
+
+    def costs(self) -> dict[str, int]:
+        """Cost by coin."""
+        return {
+            "macs": self.totals.macs,
+            "parameters": self.totals.parameters,
+            "channels": self.totals.channels,
+        }
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How events select and cut."""
+
+    scorer: Any
+    align: str | int
+    floor: int | float
+    exclude: Sequence[str]
+    verify: bool
+
+
+@dataclass
+class PruningRun:
+    """Scores, selects and cuts, event after event.
+
+    Attributes:
+        settings: How.
+        original: What shares refer to.
+        sample: The held sample batch, or None.
+        first_totals: What the model cost when the run began.
+        plan: All cuts so far, as one plan for the model as it was at the first event.
+        events: What each event did.
+    """
+
+    settings: Settings
+    original: Original
+    sample: Sample | None
+    first_totals: Totals
+    plan: Plan | None = None
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def pruned_channels(self) -> int:
+        """Output channels removed so far."""
+        return self.plan.removed_channels if self.plan else 0
+
+    def event(
+        self, model: Any, limits: Mapping[str, float], epoch: int, progress: float, in_fit: bool
+    ) -> Event:
+        """One event: score, select, cut, verify. On any failure the model is as it was before.
+
+        Args:
+            model: The living model.
+            limits: What may remain after this event, by coin.
+            epoch: The epoch before which it happens.
+            progress: Share of the way that is gone afterwards.
+            in_fit: Whether `fit` is running.
+        """
+        clock = _Clock()
+        with clock.stage("trace"):
+            channels = trace(model, self.settings.exclude)
+            before = count_map(model, channels)
+        loss_before = self._loss(model)
+        with clock.stage("score"):
+            scores = self._class_scores(model, channels, before, limits)
+        with clock.stage("select"):
+            plan = choose(
+                model,
+                channels,
+                scores,
+                limits,
+                self.settings.align,
+                self.settings.floor,
+                self.original.widths,
+            )
+        if plan.removed_channels:
+            self._cut(model, channels, plan, clock, in_fit)
+        self.plan = self.plan.then(plan) if self.plan else plan
+        event = Event(
+            epoch=epoch,
+            progress=progress,
+            removed_channels=plan.removed_channels,
+            macs_before=before.macs,
+            macs_after=plan.after.macs,
+            parameters_before=before.parameters,
+            parameters_after=plan.after.parameters,
+            loss_before=loss_before,
+            loss_after=self._loss(model) if plan.removed_channels else loss_before,
+            widths=plan.widths(),
+            seconds=clock.seconds,
+        )
+        self.events.append(event)
+        return event
+
+    def _class_scores(
+        self, model: Any, channels: ChannelMap, now: Count, limits: Mapping[str, float]
+    ) -> np.ndarray:
+        if all(getattr(now, coin) <= limit for coin, limit in limits.items()):
+            return np.zeros(channels.class_count)  # Nothing has to go, so nothing is ranked.
+        scores = criteria.checked_scores(self.settings.scorer, model, channels, self.sample)
+        return criteria.class_scores(scores, channels)
+
+    def _cut(
+        self, model: Any, channels: ChannelMap, plan: Plan, clock: _Clock, in_fit: bool
+    ) -> None:
+        keep = keep_of(plan, channels)
+        inputs, expected = None, None
+        if self.settings.verify:
+            with clock.stage("verify"):
+                inputs = self._verification_inputs(model)
+                expected = masked_outputs(model, channels, keep, inputs)
+        optimizer = getattr(model, "optimizer", None)
+        with Transaction() as transaction:
+            with clock.stage("narrow"):
+                narrow_model(
+                    model, channels, keep, transaction, [optimizer] if optimizer else [], in_fit
+                )
+            if expected is not None:
+                with clock.stage("verify"):
+                    verify_narrow(model, channels, inputs, expected)
+            with clock.stage("trace"):
+                _require_counted(plan, count(model))
+
+    def _verification_inputs(self, model: Any) -> Any:
+        if self.sample is None:
+            return random_inputs(model, VERIFY_EXAMPLES)
+        return keras.tree.map_structure(lambda x: x[:VERIFY_EXAMPLES], self.sample.x)
+
+    def _loss(self, model: Any) -> float | None:
+        if self.sample is None or self.sample.y is None:
+            return None
+        return backend.sample_loss(model, self.sample.x, self.sample.y)
+
+
+def _require_counted(plan: Plan, counted: Any) -> None:
+    """The budget is met on the narrow graph itself, not only on paper."""
+    if (counted.macs, counted.parameters) != (plan.after.macs, plan.after.parameters):
+        raise AssertionError(
+            f"The narrow model has {counted.macs:,} MACs and {counted.parameters:,} parameters; "
+            f"the plan said {plan.after.macs:,} and {plan.after.parameters:,}."
+        )
+
+
+class _Clock:
+    """Adds up wall-clock seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(("trace", "score", "select", "narrow", "verify"), 0.0)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - start
