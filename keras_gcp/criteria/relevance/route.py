@@ -132,20 +132,23 @@ def _signed(graph: Graph, rules: list[RelevanceRule | None]) -> dict[int, bool]:
 def _vanishing(
     graph: Graph, rules: list[RelevanceRule | None], gates: Mapping[int, tuple[int, ...]]
 ) -> set[int]:
-    """Tensors whose relevance is 0 where they are 0, and small where they are small.
+    """Tensors whose relevance is small where they are small.
 
-    So it is wherever relevance comes from a linear layer, which multiplies by its inputs. A
-    normalisation in between breaks that: it shifts zeros to other values, with other relevance.
+    So it is if their relevance comes from layers that mix many channels: those multiply by their
+    inputs. A normalisation in between breaks that, since it shifts zeros; so does a depthwise
+    convolution, where a single small input can be most of a sum.
     """
     fails = {x.index for x in graph.outputs}
     for position in reversed(range(len(graph.calls))):
         call, rule = graph.calls[position], rules[position]
         if rule is None:
             continue  # No relevance comes from there.
-        follows = rule.kind in ("copies", "gate")
-        follows = follows or (rule.kind == "unchanged" and rule.keeps_zero(call))
-        shifts = rule.kind == "unchanged" and not rule.keeps_zero(call)
-        if shifts or (follows and any(y.index in fails for y in call.outputs)):
+        follows = rule.kind in ("copies", "gate", "unchanged")
+        if (
+            rule.kind in ("depthwise", "separable")
+            or (rule.kind == "unchanged" and not rule.keeps_zero(call))
+            or (follows and any(y.index in fails for y in call.outputs))
+        ):
             fails.update(x.index for x in call.inputs)
         fails.update(call.inputs[place].index for place in gates.get(position, ()))
     return {y.index for call in graph.calls for y in call.outputs} - fails

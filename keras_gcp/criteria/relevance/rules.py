@@ -69,8 +69,9 @@ class RelevanceRule:
     """How relevance passes one kind of operation.
 
     Attributes:
-        kind: `"linear"` for weighted sums by the alpha-beta rule, `"addition"`, `"proportional"`
-            for other sums, `"copies"`, `"gate"` for products, `"unchanged"`, `"source"`.
+        kind: `"linear"`, `"depthwise"` or `"separable"` for weighted layers, `"addition"`,
+            `"proportional"` for other sums, `"copies"`, `"gate"` for products, `"unchanged"`,
+            `"source"`.
         propagate: The rule itself.
         nonnegative: `(call, whether each input is never negative) -> whether no output is`.
         keeps_zero: For `"unchanged"`: `call -> whether the function maps 0 to 0`.

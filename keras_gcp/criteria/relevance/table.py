@@ -29,6 +29,7 @@ from keras_gcp.graph import Call
 ADDITION = RelevanceRule("addition", proportional, signs.like_inputs)
 GATE = RelevanceRule("gate", gated, signs.like_inputs)
 LINEAR = RelevanceRule("linear", linear, signs.by_activation)
+DEPTHWISE = RelevanceRule("depthwise", linear, signs.by_activation)
 SEPARABLE = RelevanceRule("separable", separable, signs.by_activation)
 SOURCE = RelevanceRule("source", lambda step, relevance: [None], reads_inputs=False)
 """Channels begin here and nothing goes on to the inputs: an embedding looks up integers."""
@@ -61,6 +62,12 @@ def _if_plain(rule: RelevanceRule):  # type: ignore[no-untyped-def]
     return select
 
 
+def _convolution(call: Call) -> RelevanceRule | None:
+    """With one group per channel a convolution is a depthwise one."""
+    alone = call.operation.groups > 1 and call.operation.kernel.shape[-2] == 1
+    return _if_plain(DEPTHWISE if alone else LINEAR)(call)
+
+
 def _with_constant(rule: RelevanceRule, with_constant: RelevanceRule | None):  # type: ignore[no-untyped-def]
     """Between two tensors one rule; between a tensor and a constant (a bias, say) another."""
     return lambda call: rule if len(call.inputs) > 1 else with_constant
@@ -79,15 +86,12 @@ def _upsampling(call: Call) -> RelevanceRule:
 register_relevance_rule(
     _if_plain(LINEAR),
     layers.Dense,
-    layers.Conv1D,
-    layers.Conv2D,
-    layers.Conv3D,
-    layers.DepthwiseConv1D,
-    layers.DepthwiseConv2D,
     layers.Conv1DTranspose,
     layers.Conv2DTranspose,
     layers.Conv3DTranspose,
 )
+register_relevance_rule(_convolution, layers.Conv1D, layers.Conv2D, layers.Conv3D)
+register_relevance_rule(_if_plain(DEPTHWISE), layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 register_relevance_rule(_if_plain(SEPARABLE), layers.SeparableConv1D, layers.SeparableConv2D)
 register_relevance_rule(SOURCE, layers.Embedding)
 
