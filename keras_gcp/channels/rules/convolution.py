@@ -12,10 +12,7 @@ from keras_gcp.channels.rules.common import apply_activation, require_plain_kern
 from keras_gcp.channels.site import Count, Site
 from keras_gcp.graph import Shape
 
-STRIDED_POINTWISE = (
-    "TensorFlow's CPU kernels (oneDNN) corrupt memory when they train a strided 1x1 convolution "
-    "of fewer input channels"
-)
+STRIDED_POINTWISE = "strided 1x1 convolutions of fewer channels crash TensorFlow's CPU kernels"
 
 
 def _spatial(site: Site, shape: Shape) -> Shape:

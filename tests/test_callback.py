@@ -1,0 +1,397 @@
+"""The callback inside a real `fit`: the same training goes on, only narrower."""
+
+import csv
+from dataclasses import dataclass
+
+import keras
+import networks
+import numpy as np
+import pytest
+from helpers import random_plan
+
+import keras_gcp
+from keras_gcp.channels.trace import trace
+from keras_gcp.errors import VerificationFailed
+from keras_gcp.keras_state import Transaction
+from keras_gcp.surgery.narrow import narrow_model
+
+OPTIMIZERS = {
+    "sgd": lambda: keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
+    "adam": lambda: keras.optimizers.Adam(1e-2),
+    "adamw": lambda: keras.optimizers.AdamW(1e-2, weight_decay=0.01),
+    "rmsprop": lambda: keras.optimizers.RMSprop(1e-3, momentum=0.5, centered=True),
+    "amsgrad_ema": lambda: keras.optimizers.Adam(
+        1e-2, amsgrad=True, use_ema=True, ema_overwrite_frequency=3
+    ),
+    "schedule": lambda: keras.optimizers.SGD(
+        keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.8), momentum=0.9
+    ),
+}
+
+
+def data(classes=4, count=48, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(count, 8, 8, 3)).astype("float32")
+    return x, (x.mean(axis=(1, 2, 3)).argsort().argsort() * classes // count).astype("int32")
+
+
+def compiled(model, optimizer=None, **options):
+    model.compile(
+        optimizer or keras.optimizers.SGD(0.05, momentum=0.9),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        **options,
+    )
+    return model
+
+
+def pruning(budget=None, schedule=None, criterion="l2_norm", **options):
+    """A callback with the cheap criterion and small steps."""
+    return keras_gcp.GradualChannelPruning(
+        options.pop("sample", data()),
+        {"channels": 0.6} if budget is None else budget,
+        schedule or keras_gcp.schedules.one_shot(1),
+        criterion=criterion,
+        align=options.pop("align", 1),
+        seed=0,
+        verbose=options.pop("verbose", 0),
+        **options,
+    )
+
+
+def fit(model, callbacks, epochs=3, **options):
+    x, y = data()
+    options.setdefault("shuffle", False)
+    return model.fit(x, y, batch_size=16, epochs=epochs, callbacks=callbacks, verbose=0, **options)
+
+
+class Watch(keras.callbacks.Callback):
+    """Keeps weights and optimizer variables at the end of every epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights, self.slots = [], []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.weights.append([np.array(w) for w in self.model.get_weights()])
+        self.slots.append([keras.ops.convert_to_numpy(v) for v in self.model.optimizer.variables])
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_training_goes_on_bit_equal_to_a_fresh_narrow_model_with_the_same_weights_and_slots(name):
+    model = compiled(networks.residual(), OPTIMIZERS[name]())
+    callback = pruning()
+    at_cut = {}
+
+    class AfterTheCut(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                at_cut["weights"] = [np.array(w) for w in self.model.get_weights()]
+                at_cut["slots"] = [
+                    keras.ops.convert_to_numpy(v) for v in self.model.optimizer.variables
+                ]
+
+    fit(model, [callback, AfterTheCut()])
+    assert callback.plan.removed_channels > 0
+
+    fresh = compiled(keras.Model.from_config(model.get_config()), OPTIMIZERS[name]())
+    fresh.set_weights(at_cut["weights"])
+    fresh.optimizer.build(fresh.trainable_variables)
+    for variable, value in zip(fresh.optimizer.variables, at_cut["slots"], strict=True):
+        variable.assign(value)
+    fit(fresh, [], epochs=2)
+    for ours, theirs in zip(model.get_weights(), fresh.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@dataclass(frozen=True)
+class NoProgress:
+    """A schedule whose event has nothing to remove."""
+
+    def events(self):
+        return {1: 0.0}
+
+
+class NarrowNothing(keras.callbacks.Callback):
+    """Goes through the whole surgery, and keeps every channel."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            channels = trace(self.model)
+            keep = np.ones(channels.class_count, bool)
+            with Transaction() as transaction:
+                narrow_model(
+                    self.model, channels, keep, transaction, [self.model.optimizer], in_fit=True
+                )
+
+
+@pytest.mark.parametrize("event", ["callback", "surgery"])
+def test_an_event_that_removes_nothing_leaves_the_training_bit_identical(event):
+    callback = NarrowNothing()
+    if event == "callback":
+        callback = pruning(schedule=NoProgress(), criterion="feature_relevance")
+    losses = []
+    for callbacks in ([], [callback]):
+        keras.utils.set_random_seed(1)
+        model = compiled(networks.flatten_dense())  # dropout: random state must go on, too
+        losses.append(fit(model, callbacks).history["loss"])
+    assert losses[0] == losses[1]
+    if event == "callback":
+        assert [event.removed_channels for event in callback.events] == [0]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """(model, callback, history, weights by epoch) of one pruned training with three events."""
+    keras.utils.set_random_seed(0)
+    model = compiled(networks.residual(), keras.optimizers.Adam(1e-2))
+    callback = pruning(
+        {"channels": 0.5}, keras_gcp.schedules.linear(1, 3), criterion="feature_relevance"
+    )
+    watch = Watch()
+    history = fit(model, [callback, watch], epochs=6, validation_data=data(seed=1))
+    return model, callback, history.history, watch
+
+
+def test_the_budget_is_met_on_the_living_model(trained):
+    model, callback, _, _ = trained
+    assert keras_gcp.count(model).channels <= 0.5 * callback.plan.before.channels
+    assert keras_gcp.count(model).macs == callback.plan.after.macs
+
+
+def test_shares_are_of_the_original_model_at_every_event(trained):
+    _, callback, _, _ = trained
+    widths = [sum(w for p, w in e.widths.items() if p != "classifier") for e in callback.events]
+    start = callback.plan.before.channels
+    for event, width in zip(callback.events, widths, strict=True):
+        assert width <= start * (1 - event.progress * 0.5)
+
+
+def test_every_trainable_weight_still_moves_after_an_event(trained):
+    *_, watch = trained
+    for before, after in zip(watch.weights[3], watch.weights[4], strict=True):
+        assert not np.array_equal(before, after)
+
+
+def test_optimizer_variables_match_the_models(trained):
+    model, *_ = trained
+    optimizer = model.optimizer
+    followed = {id(v) for v in optimizer._trainable_variables}
+    assert followed == {id(v) for v in model.trainable_variables}
+    for slots in (optimizer._momentums, optimizer._velocities):
+        for slot, variable in zip(slots, model.trainable_variables, strict=True):
+            assert tuple(slot.shape) == tuple(variable.shape)
+    assert int(optimizer.iterations) == 6 * 3
+
+
+def test_the_history_carries_costs_per_epoch(trained):
+    _, callback, history, _ = trained
+    assert history["macs"][0] == callback.plan.before.macs
+    assert history["macs"][-1] == callback.plan.after.macs
+    assert history["parameters"][-1] == callback.plan.after.parameters
+    assert history["pruned_channels"][-1] == callback.plan.removed_channels
+    assert history["pruned_channels"][0] == 0
+
+
+def test_predict_evaluate_and_direct_calls_agree_after_training(trained):
+    model, *_ = trained
+    x, y = data(seed=2)
+    np.testing.assert_allclose(model.predict(x, verbose=0), model(x, training=False), atol=1e-5)
+    assert model.evaluate(x, y, verbose=0)[0] == pytest.approx(
+        float(np.mean(keras.losses.sparse_categorical_crossentropy(y, model(x, training=False)))),
+        rel=1e-4,
+    )
+
+
+def test_the_saved_model_loads_without_keras_gcp_and_computes_the_same(
+    trained, without_keras_gcp, tmp_path
+):
+    model, *_ = trained
+    x, _ = data(seed=2)
+    model.save(tmp_path / "narrow.keras")
+    np.savez(tmp_path / "expected.npz", x=x, y=model.predict(x, verbose=0))
+    printed = without_keras_gcp(
+        "import keras, numpy as np\n"
+        "model = keras.models.load_model('narrow.keras')\n"
+        "data = np.load('expected.npz')\n"
+        "print('difference', np.abs(model.predict(data['x'], verbose=0) - data['y']).max())\n"
+        "model.fit(data['x'], np.zeros(len(data['x'])), verbose=0)\n"
+    )
+    assert float(printed.split("difference")[1].split()[0]) < 1e-6
+
+
+def test_the_saved_model_goes_on_training_with_its_optimizer(trained, tmp_path):
+    model, *_ = trained
+    model.save(tmp_path / "narrow.keras")
+    loaded = keras.models.load_model(tmp_path / "narrow.keras")
+    x, y = data()
+    for one in (model, loaded):
+        one.fit(x, y, batch_size=16, epochs=1, shuffle=False, verbose=0)
+    for ours, theirs in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "build", [networks.nested, networks.depthwise, networks.sequential, networks.squeeze_excite]
+)
+def test_other_networks_prune_within_fit_and_save(build, tmp_path):
+    model = compiled(build())
+    callback = pruning({"channels": 0.7}, keras_gcp.schedules.linear(1, 2))
+    fit(model, [callback])
+    assert len(callback.events) == 2 and callback.plan.removed_channels > 0
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    x, _ = data()
+    np.testing.assert_array_equal(loaded(x, training=False), model(x, training=False))
+
+
+def test_the_cumulative_plan_gives_the_final_architecture_from_the_original():
+    model = compiled(networks.concatenation())
+    original = keras.models.clone_model(model)
+    callback = pruning({"channels": 0.5}, keras_gcp.schedules.linear(1, 2))
+    fit(model, [callback])
+    replayed = keras_gcp.apply(callback.plan, original)
+    assert trace(replayed).widths() == trace(model).widths()
+    assert [tuple(w.shape) for w in replayed.weights] == [tuple(w.shape) for w in model.weights]
+
+
+def test_frozen_layers_stay_frozen_and_train_once_unfrozen():
+    model = networks.plain()
+    model.get_layer("a_conv").trainable = False
+    compiled(model)
+    callback = pruning(exclude=["b_conv"])
+    watch = Watch()
+    fit(model, [callback, watch])
+    assert callback.plan.kept("a_conv").size < 8
+    index = [v.path for v in model.weights].index(model.get_layer("a_conv").kernel.path)
+    np.testing.assert_array_equal(watch.weights[1][index], watch.weights[2][index])
+    assert not model.get_layer("a_conv").trainable
+
+    model.get_layer("a_conv").trainable = True
+    compiled(model)
+    before = model.get_weights()[index]
+    fit(model, [], epochs=1)
+    after = model.get_layer("a_conv").kernel.numpy()
+    assert not np.array_equal(before, after)
+
+
+def test_a_second_fit_trains_the_narrow_model():
+    model = compiled(networks.plain())
+    fit(model, [pruning()])
+    before = [np.array(w) for w in model.get_weights()]
+    fit(model, [], epochs=1)
+    assert all(not np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_the_same_callback_in_a_second_fit_keeps_its_original():
+    model = compiled(networks.plain())
+    callback = pruning({"channels": 0.6}, keras_gcp.schedules.one_shot(1))
+    fit(model, [callback])
+    widths = trace(model).widths()
+    fit(model, [callback])
+    assert trace(model).widths() == widths
+
+
+def test_submodels_made_before_follow_the_cut():
+    model = compiled(networks.plain())
+    features = keras.Model(model.inputs, model.get_layer("a_act").output)
+    fit(model, [pruning(exclude=["b_conv"])])
+    x, _ = data()
+    assert features([x]).shape[-1] == model.get_layer("a_conv").filters < 8
+
+
+def test_learning_rate_set_by_callbacks_survives_an_event():
+    model = compiled(networks.plain())
+    rates = keras.callbacks.LearningRateScheduler(lambda epoch: 0.1 / (epoch + 1))
+    fit(model, [rates, pruning()])
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.1 / 3)
+
+
+def test_csv_logger_behind_the_callback_writes_the_costs(tmp_path):
+    model = compiled(networks.plain())
+    fit(model, [pruning(), keras.callbacks.CSVLogger(tmp_path / "log.csv")])
+    with (tmp_path / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[0]["macs"]) > float(rows[2]["macs"]) > 0
+
+
+def test_reset_clears_the_best_weights_of_early_stopping():
+    model = compiled(networks.plain())
+    early = keras.callbacks.EarlyStopping("loss", patience=1, restore_best_weights=True, mode="max")
+    # mode="max" with a falling loss: the best epoch is the first one, before the cut.
+    fit(model, [early, pruning(reset=[early])], epochs=5)
+    assert early.best_epoch >= 1
+
+
+def test_an_exception_inside_an_event_leaves_model_and_optimizer_as_they_were(monkeypatch):
+    model = compiled(networks.residual(), keras.optimizers.Adam(1e-2))
+    watch = Watch()
+    callback = pruning()
+
+    def fail(*arguments):
+        raise VerificationFailed("made by the test")
+
+    monkeypatch.setattr("keras_gcp.run.verify_narrow", fail)
+    with pytest.raises(VerificationFailed):
+        fit(model, [watch, callback])
+    for now, then in zip(model.get_weights(), watch.weights[0], strict=True):
+        np.testing.assert_array_equal(now, then)
+    for now, then in zip(model.optimizer.variables, watch.slots[0], strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(now), then)
+    assert model.get_layer("b1a_conv").filters == 8
+    assert model.get_layer("b1a_act").output.shape[-1] == 8
+    monkeypatch.undo()
+    fit(model, [pruning()], epochs=2)  # It trains and prunes on.
+
+
+def test_a_custom_criterion_decides_what_goes():
+    def last_ones_matter(model, channels, sample):
+        return {path: np.arange(1.0, len(c) + 1) for path, c in channels.produced.items()}
+
+    model = compiled(networks.plain())
+    callback = pruning(criterion=last_ones_matter)
+    fit(model, [callback])
+    for path in ("a_conv", "b_conv"):
+        kept, width = callback.plan.kept(path), callback.plan.original_widths()[path]
+        np.testing.assert_array_equal(kept, np.arange(width - len(kept), width))
+
+
+def test_channels_every_removes_its_number_at_every_event():
+    model = compiled(networks.plain())
+    callback = keras_gcp.GradualChannelPruning(
+        data(),
+        schedule=keras_gcp.schedules.channels_every(1, 3, 2),
+        criterion="l2_norm",
+        align=1,
+        verbose=0,
+    )
+    fit(model, [callback], epochs=4)
+    assert [event.removed_channels for event in callback.events] == [3, 3]
+
+
+def test_one_line_is_printed_per_event(capsys):
+    fit(compiled(networks.plain()), [pruning(verbose=1)])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "channels removed" in line]
+    assert len(lines) == 1
+    for words in ("MACs", "parameters", "loss on the sample", "score", "surgery", "verify"):
+        assert words in lines[0]
+
+
+def test_step_options_of_compile_survive():
+    for options in ({"run_eagerly": True}, {"steps_per_execution": 2}, {"jit_compile": True}):
+        model = compiled(networks.plain(), **options)
+        fit(model, [pruning()])
+        assert keras_gcp.count(model).channels <= 0.6 * 20
+
+
+def test_retracing_is_measured():
+    callback = pruning()
+    fit(compiled(networks.plain()), [callback])
+    assert len(callback.retrace_seconds) == 1 and callback.retrace_seconds[0] > 0
+
+
+def test_random_plan_helper_agrees_with_the_public_narrow():
+    model = compiled(networks.plain())
+    plan = random_plan(model)
+    keras_gcp.narrow(model, plan)
+    assert trace(model).widths() == plan.widths()
