@@ -119,7 +119,7 @@ def build_network(data: Data) -> keras.Model:
     """The network of the flags, with initial weights of the seed."""
     keras.utils.set_random_seed(FLAGS.seed)
     options: dict[str, Any] = {"input_shape": data.input_shape, "classes": data.classes}
-    if FLAGS.network.startswith("resnet") and FLAGS.network != "resnet8":
+    if FLAGS.network.startswith("resnet"):
         options["shortcut"] = FLAGS.shortcut
     return keras_gcp.models.build(FLAGS.network, **options)
 
