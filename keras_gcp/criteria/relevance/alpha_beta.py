@@ -6,7 +6,8 @@ With z+ and z- the layer's output for the positive and for the negative part of 
 
 where VJP+ and VJP- are the transposed linear maps (Bach et al., "On pixel-wise explanations for
 non-linear classifier decisions by layer-wise relevance propagation", 2015, equation 60). Bias and
-fused activation are left out. Since alpha - beta = 1, the sum of the relevance is conserved.
+fused activation are left out. Since alpha - beta = 1, the sum of the relevance is conserved; where
+an output has contributions of one sign only, they take the relevance as it is.
 
 That form holds for inputs that are never negative. In general a contribution x*w is positive if
 both factors are, or neither: the positive part of the output is then x+ w+ + x- w-, the negative
@@ -23,9 +24,16 @@ from keras import ops
 from keras_gcp.backend import vjp
 
 ALPHA, BETA = 2.0, 1.0
-EPSILON = 1e-9
-"""Keeps denominators away from 0; also the least size of a weight, so that a kernel of zeros
-passes its relevance on in proportion to the inputs."""
+LEAST_WEIGHT = 1e-9
+"""Weights are taken to be of this size at least, in either sign, so that a kernel of zeros still
+passes its relevance on, in proportion to the inputs."""
+
+LEAST_SHARE = 1e-5
+"""A sign whose share of all contributions is below this is rounding (fast convolutions leave some
+1e-7 of the greatest values behind), or comes from least weights only."""
+
+TINY = 1e-30
+"""No input is active: nothing to pass relevance on to."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +82,8 @@ def alpha_beta(x: Any, kernel: Any, relevance: Any, *, linear: LinearMap, signed
     Returns:
         Relevance of the inputs, of their shape.
     """
-    positive = ops.maximum(kernel, EPSILON)
-    negative = ops.minimum(kernel, -EPSILON)
+    positive = ops.maximum(kernel, LEAST_WEIGHT)
+    negative = ops.minimum(kernel, -LEAST_WEIGHT)
     both = _interleaved(positive, negative, linear.kernel_axis)
     if not signed:
         z, pullback = vjp(lambda x: linear(x, both), x)
@@ -104,9 +112,15 @@ def _cotangent(z: Any, relevance: Any, axis: int) -> Any:
     shape = list(relevance.shape)
     pairs = ops.reshape(z, [*shape[: axis + 1], 2, *shape[axis + 1 :]])
     positive, negative = ops.unstack(pairs, 2, axis + 1)
-    # z- is never above 0, so it is moved away from 0 downwards.
+    least = LEAST_SHARE * (ops.abs(positive) + ops.abs(negative)) + TINY
+    has_positive, has_negative = positive > least, negative < -least
     parts = [
-        ALPHA * relevance / (positive + EPSILON),
-        -BETA * relevance / (negative - EPSILON),
+        _share(has_positive, ops.where(has_negative, ALPHA, 1.0) * relevance, positive),
+        _share(has_negative, ops.where(has_positive, -BETA, 1.0) * relevance, negative),
     ]
     return ops.reshape(ops.stack(parts, axis + 1), z.shape)
+
+
+def _share(present: Any, relevance: Any, z: Any) -> Any:
+    """`relevance / z` where there is anything, 0 elsewhere; never a division by 0."""
+    return ops.where(present, relevance / ops.where(present, z, 1.0), 0.0)

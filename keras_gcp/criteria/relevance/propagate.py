@@ -8,9 +8,12 @@ from typing import Any
 from keras import ops
 
 from keras_gcp.backend import vjp
-from keras_gcp.criteria.relevance.alpha_beta import EPSILON, LinearMap, alpha_beta
+from keras_gcp.criteria.relevance.alpha_beta import LinearMap, alpha_beta
 from keras_gcp.criteria.relevance.rules import Step
 from keras_gcp.graph import Call, Tensor, map_structure
+
+EPSILON = 1e-9
+"""Keeps sums away from 0 where one divides by them."""
 
 
 def unchanged(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:

@@ -70,8 +70,8 @@ def by_activation(call: Call, inputs: Sequence[bool]) -> bool:
 
 
 def by_slope(call: Call, inputs: Sequence[bool]) -> bool:
-    """A ReLU layer may have a slope below 0, and a threshold."""
-    return relu_is_nonnegative(call.operation)
+    """A ReLU layer may let negative inputs through, made smaller."""
+    return bool(call.operation.negative_slope == 0)
 
 
 def by_interpolation(call: Call, inputs: Sequence[bool]) -> bool:
@@ -88,15 +88,8 @@ def by_padding(call: Call, inputs: Sequence[bool]) -> bool:
 
 
 def is_nonnegative(activation: Any) -> bool:
-    """Whether an activation function, or a layer used as one, has no negative values."""
-    if activation in NONNEGATIVE_ACTIVATIONS:
-        return True
-    return hasattr(activation, "negative_slope") and relu_is_nonnegative(activation)
-
-
-def relu_is_nonnegative(layer: Any) -> bool:
-    """Whether a layer with a slope below zero, and perhaps a threshold, has no negative values."""
-    return layer.negative_slope == 0 and getattr(layer, "threshold", 0) >= 0
+    """Whether an activation function, or a ReLU layer used as one, has no negative values."""
+    return activation in NONNEGATIVE_ACTIVATIONS or getattr(activation, "negative_slope", None) == 0
 
 
 def zero_stays(call: Call) -> bool:
