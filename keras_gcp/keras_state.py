@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import keras
@@ -205,9 +206,11 @@ def unsliceable_slots(optimizer: Any) -> list[Any]:
 
 def build_optimizer(model: Any) -> None:
     """Makes the optimizer's slots now; `fit` would do the same at the first step."""
-    for part in optimizer_chain(model.optimizer):
-        if not part.built:
-            part.build(model.trainable_variables)
+    tensorflow = keras.config.backend() == "tensorflow"
+    with model.distribute_strategy.scope() if tensorflow else nullcontext():
+        for part in optimizer_chain(model.optimizer):
+            if not part.built:
+                part.build(model.trainable_variables)
 
 
 def check_strategy(model: Any) -> None:
@@ -218,18 +221,21 @@ def check_strategy(model: Any) -> None:
     """
     if keras.config.backend() != "tensorflow":
         return
-    import tensorflow as tf
-
-    of_fit = model.distribute_strategy
+    of_fit = _strategy_name(model.distribute_strategy)
     for variable in model.variables:
-        own = getattr(variable._value, "_distribute_strategy", None)
-        own = own or tf.distribute.get_strategy()
-        if own is not of_fit and type(own) is not type(of_fit):
+        own = _strategy_name(getattr(variable._value, "_distribute_strategy", None))
+        if own != of_fit:
             raise UnsupportedModel(
-                f"Weight '{variable.path}' was created in the scope of "
-                f"{type(own).__name__}, but the model trains with {type(of_fit).__name__}. Build, "
-                "load and prune the model in the scope of the strategy it is trained with."
+                f"Weight '{variable.path}' was created in the scope of {own}, but the model "
+                f"trains with {of_fit}. Build, load and prune the model in the scope of the "
+                "strategy it is trained with."
             )
+
+
+def _strategy_name(strategy: Any) -> str:
+    """The kind of a TensorFlow strategy; variables outside any strategy have none."""
+    name = type(strategy).__name__
+    return "no strategy" if strategy is None or name.startswith("_Default") else name
 
 
 def least_width_of_strided_pointwise() -> int:

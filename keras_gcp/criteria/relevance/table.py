@@ -96,7 +96,7 @@ register_relevance_rule(_if_plain(SEPARABLE), layers.SeparableConv1D, layers.Sep
 register_relevance_rule(SOURCE, layers.Embedding)
 
 register_relevance_rule(
-    _unchanged(signs.by_activation, signs.zero_by_activation), layers.Activation
+    _if_plain(_unchanged(signs.by_activation, signs.zero_by_activation)), layers.Activation
 )
 register_relevance_rule(_unchanged(signs.by_slope), layers.ReLU, layers.LeakyReLU)
 register_relevance_rule(_unchanged(signs.always), "ops.Relu", "ops.Relu6")

@@ -377,6 +377,7 @@ def test_a_constant_summand_is_a_bias_and_a_constant_factor_a_scaling():
 
 def test_an_activation_that_halves_the_channels_is_not_covered():
     assert relevance_rule_for(_call_of(layers.Dense(4, activation="glu"), [(3,)])) is None
+    assert relevance_rule_for(_call_of(layers.Activation("glu"), [(4,)])) is None
 
 
 @pytest.mark.parametrize(
