@@ -53,7 +53,7 @@ _DIFFERENCE = RelevanceRule("proportional", difference)
 
 
 def _if_plain(rule: RelevanceRule):  # type: ignore[no-untyped-def]
-    """Covers a weighted layer unless its weights are quantized or its activation halves it."""
+    """Covers a layer unless its weights are quantized or its activation halves the channels."""
 
     def select(call: Call) -> RelevanceRule | None:
         quantized = getattr(call.operation, "quantization_mode", None) is not None
