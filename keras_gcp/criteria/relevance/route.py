@@ -73,7 +73,7 @@ def find_route(graph: Graph, wanted: Collection[int]) -> Route:
     rules = [relevance_rule_for(call) for call in graph.calls]
     needed = _needed(graph, wanted)
     gates = find_gates(graph, rules, needed)
-    reached = _reach(graph, gates)
+    reached = _reach(graph, rules, gates)
     signed = _signed(graph, rules)
     vanishing = _vanishing(graph, rules, gates)
     legs = tuple(
@@ -99,11 +99,17 @@ def _needed(graph: Graph, wanted: Collection[int]) -> set[int]:
     return needed
 
 
-def _reach(graph: Graph, gates: Mapping[int, tuple[int, ...]]) -> dict[int, str]:
+def _reach(
+    graph: Graph, rules: list[RelevanceRule | None], gates: Mapping[int, tuple[int, ...]]
+) -> dict[int, str]:
+    backwards = [
+        (position, call)
+        for position, (call, rule) in enumerate(zip(graph.calls, rules, strict=True))
+        if rule is None or rule.kind != "source"
+    ][::-1]
     reached = {x.index: MAIN for x in graph.outputs}
     waiting: set[int] = set()
-    for position in reversed(range(len(graph.calls))):
-        call = graph.calls[position]
+    for position, call in backwards:
         if any(reached.get(y.index) == MAIN for y in call.outputs):
             for place, x in enumerate(call.inputs):
                 if place in gates.get(position, ()):
@@ -111,8 +117,7 @@ def _reach(graph: Graph, gates: Mapping[int, tuple[int, ...]]) -> dict[int, str]
                 else:
                     reached[x.index] = MAIN
     reached.update({index: GATE for index in waiting if index not in reached})
-    for position in reversed(range(len(graph.calls))):
-        call = graph.calls[position]
+    for _, call in backwards:
         if any(reached.get(y.index) == GATE for y in call.outputs):
             for x in call.inputs:
                 reached.setdefault(x.index, GATE)
@@ -171,7 +176,7 @@ def _leg(
         else tuple(
             place
             for place, x in enumerate(call.inputs)
-            if x.index in needed and _may_enter(way, reached[x.index], place in gates)
+            if x.index in needed and _may_enter(way, reached.get(x.index), place in gates)
         )
     )
     if targets:
@@ -188,10 +193,10 @@ def _leg(
     )
 
 
-def _may_enter(way: str, destination: str, is_gate: bool) -> bool:
+def _may_enter(way: str, destination: str | None, is_gate: bool) -> bool:
     if destination == MAIN:
         return way == MAIN and not is_gate
-    return way == GATE or is_gate
+    return destination == GATE and (way == GATE or is_gate)
 
 
 def _require_rule(call: Call, rule: RelevanceRule | None) -> None:

@@ -1,0 +1,116 @@
+"""What every criterion promises. Registered criteria are picked up by themselves."""
+
+from __future__ import annotations
+
+import keras
+import networks
+import numpy as np
+import pytest
+from helpers import inputs_for, randomise
+
+from keras_gcp import criteria
+from keras_gcp.channels.trace import trace
+from keras_gcp.errors import UnsupportedModel
+from keras_gcp.sample import Sample
+
+CLASSIFIERS = sorted(set(networks.ALL) - {"two_outputs", "autoencoder"})
+
+# Networks with a prunable layer that no batch normalisation follows, nor any on the way.
+WITHOUT_NORMALISATION = {
+    "flatten_dense",
+    "nested",
+    "residual",
+    "sequence",
+    "sequential",
+    "shared_layer",
+    "siamese",
+    "squeeze_excite",
+}
+
+
+def _case(name, examples=12):
+    model = randomise(networks.ALL[name]())
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    y = np.arange(examples) % model.output_shape[-1]
+    return model, trace(model), Sample(inputs_for(model, examples), y)
+
+
+def _applies(criterion, name):
+    return criterion != "bn_scale" or name not in WITHOUT_NORMALISATION
+
+
+PAIRS = [(c, n) for n in CLASSIFIERS for c in criteria.names() if _applies(c, n)]
+
+
+@pytest.mark.parametrize(("criterion", "name"), PAIRS)
+def test_every_prunable_layer_gets_a_finite_score_per_channel(criterion, name):
+    model, channels, sample = _case(name)
+    scores = criteria.checked_scores(criteria.get(criterion), model, channels, sample)
+    for path, classes in channels.produced.items():
+        if channels.prunable[classes].any():
+            assert scores[path].shape == classes.shape
+            assert np.isfinite(scores[path]).all()
+            assert len(np.unique(scores[path].round(9))) > 1, "all channels alike"
+    assert np.isfinite(criteria.class_scores(scores, channels)[channels.prunable]).all()
+
+
+@pytest.mark.parametrize("criterion", criteria.names())
+@pytest.mark.parametrize("name", ["padded_shortcut", "depthwise"])
+def test_scores_are_the_same_each_time_and_for_any_order_of_the_examples(criterion, name):
+    model, channels, sample = _case(name)
+    order = np.random.default_rng(0).permutation(len(sample))
+    shuffled = Sample(sample.x[order], sample.y[order])
+    first, again, other = (
+        criteria.get(criterion, seed=7)(model, channels, s) for s in (sample, sample, shuffled)
+    )
+    for path in first:
+        np.testing.assert_array_equal(first[path], again[path])
+        np.testing.assert_allclose(first[path], other[path], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("criterion", criteria.names())
+def test_the_model_is_left_as_it_was(criterion):
+    model, channels, sample = _case("padded_shortcut")
+    model.fit(sample.x, sample.y, verbose=0)
+    model.get_layer("stem_conv").trainable = False
+    before = [keras.ops.convert_to_numpy(v) for v in (*model.variables, *model.optimizer.variables)]
+    state = (model.train_function, model.test_function, model.predict_function, model.optimizer)
+    criteria.checked_scores(criteria.get(criterion), model, channels, sample)
+    assert state == (
+        model.train_function,
+        model.test_function,
+        model.predict_function,
+        model.optimizer,
+    )
+    assert not model.get_layer("stem_conv").trainable
+    for old, new in zip(before, (*model.variables, *model.optimizer.variables), strict=True):
+        np.testing.assert_array_equal(old, keras.ops.convert_to_numpy(new))
+
+
+@pytest.mark.parametrize("criterion", criteria.names())
+def test_a_criterion_says_itself_whether_it_needs_a_sample(criterion):
+    model, channels, _ = _case("padded_shortcut")
+    chosen = criteria.get(criterion)
+    if criteria.needs_sample(chosen):
+        with pytest.raises(ValueError, match=f"'{criterion}'.*sample"):
+            criteria.checked_scores(chosen, model, channels, None)
+    else:
+        assert criteria.checked_scores(chosen, model, channels, None)
+
+
+@pytest.mark.parametrize("criterion", criteria.names())
+def test_a_mistake_shows_in_the_check_before_any_work(criterion):
+    """`check` refuses exactly what the criterion itself would refuse."""
+    for name in ("two_outputs", "autoencoder", "sequence"):
+        model = randomise(networks.ALL[name]())
+        channels = trace(model)
+        sample = Sample(inputs_for(model, 6), np.arange(6) % 3)
+        chosen = criteria.get(criterion)
+        try:
+            criteria.check(chosen, model, channels, sample)
+        except UnsupportedModel as error:
+            with pytest.raises(UnsupportedModel, match="criterion|criteria"):
+                chosen(model, channels, sample)
+            assert "l2_norm" in str(error)
+        else:
+            chosen(model, channels, sample)
