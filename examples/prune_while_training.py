@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import exam
 import keras_gcp
 from examples.datasets import Data, load
 from examples.datasets import names as dataset_names
-from examples.training import Recipe, Training, same_widths_from_scratch, train
+from examples.training import Recipe, Training, compile_for, same_widths_from_scratch, train
 from keras_gcp.exporting import compare_latency
 from keras_gcp.reporting.html import write_report
 
@@ -94,6 +94,9 @@ def main(arguments: Sequence[str]) -> None:
         scratch = train(control, data, recipe, verbose=FLAGS.verbose)
 
     wide = dense_model or build_network(data)
+    if dense_model is None:  # A .keras file of a compiled model holds its optimizer, too.
+        compile_for(wide, data, recipe)
+        wide.optimizer.build(wide.trainable_variables)
     files, latencies = export_both(wide, model, data, directory)
     results = {
         "accuracy": {

@@ -41,9 +41,21 @@ def functional_of(model: Any) -> Any | None:
 
 
 def input_structure(model: Any) -> Any:
-    """The model's symbolic inputs as a user passes them: one, a list or a dict."""
+    """The model's symbolic inputs: one tensor, a list or a dict."""
     structure = _require_functional(model)._inputs_struct
-    return structure[0] if isinstance(structure, list) and len(structure) == 1 else structure
+    single = isinstance(model, keras.Sequential) and isinstance(structure, list | tuple)
+    return structure[0] if single else structure
+
+
+def pack_inputs(model: Any, x: Any) -> Any:
+    """Inputs in the structure that the model was built with.
+
+    A model built with `[input]` warns when it is called with a single tensor.
+    """
+    structure, flat = input_structure(model), keras.tree.flatten(x)
+    if len(keras.tree.flatten(structure)) != len(flat):
+        return x  # Calling the model says what is wrong.
+    return keras.tree.pack_sequence_as(structure, flat)
 
 
 def is_layer(operation: Any) -> bool:

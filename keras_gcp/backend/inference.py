@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_gcp import keras_state
 from keras_gcp.backend.dispatch import compiled, vjp, without_gradients
 
 DEFAULT_BATCH_SIZE = 64
@@ -36,7 +37,7 @@ def predict(model: Any, x: Any, batch_size: int = DEFAULT_BATCH_SIZE) -> Any:
 
     def outputs_of(weights: Sequence[Any], x: Any, y: Any) -> Any:
         with _with_weights(model.weights, weights), without_gradients():
-            return model(x, training=False)
+            return model(keras_state.pack_inputs(model, x), training=False)
 
     batches = list(_over_batches(outputs_of, model.weights, x, None, batch_size))
     return keras.tree.map_structure(
@@ -124,7 +125,7 @@ def has_loss(model: Any) -> bool:
 
 def _loss(model: Any, x: Any, y: Any) -> Any:
     """The compiled loss of one batch, without penalties."""
-    y_pred = model(x, training=False)
+    y_pred = model(keras_state.pack_inputs(model, x), training=False)
     arguments: dict[str, Any] = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": None}
     if "training" in inspect.signature(model.compute_loss).parameters:
         arguments["training"] = False
