@@ -26,7 +26,7 @@ from keras_gcp.fit_checks import (
 from keras_gcp.plans import Plan
 from keras_gcp.reporting.text import event_line
 from keras_gcp.run import Original, PruningRun, Settings
-from keras_gcp.sample import draw_sample
+from keras_gcp.sample import SAMPLE_SIZE, draw_sample
 from keras_gcp.schedules import ChannelsEvery, Schedule
 from keras_gcp.selection import DEFAULT_FLOOR, check_align, check_floor
 
@@ -61,10 +61,10 @@ class GradualChannelPruning(keras.callbacks.Callback):
         seed: Seed for drawing the sample and for the random criterion.
         reset: Callbacks (`EarlyStopping`, `ModelCheckpoint`) whose memory of a best model is
             cleared at a cut: weights kept from before no longer fit.
+        verbose: 0 = silent, 1 = one line per event, 2 = also the table of widths.
         reference: Model whose costs and widths shares refer to; by default the model as this
             callback first saw it.
-        sample_size: Number of examples drawn from `sample`.
-        verbose: 0 = silent, 1 = one line per event, 2 = also the table of widths.
+        sample_size: Number of examples drawn from `sample`; None takes all.
 
     Attributes:
         plan: All cuts so far as one `Plan` for the original model; None before the first event.
@@ -104,9 +104,9 @@ class GradualChannelPruning(keras.callbacks.Callback):
         verify: bool = True,
         seed: int | None = None,
         reset: Sequence[Any] = (),
-        reference: Any = None,
-        sample_size: int | None = 512,
         verbose: int = 1,
+        reference: Any = None,
+        sample_size: int | None = SAMPLE_SIZE,
     ) -> None:
         super().__init__()
         self._fixed_channels = isinstance(schedule, ChannelsEvery)

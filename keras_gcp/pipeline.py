@@ -13,7 +13,7 @@ from keras_gcp.counting import count_map
 from keras_gcp.keras_state import Transaction
 from keras_gcp.planning import choose, keep_of, parsed_limits
 from keras_gcp.plans import Plan, Totals
-from keras_gcp.sample import Sample, draw_sample
+from keras_gcp.sample import SAMPLE_SIZE, Sample, draw_sample
 from keras_gcp.selection import DEFAULT_FLOOR, check_align, check_floor
 from keras_gcp.surgery.narrow import narrow_model
 from keras_gcp.surgery.optimizer import check_optimizer
@@ -32,6 +32,7 @@ def plan(
     floor: int | float = DEFAULT_FLOOR,
     exclude: Sequence[str] = (),
     seed: int | None = None,
+    sample_size: int | None = SAMPLE_SIZE,
 ) -> Plan:
     """Chooses which channels to keep so that a budget is met; changes nothing.
 
@@ -49,6 +50,7 @@ def plan(
         floor: Least width of a layer: int = channels, float = share of its width.
         exclude: Names (or paths) of layers whose outputs, and all that is tied to them, stay.
         seed: Seed for drawing the sample and for the random criterion.
+        sample_size: Number of examples drawn from `sample`; None takes all.
 
     Returns:
         A `Plan`: `.explain()`, `.kept(layer)`, `.to_json()`.
@@ -73,7 +75,7 @@ def plan(
     channels = trace(model, exclude)
     totals = totals_of(model, channels)
     limits = parsed_limits(budget, totals, totals)
-    drawn = None if sample is None else draw_sample(sample, None, seed, model)
+    drawn = None if sample is None else draw_sample(sample, sample_size, seed, model)
     scores = score(scorer, model, channels, drawn)
     return choose(model, channels, scores, limits, align, floor, budget=str(Budget.parse(budget)))
 
@@ -110,6 +112,7 @@ def prune(
     floor: int | float = DEFAULT_FLOOR,
     exclude: Sequence[str] = (),
     seed: int | None = None,
+    sample_size: int | None = SAMPLE_SIZE,
 ) -> Any:
     """`plan`, then `apply`: a narrow copy that meets a budget. Arguments as in `plan`.
 
@@ -119,7 +122,7 @@ def prune(
     small = keras_gcp.prune(model, {"macs": 0.5, "parameters": 0.6})
     ```
     """
-    chosen = plan(model, budget, criterion, sample, align, floor, exclude, seed)
+    chosen = plan(model, budget, criterion, sample, align, floor, exclude, seed, sample_size)
     return apply(chosen, model)
 
 

@@ -14,6 +14,9 @@ from keras import ops
 
 from keras_gcp.errors import InvalidArgument
 
+SAMPLE_SIZE = 512
+"""Examples drawn by default."""
+
 _MAX_STRATA = 4096
 """More distinct labels than this are no classes; the subset is then drawn without strata."""
 

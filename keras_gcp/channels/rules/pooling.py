@@ -10,6 +10,9 @@ from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import varying_axes
 from keras_gcp.channels.site import Site, Unprunable
 
+# Newer Keras only.
+ADAPTIVE = [getattr(layers, name) for name in dir(layers) if name.startswith("Adaptive")]
+
 
 def _require_channel_axis_only(site: Site) -> None:
     if set(varying_axes(site.inputs[0])) - {site.channel_axis}:
@@ -23,6 +26,7 @@ def _require_channel_axis_only(site: Site) -> None:
     layers.AveragePooling1D,
     layers.AveragePooling2D,
     layers.AveragePooling3D,
+    *ADAPTIVE,
 )
 def pooling(site: Site) -> Labels:
     """Every channel is pooled by itself."""

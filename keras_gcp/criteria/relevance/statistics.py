@@ -20,7 +20,7 @@ class ClassStatistics:
 
     Attributes:
         sums: `(classes, channels)`, relevance of the examples of each class.
-        used: `(classes,)`, how many of them had finite relevance.
+        used: `(classes,)`, how many of them had finite relevance and outputs.
         seen: `(classes,)`, how many there were.
         correct: `(classes,)`, how many the model classified correctly.
     """
@@ -37,7 +37,7 @@ class ClassStatistics:
 
     def add(self, relevance: np.ndarray, outputs: np.ndarray, labels: np.ndarray) -> None:
         """Adds a batch: `(examples, channels)`, `(examples, classes)`, `(examples,)`."""
-        finite = np.isfinite(relevance).all(axis=1)
+        finite = np.isfinite(relevance).all(axis=1) & np.isfinite(outputs).all(axis=1)
         one_hot = np.eye(len(self.seen))[labels]
         self.sums += one_hot[finite].T @ relevance[finite].astype(np.float64)
         self.used += one_hot[finite].sum(axis=0).astype(np.int64)

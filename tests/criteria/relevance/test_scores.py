@@ -195,7 +195,10 @@ def test_examples_with_infinite_relevance_are_dropped_and_counted():
     inputs = keras.Input((4,))
     hidden = layers.Dense(5, activation="relu", name="hidden")(inputs)
     model = keras.Model(inputs, layers.Dense(3, name="classifier")(hidden))
-    x = np.random.default_rng(0).normal(size=(9, 4)).astype("float32")
+    rng = np.random.default_rng(0)
+    hidden_weights = [rng.normal(0, 5, (4, 5)), np.zeros(5)]
+    model.get_layer("hidden").set_weights(hidden_weights)
+    x = rng.normal(size=(9, 4)).astype("float32")
     y = np.arange(9) % 3
     bad = x.copy()
     bad[4] = 3e38  # finite, but not what comes of it
