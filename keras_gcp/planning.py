@@ -132,13 +132,13 @@ def _require_same(planned: Mapping[str, int], present: Mapping[str, int]) -> Non
 def _own_channels(channels: ChannelMap) -> dict[str, np.ndarray]:
     """Layers with weights to the classes of their output channels, in network order."""
     found: dict[str, np.ndarray] = {}
+    labelled = {weight.path for weight in channels.weights.values() if weight.axes}
     for call in channels.graph.calls:
         if call.path in channels.produced:
             found.setdefault(call.path, channels.produced[call.path])
-        elif getattr(call.operation, "weights", None):
+        elif call.path in labelled:
             block = channels.tensors[call.outputs[0].index]
-            varying = [axis for axis, size in enumerate(block.shape) if size > 1]
-            if len(varying) == 1:
+            if block.size == max(block.shape):  # Its labels vary along one axis at most.
                 found.setdefault(call.path, block.reshape(-1))
     return found
 

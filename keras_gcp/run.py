@@ -16,6 +16,7 @@ from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
 from keras_gcp.costs import Count
 from keras_gcp.counting import count, count_map
+from keras_gcp.errors import VerificationFailed
 from keras_gcp.events import Event
 from keras_gcp.keras_state import Transaction
 from keras_gcp.pipeline import VERIFY_EXAMPLES
@@ -121,9 +122,13 @@ class PruningRun:
                 self.settings.floor,
                 self.original.widths,
             )
-        if plan.removed_channels:
-            self._cut(model, channels, plan, clock, in_fit)
-        self.plan = self.plan.then(plan) if self.plan else plan
+        loss_after = loss_before
+        with Transaction() as transaction:
+            if plan.removed_channels:
+                self._cut(model, channels, plan, clock, in_fit, transaction)
+                loss_after = self._loss(model)
+            so_far = self.plan.then(plan) if self.plan else plan
+        self.plan = so_far
         event = Event(
             epoch=epoch,
             progress=progress,
@@ -133,7 +138,7 @@ class PruningRun:
             parameters_before=before.parameters,
             parameters_after=plan.after.parameters,
             loss_before=loss_before,
-            loss_after=self._loss(model) if plan.removed_channels else loss_before,
+            loss_after=loss_after,
             widths=plan.widths(),
             seconds=clock.seconds,
         )
@@ -149,7 +154,13 @@ class PruningRun:
         return criteria.class_scores(scores, channels)
 
     def _cut(
-        self, model: Any, channels: ChannelMap, plan: Plan, clock: _Clock, in_fit: bool
+        self,
+        model: Any,
+        channels: ChannelMap,
+        plan: Plan,
+        clock: _Clock,
+        in_fit: bool,
+        transaction: Transaction,
     ) -> None:
         keep = keep_of(plan, channels)
         inputs, expected = None, None
@@ -158,16 +169,15 @@ class PruningRun:
                 inputs = self._verification_inputs(model)
                 expected = masked_outputs(model, channels, keep, inputs)
         optimizer = getattr(model, "optimizer", None)
-        with Transaction() as transaction:
-            with clock.stage("narrow"):
-                narrow_model(
-                    model, channels, keep, transaction, [optimizer] if optimizer else [], in_fit
-                )
-            if expected is not None:
-                with clock.stage("verify"):
-                    verify_narrow(model, channels, inputs, expected)
-            with clock.stage("trace"):
-                _require_counted(plan, count(model))
+        with clock.stage("narrow"):
+            narrow_model(
+                model, channels, keep, transaction, [optimizer] if optimizer else [], in_fit
+            )
+        if expected is not None:
+            with clock.stage("verify"):
+                verify_narrow(model, channels, inputs, expected)
+        with clock.stage("trace"):
+            _require_counted(plan, count(model))
 
     def _verification_inputs(self, model: Any) -> Any:
         if self.sample is None:
@@ -183,9 +193,10 @@ class PruningRun:
 def _require_counted(plan: Plan, counted: Any) -> None:
     """The budget is met on the narrow graph itself, not only on paper."""
     if (counted.macs, counted.parameters) != (plan.after.macs, plan.after.parameters):
-        raise AssertionError(
+        raise VerificationFailed(
             f"The narrow model has {counted.macs:,} MACs and {counted.parameters:,} parameters; "
-            f"the plan said {plan.after.macs:,} and {plan.after.parameters:,}."
+            f"the plan said {plan.after.macs:,} and {plan.after.parameters:,}. The cut is taken "
+            "back. Please report the network."
         )
 
 

@@ -356,6 +356,15 @@ def test_a_custom_criterion_decides_what_goes():
         np.testing.assert_array_equal(kept, np.arange(width - len(kept), width))
 
 
+def test_layers_may_get_down_to_one_channel_over_several_events():
+    model = compiled(networks.depthwise())
+    budget, schedule = {"channels": keras_gcp.absolute(4)}, keras_gcp.schedules.linear(1, 3)
+    callback = pruning(budget, schedule, floor=1)
+    fit(model, [callback], epochs=4)
+    assert 1 in trace(model).widths().values()
+    assert callback.plan.after.channels == keras_gcp.count(model).channels == 4
+
+
 def test_channels_every_removes_its_number_at_every_event():
     model = compiled(networks.plain())
     callback = keras_gcp.GradualChannelPruning(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from keras_gcp import keras_state
 from keras_gcp.channels.labels import Labels
@@ -11,8 +11,9 @@ from keras_gcp.channels.site import Site
 
 Rule = Callable[[Site], Labels | Sequence[Labels]]
 
-_LAYER_RULES: dict[type, Rule] = {}
-_OPERATION_RULES: dict[str, Rule] = {}
+_RULES: dict[type | str, Rule] = {}
+
+Entry = TypeVar("Entry")
 
 
 def register_rule(*operations: type | str) -> Callable[[Rule], Rule]:
@@ -40,38 +41,41 @@ def register_rule(*operations: type | str) -> Callable[[Rule], Rule]:
 
     def decorate(rule: Rule) -> Rule:
         for operation in operations:
-            if isinstance(operation, str):
-                _OPERATION_RULES[operation] = rule
-            else:
-                _LAYER_RULES[operation] = rule
+            _RULES[operation] = rule
         return rule
 
     return decorate
 
 
 def rule_for(operation: Any) -> Rule | None:
-    """The rule of an operation, or None.
+    """The rule of an operation, or None."""
+    return entry_for(operation, _RULES)
 
-    A subclass inherits the rule of a registered class only as long as it computes the same: its
-    `call` and `build` are the registered class's own.
+
+def entry_for(operation: Any, table: Mapping[type | str, Entry]) -> Entry | None:
+    """An operation's entry in a table by layer class, or by `"ops.Name"`; None if it has none.
+
+    A subclass inherits the entry of its parent only as long as it computes the same: its `call`
+    and `build` are the parent's own.
     """
     if not keras_state.is_layer(operation):
-        return _OPERATION_RULES.get(f"ops.{type(operation).__name__}")
-    for ancestor in type(operation).__mro__:
-        if ancestor in _LAYER_RULES:
+        return table.get(f"ops.{type(operation).__name__}")
+    kind = type(operation)
+    for ancestor in kind.__mro__:
+        if ancestor in table:
             same = all(
-                getattr(type(operation), method) is getattr(ancestor, method)
+                getattr(kind, method) is getattr(ancestor, method)
                 for method in ("call", "build", "__call__")
             )
-            return _LAYER_RULES[ancestor] if same else None
+            return table[ancestor] if same else None
     return None
 
 
 def registered_layers() -> dict[type, Rule]:
     """Every layer class that has a rule."""
-    return dict(_LAYER_RULES)
+    return {key: rule for key, rule in _RULES.items() if isinstance(key, type)}
 
 
 def registered_operations() -> dict[str, Rule]:
     """Every `keras.ops` operation that has a rule, as `"ops.Name"`."""
-    return dict(_OPERATION_RULES)
+    return {key: rule for key, rule in _RULES.items() if isinstance(key, str)}

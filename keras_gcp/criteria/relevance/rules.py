@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from keras_gcp import backend, keras_state
+from keras_gcp import backend
+from keras_gcp.channels.registry import entry_for
 from keras_gcp.graph import Call
 
 
@@ -104,24 +105,10 @@ def register_relevance_rule(rule: RelevanceRule | Selector, *operations: type | 
 
 def relevance_rule_for(call: Call) -> RelevanceRule | None:
     """The rule for one call, or None."""
-    entry = _entry(call.operation)
+    entry = entry_for(call.operation, _RULES)
     return entry if entry is None or isinstance(entry, RelevanceRule) else entry(call)
 
 
 def registered_relevance_rules() -> dict[type | str, RelevanceRule | Selector]:
     """The whole table."""
     return dict(_RULES)
-
-
-def _entry(operation: Any) -> RelevanceRule | Selector | None:
-    """As for channel rules, a subclass inherits only while it computes the same."""
-    if not keras_state.is_layer(operation):
-        return _RULES.get(f"ops.{type(operation).__name__}")
-    for ancestor in type(operation).__mro__:
-        if ancestor in _RULES:
-            same = all(
-                getattr(type(operation), method) is getattr(ancestor, method)
-                for method in ("call", "build", "__call__")
-            )
-            return _RULES[ancestor] if same else None
-    return None
