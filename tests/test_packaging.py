@@ -46,8 +46,8 @@ def test_wheel_holds_the_whole_package_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as content:
         packed = {name for name in content.namelist() if ".dist-info/" not in name}
         licences = [name for name in content.namelist() if name.endswith("/LICENSE")]
-    sources = {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")}
-    assert packed == sources | {"keras_gcp/py.typed"}
+    files = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.jinja"), PACKAGE / "py.typed"]
+    assert packed == {path.relative_to(ROOT).as_posix() for path in files}
     assert len(licences) == 1
 
 

@@ -56,6 +56,7 @@ def _grouped(site: Site, incoming: Labels) -> Labels:
     layer = site.layer
     by_group = incoming.reshape(layer.groups, -1)
     site.tie(by_group[:1], by_group)
+    site.at_least(incoming, 2 * layer.groups, "with one channel per group it would be depthwise")
     outgoing = site.fresh(layer.filters)
     out_by_group = outgoing.reshape(layer.groups, -1)
     site.tie(out_by_group[:1], out_by_group)
