@@ -169,7 +169,7 @@ def autoencoder():
 def grouped():
     """Grouped convolution with equal groups, and depthwise as a grouped convolution."""
     inputs = keras.Input((8, 8, 3))
-    x = _conv_bn(inputs, 8, "a")
+    x = _conv_bn(inputs, 16, "a")
     x = layers.Conv2D(12, 3, padding="same", groups=4, name="groups4")(x)
     x = layers.BatchNormalization(name="bn")(x)
     x = layers.Conv2D(12, 3, padding="same", groups=12, name="groups_all")(x)
