@@ -221,7 +221,9 @@ def test_mixed_precision_gives_about_the_same_scores(policy):
     keras.config.set_dtype_policy(policy)
     mixed = networks.residual()
     mixed.set_weights(model.get_weights())
-    _assert_same(relevance_scores(mixed, x, y, np.ones(4)), expected, tolerance=0.03)
+    scores = relevance_scores(mixed, x, y, np.ones(4))
+    for path, unit_vector in expected.items():
+        assert scores[path] @ unit_vector > 0.99, path  # cosine of the angle between them
 
 
 @pytest.mark.parametrize("batch_size", [2, 64])
