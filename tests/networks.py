@@ -169,10 +169,10 @@ def autoencoder():
 def grouped():
     """Grouped convolution with equal groups, and depthwise as a grouped convolution."""
     inputs = keras.Input((8, 8, 3))
-    x = _conv_bn(inputs, 16, "a")
-    x = layers.Conv2D(12, 3, padding="same", groups=4, name="groups4")(x)
+    x = _conv_bn(inputs, 32, "a")
+    x = layers.Conv2D(24, 3, padding="same", groups=4, name="groups4")(x)
     x = layers.BatchNormalization(name="bn")(x)
-    x = layers.Conv2D(12, 3, padding="same", groups=12, name="groups_all")(x)
+    x = layers.Conv2D(24, 3, padding="same", groups=24, name="groups_all")(x)
     return keras.Model(inputs, _classifier(layers.ReLU(name="relu")(x)), name="grouped")
 
 

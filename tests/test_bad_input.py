@@ -218,8 +218,7 @@ def test_a_criterion_that_returns_nonsense_leaves_the_model_as_it_was():
 
 
 def test_a_tf_dataset_and_a_pydataset_serve_as_sample():
-    import tensorflow as tf
-
+    tf = pytest.importorskip("tensorflow")
     x, y = classification()
 
     class Batches(keras.utils.PyDataset):
