@@ -59,7 +59,7 @@ class Totals:
     channels: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Plan:
     """What is kept of every layer, and why.
 
@@ -79,6 +79,13 @@ class Plan:
     after: Totals
     budget: str = ""
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Plan: {self.removed_channels} channels removed, "
+            f"MACs {self.before.macs:,} -> {self.after.macs:,}, "
+            f"parameters {self.before.parameters:,} -> {self.after.parameters:,}>"
+        )
 
     def kept(self, layer: Any) -> np.ndarray:
         """Original indices of the channels that a layer keeps.
