@@ -24,16 +24,12 @@ from keras import ops
 from keras_gcp.backend import vjp
 
 ALPHA, BETA = 2.0, 1.0
-LEAST_WEIGHT = 1e-9
-"""Weights are taken to be of this size at least, in either sign, so that a kernel of zeros still
-passes its relevance on, in proportion to the inputs."""
-
 LEAST_SHARE = 1e-5
-"""A sign whose share of all contributions is below this is rounding (fast convolutions leave some
-1e-7 of the greatest values behind), or comes from least weights only."""
+"""A sign whose share of all contributions is below this is rounding: fast convolutions leave some
+1e-7 of the greatest values behind."""
 
 TINY = 1e-30
-"""No input is active: nothing to pass relevance on to."""
+"""No input is active, or all weights are 0: nothing to pass relevance on to."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +78,8 @@ def alpha_beta(x: Any, kernel: Any, relevance: Any, *, linear: LinearMap, signed
     Returns:
         Relevance of the inputs, of their shape.
     """
-    positive = ops.maximum(kernel, LEAST_WEIGHT)
-    negative = ops.minimum(kernel, -LEAST_WEIGHT)
+    positive = ops.maximum(kernel, 0.0)
+    negative = ops.minimum(kernel, 0.0)
     both = _interleaved(positive, negative, linear.kernel_axis)
     if not signed:
         z, pullback = vjp(lambda x: linear(x, both), x)
