@@ -1,0 +1,289 @@
+"""What a user calls: plan, apply, prune, narrow, and what comes of it."""
+
+import inspect
+
+import keras
+import networks
+import numpy as np
+import pytest
+from helpers import flat_outputs, inputs_for, randomise
+
+import keras_gcp
+from keras_gcp.channels.trace import trace
+from keras_gcp.counting import build_ledger, prunable_groups
+from keras_gcp.errors import InvalidArgument, UnsupportedModel, VerificationFailed
+from keras_gcp.plans import Plan
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    return randomise(networks.residual())
+
+
+def test_public_names_and_arguments_are_as_documented():
+    assert {
+        "GradualChannelPruning",
+        "absolute",
+        "apply",
+        "count",
+        "export",
+        "narrow",
+        "plan",
+        "prune",
+        "relevance_scores",
+        "schedules",
+        "models",
+        "register_rule",
+    } <= set(keras_gcp.__all__)
+    arguments = list(inspect.signature(keras_gcp.GradualChannelPruning).parameters)
+    assert arguments[:11] == (
+        [
+            "sample",
+            "budget",
+            "schedule",
+            "criterion",
+            "align",
+            "floor",
+            "exclude",
+            "verify",
+            "seed",
+            "reset",
+            "verbose",
+        ]
+    )
+    names = ["model", "budget", "criterion", "sample", "align", "floor", "exclude", "seed"]
+    assert list(inspect.signature(keras_gcp.plan).parameters)[:8] == names
+    assert list(inspect.signature(keras_gcp.prune).parameters)[:8] == names
+    assert list(inspect.signature(keras_gcp.narrow).parameters) == ["model", "plan", "optimizer"]
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        {"macs": 0.5},
+        {"parameters": 0.4},
+        {"channels": 0.6},
+        {"macs": keras_gcp.absolute(60_000)},
+        {"macs": 0.6, "parameters": 0.5, "channels": 0.9},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("align", [1, 4])
+def test_the_budget_is_met_and_putting_back_any_block_breaks_it(model, budget, align):
+    plan = keras_gcp.plan(model, budget, align=align, floor=1)
+    counted = keras_gcp.count(keras_gcp.apply(plan, model))
+    original = keras_gcp.count(model)
+    limits = {
+        coin: share.value if not isinstance(share, float) else share * getattr(original, coin)
+        for coin, share in budget.items()
+    }
+    assert all(getattr(counted, coin) <= limit for coin, limit in limits.items())
+    channels = trace(model)
+    ledger, groups = build_ledger(model, channels), prunable_groups(channels)
+    kept = np.array(
+        [
+            plan.layers[g.members[0].path][
+                np.isin(channels.produced[g.members[0].path], g.classes)
+            ].sum()
+            for g in groups
+        ]
+    )
+    for i, group in enumerate(groups):
+        if kept[i] < len(group.classes):
+            larger = kept.copy()
+            larger[i] = min((kept[i] // align + 1) * align, len(group.classes))
+            assert any(ledger.cost(coin, larger) > limit for coin, limit in limits.items())
+
+
+def test_a_plan_survives_json_to_the_last_bit(model):
+    plan = keras_gcp.plan(model, {"macs": 0.5}, align=1)
+    again = Plan.from_json(plan.to_json())
+    assert again.to_json() == plan.to_json()
+    assert again.explain() == plan.explain()
+    inputs = inputs_for(model)
+    for a, b in zip(
+        flat_outputs(keras_gcp.apply(plan, model), inputs),
+        flat_outputs(keras_gcp.apply(again, model), inputs),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1, 2]", '{"format": 99}', "not json"])
+def test_what_is_no_plan_is_refused(text):
+    with pytest.raises(InvalidArgument):
+        Plan.from_json(text)
+
+
+def test_two_cuts_in_a_row_are_one_combined_plan(model):
+    first = keras_gcp.plan(model, {"channels": 0.7}, align=1)
+    once = keras_gcp.apply(first, model)
+    second = keras_gcp.plan(once, {"channels": 0.7}, align=1, criterion="l1_norm")
+    twice = keras_gcp.apply(second, once)
+    combined = keras_gcp.apply(first.then(second), model)
+    for a, b in zip(twice.get_weights(), combined.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_kept_takes_a_layer_a_name_or_a_path():
+    nested = networks.nested()
+    plan = keras_gcp.plan(nested, {"channels": 0.6}, align=1)
+    path = "middle/innermost/inner_conv"
+    np.testing.assert_array_equal(plan.kept(path), plan.kept("inner_conv"))
+    layer = nested.get_layer("a_conv")
+    np.testing.assert_array_equal(plan.kept(layer), plan.kept("a_conv"))
+    np.testing.assert_array_equal(plan.kept("a_bn"), plan.kept("a_conv"))
+    with pytest.raises(InvalidArgument, match="'nowhere'.*a_conv"):
+        plan.kept("nowhere")
+
+
+def test_kept_channels_are_those_of_the_original_weights(model):
+    plan = keras_gcp.plan(model, {"channels": 0.5}, align=1)
+    narrow = keras_gcp.apply(plan, model)
+    rows, columns = plan.kept("stem_conv"), plan.kept("b1a_conv")
+    wide = model.get_layer("b1a_conv").kernel.numpy()
+    np.testing.assert_array_equal(
+        narrow.get_layer("b1a_conv").kernel.numpy(), wide[:, :, rows][:, :, :, columns]
+    )
+
+
+def test_explain_names_every_group_its_members_and_why_it_is_anchored(model):
+    text = keras_gcp.plan(model, {"channels": 0.6}, align=1, exclude=["b2a_conv"]).explain()
+    for name in ("stem_conv", "b1a_conv", "b2a_conv", "b2_shortcut", "classifier"):
+        assert name in text
+    assert "output of the model" in text and "exclude" in text
+    assert "MACs:" in text and "parameters:" in text
+
+
+def test_excluded_layers_and_all_that_is_tied_to_them_stay(model):
+    narrow = keras_gcp.prune(model, {"channels": 0.5}, align=1, exclude=["b1_add"])
+    widths = trace(narrow).widths()
+    assert widths["stem_conv"] == widths["b1b_conv"] == 8
+    assert widths["b1a_conv"] + widths["b2a_conv"] < 20
+
+
+def test_the_same_seed_gives_the_same_plan_and_another_one_another(model):
+    plans = [
+        keras_gcp.plan(model, {"channels": 0.5}, "random", align=1, seed=seed).to_json()
+        for seed in (1, 1, 2)
+    ]
+    assert plans[0] == plans[1] != plans[2]
+
+
+def test_a_plan_for_another_model_is_refused_and_nothing_changes(model):
+    plan = keras_gcp.plan(networks.plain(), {"channels": 0.5}, align=1)
+    before = [np.array(w) for w in model.get_weights()]
+    for call in (keras_gcp.apply, lambda plan, model: keras_gcp.narrow(model, plan)):
+        with pytest.raises(InvalidArgument, match="made for another model"):
+            call(plan, model)
+    for now, then in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def custom_step(model, optimizer, x, y):
+    """One step of a training loop of the user's own."""
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        loss = keras.losses.sparse_categorical_crossentropy(y, model(x, training=True))
+    optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+
+
+def test_narrow_serves_a_custom_training_loop():
+    own = networks.plain()
+    optimizer = keras.optimizers.Adam(0.01)
+    x, y = inputs_for(own, batch=12), np.arange(12) % 4
+    custom_step(own, optimizer, x, y)
+    momentum = keras.ops.convert_to_numpy(optimizer._momentums[0])
+    plan = keras_gcp.plan(own, {"channels": 0.5}, align=1)
+    keras_gcp.narrow(own, plan, optimizer)
+    np.testing.assert_array_equal(
+        keras.ops.convert_to_numpy(optimizer._momentums[0]),
+        momentum[..., plan.kept("a_conv")],
+    )
+    before = [np.array(v) for v in own.trainable_variables]
+    custom_step(own, optimizer, x, y)
+    for now, then in zip(own.trainable_variables, before, strict=True):
+        assert not np.array_equal(np.array(now), then)
+
+
+def test_an_optimizer_with_factored_slots_is_refused_before_anything_changes():
+    own = networks.flatten_dense()
+    optimizer = keras.optimizers.Adafactor(0.01)
+    optimizer.build(own.trainable_variables)
+    plan = keras_gcp.plan(own, {"channels": 0.6}, align=1)
+    before = own.count_params()
+    with pytest.raises(UnsupportedModel, match="Adafactor"):
+        keras_gcp.narrow(own, plan, optimizer)
+    assert own.count_params() == before
+
+
+def test_a_failed_verification_takes_the_cut_back(monkeypatch):
+    own = randomise(networks.nested())
+    plan = keras_gcp.plan(own, {"channels": 0.5}, align=1)
+    config, weights = own.get_config(), [np.array(w) for w in own.get_weights()]
+    shapes = [tuple(layer.output.shape) for layer in own.get_layer("middle").layers]
+
+    def fail(*arguments):
+        raise VerificationFailed("made by the test")
+
+    monkeypatch.setattr("keras_gcp.pipeline.verify_narrow", fail)
+    with pytest.raises(VerificationFailed):
+        keras_gcp.narrow(own, plan)
+    assert own.get_config() == config
+    assert [tuple(layer.output.shape) for layer in own.get_layer("middle").layers] == shapes
+    for now, then in zip(own.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_verification_notices_a_cut_that_went_wrong(monkeypatch):
+    """The identity is really checked: a wrong surgery does not get through."""
+    own = randomise(networks.plain())
+    plan = keras_gcp.plan(own, {"channels": 0.5}, align=1)
+    from keras_gcp.surgery import narrow as surgery
+
+    right = surgery.taken
+
+    def wrong(value, axes, keep):
+        cut = right(value, axes, keep)
+        return cut[..., ::-1] if cut.ndim == 4 else cut
+
+    monkeypatch.setattr(surgery, "taken", wrong)
+    with pytest.raises(VerificationFailed, match="differs from the masked model"):
+        keras_gcp.narrow(own, plan)
+    monkeypatch.undo()
+    keras_gcp.narrow(own, plan)
+
+
+def test_a_custom_layer_with_a_registered_rule_is_pruned():
+    from keras_gcp.channels import registry
+
+    class ChannelScale(keras.layers.Layer):
+        def build(self, shape):
+            self.scale = self.add_weight(shape=(shape[-1],), initializer="random_normal")
+
+        def call(self, x):
+            return x * self.scale
+
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(8, 3, name="a")(inputs)
+    x = ChannelScale(name="scale")(x)
+    x = keras.layers.Conv2D(8, 3, name="b")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    own = keras.Model(inputs, keras.layers.Dense(4)(x))
+    assert "scale" in keras_gcp.plan(own, {"channels": 0.9}, align=1).explain()
+    assert not trace(own).prunable[trace(own).produced["a"]].any()
+
+    @keras_gcp.register_rule(ChannelScale)
+    def channel_scale(site):
+        channels = site.channels(0)
+        site.weight(site.layer.scale, carries={0: channels})
+        return site.inputs[0]
+
+    try:
+        plan = keras_gcp.plan(own, {"channels": 0.5}, align=1)
+        keras_gcp.narrow(own, plan)
+        assert own.get_layer("scale").scale.shape[0] == len(plan.kept("a"))
+    finally:
+        del registry._RULES[ChannelScale]
