@@ -17,7 +17,7 @@ from keras_gcp.callback import GradualChannelPruning
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.trace import trace
 from keras_gcp.counting import count
-from keras_gcp.criteria.relevance import relevance_scores
+from keras_gcp.criteria.relevance import register_relevance_rule, relevance_scores
 from keras_gcp.exporting import export
 from keras_gcp.pipeline import apply, narrow, plan, prune
 from keras_gcp.plans import Plan
@@ -34,6 +34,7 @@ __all__ = [
     "narrow",
     "plan",
     "prune",
+    "register_relevance_rule",
     "register_rule",
     "relevance_scores",
     "schedules",
