@@ -62,7 +62,8 @@ def compact_block(site: Site, full: Labels) -> Labels:
     """Shrinks to size 1 every axis along which the labels do not vary.
 
     A tensor can only be cut along whole slices. If labels vary along several axes at once, the
-    positions of the last such axis keep their identity, and slices along it are tied.
+    positions of the last such axis keep their identity, and slices along it are tied. A last axis
+    of size 1 is a single channel: it must read like a wider one that was pruned down to it.
     """
     if full.size == 0:
         raise Unprunable("one of its axes has size 0")
@@ -72,7 +73,8 @@ def compact_block(site: Site, full: Labels) -> Labels:
         if np.array_equal(np.broadcast_to(first, block.shape), block):
             block = first
     varying = [axis for axis, size in enumerate(block.shape) if size > 1]
-    for axis in varying[:-1]:
+    single = len(varying) > 1 and full.shape[-1] == 1
+    for axis in varying if single else varying[:-1]:
         first = block.take([0], axis)
         site.tie(first, block)
         block = first

@@ -22,6 +22,7 @@ def _spatial(site: Site, shape: Shape) -> Shape:
 @register_rule(layers.Conv1D, layers.Conv2D, layers.Conv3D)
 def convolution(site: Site) -> Labels:
     """Kernel `(*window, channels_in / groups, filters)`."""
+    site.macs(site.layer.kernel, _spatial(site, site.output_shapes[0]))
     require_plain_kernel(site)
     layer, incoming = site.layer, site.channels(0)
     if max(layer.kernel_size) == 1 and max(layer.strides) > 1:
@@ -37,7 +38,6 @@ def convolution(site: Site) -> Labels:
         outgoing = _grouped(site, incoming)
     site.weight(layer.bias, carries={0: outgoing})
     site.config("filters", Count(outgoing))
-    site.macs(layer.kernel, _spatial(site, site.output_shapes[0]))
     apply_activation(site, outgoing)
     return site.output_block(outgoing)
 
@@ -68,6 +68,7 @@ def _grouped(site: Site, incoming: Labels) -> Labels:
 @register_rule(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 def transposed_convolution(site: Site) -> Labels:
     """Kernel `(*window, filters, channels_in)`; it works at every *input* position."""
+    site.macs(site.layer.kernel, _spatial(site, site.input_shapes[0]))
     require_plain_kernel(site)
     layer, incoming = site.layer, site.channels(0)
     outgoing = site.fresh(layer.filters)
@@ -75,7 +76,6 @@ def transposed_convolution(site: Site) -> Labels:
     site.weight(layer.bias, carries={0: outgoing})
     site.begins(outgoing)
     site.config("filters", Count(outgoing))
-    site.macs(layer.kernel, _spatial(site, site.input_shapes[0]))
     apply_activation(site, outgoing)
     return site.output_block(outgoing)
 
@@ -83,12 +83,12 @@ def transposed_convolution(site: Site) -> Labels:
 @register_rule(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 def depthwise_convolution(site: Site) -> Labels:
     """Kernel `(*window, channels, depth_multiplier)`: each channel is filtered by itself."""
+    site.macs(site.layer.kernel, _spatial(site, site.output_shapes[0]))
     require_plain_kernel(site)
     layer, incoming = site.layer, site.channels(0)
     outgoing = np.repeat(incoming, layer.depth_multiplier)
     site.weight(layer.kernel, carries={-2: incoming})
     site.weight(layer.bias, carries={0: outgoing})
-    site.macs(layer.kernel, _spatial(site, site.output_shapes[0]))
     apply_activation(site, outgoing)
     return site.output_block(outgoing)
 
@@ -96,6 +96,9 @@ def depthwise_convolution(site: Site) -> Labels:
 @register_rule(layers.SeparableConv1D, layers.SeparableConv2D)
 def separable_convolution(site: Site) -> Labels:
     """A depthwise convolution, then a pointwise one, both at every output position."""
+    positions = _spatial(site, site.output_shapes[0])
+    site.macs(site.layer.depthwise_kernel, positions)
+    site.macs(site.layer.pointwise_kernel, positions)
     layer, incoming = site.layer, site.channels(0)
     between = np.repeat(incoming, layer.depth_multiplier)
     outgoing = site.fresh(layer.filters)
@@ -104,8 +107,5 @@ def separable_convolution(site: Site) -> Labels:
     site.weight(layer.bias, carries={0: outgoing})
     site.begins(outgoing)
     site.config("filters", Count(outgoing))
-    positions = _spatial(site, site.output_shapes[0])
-    site.macs(layer.depthwise_kernel, positions)
-    site.macs(layer.pointwise_kernel, positions)
     apply_activation(site, outgoing)
     return site.output_block(outgoing)

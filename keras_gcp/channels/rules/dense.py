@@ -13,6 +13,7 @@ from keras_gcp.channels.site import Count, Site
 @register_rule(layers.Dense)
 def dense(site: Site) -> Labels:
     """Kernel `(channels_in, units)`, applied along the last axis at every other position."""
+    site.macs(site.layer.kernel, site.output_shapes[0][1:-1])
     require_plain_kernel(site)
     layer = site.layer
     incoming = site.channels(0, axis=-1)
@@ -21,7 +22,6 @@ def dense(site: Site) -> Labels:
     site.weight(layer.bias, carries={0: outgoing})
     site.begins(outgoing)
     site.config("units", Count(outgoing))
-    site.macs(layer.kernel, site.output_shapes[0][1:-1])
     apply_activation(site, outgoing)
     return site.along(outgoing, -1, len(site.output_shapes[0]))
 
