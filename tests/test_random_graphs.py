@@ -210,7 +210,7 @@ def networks(draw):
 
 
 def plan_of_random_channels(model, share, seed):
-    """Keeps every channel with probability `share`, and of each group the least that it must keep."""
+    """Keeps each channel with probability `share`, and of each group the least it must keep."""
     rng = np.random.default_rng(seed)
     channels = trace(model)
     keep = np.ones(channels.class_count, bool)
