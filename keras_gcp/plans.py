@@ -209,7 +209,9 @@ class Plan:
             if data["format"] != FORMAT:
                 raise InvalidArgument(f"The plan has format {data['format']!r}; expected {FORMAT}.")
             return _plan_of(data)
-        except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
+        except InvalidArgument:
+            raise
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise InvalidArgument(
                 f"Not a plan written by `Plan.to_json`: {type(error).__name__}: {error}."
             ) from error
@@ -219,6 +221,8 @@ def _plan_of(data: Mapping[str, Any]) -> Plan:
     layers = {}
     for path, entry in data["layers"].items():
         keep = np.zeros(entry["width"], bool)
+        if any(index < 0 for index in entry["kept"]):
+            raise IndexError(f"layer '{path}' keeps a channel of negative index")
         keep[entry["kept"]] = True
         layers[path] = keep
     groups = tuple(
