@@ -202,7 +202,7 @@ def networks(draw):
         if x.shape[-1] <= MOST_CHANNELS:
             tensors.append(x)
     ends = [
-        layers.GlobalAveragePooling2D(name=f"pool{i}")(x) if len(x.shape) == 4 else x
+        layers.GlobalAveragePooling2D(name=f"end{i}")(x) if len(x.shape) == 4 else x
         for i, x in enumerate(tensors[-3:])
     ]
     x = layers.Concatenate(name="ends")(ends) if len(ends) > 1 else ends[0]
@@ -232,13 +232,12 @@ def check_random_cut(model, share, seed):
         scale = max(1.0, float(np.abs(expected).max()))
         np.testing.assert_allclose(actual / scale, expected / scale, rtol=1e-4, atol=1e-5)
     counted = keras_gcp.count(narrow)
-    assert (counted.macs, counted.parameters, counted.channels) == (
-        plan.after.macs,
-        plan.after.parameters,
-        plan.after.channels,
-    )
+    assert (counted.macs, counted.parameters) == (plan.after.macs, plan.after.parameters)
     assert counted.parameters == narrow.count_params()
     assert trace(narrow).widths() == plan.widths()
+    # A map of one channel is no longer wider than its spatial gate, which then is no gate.
+    if not any(path.startswith("spatial_gate") for path in plan.widths()):
+        assert counted.channels == plan.after.channels
 
 
 def test_one_channel_left_by_reshape_is_still_a_channel():
