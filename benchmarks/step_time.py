@@ -28,8 +28,8 @@ from keras_gcp.reporting.text import table
 flags.DEFINE_list("networks", ["resnet8", "resnet20", "resnet56", "vgg16"], "Reference networks.")
 flags.DEFINE_float("budget_macs", 0.5, "Share of the multiply-adds that remains.")
 flags.DEFINE_integer("batch_size", 128, "Images per step.")
-flags.DEFINE_integer("rounds", 9, "How many times each network has its turn.")
-flags.DEFINE_integer("steps", 6, "Training steps per turn.")
+flags.DEFINE_integer("rounds", 7, "How many times each network has its turn.")
+flags.DEFINE_integer("steps", 20, "Training steps per turn; few would measure the start of fit.")
 flags.DEFINE_string("output", None, "JSON lines file; default under benchmarks/results.")
 
 FLAGS = flags.FLAGS
