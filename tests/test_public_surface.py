@@ -287,3 +287,12 @@ def test_a_custom_layer_with_a_registered_rule_is_pruned():
         assert own.get_layer("scale").scale.shape[0] == len(plan.kept("a"))
     finally:
         del registry._RULES[ChannelScale]
+
+
+def test_a_model_compiled_with_a_loss_of_its_own_can_be_copied(model):
+    own = networks.plain()
+    own.compile("sgd", lambda y, p: keras.ops.mean((y - p) ** 2))
+    narrow = keras_gcp.prune(own, {"channels": 0.5}, align=1)
+    assert own.compiled and not narrow.compiled
+    x = inputs_for(own, batch=4)
+    own.fit(x, np.zeros((4, 4)), verbose=0)

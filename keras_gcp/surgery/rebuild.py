@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -10,8 +12,21 @@ import keras
 def copy_model(model: Any) -> Any:
     """A functional copy with layers and variables of its own, holding the same weights.
 
-    The copy is a plain `keras.Model` (or `Sequential`) and is not compiled.
+    The copy is a plain `keras.Model` (or `Sequential`) and is not compiled: its optimizer would
+    start from nothing, and a loss of the user's own cannot always be copied.
     """
-    copy = keras.models.clone_model(model)
+    with _taken_as_uncompiled(model):
+        copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     return copy
+
+
+@contextmanager
+def _taken_as_uncompiled(model: Any) -> Iterator[None]:
+    """`clone_model` copies compile settings by serialization, which fails for plain functions."""
+    compiled = model.compiled
+    model.compiled = False
+    try:
+        yield
+    finally:
+        model.compiled = compiled
