@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import exam
 
 import keras_gcp
 from benchmarks.records import Records, Row, machine
+from keras_gcp.events import STAGES
 from keras_gcp.reporting.text import table
 
 flags.DEFINE_list("networks", ["resnet20", "resnet56", "vgg16"], "Reference networks.")
@@ -29,7 +30,6 @@ flags.DEFINE_integer("sample_size", 512, "Images on which channels are scored.")
 flags.DEFINE_string("output", None, "JSON lines file; default under benchmarks/results.")
 
 FLAGS = flags.FLAGS
-STAGES = ("trace", "score", "select", "narrow", "verify")
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -13,8 +13,8 @@ from keras_gcp import criteria, keras_state
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
-from keras_gcp.counting import count_map
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
+from keras_gcp.pipeline import totals_of
 from keras_gcp.planning import choose, parsed_limits
 from keras_gcp.plans import Totals
 from keras_gcp.run import Original, Settings
@@ -51,7 +51,7 @@ def check_model(model: Any, exclude: Sequence[str]) -> tuple[ChannelMap, Totals]
         UnsupportedModel: the model or its optimizer cannot be pruned.
     """
     channels = trace(model, exclude)
-    counted = count_map(model, channels)
+    totals = totals_of(model, channels)
     if not channels.prunable.any():
         reasons = "; ".join(sorted({g.anchored for g in channels.groups if g.anchored}))
         raise UnsupportedModel(
@@ -61,7 +61,7 @@ def check_model(model: Any, exclude: Sequence[str]) -> tuple[ChannelMap, Totals]
     if getattr(model, "optimizer", None) is not None:
         keras_state.build_optimizer(model)
         check_optimizer(model.optimizer)
-    return channels, Totals(counted.macs, counted.parameters, counted.channels)
+    return channels, totals
 
 
 def check_schedule(schedule: Schedule, epochs: int) -> dict[int, float]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from keras_gcp import criteria
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
@@ -157,7 +159,7 @@ def narrow(model: Any, plan: Plan, optimizer: Any = None) -> None:
         verify_narrow(model, channels, inputs, expected)
 
 
-def score(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) -> Any:
+def score(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) -> np.ndarray:
     """Scores of a criterion, checked, as one number per channel class."""
     return criteria.class_scores(criteria.checked_scores(scorer, model, channels, sample), channels)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -164,13 +165,8 @@ def parsed_limits(budget: Any, totals: Totals, original: Totals) -> dict[str, fl
     Raises:
         InvalidArgument: the budget is malformed, or already met.
     """
-    costs = {
-        "macs": original.macs,
-        "parameters": original.parameters,
-        "channels": original.channels,
-    }
-    now = {"macs": totals.macs, "parameters": totals.parameters, "channels": totals.channels}
-    limits = Budget.parse(budget).limits(costs)
+    now = asdict(totals)
+    limits = Budget.parse(budget).limits(asdict(original))
     if all(now[coin] <= limit for coin, limit in limits.items()):
         have = ", ".join(f"{now[coin]:,} {coin}" for coin in limits)
         raise InvalidArgument(

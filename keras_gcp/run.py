@@ -5,21 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_gcp import backend, criteria
+from keras_gcp import backend
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
 from keras_gcp.costs import Count
 from keras_gcp.counting import count, count_map
 from keras_gcp.errors import VerificationFailed
-from keras_gcp.events import Event
+from keras_gcp.events import STAGES, Event
 from keras_gcp.keras_state import Transaction
-from keras_gcp.pipeline import VERIFY_EXAMPLES
+from keras_gcp.pipeline import VERIFY_EXAMPLES, score, totals_of
 from keras_gcp.planning import choose, keep_of
 from keras_gcp.plans import Plan, Totals
 from keras_gcp.sample import Sample
@@ -43,18 +43,11 @@ class Original:
     def of(model: Any) -> Original:
         """Counts a model."""
         channels = trace(model)
-        counted = count_map(model, channels)
-        return Original(
-            Totals(counted.macs, counted.parameters, counted.channels), channels.widths()
-        )
+        return Original(totals_of(model, channels), channels.widths())
 
     def costs(self) -> dict[str, int]:
         """Cost by coin."""
-        return {
-            "macs": self.totals.macs,
-            "parameters": self.totals.parameters,
-            "channels": self.totals.channels,
-        }
+        return asdict(self.totals)
 
 
 @dataclass(frozen=True)
@@ -150,8 +143,7 @@ class PruningRun:
     ) -> np.ndarray:
         if all(getattr(now, coin) <= limit for coin, limit in limits.items()):
             return np.zeros(channels.class_count)  # Nothing has to go, so nothing is ranked.
-        scores = criteria.checked_scores(self.settings.scorer, model, channels, self.sample)
-        return criteria.class_scores(scores, channels)
+        return score(self.settings.scorer, model, channels, self.sample)
 
     def _cut(
         self,
@@ -204,7 +196,7 @@ class _Clock:
     """Adds up wall-clock seconds by stage."""
 
     def __init__(self) -> None:
-        self.seconds = dict.fromkeys(("trace", "score", "select", "narrow", "verify"), 0.0)
+        self.seconds = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
