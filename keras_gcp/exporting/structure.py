@@ -7,10 +7,12 @@ from typing import Any
 
 import keras
 
+from keras_gcp import keras_state
+
 
 def input_names(model: keras.Model) -> list[str]:
     """Names of the inputs, in the order of `model.inputs`; the keys where they are a dict."""
-    structure = _input_structure(model)
+    structure = keras_state.input_structure(model)
     if isinstance(structure, dict):
         keys = {id(tensor): str(key) for key, tensor in structure.items()}
         return [keys.get(id(tensor), tensor.name) for tensor in model.inputs]
@@ -26,9 +28,4 @@ def output_names(model: keras.Model) -> list[str]:
 
 def call_argument(model: keras.Model, values: Sequence[Any]) -> Any:
     """Values in the order of `model.inputs`, in the structure that calling the model expects."""
-    return keras.tree.pack_sequence_as(_input_structure(model), list(values))
-
-
-def _input_structure(model: keras.Model) -> Any:
-    """A Sequential model has no `input` of its own before it is called as a layer."""
-    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    return keras_state.pack_inputs(model, list(values))
