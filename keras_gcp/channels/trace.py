@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,11 +10,12 @@ import numpy as np
 
 from keras_gcp import keras_state
 from keras_gcp.channels import rules  # noqa: F401  (registers the rules)
+from keras_gcp.channels.findings import Count, Findings
 from keras_gcp.channels.grouping import build_groups, with_leasts
 from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.map import ChannelMap, Weight
 from keras_gcp.channels.registry import rule_for
-from keras_gcp.channels.site import ConfigSite, Count, Findings, Site, Unprunable
+from keras_gcp.channels.site import Site, Unprunable
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.graph import Call, Graph, map_structure
 
@@ -118,14 +120,29 @@ def _resolve(graph: Graph, findings: Findings, blocks: dict[int, Labels]) -> Cha
         call.path: type(call.operation).__name__ for call in graph.calls if call.path in produced
     }
     class_count = int(class_of.max()) + 1 if len(class_of) else 0
-    groups = build_groups(class_count, weights.values(), produced, kinds, resolution.reasons)
+    pieces = [class_of[labels] for labels in findings.pieces]
+    groups = build_groups(
+        class_count, weights.values(), produced, kinds, resolution.reasons, pieces
+    )
     return ChannelMap(
         graph=graph,
         class_count=class_count,
         reasons=resolution.reasons,
         tensors={index: class_of[block] for index, block in blocks.items()},
         weights=weights,
-        configs=tuple(_resolved_config(site, class_of) for site in findings.configs),
+        configs=tuple(
+            dataclasses.replace(site, value=_resolved(site.value, class_of))
+            for site in findings.configs
+        ),
+        arguments=tuple(
+            dataclasses.replace(site, value=_resolved(site.value, class_of))
+            for site in findings.arguments
+        ),
+        mixings=tuple(
+            dataclasses.replace(site, labels=class_of[site.labels])
+            for site in findings.mixings.values()
+        ),
+        held=tuple(dataclasses.replace(site, block=class_of[site.block]) for site in findings.held),
         macs=tuple(findings.macs),
         produced=produced,
         kinds=kinds,
@@ -136,8 +153,8 @@ def _resolve(graph: Graph, findings: Findings, blocks: dict[int, Labels]) -> Cha
     )
 
 
-def _resolved_config(site: ConfigSite, class_of: np.ndarray) -> ConfigSite:
+def _resolved(value: Any, class_of: np.ndarray) -> Any:
     def resolve(leaf: Any) -> Any:
         return Count(class_of[leaf.labels]) if isinstance(leaf, Count) else leaf
 
-    return ConfigSite(site.operation, site.name, map_structure(resolve, site.value))
+    return map_structure(resolve, value)

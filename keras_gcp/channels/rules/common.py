@@ -47,6 +47,21 @@ def require_plain_kernel(site: Site) -> None:
         raise Unprunable("its weights are quantized; prune before quantizing")
 
 
+def is_array(value: object) -> bool:
+    """Whether a value is an array of any framework, or a variable."""
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def anchor_under_array(site: Site, block: Labels, shape: Sequence[int | None]) -> None:
+    """Anchors channels that a constant array of this shape treats one by one.
+
+    The constant belongs to the layer's configuration, or to its Python code, and is not cut.
+    """
+    aligned = (1,) * (block.ndim + 1 - len(shape)) + tuple(shape)
+    if any(aligned[axis] != 1 for axis in varying_axes(block)):
+        site.anchor(block, f"'{site.path}' has a constant number for each of these channels")
+
+
 def varying_axes(block: Labels) -> Sequence[int]:
     """The axes (batch axis counted) along which a block's labels vary."""
     return [axis + 1 for axis, size in enumerate(block.shape) if size > 1]
