@@ -79,6 +79,6 @@ def registered_layers() -> dict[type, Rule]:
     return {key: rule for key, rule in _RULES.items() if isinstance(key, type)}
 
 
-def registered_operations() -> dict[str, Rule]:
-    """Every `keras.ops` operation that has a rule, as `"ops.Name"`."""
+def registered_names() -> dict[str, Rule]:
+    """Everything that has a rule by name: `"ops.Add"`, `"module.Class"`."""
     return {key: rule for key, rule in _RULES.items() if isinstance(key, str)}

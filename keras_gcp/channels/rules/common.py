@@ -14,12 +14,12 @@ from keras_gcp.channels.site import Site, Unprunable
 CHANNEL_MIXING = frozenset(
     keras.activations.get(name) for name in ("softmax", "log_softmax", "sparsemax", "glu")
 )
+_NOT_ELEMENTWISE = ("deserialize", "get", "glu", "log_softmax", "serialize", "softmax", "sparsemax")
 _ELEMENTWISE = frozenset(
     function
+    for module in (keras.activations, keras.ops)
     for name in dir(keras.activations)
-    if callable(function := getattr(keras.activations, name))
-    and name not in ("deserialize", "get", "serialize")
-    and function not in CHANNEL_MIXING
+    if callable(function := getattr(module, name, None)) and name not in _NOT_ELEMENTWISE
 )
 
 

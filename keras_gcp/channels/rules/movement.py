@@ -8,7 +8,6 @@ from keras import layers
 from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import varying_axes
-from keras_gcp.channels.rules.reshaping import with_counts
 from keras_gcp.channels.site import Site, Unprunable
 
 
@@ -147,20 +146,6 @@ def tile(site: Site) -> Labels:
 def repeat_vector(site: Site) -> Labels:
     """`(channels,)` becomes `(n, channels)`."""
     return site.inputs[0][None, :]
-
-
-@register_rule("ops.BroadcastTo")
-def broadcast_to(site: Site) -> Labels:
-    """Axes of size 1 are stretched; sizes of axes with channels follow the channels."""
-    rank = len(site.output_shapes[0])
-    if rank != len(site.input_shapes[0]):
-        raise Unprunable("it puts an axis before the batch axis")
-    for before, after in zip(site.input_shapes[0][1:], site.output_shapes[0][1:], strict=True):
-        if before == 1 and after != 1:
-            site.anchor(site.inputs[0], f"'{site.path}' stretches an axis")
-    first, *others = site.layer.shape
-    site.config("shape", (first, *with_counts(site, others, site.inputs[0])))
-    return site.inputs[0]
 
 
 @register_rule("ops.Stack")

@@ -27,8 +27,6 @@ def _require_channel_axis_only(site: Site) -> None:
     layers.AveragePooling2D,
     layers.AveragePooling3D,
     *ADAPTIVE,
-    "ops.AdaptiveAveragePool",
-    "ops.AdaptiveMaxPool",
     "ops.AveragePool",
     "ops.MaxPool",
 )

@@ -10,7 +10,7 @@ from keras_gcp.channels.rules.common import varying_axes
 from keras_gcp.channels.rules.mixing import reduced_over_kept
 from keras_gcp.channels.site import Site, Unprunable
 
-REDUCTIONS = "All Amax Amin Any CountNonzero Logsumexp Max Mean Median Min Prod Std Sum Var".split()
+REDUCTIONS = "All Amax Amin Any Logsumexp Max Mean Median Min Prod Std Sum Var".split()
 
 
 @register_rule(*(f"ops.{name}" for name in REDUCTIONS))

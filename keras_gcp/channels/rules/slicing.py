@@ -114,7 +114,7 @@ def _end(site: Site, channels: Labels, stop: int, step: int) -> Any:
     return site.count(channels[: min(-(-stop // step) * step, len(channels))])
 
 
-@register_rule("ops.Split", "ops.ArraySplit")
+@register_rule("ops.Split")
 def split(site: Site) -> list[Labels]:
     """Parts of an axis, side by side; where they begin follows the channels."""
     layer, block, shape = site.layer, site.inputs[0], site.input_shapes[0]

@@ -25,7 +25,6 @@ from keras_gcp.channels.site import Site, Unprunable
     layers.UpSampling3D,
     layers.Resizing,
     layers.CenterCrop,
-    layers.RandomCrop,
     layers.RandomFlip,
     layers.RandomRotation,
     layers.RandomTranslation,
@@ -46,9 +45,9 @@ COLOURS = [
     getattr(layers, name)
     for name in (
         "AugMix AutoContrast CutMix Equalization MixUp RandAugment RandomBrightness "
-        "RandomColorDegeneration RandomColorJitter RandomContrast RandomErasing RandomGaussianBlur "
-        "RandomGrayscale RandomHue RandomInvert RandomPerspective RandomPosterization "
-        "RandomSaturation RandomSharpness RandomShear Solarization"
+        "RandomColorDegeneration RandomColorJitter RandomContrast RandomCrop RandomErasing "
+        "RandomGaussianBlur RandomGrayscale RandomHue RandomInvert RandomPerspective "
+        "RandomPosterization RandomSaturation RandomSharpness RandomShear Solarization"
     ).split()
     if hasattr(layers, name)
 ]
