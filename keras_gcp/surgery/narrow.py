@@ -11,7 +11,7 @@ import numpy as np
 from keras_gcp import keras_state
 from keras_gcp.channels.findings import Count
 from keras_gcp.channels.map import ChannelMap
-from keras_gcp.graph import Shape, Tensor, leaves, map_structure
+from keras_gcp.graph import Shape, Tensor, map_structure
 from keras_gcp.keras_state import Transaction
 from keras_gcp.surgery.optimizer import narrow_slots
 from keras_gcp.surgery.slicing import taken
@@ -60,16 +60,15 @@ def _narrow_configs(channels: ChannelMap, keep: np.ndarray, transaction: Transac
     def filled(leaf: Any) -> Any:
         return int(keep[leaf.labels].sum()) if isinstance(leaf, Count) else leaf
 
-    def is_cut(value: Any) -> bool:
-        return any(isinstance(x, Count) and not keep[x.labels].all() for x in leaves(value))
-
+    # Compared with what stands there, not with the counts' own cuts: `x[..., -4:]` and a split in
+    # two equal parts change their meaning when channels elsewhere on the axis go.
     for config in channels.configs:
-        if is_cut(config.value):
-            value = map_structure(filled, config.value)
+        value = map_structure(filled, config.value)
+        if value != getattr(config.operation, config.name):
             transaction.set_config(config.operation, config.name, value)
     for argument in channels.arguments:
-        if is_cut(argument.value):
-            value = map_structure(filled, argument.value)
+        value = map_structure(filled, argument.value)
+        if value != argument.node.arguments.args[argument.position]:
             transaction.set_argument(argument.node, argument.position, value)
 
 
