@@ -45,6 +45,7 @@ def convolution(site: Site) -> Labels:
 def _as_depthwise(site: Site, incoming: Labels) -> Labels:
     """One filter group per channel: channels pass through, and `groups` shrinks with them."""
     layer = site.layer
+    site.at_least(incoming, 2, "with one channel it would be a plain convolution")
     outgoing = np.repeat(incoming, layer.filters // layer.groups)
     site.weight(layer.kernel, carries={-1: outgoing})
     site.config("groups", site.count(incoming))
