@@ -84,9 +84,7 @@ def flatten(model: Any, pyramid: bool = False) -> Any:
     flat = keras.Model(inputs, outputs, name=model.name)
     _verify(source, flat)
     for layer, reason in flattener.closed.items():
-        warnings.warn(
-            f"`keras_gcp.flatten` leaves layer '{layer}' whole: {reason}.", UserWarning, stacklevel=2
-        )
+        warnings.warn(f"`keras_gcp.flatten` leaves layer '{layer}' whole: {reason}.", stacklevel=2)
     return flat
 
 

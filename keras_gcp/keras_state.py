@@ -27,6 +27,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.ops.symbolic_arguments import SymbolicArguments
 from keras.src.utils import tracking
 
 from keras_gcp.errors import UnsupportedModel
@@ -158,7 +159,7 @@ class _Reader:
             return self.run(nested, entering, f"{prefix}{operation.name}/")
         outputs = self._outputs(node, args, kwargs, resized)
         self.calls.append(
-            Call(operation, prefix + operation.name, args, kwargs, inputs, tuple(outputs))
+            Call(operation, prefix + operation.name, args, kwargs, inputs, tuple(outputs), node)
         )
         return outputs
 
@@ -404,6 +405,16 @@ def least_width_of_strided_pointwise() -> int:
 # ------------------------------------------------------------------------------- writing
 
 
+@contextmanager
+def replaced_call(operation: Any, function: Callable[..., Any]) -> Iterator[None]:
+    """Inside the context, a layer or operation computes another function."""
+    vars(operation)["call"] = function  # Found before the method of the class.
+    try:
+        yield
+    finally:
+        del vars(operation)["call"]
+
+
 class Transaction:
     """Changes to a living model that can be taken back as a whole.
 
@@ -458,6 +469,12 @@ class Transaction:
         recorded = getattr(getattr(operation, "_auto_config", None), "config", None)
         if recorded is not None and name in recorded:
             self.set_item(recorded, name, value)
+
+    def set_argument(self, node: Any, position: int, value: Any) -> None:
+        """Sets a positional argument of a recorded call."""
+        args = list(node.arguments.args)
+        args[position] = value
+        self.set(node, "arguments", SymbolicArguments(*args, **node.arguments.kwargs))
 
     def set_symbolic_shape(self, symbol: Any, shape: Shape) -> None:
         """Sets the shape of a symbolic tensor."""

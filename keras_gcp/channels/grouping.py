@@ -17,6 +17,7 @@ def build_groups(
     produced: Mapping[str, np.ndarray],
     kinds: Mapping[str, str],
     reasons: Mapping[int, str],
+    pieces: Sequence[np.ndarray] = (),
 ) -> tuple[Group, ...]:
     """Groups the classes.
 
@@ -26,6 +27,7 @@ def build_groups(
     """
     axes = [classes for weight in weights for classes in weight.axes.values()]
     axes.extend(produced.values())
+    axes.extend(pieces)  # A group lies inside a piece or outside, so none becomes empty.
     signatures = _signatures(class_count, axes)
     order = _order_of_production(class_count, produced)
     buckets: dict[tuple[bytes, str | None], list[int]] = {}

@@ -23,8 +23,7 @@ def register_rule(*operations: type | str) -> Callable[[Rule], Rule]:
     returns the label block of each output.
 
     Args:
-        operations: Layer classes, or names: `"ops.Add"` for an operation, `"package.module.Class"`
-            for a layer class that need not be installed.
+        operations: Layer classes, or names: `"ops.Add"`, `"package.module.LayerClass"`.
 
     Returns:
         A decorator that returns the rule unchanged.
@@ -54,10 +53,10 @@ def rule_for(operation: Any) -> Rule | None:
 
 
 def entry_for(operation: Any, table: Mapping[type | str, Entry]) -> Entry | None:
-    """An operation's entry in a table by layer class, or by name; None if it has none.
+    """An operation's entry in a table by layer class or by name; None if it has none.
 
-    The name of a `keras.ops` operation is `"ops.Add"`, that of a layer class that may not be
-    installed `"module.of.the.Class"`.
+    Names are `"ops.Add"` for operations, and `"module.Class"` for layers that cannot be imported
+    without need (another library) or not publicly.
 
     A subclass inherits the entry of its parent only as long as it computes the same: its `call`
     and `build` are the parent's own.
@@ -80,10 +79,6 @@ def registered_layers() -> dict[type, Rule]:
     return {key: rule for key, rule in _RULES.items() if isinstance(key, type)}
 
 
-def registered_operations() -> dict[str, Rule]:
-    """Every `keras.ops` operation that has a rule, as `"ops.Name"`."""
-    return {
-        key: rule
-        for key, rule in _RULES.items()
-        if isinstance(key, str) and key.startswith("ops.")
-    }
+def registered_names() -> dict[str, Rule]:
+    """Everything that has a rule by name: `"ops.Add"`, `"module.Class"`."""
+    return {key: rule for key, rule in _RULES.items() if isinstance(key, str)}
