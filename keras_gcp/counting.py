@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from keras_gcp.costs import Count, LayerCount, Ledger, Products
 from keras_gcp.errors import UnsupportedModel
 
 
-def count(model: Any) -> Count:
+def count(model: Any, exclude: Sequence[str] = ()) -> Count:
     """Counts multiply-adds, parameters and channels of a model.
 
     Args:
         model: A built functional or sequential `keras.Model`.
+        exclude: As in `keras_gcp.plan`. The multiply-adds of a layer that hides other layers, and
+            is named here, are not counted.
 
     Returns:
         A `Count` with `.macs` (multiply-adds of convolutions and dense layers for one example),
@@ -26,8 +29,8 @@ def count(model: Any) -> Count:
         papers' count), `.channels` (prunable output channels), and `.layers`, the same per layer.
 
     Raises:
-        UnsupportedModel: the model has no functional graph, or its height and width are unknown,
-            so that multiply-adds are undefined.
+        UnsupportedModel: the model has no functional graph, hides layers inside others, or its
+            height and width are unknown, so that multiply-adds are undefined.
 
     Example:
 
@@ -36,7 +39,7 @@ def count(model: Any) -> Count:
     keras_gcp.count(model).macs  # 125485696
     ```
     """
-    return count_map(model, trace(model))
+    return count_map(model, trace(model, exclude))
 
 
 def count_map(model: Any, channels: ChannelMap) -> Count:

@@ -17,7 +17,7 @@ Entry = TypeVar("Entry")
 
 
 def register_rule(*operations: type | str) -> Callable[[Rule], Rule]:
-    """Registers a rule for layer classes, or for `keras.ops` operations by class name.
+    """Registers a rule for layer classes, or for layers and `keras.ops` operations by name.
 
     A rule receives a `Site` (one call of one layer), declares what each weight's axes carry, and
     returns the label block of each output.

@@ -14,9 +14,10 @@ from keras_gcp.channels.findings import Count, Findings
 from keras_gcp.channels.grouping import build_groups, with_leasts
 from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.map import ChannelMap, Weight
+from keras_gcp.channels.opaque import opaque_layers
 from keras_gcp.channels.registry import rule_for
 from keras_gcp.channels.site import Site, Unprunable
-from keras_gcp.errors import InvalidArgument
+from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Call, Graph, Tensor, map_structure
 
 
@@ -26,24 +27,37 @@ def trace(model: Any, exclude: Sequence[str] = ()) -> ChannelMap:
     Args:
         model: A built functional or sequential `keras.Model`; nested models are opened up.
         exclude: Names (or paths, for layers of nested models) of layers whose outputs, and all
-            that is tied to them, stay as they are.
+            that is tied to them, stay as they are. A layer that hides convolutions or dense layers
+            has to be opened by `keras_gcp.flatten`, or named here.
 
     Returns:
         The `ChannelMap`.
 
     Raises:
-        UnsupportedModel: the model has no functional graph.
+        UnsupportedModel: the model has no functional graph, or hides layers inside others.
         InvalidArgument: `exclude` names an unknown layer.
     """
     graph = keras_state.read_graph(model)
     excluded = _excluded_paths(graph, exclude)
+    opaque = opaque_layers(graph)
+    _refuse_opaque(model, {path: why for path, why in opaque.items() if path not in excluded})
+    return _follow(graph, excluded, opaque)
+
+
+def trace_as_planned(model: Any) -> ChannelMap:
+    """`trace` for a model that has been traced before: what hides layers is left whole."""
+    graph = keras_state.read_graph(model)
+    return _follow(graph, set(), opaque_layers(graph))
+
+
+def _follow(graph: Graph, excluded: set[str], opaque: dict[str, str]) -> ChannelMap:
     findings = Findings()
     blocks: dict[int, Labels] = {}
     for position, x in enumerate(graph.inputs):
         blocks[x.index] = _anchored_block(findings, len(x.shape), f"input {position} of the model")
     for call in graph.calls:
         inputs = [blocks[x.index] for x in call.inputs]
-        outputs = _apply_rule(call, inputs, findings)
+        outputs = _apply_rule(call, inputs, findings, opaque)
         for x, block in zip(call.outputs, outputs, strict=True):
             blocks[x.index] = block
         if call.path in excluded:
@@ -53,6 +67,20 @@ def trace(model: Any, exclude: Sequence[str] = ()) -> ChannelMap:
     for x in graph.outputs:
         findings.space.anchor(blocks[x.index], "output of the model", foremost=True)
     return _resolve(graph, findings, blocks)
+
+
+def _refuse_opaque(model: Any, opaque: dict[str, str]) -> None:
+    if not opaque:
+        return
+    first, count = next(iter(opaque)), len(opaque)
+    raise UnsupportedModel(
+        f"In model '{model.name}', {next(iter(opaque.values()))}: its Python code calls them, so "
+        "there is no graph to follow the channels through"
+        + (f"; {count - 1} more of its layers are like that" if count > 1 else "")
+        + ". Expected a flat model: `keras_gcp.flatten(model)` is the same network, with the same "
+        "weights, and such layers opened up. One that cannot be opened is left whole if you name "
+        f"it: `exclude={[first]!r}`; its channels stay then, and its multiply-adds are not counted."
+    )
 
 
 def _tie_calls_of_nested_models(
@@ -101,9 +129,14 @@ def _anchored_block(findings: Findings, rank: int, reason: str) -> Labels:
     return label.reshape((1,) * max(rank - 1, 0))
 
 
-def _apply_rule(call: Call, inputs: list[Labels], findings: Findings) -> list[Labels]:
+def _apply_rule(
+    call: Call, inputs: list[Labels], findings: Findings, opaque: dict[str, str]
+) -> list[Labels]:
     rule = rule_for(call.operation)
     kind = type(call.operation).__name__
+    if call.path in opaque:
+        reason = f"{opaque[call.path]}; it is left whole, its multiply-adds are not counted"
+        return _refuse(call, inputs, findings, reason)
     if rule is None:
         findings.refusals.setdefault(call.path, _how_to_register(call))
         reason = f"layer '{call.path}' (class {kind}), which has no rule"

@@ -81,7 +81,12 @@ def _linear_outputs(graph: Graph) -> Iterator[None]:
 def outputs_of(model: Any, graph: Graph, inputs: Any) -> list[np.ndarray]:
     """The model's outputs in inference mode before their activation, flattened, as floats."""
     with _linear_outputs(graph):
-        outputs = keras.tree.flatten(model(keras_state.pack_inputs(model, inputs), training=False))
+        return outputs_in_inference(model, inputs)
+
+
+def outputs_in_inference(model: Any, inputs: Any) -> list[np.ndarray]:
+    """The model's outputs in inference mode, flattened, as floats."""
+    outputs = keras.tree.flatten(model(keras_state.pack_inputs(model, inputs), training=False))
     return [np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(y, "float32"))) for y in outputs]
 
 
