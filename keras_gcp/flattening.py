@@ -110,7 +110,7 @@ class _Training:
     def _looked_at(self, *_: Any) -> NoReturn:
         raise _Closed("its `call` depends on `training`")
 
-    __bool__ = __eq__ = __ne__ = __int__ = _looked_at  # type: ignore[assignment]
+    __bool__ = __eq__ = __ne__ = __int__ = _looked_at
     __hash__ = None  # type: ignore[assignment]
 
 
