@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 import weakref
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 import keras
 
-from keras_gcp import criteria, schedules
+from keras_gcp import backend, criteria, schedules
 from keras_gcp.budgets import Budget
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.events import Event
@@ -168,6 +169,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         if event.removed_channels:
             reset_memory(self._reset)
             self._awaiting_retrace = True
+            gc.collect()  # Dead graphs are cycles; Python would let dozens gather first.
         self._report(event)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
@@ -189,6 +191,9 @@ class GradualChannelPruning(keras.callbacks.Callback):
         logs["macs"] = float(totals.macs)
         logs["parameters"] = float(totals.parameters)
         logs["pruned_channels"] = float(run.pruned_channels)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        backend.forget_gradients(self.model.train_function)
 
     # ---- steps
 

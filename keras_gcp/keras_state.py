@@ -33,6 +33,9 @@ from keras.src.utils import tracking
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Call, Container, Graph, Shape, Tensor, leaves, map_structure
 
+COMPILED_FUNCTIONS = ("train_function", "test_function", "predict_function")
+"""Where `fit`, `evaluate` and `predict` keep their compiled code."""
+
 # ------------------------------------------------------------------------------- reading
 
 
@@ -418,11 +421,13 @@ def replaced_call(operation: Any, function: Callable[..., Any]) -> Iterator[None
 class Transaction:
     """Changes to a living model that can be taken back as a whole.
 
-    Used as a context manager: leaving it by an exception rolls everything back.
+    Used as a context manager: leaving it by an exception rolls everything back; leaving it
+    without one makes the changes final, and lets go of how things were.
     """
 
     def __init__(self) -> None:
         self._undo: list[Callable[[], None]] = []
+        self._when_final: list[Callable[[], None]] = []
 
     def __enter__(self) -> Transaction:
         return self
@@ -430,15 +435,24 @@ class Transaction:
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         if kind is not None:
             self.rollback()
+            return
+        self._undo.clear()
+        while self._when_final:
+            self._when_final.pop()()
 
     def rollback(self) -> None:
         """Restores everything that was changed, latest change first."""
+        self._when_final.clear()
         while self._undo:
             self._undo.pop()()
 
     def on_rollback(self, action: Callable[[], None]) -> None:
         """Registers what else is to be done when the changes are taken back."""
         self._undo.append(action)
+
+    def when_final(self, action: Callable[[], None]) -> None:
+        """Registers what is to be done once the changes can no longer be taken back."""
+        self._when_final.append(action)
 
     def set(self, owner: Any, name: str, value: Any) -> None:
         """Sets an attribute."""
@@ -531,9 +545,8 @@ class Transaction:
             in_fit: Whether a fit is running: it looks `train_function` up at every step, so a
                 new one must be there when the callback returns.
         """
-        self.set(model, "test_function", None)
-        self.set(model, "predict_function", None)
-        self.set(model, "train_function", None)
+        for name in COMPILED_FUNCTIONS:
+            self.set(model, name, None)
         if in_fit:
             model.make_train_function(force=True)
 

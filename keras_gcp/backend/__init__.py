@@ -4,12 +4,13 @@ Nothing outside this package imports a framework for mathematics. The framework 
 Keras runs on (`keras.config.backend()`).
 """
 
-from keras_gcp.backend.dispatch import compiled, vjp, without_gradients
+from keras_gcp.backend.dispatch import compiled, forget_gradients, vjp, without_gradients
 from keras_gcp.backend.inference import COMPILE_FROM, has_loss, loss_gradients, predict, sample_loss
 
 __all__ = [
     "COMPILE_FROM",
     "compiled",
+    "forget_gradients",
     "has_loss",
     "loss_gradients",
     "predict",

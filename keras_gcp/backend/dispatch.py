@@ -51,6 +51,19 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return _framework().compiled(function)
 
 
+def forget_gradients(function: Any) -> None:
+    """Lets a compiled function die that is not going to be differentiated any more.
+
+    TensorFlow registers the gradient of every `tf.custom_gradient` that it traces, and with it
+    the whole graph, for as long as the process lives. Nothing happens on JAX and PyTorch.
+
+    Args:
+        function: What `compiled` returned, or a model's `train_function`. It can still be called,
+            but a gradient through it from outside can no longer be taken.
+    """
+    _framework().forget_gradients(function)
+
+
 def without_gradients() -> AbstractContextManager[Any]:
     """A context in which nothing is recorded for derivatives, except by `vjp`."""
     return _framework().without_gradients()

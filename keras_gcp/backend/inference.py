@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops
 
 from keras_gcp import keras_state
-from keras_gcp.backend.dispatch import compiled, vjp, without_gradients
+from keras_gcp.backend.dispatch import compiled, forget_gradients, vjp, without_gradients
 
 DEFAULT_BATCH_SIZE = 64
 
@@ -154,10 +154,13 @@ def _over_batches(
     count = len(keras.tree.flatten(x)[0])
     weights = [ops.convert_to_tensor(variable.value) for variable in variables]
     fast = compiled(function) if count // size >= COMPILE_FROM else function
-    for start in range(0, count, size):
-        end = min(start + size, count)
-        run = fast if end - start == size else function  # The rest is not worth compiling.
-        yield run(weights, _rows(x, start, end), _rows(y, start, end)), (end - start) / count
+    try:
+        for start in range(0, count, size):
+            end = min(start + size, count)
+            run = fast if end - start == size else function  # The rest is not worth compiling.
+            yield run(weights, _rows(x, start, end), _rows(y, start, end)), (end - start) / count
+    finally:
+        forget_gradients(fast)
 
 
 def _rows(structure: Any, start: int, end: int) -> Any:

@@ -25,5 +25,9 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(function)
 
 
+def forget_gradients(function: Any) -> None:
+    """Nothing to do: no gradient outlives its function."""
+
+
 def without_gradients() -> AbstractContextManager[Any]:
     return nullcontext()  # Nothing is recorded outside a transformation.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from types import CellType, FunctionType
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.framework.ops import gradient_registry
 
 
 def vjp(function: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Any, Callable[[Any], Any]]:
@@ -30,6 +32,39 @@ def vjp(function: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Any, Calla
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return tf.function(function, autograph=False)
+
+
+def forget_gradients(function: Any) -> None:
+    # The registry has no public way to take an entry out.
+    registered = gradient_registry._registry
+    for traced in _traced_functions(function):
+        for concrete in traced._list_all_concrete_functions():
+            for name in _custom_gradients(concrete.graph):
+                registered.pop(name, None)
+
+
+def _traced_functions(function: Any, seen: frozenset[int] = frozenset()) -> Iterator[Any]:
+    """A `tf.function`, or those that Keras has wrapped into a plain function.
+
+    Functions that these call in turn are left alone: they may belong to a layer of the user's
+    own, which calls them, and differentiates them, again.
+    """
+    if isinstance(function, tf.types.experimental.PolymorphicFunction):
+        yield function
+    elif isinstance(function, FunctionType) and id(function) not in seen:
+        for cell in function.__closure__ or ():
+            if cell != CellType():  # Reading an empty cell is an error.
+                yield from _traced_functions(cell.cell_contents, seen | {id(function)})
+
+
+def _custom_gradients(graph: Any) -> Iterator[str]:
+    """Names under which the gradients of a graph's own operations were registered."""
+    for operation in graph.get_operations():
+        if operation.type != "IdentityN":  # the operation that stands for a custom gradient
+            continue
+        attributes = operation.node_def.attr
+        if "_gradient_op_type" in attributes:
+            yield attributes["_gradient_op_type"].s.decode()
 
 
 def without_gradients() -> AbstractContextManager[Any]:

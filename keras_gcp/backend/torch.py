@@ -41,5 +41,9 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def forget_gradients(function: Any) -> None:
+    """Nothing to do: no gradient outlives its function."""
+
+
 def without_gradients() -> AbstractContextManager[Any]:
     return torch.no_grad()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_gcp import keras_state
+from keras_gcp import backend, keras_state
 from keras_gcp.channels.findings import Count
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.graph import Shape, Tensor, map_structure
@@ -49,6 +50,9 @@ def narrow_model(
     _narrow_shapes(channels, keep, transaction)
     transaction.on_rollback(lambda: keras_state.retrack_torch_parameters(model))
     keras_state.retrack_torch_parameters(model)
+    for name in keras_state.COMPILED_FUNCTIONS:
+        old = getattr(model, name, None)
+        transaction.when_final(partial(backend.forget_gradients, old))
     transaction.renew_compiled_functions(model, in_fit)
 
 

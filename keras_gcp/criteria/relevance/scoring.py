@@ -119,6 +119,7 @@ def score_probes(
             ops.convert_to_numpy(outputs)[: len(rows)],
             labels[rows],
         )
+    backend.forget_gradients(propagation)
     return _by_layer(mean_over_classes(statistics, class_weights), probes)
 
 
