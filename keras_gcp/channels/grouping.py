@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -27,18 +28,14 @@ def build_groups(
     axes = [classes for weight in weights for classes in weight.axes.values()]
     axes.extend(produced.values())
     signatures = _signatures(class_count, axes)
-    order = _order_of_production(class_count, produced)
     buckets: dict[tuple[bytes, str | None], list[int]] = {}
-    for index in order:
+    for index in _order_of_production(class_count, produced).tolist():
         if signatures[index]:
-            key = (signatures[index], reasons.get(int(index)))
-            buckets.setdefault(key, []).append(int(index))
-    return _named(
-        [
-            (np.array(classes), _members(np.array(classes), produced, kinds), reason)
-            for (_, reason), classes in buckets.items()
-        ]
-    )
+            key = (signatures[index], reasons.get(index))
+            buckets.setdefault(key, []).append(index)
+    drafts = [np.array(classes) for classes in buckets.values()]
+    members = _members(class_count, drafts, produced, kinds)
+    return _named(list(zip(drafts, members, (reason for _, reason in buckets), strict=True)))
 
 
 def _signatures(class_count: int, axes: list[np.ndarray]) -> list[bytes]:
@@ -61,27 +58,41 @@ def _order_of_production(class_count: int, produced: Mapping[str, np.ndarray]) -
 
 
 def _members(
-    classes: np.ndarray, produced: Mapping[str, np.ndarray], kinds: Mapping[str, str]
-) -> tuple[Member, ...]:
-    members = []
+    class_count: int,
+    drafts: Sequence[np.ndarray],
+    produced: Mapping[str, np.ndarray],
+    kinds: Mapping[str, str],
+) -> list[tuple[Member, ...]]:
+    """For every draft of a group (its classes), the layers that produce its channels."""
+    draft_of = _owners(class_count, drafts)
+    found: list[list[Member]] = [[] for _ in drafts]
     for path, layer_classes in produced.items():
-        width = int(np.isin(layer_classes, classes).sum())
-        if width:
-            members.append(Member(path, kinds[path], max(1, width // len(classes)), width))
-    return tuple(members)
+        here, widths = np.unique(draft_of[layer_classes], return_counts=True)
+        for draft, width in zip(here.tolist(), widths.tolist(), strict=True):
+            multiplicity = max(1, width // len(drafts[draft]))
+            found[draft].append(Member(path, kinds[path], multiplicity, width))
+    return [tuple(members) for members in found]
+
+
+def _owners(class_count: int, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """For every class, the position of the part that has it; -1 where none has."""
+    owner = np.full(class_count, -1)
+    for position, classes in enumerate(parts):
+        owner[classes] = position
+    return owner
 
 
 def _named(
     drafts: list[tuple[np.ndarray, tuple[Member, ...], str | None]],
 ) -> tuple[Group, ...]:
-    leads = [members[0].path if members else "" for _, members, _ in drafts]
+    drafts = [draft for draft in drafts if draft[1]]
+    leads = Counter(members[0].path for _, members, _ in drafts)
+    numbers: Counter[str] = Counter()
     groups = []
-    for position, (classes, members, reason) in enumerate(drafts):
-        if not members:
-            continue
-        lead = leads[position]
-        several = leads.count(lead) > 1
-        name = f"{lead}#{leads[: position + 1].count(lead)}" if several else lead
+    for classes, members, reason in drafts:
+        lead = members[0].path
+        numbers[lead] += 1
+        name = f"{lead}#{numbers[lead]}" if leads[lead] > 1 else lead
         groups.append(Group(name, classes, members, reason))
     return tuple(groups)
 
@@ -96,12 +107,18 @@ def with_leasts(
         leasts: Axes as (classes of its positions, least width, reason). Where several groups
             share an axis, each keeps its part of the least width.
     """
-    found = []
-    for group in groups:
-        for classes, count, reason in leasts:
-            here = int(np.isin(classes, group.classes).sum())
-            least = -(-count * len(group.classes) // len(classes)) if here else 1
+    parts = [group.classes for group in groups]
+    group_of = _owners(_one_past([*parts, *(classes for classes, _, _ in leasts)]), parts)
+    found = list(groups)
+    for classes, count, reason in leasts:
+        owners = group_of[classes]
+        for position in np.unique(owners[owners >= 0]).tolist():
+            group = found[position]
+            least = -(-count * len(group.classes) // len(classes))
             if least > group.least:
-                group = dataclasses.replace(group, least=least, least_reason=reason)
-        found.append(group)
+                found[position] = dataclasses.replace(group, least=least, least_reason=reason)
     return tuple(found)
+
+
+def _one_past(parts: Iterable[np.ndarray]) -> int:
+    return 1 + max((int(classes.max()) for classes in parts if len(classes)), default=-1)
