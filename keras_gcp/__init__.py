@@ -19,6 +19,7 @@ from keras_gcp.channels.trace import trace
 from keras_gcp.counting import count
 from keras_gcp.criteria.relevance import register_relevance_rule, relevance_scores
 from keras_gcp.exporting import export
+from keras_gcp.flattening import flatten
 from keras_gcp.pipeline import apply, narrow, plan, prune
 from keras_gcp.plans import Plan
 
@@ -30,6 +31,7 @@ __all__ = [
     "apply",
     "count",
     "export",
+    "flatten",
     "models",
     "narrow",
     "plan",

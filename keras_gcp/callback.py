@@ -197,7 +197,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         channels, totals = check_model(model, self._settings.exclude)
         original = Original(totals, channels.widths())
         if self._reference is not None:
-            original = Original.of(self._reference)
+            original = Original.of(self._reference, self._settings.exclude)
         sample = None
         if self._sample_source is not None:
             sample = draw_sample(self._sample_source, self._sample_size, self._seed, model)

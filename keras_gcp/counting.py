@@ -15,11 +15,13 @@ from keras_gcp.costs import Count, LayerCount, Ledger, Products, Slopes
 from keras_gcp.errors import UnsupportedModel
 
 
-def count(model: Any) -> Count:
+def count(model: Any, exclude: Sequence[str] = ()) -> Count:
     """Counts multiply-adds, parameters and channels of a model.
 
     Args:
         model: A built functional or sequential `keras.Model`.
+        exclude: As in `keras_gcp.plan`. The multiply-adds of a layer that hides other layers, and
+            is named here, are not counted.
 
     Returns:
         A `Count` with `.macs` (multiply-adds of convolutions and dense layers for one example),
@@ -27,8 +29,8 @@ def count(model: Any) -> Count:
         papers' count), `.channels` (prunable output channels), and `.layers`, the same per layer.
 
     Raises:
-        UnsupportedModel: the model has no functional graph, or its height and width are unknown,
-            so that multiply-adds are undefined.
+        UnsupportedModel: the model has no functional graph, hides layers inside others, or its
+            height and width are unknown, so that multiply-adds are undefined.
 
     Example:
 
@@ -37,7 +39,7 @@ def count(model: Any) -> Count:
     keras_gcp.count(model).macs  # 125485696
     ```
     """
-    return count_map(model, trace(model))
+    return count_map(model, trace(model, exclude))
 
 
 def count_map(model: Any, channels: ChannelMap) -> Count:

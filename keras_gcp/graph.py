@@ -40,6 +40,7 @@ class Call:
         kwargs: Keyword arguments, likewise.
         inputs: The tensors among the arguments, in order.
         outputs: The tensors that the call returns, flattened.
+        node: Keras' own record of the call; surgery rewrites sizes among its arguments.
     """
 
     operation: Any
@@ -48,6 +49,7 @@ class Call:
     kwargs: dict[str, Any]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    node: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,18 +83,21 @@ class Graph:
 
 
 def map_structure(function: Callable[[Any], Any], structure: Any) -> Any:
-    """Applies `function` to the leaves of nested lists, tuples and dicts."""
+    """Applies `function` to the leaves of nested lists, tuples, dicts and slices."""
     if isinstance(structure, dict):
         return {key: map_structure(function, value) for key, value in structure.items()}
     if isinstance(structure, tuple) and hasattr(structure, "_fields"):
         return type(structure)(*(map_structure(function, value) for value in structure))
     if isinstance(structure, list | tuple):
         return type(structure)(map_structure(function, value) for value in structure)
+    if isinstance(structure, slice):
+        parts = (structure.start, structure.stop, structure.step)
+        return slice(*(map_structure(function, part) for part in parts))
     return function(structure)
 
 
 def leaves(structure: Any) -> list[Any]:
-    """The leaves of nested lists, tuples and dicts, in order."""
+    """The leaves of nested lists, tuples, dicts and slices, in order."""
     found: list[Any] = []
     map_structure(found.append, structure)
     return found

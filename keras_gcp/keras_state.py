@@ -1,6 +1,7 @@
 """The only file that touches private state of Keras.
 
 Reading: `read_graph` turns a functional model into plain data (`keras_gcp.graph`).
+Replaying: what `keras_gcp.flatten` needs to run a model's graph again on other symbolic tensors.
 Writing: `Transaction` changes variables, layers, optimizer slots and symbolic shapes of a
 *living* model, remembers how each of them was, and takes all of it back on request.
 
@@ -19,12 +20,14 @@ Known to work with Keras 3.13 to 3.15. What each piece of state is for:
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import keras
 import numpy as np
+from keras.src.ops.symbolic_arguments import SymbolicArguments
 from keras.src.utils import tracking
 
 from keras_gcp.errors import UnsupportedModel
@@ -156,7 +159,7 @@ class _Reader:
             return self.run(nested, entering, f"{prefix}{operation.name}/")
         outputs = self._outputs(node, args, kwargs, resized)
         self.calls.append(
-            Call(operation, prefix + operation.name, args, kwargs, inputs, tuple(outputs))
+            Call(operation, prefix + operation.name, args, kwargs, inputs, tuple(outputs), node)
         )
         return outputs
 
@@ -175,6 +178,141 @@ class _Reader:
                 )
             )
         return [self.new_tensor(spec.shape, spec.dtype) for spec in specs]
+
+
+# ------------------------------------------------------------------------------- replaying
+
+
+def sublayers(layer: Any) -> list[Any]:
+    """The layers that a layer holds, also in lists and dicts, directly or further inside."""
+    return list(layer._flatten_layers(include_self=False))
+
+
+def shipped_by_keras(layer: Any) -> bool:
+    """Whether a layer's class is one of `keras.layers`."""
+    return type(layer).__module__.startswith(("keras.src.layers.", "keras.layers."))
+
+
+def own_state(layer: Any) -> list[str]:
+    """Names of the weights, random states and metrics that a layer holds itself."""
+    weights = [*layer._trainable_variables, *layer._non_trainable_variables]
+    return [x.name for x in (*weights, *layer._seed_generators, *layer._metrics)]
+
+
+def carries_mask(symbol: Any) -> bool:
+    """Whether Keras has attached a mask to a tensor."""
+    return getattr(symbol, "_keras_mask", None) is not None
+
+
+def twin(operation: Any) -> Any:
+    """Another object for the same layer or operation: same class, settings, variables; no graph.
+
+    A layer has one name, and keeps a record of every graph it was called in. With a twin, a
+    second graph can call the layer under another name and leave the first graph as it is. Copying
+    by way of the configuration would make new variables instead.
+    """
+    base = keras.layers.Layer if is_layer(operation) else keras.Operation
+    copy = base.__new__(type(operation))
+    # These wrap methods of one object, and `__new__` has made them for the copy already.
+    bound = ("build", "quantize") if is_layer(operation) else ()
+    vars(copy).update({key: value for key, value in vars(operation).items() if key not in bound})
+    vars(copy)["_inbound_nodes"], vars(copy)["_outbound_nodes"] = [], []
+    return copy
+
+
+@contextmanager
+def layer_calls(handler: Callable[..., Any]) -> Iterator[None]:
+    """Inside the context, this thread's layer calls go to `handler(original, layer, args, kwargs)`.
+
+    A layer calls its sublayers from Python code of its own, so there is no graph to read: the
+    calls have to be caught.
+    """
+    original, owner = keras.layers.Layer.__call__, threading.get_ident()
+
+    def caught(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != owner:
+            return original(layer, *args, **kwargs)
+        return handler(original, layer, args, kwargs)
+
+    keras.layers.Layer.__call__ = caught
+    try:
+        yield
+    finally:
+        keras.layers.Layer.__call__ = original
+
+
+def run_graph(model: Any, inputs: Sequence[Any], call: Callable[..., Any]) -> Any:
+    """Runs a functional model's graph, `call(operation, args, kwargs)` for each of its calls.
+
+    Args:
+        model: A functional model.
+        inputs: One value per input of the model, flattened.
+        call: Returns the outputs of a call.
+
+    Returns:
+        The outputs, in the structure that the model returns.
+    """
+    functional = _require_functional(model)
+    known = {id(symbol): x for symbol, x in zip(functional._inputs, inputs, strict=True)}
+
+    def fill(leaf: Any) -> Any:
+        return known[id(leaf)] if isinstance(leaf, keras.KerasTensor) else leaf
+
+    for depth in sorted(functional._nodes_by_depth, reverse=True):
+        for node in functional._nodes_by_depth[depth]:
+            if node.operation is None or node.is_input:
+                continue
+            args = keras.tree.map_structure(fill, tuple(node.arguments.args))
+            kwargs = keras.tree.map_structure(fill, dict(node.arguments.kwargs))
+            outputs = keras.tree.flatten(call(node.operation, args, kwargs))
+            known.update({id(s): x for s, x in zip(node.outputs, outputs, strict=True)})
+    outputs = [known[id(symbol)] for symbol in functional._outputs]
+    packed = keras.tree.pack_sequence_as(functional._outputs_struct, outputs)
+    # As a call of the model does.
+    return packed[0] if isinstance(packed, list | tuple) and len(packed) == 1 else packed
+
+
+def input_symbols(model: Any) -> list[Any]:
+    """The symbolic inputs of a functional model, flattened."""
+    return list(_require_functional(model)._inputs)
+
+
+def new_inputs(model: Any) -> Any:
+    """Fresh symbolic inputs with the names, shapes and types of a model's own, in its structure."""
+    layers = [symbol._keras_history.operation for symbol in input_symbols(model)]
+    symbols = [type(layer).from_config(layer.get_config()).output for layer in layers]
+    return keras.tree.pack_sequence_as(input_structure(model), symbols)
+
+
+def calls_between(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[tuple[Any, list[Any]]]:
+    """The operations called on the way from symbolic tensors to others, with their arguments.
+
+    Args:
+        inputs: Where to stop.
+        outputs: Where to start, going backwards.
+
+    Returns:
+        Pairs (operation, arguments flattened), last call first.
+    """
+    seen = {id(symbol) for symbol in inputs}
+    nodes: dict[int, Any] = {}
+    waiting = list(outputs)
+    while waiting:
+        symbol = waiting.pop()
+        if id(symbol) in seen:
+            continue
+        seen.add(id(symbol))
+        history = symbol._keras_history
+        if history.operation is None:
+            continue
+        node = history.operation._inbound_nodes[history.node_index]
+        if id(node) not in nodes and not node.is_input:
+            nodes[id(node)] = node
+            waiting.extend(node.input_tensors)
+    return [
+        (node.operation, keras.tree.flatten((node.arguments.args, node.arguments.kwargs)))
+        for node in nodes.values()
+    ]
 
 
 # ------------------------------------------------------------------------------- optimizer
@@ -267,6 +405,16 @@ def least_width_of_strided_pointwise() -> int:
 # ------------------------------------------------------------------------------- writing
 
 
+@contextmanager
+def replaced_call(operation: Any, function: Callable[..., Any]) -> Iterator[None]:
+    """Inside the context, a layer or operation computes another function."""
+    vars(operation)["call"] = function  # Found before the method of the class.
+    try:
+        yield
+    finally:
+        del vars(operation)["call"]
+
+
 class Transaction:
     """Changes to a living model that can be taken back as a whole.
 
@@ -321,6 +469,12 @@ class Transaction:
         recorded = getattr(getattr(operation, "_auto_config", None), "config", None)
         if recorded is not None and name in recorded:
             self.set_item(recorded, name, value)
+
+    def set_argument(self, node: Any, position: int, value: Any) -> None:
+        """Sets a positional argument of a recorded call."""
+        args = list(node.arguments.args)
+        args[position] = value
+        self.set(node, "arguments", SymbolicArguments(*args, **node.arguments.kwargs))
 
     def set_symbolic_shape(self, symbol: Any, shape: Shape) -> None:
         """Sets the shape of a symbolic tensor."""

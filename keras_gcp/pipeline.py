@@ -10,7 +10,7 @@ import numpy as np
 from keras_gcp import criteria
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
-from keras_gcp.channels.trace import trace
+from keras_gcp.channels.trace import trace, trace_as_planned
 from keras_gcp.counting import count_map
 from keras_gcp.keras_state import Transaction
 from keras_gcp.planning import choose, keep_of, parsed_limits
@@ -50,7 +50,9 @@ def plan(
         align: Widths to prefer: `"auto"` (multiples of 8 for layers of 16 channels and more, free
             below) or a number; odd widths run slower than the next larger multiple.
         floor: Least width of a layer: int = channels, float = share of its width.
-        exclude: Names (or paths) of layers whose outputs, and all that is tied to them, stay.
+        exclude: Names (or paths) of layers whose outputs, and all that is tied to them, stay. A
+            layer that hides convolutions or dense layers, and cannot be opened by
+            `keras_gcp.flatten`, has to be named here; its multiply-adds are not counted.
         seed: Seed for drawing the sample and for the random criterion.
         sample_size: Number of examples drawn from `sample`; None takes all.
 
@@ -98,7 +100,7 @@ def apply(plan: Plan, model: Any) -> Any:
         InvalidArgument: the plan was made for another model.
         VerificationFailed: the copy does not compute what the masked model computes.
     """
-    channels = trace(model)
+    channels = trace_as_planned(model)
     keep_of(plan, channels)  # Refuses a foreign plan before anything is built.
     copy = copy_model(model)
     narrow(copy, plan)
@@ -147,7 +149,7 @@ def narrow(model: Any, plan: Plan, optimizer: Any = None) -> None:
         UnsupportedModel: the optimizer keeps state that cannot be cut.
         VerificationFailed: the narrow model does not compute what the masked model computes.
     """
-    channels = trace(model)
+    channels = trace_as_planned(model)
     keep = keep_of(plan, channels)
     optimizers = _distinct([optimizer, getattr(model, "optimizer", None)])
     for one in optimizers:

@@ -40,9 +40,9 @@ class Original:
     widths: Mapping[str, int]
 
     @staticmethod
-    def of(model: Any) -> Original:
+    def of(model: Any, exclude: Sequence[str] = ()) -> Original:
         """Counts a model."""
-        channels = trace(model)
+        channels = trace(model, exclude)
         return Original(totals_of(model, channels), channels.widths())
 
     def costs(self) -> dict[str, int]:
@@ -169,7 +169,7 @@ class PruningRun:
             with clock.stage("verify"):
                 verify_narrow(model, channels, inputs, expected)
         with clock.stage("trace"):
-            _require_counted(plan, count(model))
+            _require_counted(plan, count(model, self.settings.exclude))
 
     def _verification_inputs(self, model: Any) -> Any:
         if self.sample is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+from mixing_by_hand import mixed_by_hand
 
 from keras_gcp.channels.trace import trace
 from keras_gcp.counting import count_map
@@ -34,11 +35,14 @@ def random_plan(model, share=0.5, seed=0, align=1, coin="channels", exclude=()) 
 def masked_by_hand(model, plan: Plan, inputs):
     """What the wide model computes when no layer reads a removed channel.
 
+    Layers that mix channels (layer normalization) are written out for the kept ones.
+
     The graph is executed call by call, and the inputs of every consuming layer are multiplied by
     zeros and ones: another way than the library's own, which zeroes kernel rows.
     """
     channels = trace(model)
     keep = keep_of(plan, channels)
+    mixings = {id(mixing.operation): keep[mixing.labels] for mixing in channels.mixings}
     consumers = {weight.path for weight in channels.weights.values() if weight.consumed}
     values = {
         x.index: keras.ops.convert_to_tensor(value)
@@ -55,7 +59,22 @@ def masked_by_hand(model, plan: Plan, inputs):
                 return value
             return value * keep[channels.tensors[leaf.index]][None].astype("float32")
 
+        in_time = isinstance(call.operation, keras.layers.TimeDistributed)
+        layer = call.operation.layer if in_time else call.operation
+        if id(layer) in mixings:
+            (x,) = call.inputs
+            (axis,) = [a + 1 for a, n in enumerate(channels.tensors[x.index].shape) if n > 1]
+            value, kept = np.array(values[x.index]), mixings[id(layer)]
+            if in_time:
+                frames = np.moveaxis(value, 1, 0)
+                by_hand = np.stack([mixed_by_hand(layer, f, kept, axis - 1) for f in frames], 1)
+            else:
+                by_hand = mixed_by_hand(layer, value, kept, axis)
+            values[call.outputs[0].index] = keras.ops.convert_to_tensor(by_hand)
+            continue
         args, kwargs = map_structure(fill, (call.args, call.kwargs))
+        if getattr(call.operation, "_call_has_training_arg", False):
+            kwargs["training"] = False
         outputs = keras.tree.flatten(call.operation(*args, **kwargs))
         values.update({x.index: y for x, y in zip(call.outputs, outputs, strict=True)})
     return [keras.ops.convert_to_numpy(values[x.index]) for x in channels.graph.outputs]

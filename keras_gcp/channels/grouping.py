@@ -18,6 +18,7 @@ def build_groups(
     produced: Mapping[str, np.ndarray],
     kinds: Mapping[str, str],
     reasons: Mapping[int, str],
+    pieces: Sequence[np.ndarray] = (),
 ) -> tuple[Group, ...]:
     """Groups the classes.
 
@@ -27,6 +28,7 @@ def build_groups(
     """
     axes = [classes for weight in weights for classes in weight.axes.values()]
     axes.extend(produced.values())
+    axes.extend(pieces)  # A group lies inside a piece or outside, so none becomes empty.
     signatures = _signatures(class_count, axes)
     buckets: dict[tuple[bytes, str | None], list[int]] = {}
     for index in _order_of_production(class_count, produced).tolist():

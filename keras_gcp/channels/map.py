@@ -9,7 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_gcp.channels.site import ConfigSite, MacsSite
+from keras_gcp.channels.findings import (
+    ArgumentSite,
+    ConfigSite,
+    HeldSite,
+    MacsSite,
+    MixingSite,
+)
 from keras_gcp.graph import Graph
 
 
@@ -81,6 +87,9 @@ class ChannelMap:
         tensors: Tensor index to its block of classes.
         weights: Labelled weights, by `id` of the variable.
         configs: Configuration entries that depend on widths.
+        arguments: Call arguments that depend on widths.
+        mixings: Layers that mix channels without weights between them.
+        held: Layers inside wrappers, with what enters them.
         macs: Multiply-adds of every convolution and dense call.
         produced: Producing layer to the classes of its output channels.
         kinds: Producing layer to the name of its class.
@@ -94,6 +103,9 @@ class ChannelMap:
     tensors: Mapping[int, np.ndarray]
     weights: Mapping[int, Weight]
     configs: tuple[ConfigSite, ...]
+    arguments: tuple[ArgumentSite, ...]
+    mixings: tuple[MixingSite, ...]
+    held: tuple[HeldSite, ...]
     macs: tuple[MacsSite, ...]
     produced: Mapping[str, np.ndarray]
     kinds: Mapping[str, str]

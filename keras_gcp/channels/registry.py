@@ -17,13 +17,13 @@ Entry = TypeVar("Entry")
 
 
 def register_rule(*operations: type | str) -> Callable[[Rule], Rule]:
-    """Registers a rule for layer classes, or for `keras.ops` operations by class name.
+    """Registers a rule for layer classes, or for layers and `keras.ops` operations by name.
 
     A rule receives a `Site` (one call of one layer), declares what each weight's axes carry, and
     returns the label block of each output.
 
     Args:
-        operations: Layer classes, or names such as `"ops.Add"`.
+        operations: Layer classes, or names: `"ops.Add"`, `"package.module.LayerClass"`.
 
     Returns:
         A decorator that returns the rule unchanged.
@@ -53,7 +53,10 @@ def rule_for(operation: Any) -> Rule | None:
 
 
 def entry_for(operation: Any, table: Mapping[type | str, Entry]) -> Entry | None:
-    """An operation's entry in a table by layer class, or by `"ops.Name"`; None if it has none.
+    """An operation's entry in a table by layer class or by name; None if it has none.
+
+    Names are `"ops.Add"` for operations, and `"module.Class"` for layers that cannot be imported
+    without need (another library) or not publicly.
 
     A subclass inherits the entry of its parent only as long as it computes the same: its `call`
     and `build` are the parent's own.
@@ -68,7 +71,7 @@ def entry_for(operation: Any, table: Mapping[type | str, Entry]) -> Entry | None
                 for method in ("call", "build", "__call__")
             )
             return table[ancestor] if same else None
-    return None
+    return table.get(f"{kind.__module__}.{kind.__qualname__}")
 
 
 def registered_layers() -> dict[type, Rule]:
@@ -76,6 +79,6 @@ def registered_layers() -> dict[type, Rule]:
     return {key: rule for key, rule in _RULES.items() if isinstance(key, type)}
 
 
-def registered_operations() -> dict[str, Rule]:
-    """Every `keras.ops` operation that has a rule, as `"ops.Name"`."""
+def registered_names() -> dict[str, Rule]:
+    """Everything that has a rule by name: `"ops.Add"`, `"module.Class"`."""
     return {key: rule for key, rule in _RULES.items() if isinstance(key, str)}

@@ -4,86 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+import keras
 import numpy as np
 
-from keras_gcp.channels.labels import Labels, LabelSpace
-from keras_gcp.graph import Call, Shape
+from keras_gcp.channels.findings import (
+    ArgumentSite,
+    ConfigSite,
+    Count,
+    Findings,
+    HeldSite,
+    LeastSite,
+    MacsSite,
+    MixingSite,
+    Restricted,
+    WeightSite,
+)
+from keras_gcp.channels.labels import Labels
+from keras_gcp.graph import Call, Shape, leaves
 
 
 class Unprunable(Exception):
     """Raised by a rule that cannot follow the channels here; says why."""
-
-
-@dataclass(frozen=True)
-class Count:
-    """Stands, in a configuration entry, for the number of kept channels among `labels`."""
-
-    labels: Labels
-
-
-@dataclass(frozen=True, eq=False)
-class WeightSite:
-    """A weight, with the labels along its axes.
-
-    Attributes:
-        variable: The `keras.Variable`.
-        path: Path of the layer that owns it.
-        axes: Axis to the labels of its positions.
-        consumed: Axes over which the layer sums: their channels end here.
-        produced: Axes whose channels begin here.
-    """
-
-    variable: Any
-    path: str
-    axes: Mapping[int, Labels]
-    consumed: tuple[int, ...]
-    produced: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class ConfigSite:
-    """A configuration entry that depends on a width; `Count` leaves are filled in later."""
-
-    operation: Any
-    name: str
-    value: Any
-
-
-@dataclass(frozen=True, eq=False)
-class MacsSite:
-    """Multiply-adds of one call: positions times the number of kernel entries.
-
-    `positions` is None where height or width are unknown.
-    """
-
-    path: str
-    variable: Any
-    positions: int | None
-
-
-@dataclass(frozen=True, eq=False)
-class LeastSite:
-    """An axis that must keep a number of channels, and why."""
-
-    labels: Labels
-    count: int
-    reason: str
-
-
-@dataclass
-class Findings:
-    """What the rules have said so far, for the whole graph."""
-
-    space: LabelSpace = field(default_factory=LabelSpace)
-    weights: dict[int, WeightSite] = field(default_factory=dict)
-    configs: list[ConfigSite] = field(default_factory=list)
-    macs: list[MacsSite] = field(default_factory=list)
-    produced: dict[str, Labels] = field(default_factory=dict)
-    refusals: dict[str, str] = field(default_factory=dict)
-    leasts: list[LeastSite] = field(default_factory=list)
 
 
 class Site:
@@ -95,7 +38,7 @@ class Site:
         inputs: The label block of each input tensor.
         input_shapes: Their shapes, batch axis first.
         output_shapes: Shapes of the outputs.
-        args: The call's arguments, with `Tensor` placeholders.
+        repeats: Sizes over which a wrapper (`TimeDistributed`) repeats the layer.
     """
 
     def __init__(self, call: Call, inputs: Sequence[Labels], findings: Findings) -> None:
@@ -105,6 +48,7 @@ class Site:
         self.inputs = list(inputs)
         self.input_shapes: list[Shape] = [x.shape for x in call.inputs]
         self.output_shapes: list[Shape] = [x.shape for x in call.outputs]
+        self.repeats: Shape = ()
         self._findings = findings
 
     # ---- where the channels are
@@ -113,8 +57,10 @@ class Site:
     def channel_axis(self) -> int:
         """The layer's channel axis (batch axis counted), from its `data_format`."""
         rank = len(self.input_shapes[0])
-        first = getattr(self.layer, "data_format", "channels_last") == "channels_first"
-        return 1 if first else rank - 1
+        data_format = getattr(self.layer, "data_format", "channels_last")
+        if data_format is None:  # An operation of `keras.ops` that leaves it to the configuration.
+            data_format = keras.config.image_data_format()
+        return 1 if data_format == "channels_first" else rank - 1
 
     def channels(self, index: int = 0, axis: int | None = None) -> Labels:
         """The labels along one axis of an input, `(size of the axis,)`.
@@ -192,9 +138,8 @@ class Site:
                     f"shape is {tuple(variable.shape)}."
                 )
         known = self._findings.weights.get(id(variable))
-        if known is not None:  # A shared layer: its calls see the same channels.
-            for axis, labels in axes.items():
-                self.tie(known.axes[axis], labels)
+        if known is not None:
+            self._tie_to_other_call(known.axes, axes)
             return
         self._findings.weights[id(variable)] = WeightSite(
             variable,
@@ -203,6 +148,15 @@ class Site:
             tuple(axis % rank for axis in groups[0]),
             tuple(axis % rank for axis in groups[1]),
         )
+
+    def _tie_to_other_call(self, known: Mapping[int, Labels], axes: Mapping[int, Labels]) -> None:
+        """A shared layer: its calls see the same channels, or see none to be pruned."""
+        for axis in known.keys() | axes.keys():
+            if axis in known and axis in axes:
+                self.tie(known[axis], axes[axis])
+            else:
+                labels = known[axis] if axis in known else axes[axis]
+                self.anchor(labels, f"shared layer '{self.path}' also works along other axes")
 
     def at_least(self, labels: Labels, count: int, reason: str) -> None:
         """An axis that has `count` channels or more must not get narrower than that."""
@@ -213,11 +167,101 @@ class Site:
         """Names the layer as the producer of these channels: criteria score it."""
         self._findings.produced.setdefault(self.path, labels)
 
+    def count(self, labels: Labels) -> Count:
+        """Stands, in `config` and `argument`, for how many of these channels are kept."""
+        return Count(labels)
+
+    def stays_in_part(self, labels: Labels) -> None:
+        """At least one of these channels stays, so that a slice of a tensor is never empty."""
+        self._findings.pieces.append(labels)
+
     def config(self, name: str, value: Any) -> None:
-        """Declares a configuration entry, with `Count(labels)` where a width stands."""
+        """Declares a configuration entry, with `site.count(labels)` where a width stands.
+
+        Args:
+            name: Name of the attribute and of the constructor's argument.
+            value: Its value; lists, tuples, dicts and slices may hold counts.
+        """
+        for site in self._findings.configs:
+            if site.operation is self.layer and site.name == name:
+                self._tie_counts(site.value, value)
+                return
         self._findings.configs.append(ConfigSite(self.layer, name, value))
+
+    def argument(self, position: int, value: Any) -> None:
+        """Declares a positional argument of this call, counts standing where widths stand.
+
+        Args:
+            position: Place among the positional arguments.
+            value: Its value, as for `config`.
+        """
+        node = self.call.node
+        for site in self._findings.arguments:
+            if site.node is node and site.position == position:
+                self._tie_counts(site.value, value)
+                return
+        self._findings.arguments.append(ArgumentSite(node, position, value))
+
+    def _tie_counts(self, first: Any, second: Any) -> None:
+        """Two calls share a layer (or a nested model), so its widths are the same in both."""
+        for a, b in zip(leaves(first), leaves(second), strict=True):
+            counts = isinstance(a, Count), isinstance(b, Count)
+            if counts == (True, True) and len(a.labels) == len(b.labels):
+                self.tie(a.labels, b.labels)
+            elif any(counts) or a != b:
+                self._refuse_both([leaf.labels for leaf in (a, b) if isinstance(leaf, Count)])
+
+    def mixes(self, labels: Labels, restricted: Restricted) -> None:
+        """Declares that outputs depend on several of these channels, without weights between.
+
+        Masking such a layer means: it computes from the kept channels alone.
+
+        Args:
+            labels: The channels, `(channels,)`.
+            restricted: `(which of them count, (channels,) booleans) -> call`: what the layer
+                computes from those alone. Where it has an output per channel, the others are 0.
+        """
+        known = self._findings.mixings.get(id(self.layer))
+        if known is None:
+            self._findings.mixings[id(self.layer)] = MixingSite(self.layer, labels, restricted)
+        elif len(known.labels) == len(labels):
+            self.tie(known.labels, labels)
+        else:
+            self._refuse_both([known.labels])
+
+    def _refuse_both(self, labels: Sequence[Labels]) -> None:
+        reason = "it is called twice, on tensors of different widths"
+        for one in labels:
+            self.anchor(one, f"layer '{self.path}': {reason}")
+        raise Unprunable(reason)
+
+    # ---- wrappers
+
+    def inside(self, layer: Any, leading: int = 1) -> Site:
+        """The site of a layer that a wrapper calls, for that layer's own rule.
+
+        Args:
+            layer: The wrapped layer.
+            leading: Number of axes, behind the batch axis, over which the wrapper repeats it.
+        """
+        blocks = []
+        for block, shape in zip(self.inputs, self.input_shapes, strict=True):
+            if any(size > 1 for size in block.shape[:leading]):
+                raise Unprunable("its channels lie along the axis that it repeats over")
+            blocks.append(block.reshape(block.shape[leading:]))
+            self._findings.held.append(
+                HeldSite(layer, blocks[-1], (shape[0], *shape[1 + leading :]))
+            )
+        inner = Site(self.call, blocks, self._findings)
+        inner.layer = layer
+        inner.repeats = (*self.repeats, *self.input_shapes[0][1 : 1 + leading])
+        inner.input_shapes = [(s[0], *s[1 + leading :]) for s in self.input_shapes]
+        inner.output_shapes = [(s[0], *s[1 + leading :]) for s in self.output_shapes]
+        return inner
 
     def macs(self, variable: Any, positions: Sequence[int | None]) -> None:
         """Declares multiply-adds: the kernel's entries times the number of positions."""
-        total = None if any(size is None for size in positions) else math.prod(positions)  # type: ignore[arg-type]
+        sizes = [*self.repeats, *positions]
+        known = [size for size in sizes if size is not None]
+        total = math.prod(known) if len(known) == len(sizes) else None
         self._findings.macs.append(MacsSite(self.path, variable, total))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,13 +10,15 @@ import numpy as np
 
 from keras_gcp import keras_state
 from keras_gcp.channels import rules  # noqa: F401  (registers the rules)
+from keras_gcp.channels.findings import Count, Findings
 from keras_gcp.channels.grouping import build_groups, with_leasts
 from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.map import ChannelMap, Weight
+from keras_gcp.channels.opaque import opaque_layers
 from keras_gcp.channels.registry import rule_for
-from keras_gcp.channels.site import ConfigSite, Count, Findings, Site, Unprunable
-from keras_gcp.errors import InvalidArgument
-from keras_gcp.graph import Call, Graph, map_structure
+from keras_gcp.channels.site import Site, Unprunable
+from keras_gcp.errors import InvalidArgument, UnsupportedModel
+from keras_gcp.graph import Call, Graph, Tensor, map_structure
 
 
 def trace(model: Any, exclude: Sequence[str] = ()) -> ChannelMap:
@@ -24,32 +27,79 @@ def trace(model: Any, exclude: Sequence[str] = ()) -> ChannelMap:
     Args:
         model: A built functional or sequential `keras.Model`; nested models are opened up.
         exclude: Names (or paths, for layers of nested models) of layers whose outputs, and all
-            that is tied to them, stay as they are.
+            that is tied to them, stay as they are. A layer that hides convolutions or dense layers
+            has to be opened by `keras_gcp.flatten`, or named here.
 
     Returns:
         The `ChannelMap`.
 
     Raises:
-        UnsupportedModel: the model has no functional graph.
+        UnsupportedModel: the model has no functional graph, or hides layers inside others.
         InvalidArgument: `exclude` names an unknown layer.
     """
     graph = keras_state.read_graph(model)
     excluded = _excluded_paths(graph, exclude)
+    opaque = opaque_layers(graph)
+    _refuse_opaque(model, {path: why for path, why in opaque.items() if path not in excluded})
+    return _follow(graph, excluded, opaque)
+
+
+def trace_as_planned(model: Any) -> ChannelMap:
+    """`trace` for a model that has been traced before: what hides layers is left whole."""
+    graph = keras_state.read_graph(model)
+    return _follow(graph, set(), opaque_layers(graph))
+
+
+def _follow(graph: Graph, excluded: set[str], opaque: dict[str, str]) -> ChannelMap:
     findings = Findings()
     blocks: dict[int, Labels] = {}
     for position, x in enumerate(graph.inputs):
         blocks[x.index] = _anchored_block(findings, len(x.shape), f"input {position} of the model")
     for call in graph.calls:
         inputs = [blocks[x.index] for x in call.inputs]
-        outputs = _apply_rule(call, inputs, findings)
+        outputs = _apply_rule(call, inputs, findings, opaque)
         for x, block in zip(call.outputs, outputs, strict=True):
             blocks[x.index] = block
         if call.path in excluded:
             for block in outputs:
                 findings.space.anchor(block, f"layer '{call.path}' is in `exclude`")
+    _tie_calls_of_nested_models(graph, findings, blocks)
     for x in graph.outputs:
         findings.space.anchor(blocks[x.index], "output of the model", foremost=True)
     return _resolve(graph, findings, blocks)
+
+
+def _refuse_opaque(model: Any, opaque: dict[str, str]) -> None:
+    if not opaque:
+        return
+    first, count = next(iter(opaque)), len(opaque)
+    raise UnsupportedModel(
+        f"In model '{model.name}', {next(iter(opaque.values()))}: its Python code calls them, so "
+        "there is no graph to follow the channels through"
+        + (f"; {count - 1} more of its layers are like that" if count > 1 else "")
+        + ". Expected a flat model: `keras_gcp.flatten(model)` is the same network, with the same "
+        "weights, and such layers opened up. One that cannot be opened is left whole if you name "
+        f"it: `exclude={[first]!r}`; its channels stay then, and its multiply-adds are not counted."
+    )
+
+
+def _tie_calls_of_nested_models(
+    graph: Graph, findings: Findings, blocks: dict[int, Labels]
+) -> None:
+    """A nested model that is called twice has one set of symbolic shapes, also without weights."""
+    first: dict[int, tuple[Tensor, ...]] = {}
+    for container in graph.containers:
+        known = first.setdefault(id(container.model), container.inputs)
+        for a, b in zip(known, container.inputs, strict=True):
+            pair = blocks[a.index], blocks[b.index]
+            if all(
+                m == n or 1 in (m, n) for m, n in zip(*(block.shape for block in pair), strict=True)
+            ):
+                findings.space.tie(*pair)
+            else:
+                for block in pair:
+                    reason = f"model '{container.model.name}' is called on other widths, too"
+                    findings.space.anchor(block, reason)
 
 
 def _excluded_paths(graph: Graph, exclude: Sequence[str]) -> set[str]:
@@ -79,22 +129,58 @@ def _anchored_block(findings: Findings, rank: int, reason: str) -> Labels:
     return label.reshape((1,) * max(rank - 1, 0))
 
 
-def _apply_rule(call: Call, inputs: list[Labels], findings: Findings) -> list[Labels]:
+def _apply_rule(
+    call: Call, inputs: list[Labels], findings: Findings, opaque: dict[str, str]
+) -> list[Labels]:
     rule = rule_for(call.operation)
     kind = type(call.operation).__name__
+    if call.path in opaque:
+        reason = f"{opaque[call.path]}; it is left whole, its multiply-adds are not counted"
+        return _refuse(call, inputs, findings, reason)
     if rule is None:
-        reason = f"layer '{call.path}' (class {kind}) has no rule"
+        findings.refusals.setdefault(call.path, _how_to_register(call))
+        reason = f"layer '{call.path}' (class {kind}), which has no rule"
         return _refuse(call, inputs, findings, reason)
     try:
         outputs = rule(Site(call, inputs, findings))
     except Unprunable as error:
-        return _refuse(call, inputs, findings, f"layer '{call.path}' (class {kind}): {error}")
-    return [outputs] if isinstance(outputs, np.ndarray) else list(outputs)
+        reason = f"layer '{call.path}' (class {kind}): {error}"
+        findings.refusals.setdefault(call.path, reason)
+        return _refuse(call, inputs, findings, reason)
+    blocks = [outputs] if isinstance(outputs, np.ndarray) else list(outputs)
+    _check_blocks(call, blocks)
+    return blocks
+
+
+def _how_to_register(call: Call) -> str:
+    kind = type(call.operation).__name__
+    entry = kind if keras_state.is_layer(call.operation) else f'"ops.{kind}"'
+    return (
+        f"layer '{call.path}' (class {kind}) has no rule, so the channels that enter and leave it "
+        f"stay. To have them pruned, register a rule: @keras_gcp.register_rule({entry})"
+    )
+
+
+def _check_blocks(call: Call, blocks: Sequence[Labels]) -> None:
+    """A wrong rule must not pass for a network that is followed."""
+    fits = len(blocks) == len(call.outputs) and all(
+        block.ndim == max(len(x.shape) - 1, 0)
+        and all(
+            n in (1, size) or size is None for n, size in zip(block.shape, x.shape[1:], strict=True)
+        )
+        for block, x in zip(blocks, call.outputs, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"Rule of layer '{call.path}' (class {type(call.operation).__name__}) returned label "
+            f"blocks of shape {[block.shape for block in blocks]} for outputs of shape "
+            f"{[x.shape for x in call.outputs]}. Expected one block per output, with one axis for "
+            "each axis of the output but the first (batch), of size 1 or of the output's size."
+        )
 
 
 def _refuse(call: Call, inputs: list[Labels], findings: Findings, reason: str) -> list[Labels]:
     """Anchors all that goes in and comes out of a call whose channels cannot be followed."""
-    findings.refusals.setdefault(call.path, reason)
     for block in inputs:
         findings.space.anchor(block, f"feeds {reason}")
     return [_anchored_block(findings, len(x.shape), f"comes from {reason}") for x in call.outputs]
@@ -118,14 +204,29 @@ def _resolve(graph: Graph, findings: Findings, blocks: dict[int, Labels]) -> Cha
         call.path: type(call.operation).__name__ for call in graph.calls if call.path in produced
     }
     class_count = int(class_of.max()) + 1 if len(class_of) else 0
-    groups = build_groups(class_count, weights.values(), produced, kinds, resolution.reasons)
+    pieces = [class_of[labels] for labels in findings.pieces]
+    groups = build_groups(
+        class_count, weights.values(), produced, kinds, resolution.reasons, pieces
+    )
     return ChannelMap(
         graph=graph,
         class_count=class_count,
         reasons=resolution.reasons,
         tensors={index: class_of[block] for index, block in blocks.items()},
         weights=weights,
-        configs=tuple(_resolved_config(site, class_of) for site in findings.configs),
+        configs=tuple(
+            dataclasses.replace(site, value=_resolved(site.value, class_of))
+            for site in findings.configs
+        ),
+        arguments=tuple(
+            dataclasses.replace(site, value=_resolved(site.value, class_of))
+            for site in findings.arguments
+        ),
+        mixings=tuple(
+            dataclasses.replace(site, labels=class_of[site.labels])
+            for site in findings.mixings.values()
+        ),
+        held=tuple(dataclasses.replace(site, block=class_of[site.block]) for site in findings.held),
         macs=tuple(findings.macs),
         produced=produced,
         kinds=kinds,
@@ -136,8 +237,8 @@ def _resolve(graph: Graph, findings: Findings, blocks: dict[int, Labels]) -> Cha
     )
 
 
-def _resolved_config(site: ConfigSite, class_of: np.ndarray) -> ConfigSite:
+def _resolved(value: Any, class_of: np.ndarray) -> Any:
     def resolve(leaf: Any) -> Any:
         return Count(class_of[leaf.labels]) if isinstance(leaf, Count) else leaf
 
-    return ConfigSite(site.operation, site.name, map_structure(resolve, site.value))
+    return map_structure(resolve, value)

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 
 from keras_gcp import keras_state
+from keras_gcp.channels.findings import Count
 from keras_gcp.channels.map import ChannelMap
-from keras_gcp.channels.site import Count
 from keras_gcp.graph import Shape, Tensor, map_structure
 from keras_gcp.keras_state import Transaction
 from keras_gcp.surgery.optimizer import narrow_slots
@@ -60,10 +60,16 @@ def _narrow_configs(channels: ChannelMap, keep: np.ndarray, transaction: Transac
     def filled(leaf: Any) -> Any:
         return int(keep[leaf.labels].sum()) if isinstance(leaf, Count) else leaf
 
-    for site in channels.configs:
-        value = map_structure(filled, site.value)
-        if value != getattr(site.operation, site.name):
-            transaction.set_config(site.operation, site.name, value)
+    # Compared with what stands there, not with the counts' own cuts: `x[..., -4:]` and a split in
+    # two equal parts change their meaning when channels elsewhere on the axis go.
+    for config in channels.configs:
+        value = map_structure(filled, config.value)
+        if value != getattr(config.operation, config.name):
+            transaction.set_config(config.operation, config.name, value)
+    for argument in channels.arguments:
+        value = map_structure(filled, argument.value)
+        if value != argument.node.arguments.args[argument.position]:
+            transaction.set_argument(argument.node, argument.position, value)
 
 
 def _narrow_shapes(channels: ChannelMap, keep: np.ndarray, transaction: Transaction) -> None:
@@ -85,6 +91,11 @@ def _narrow_shapes(channels: ChannelMap, keep: np.ndarray, transaction: Transact
         narrow = [narrow_shape(x, x.shape, channels, keep) for x in inputs]
         if wide != narrow:
             transaction.set_layer_inputs(layer, wide, narrow)
+    for held in channels.held:
+        narrowed = cut_shape(held.shape, keep[held.block])
+        if narrowed != held.shape and id(held.layer) not in seen:
+            seen.add(id(held.layer))
+            transaction.set_layer_inputs(held.layer, [held.shape], [narrowed])
 
 
 def _layers_with_inputs(channels: ChannelMap) -> Iterator[tuple[Any, tuple[Tensor, ...]]]:
@@ -97,7 +108,11 @@ def _layers_with_inputs(channels: ChannelMap) -> Iterator[tuple[Any, tuple[Tenso
 
 def narrow_shape(x: Tensor, shape: Shape, channels: ChannelMap, keep: np.ndarray) -> Shape:
     """A tensor's shape after the cut; axes without channels keep their size."""
-    block = keep[channels.tensors[x.index]]
+    return cut_shape(shape, keep[channels.tensors[x.index]])
+
+
+def cut_shape(shape: Shape, block: np.ndarray) -> Shape:
+    """A shape after the cut; `block` tells which positions of the tensor are kept."""
     sizes = list(shape)
     for axis, size in enumerate(block.shape):
         if size > 1:

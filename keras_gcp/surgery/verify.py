@@ -1,13 +1,14 @@
 """Proof of a cut: the narrow model computes what the masked wide model computed.
 
 Masked means: the kernel rows of the layers that *consume* removed channels are zero. That is
-exact whatever the activation and the normalization constants of the removed channels are.
+exact whatever the activation and the normalization constants of the removed channels are. Layers
+that mix channels without weights between them (layer normalization) compute from the kept ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import keras
@@ -27,7 +28,13 @@ _TOLERANCE = {"float64": 1e-9, "float32": 1e-4, "float16": 5e-2, "bfloat16": 2e-
 def masked(channels: ChannelMap, keep: np.ndarray) -> Iterator[None]:
     """Inside the context, no layer of the model reads a channel that is not kept."""
     saved: list[tuple[Any, np.ndarray]] = []
+    restricted = ExitStack()
     try:
+        for mixing in channels.mixings:
+            kept = keep[mixing.labels]
+            if not kept.all():
+                call = mixing.restricted(kept)
+                restricted.enter_context(keras_state.replaced_call(mixing.operation, call))
         for weight in channels.weights.values():
             cut = {
                 a: c for a, c in weight.axes.items() if a in weight.consumed and not keep[c].all()
@@ -43,6 +50,7 @@ def masked(channels: ChannelMap, keep: np.ndarray) -> Iterator[None]:
             weight.variable.assign(value)
         yield
     finally:
+        restricted.close()
         for variable, value in saved:
             variable.assign(value)
 
@@ -73,7 +81,12 @@ def _linear_outputs(graph: Graph) -> Iterator[None]:
 def outputs_of(model: Any, graph: Graph, inputs: Any) -> list[np.ndarray]:
     """The model's outputs in inference mode before their activation, flattened, as floats."""
     with _linear_outputs(graph):
-        outputs = keras.tree.flatten(model(keras_state.pack_inputs(model, inputs), training=False))
+        return outputs_in_inference(model, inputs)
+
+
+def outputs_in_inference(model: Any, inputs: Any) -> list[np.ndarray]:
+    """The model's outputs in inference mode, flattened, as floats."""
+    outputs = keras.tree.flatten(model(keras_state.pack_inputs(model, inputs), training=False))
     return [np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(y, "float32"))) for y in outputs]
 
 

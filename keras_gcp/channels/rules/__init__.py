@@ -5,10 +5,14 @@ from keras_gcp.channels.rules import (
     dense,
     elementwise,
     merging,
+    movement,
     normalization,
     pooling,
+    reduction,
     reshaping,
+    slicing,
     spatial,
+    wrappers,
 )
 
 __all__ = [
@@ -16,8 +20,12 @@ __all__ = [
     "dense",
     "elementwise",
     "merging",
+    "movement",
     "normalization",
     "pooling",
+    "reduction",
     "reshaping",
+    "slicing",
     "spatial",
+    "wrappers",
 ]

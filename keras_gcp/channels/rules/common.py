@@ -14,12 +14,12 @@ from keras_gcp.channels.site import Site, Unprunable
 CHANNEL_MIXING = frozenset(
     keras.activations.get(name) for name in ("softmax", "log_softmax", "sparsemax", "glu")
 )
+_NOT_ELEMENTWISE = ("deserialize", "get", "glu", "log_softmax", "serialize", "softmax", "sparsemax")
 _ELEMENTWISE = frozenset(
     function
+    for module in (keras.activations, keras.ops)
     for name in dir(keras.activations)
-    if callable(function := getattr(keras.activations, name))
-    and name not in ("deserialize", "get", "serialize")
-    and function not in CHANNEL_MIXING
+    if callable(function := getattr(module, name, None)) and name not in _NOT_ELEMENTWISE
 )
 
 
@@ -45,6 +45,21 @@ def require_plain_kernel(site: Site) -> None:
         raise Unprunable("LoRA is enabled, so its kernel is a product; merge the adapter first")
     if getattr(layer, "quantization_mode", None) is not None:
         raise Unprunable("its weights are quantized; prune before quantizing")
+
+
+def is_array(value: object) -> bool:
+    """Whether a value is an array of any framework, or a variable."""
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def anchor_under_array(site: Site, block: Labels, shape: Sequence[int | None]) -> None:
+    """Anchors channels that a constant array of this shape treats one by one.
+
+    The constant belongs to the layer's configuration, or to its Python code, and is not cut.
+    """
+    aligned = (1,) * (block.ndim + 1 - len(shape)) + tuple(shape)
+    if any(aligned[axis] != 1 for axis in varying_axes(block)):
+        site.anchor(block, f"'{site.path}' has a constant number for each of these channels")
 
 
 def varying_axes(block: Labels) -> Sequence[int]:

@@ -9,7 +9,7 @@ from keras_gcp import keras_state
 from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import apply_activation, require_plain_kernel
-from keras_gcp.channels.site import Count, Site
+from keras_gcp.channels.site import Site
 from keras_gcp.graph import Shape
 
 STRIDED_POINTWISE = "strided 1x1 convolutions of fewer channels crash TensorFlow's CPU kernels"
@@ -37,7 +37,7 @@ def convolution(site: Site) -> Labels:
     else:
         outgoing = _grouped(site, incoming)
     site.weight(layer.bias, carries={0: outgoing})
-    site.config("filters", Count(outgoing))
+    site.config("filters", site.count(outgoing))
     apply_activation(site, outgoing)
     return site.output_block(outgoing)
 
@@ -45,9 +45,10 @@ def convolution(site: Site) -> Labels:
 def _as_depthwise(site: Site, incoming: Labels) -> Labels:
     """One filter group per channel: channels pass through, and `groups` shrinks with them."""
     layer = site.layer
+    site.at_least(incoming, 2, "with one channel it would be a plain convolution")
     outgoing = np.repeat(incoming, layer.filters // layer.groups)
     site.weight(layer.kernel, carries={-1: outgoing})
-    site.config("groups", Count(incoming))
+    site.config("groups", site.count(incoming))
     return outgoing
 
 
@@ -75,7 +76,7 @@ def transposed_convolution(site: Site) -> Labels:
     site.weight(layer.kernel, consumes={-1: incoming}, produces={-2: outgoing})
     site.weight(layer.bias, carries={0: outgoing})
     site.begins(outgoing)
-    site.config("filters", Count(outgoing))
+    site.config("filters", site.count(outgoing))
     apply_activation(site, outgoing)
     return site.output_block(outgoing)
 
@@ -106,6 +107,6 @@ def separable_convolution(site: Site) -> Labels:
     site.weight(layer.pointwise_kernel, consumes={-2: between}, produces={-1: outgoing})
     site.weight(layer.bias, carries={0: outgoing})
     site.begins(outgoing)
-    site.config("filters", Count(outgoing))
+    site.config("filters", site.count(outgoing))
     apply_activation(site, outgoing)
     return site.output_block(outgoing)

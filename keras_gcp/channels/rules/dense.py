@@ -7,7 +7,7 @@ from keras import layers
 from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import apply_activation, require_plain_kernel
-from keras_gcp.channels.site import Count, Site
+from keras_gcp.channels.site import Site
 
 
 @register_rule(layers.Dense)
@@ -21,7 +21,7 @@ def dense(site: Site) -> Labels:
     site.weight(layer.kernel, consumes={0: incoming}, produces={1: outgoing})
     site.weight(layer.bias, carries={0: outgoing})
     site.begins(outgoing)
-    site.config("units", Count(outgoing))
+    site.config("units", site.count(outgoing))
     apply_activation(site, outgoing)
     return site.along(outgoing, -1, len(site.output_shapes[0]))
 
@@ -33,5 +33,5 @@ def embedding(site: Site) -> Labels:
     outgoing = site.fresh(site.layer.output_dim)
     site.weight(site.layer.embeddings, produces={1: outgoing})
     site.begins(outgoing)
-    site.config("output_dim", Count(outgoing))
+    site.config("output_dim", site.count(outgoing))
     return site.along(outgoing, -1, len(site.output_shapes[0]))

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+import numpy as np
 from keras import layers
 
 from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.registry import register_rule
-from keras_gcp.channels.rules.common import apply_activation, varying_axes
+from keras_gcp.channels.rules.common import (
+    anchor_under_array,
+    apply_activation,
+    is_array,
+    varying_axes,
+)
 from keras_gcp.channels.site import Site, Unprunable
+
+# Functions of one number: activations, arithmetic, tests, changes of type.
+FUNCTIONS = (
+    "Abs Absolute Arccos Arccosh Arcsin Arcsinh Arctan Arctanh Cast Cbrt Ceil Celu Clip "
+    "ConvertToTensor Copy Cos Cosh Deg2rad Elu Erf Erfc Erfinv Exp Exp2 Expm1 Fabs Floor Gelu "
+    "HardShrink HardSigmoid HardSilu HardTanh Isfinite Isinf Isnan LeakyRelu Log Log10 Log1p Log2 "
+    "LogSigmoid LogicalNot NanToNum Negative OnesLike Rad2deg Reciprocal Relu Relu6 Round Rsqrt "
+    "SaturateCast Selu Sigmoid Sign Silu Sin Sinc Sinh SoftShrink Softplus Softsign SparsePlus "
+    "SparseSigmoid Sqrt Square Squareplus StopGradient Tan Tanh TanhShrink Threshold Trunc "
+    "ZerosLike"
+).split()
+
+
+@register_rule(*(f"ops.{name}" for name in FUNCTIONS))
+def function(site: Site) -> Labels:
+    """A function of one number: channels pass through."""
+    if len(site.inputs) > 1:
+        raise Unprunable("one of its settings is a tensor")
+    for value in vars(site.layer).values():  # Bounds of `clip`, for example.
+        anchor_under_array(site, site.inputs[0], np.shape(value) if is_array(value) else ())
+    return site.inputs[0]
 
 
 @register_rule(
@@ -18,30 +45,42 @@ from keras_gcp.channels.site import Site, Unprunable
     layers.GaussianDropout,
     layers.ActivityRegularization,
     layers.Identity,
-    layers.Rescaling,
+    layers.Masking,
     layers.SpatialDropout1D,
     layers.SpatialDropout2D,
     layers.SpatialDropout3D,
-    "ops.Relu",
-    "ops.Relu6",
-    "ops.Sigmoid",
-    "ops.Silu",
-    "ops.HardSigmoid",
-    "ops.HardSilu",
-    "ops.Gelu",
-    "ops.Tanh",
-    "ops.LeakyRelu",
-    "ops.Elu",
-    "ops.Softplus",
+    "keras.src.applications.convnext.StochasticDepth",
 )
 def elementwise(site: Site) -> Labels:
     """Channels pass through."""
-    for name in ("scale", "offset"):  # Rescaling may hold one number per channel.
-        if getattr(getattr(site.layer, name, None), "shape", ()) not in ((), (1,)):
-            raise Unprunable(f"its `{name}` is an array; only a single number can be followed")
-        if isinstance(getattr(site.layer, name, None), list | tuple):
-            raise Unprunable(f"its `{name}` is a list; only a single number can be followed")
     return site.inputs[0]
+
+
+@register_rule(layers.Rescaling)
+def rescaling(site: Site) -> Labels:
+    """Scale and offset are numbers, or hold one number per channel; then the channels stay."""
+    for value in (site.layer.scale, site.layer.offset):
+        anchor_under_array(site, site.inputs[0], np.shape(value))
+    return site.inputs[0]
+
+
+@register_rule(layers.Normalization)
+def normalization(site: Site) -> Labels:
+    """Mean and variance of the training data, as constants; channels with their own stay."""
+    shape = np.shape(site.layer.mean) if site.layer.mean is not None else ()
+    anchor_under_array(site, site.inputs[0], shape)
+    return site.inputs[0]
+
+
+@register_rule("ops.Glu")
+def gated_linear_unit(site: Site) -> Labels:
+    """The first half of an axis, times the sigmoid of the second half."""
+    axis = site.layer.axis % len(site.input_shapes[0])
+    if varying_axes(site.inputs[0]) not in ([], [axis]):
+        return site.inputs[0]
+    first, second = np.split(site.channels(0, axis), 2)
+    site.tie(first, second)
+    return site.along(first, axis, len(site.input_shapes[0]))
 
 
 @register_rule(layers.Activation)
@@ -51,12 +90,12 @@ def activation(site: Site) -> Labels:
     return site.inputs[0]
 
 
-@register_rule(layers.Softmax)
+@register_rule(layers.Softmax, "ops.Softmax", "ops.LogSoftmax", "ops.Sparsemax")
 def softmax(site: Site) -> Labels:
     """Over the channels every output depends on every input; over other axes it does not."""
-    axes = site.layer.axis if isinstance(site.layer.axis, list | tuple) else [site.layer.axis]
+    axes = site.layer.axis if isinstance(site.layer.axis, list | tuple) else [site.layer.axis or 0]
     rank = len(site.input_shapes[0])
-    if set(varying_axes(site.inputs[0])) & {axis % rank for axis in axes}:
+    if site.layer.axis is None or set(varying_axes(site.inputs[0])) & {a % rank for a in axes}:
         site.anchor(site.inputs[0], f"softmax '{site.path}' mixes channels")
     return site.inputs[0]
 

@@ -7,9 +7,16 @@ from keras import layers
 
 from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.registry import register_rule
-from keras_gcp.channels.rules.common import compact_block
+from keras_gcp.channels.rules.common import anchor_under_array, compact_block, is_array
 from keras_gcp.channels.site import Site, Unprunable
-from keras_gcp.graph import Shape, Tensor
+from keras_gcp.graph import Shape, Tensor, leaves
+
+# Functions of two or three numbers.
+OPERATORS = (
+    "Add Arctan2 BitwiseAnd BitwiseOr BitwiseXor Divide DivideNoNan Equal FloorDivide Fmax Fmin "
+    "Fmod Greater GreaterEqual Heaviside Hypot Less LessEqual Logaddexp Logaddexp2 LogicalAnd "
+    "LogicalOr LogicalXor Maximum Minimum Mod Multiply NotEqual Power Subtract TrueDivide Where"
+).split()
 
 
 @register_rule(
@@ -19,15 +26,11 @@ from keras_gcp.graph import Shape, Tensor
     layers.Average,
     layers.Maximum,
     layers.Minimum,
-    "ops.Add",
-    "ops.Subtract",
-    "ops.Multiply",
-    "ops.Maximum",
-    "ops.Minimum",
+    "keras.src.applications.inception_resnet_v2.CustomScaleLayer",
+    *(f"ops.{name}" for name in OPERATORS),
 )
 def elementwise_merge(site: Site) -> Labels:
     """Channels at equal positions are tied. A single channel that is broadcast stays."""
-    _require_scalar_constants(site)
     rank = len(site.output_shapes[0])
     operands = [
         _aligned(block, shape, rank)
@@ -46,6 +49,9 @@ def elementwise_merge(site: Site) -> Labels:
     for block in tied:
         if block is not merged:
             site.tie(merged, block)
+    for value in leaves((site.call.args, site.call.kwargs)):
+        if is_array(value) and not isinstance(value, Tensor):
+            anchor_under_array(site, merged, value.shape)
     return compact_block(site, merged)
 
 
@@ -55,18 +61,14 @@ def _aligned(block: Labels, shape: Shape, rank: int) -> tuple[Labels, Shape]:
     return block.reshape((1,) * missing + block.shape), (1,) * missing + tuple(shape[1:])
 
 
-def _require_scalar_constants(site: Site) -> None:
-    for value in (*site.call.args, *site.call.kwargs.values()):
-        if not isinstance(value, Tensor | list | tuple) and np.size(value) != 1:
-            raise Unprunable("one of its operands is a constant array")
-
-
-@register_rule(layers.Concatenate)
+@register_rule(layers.Concatenate, "ops.Concatenate")
 def concatenate(site: Site) -> Labels:
     """Along the channel axis labels stand side by side; along another axis they are tied."""
     axis = site.layer.axis % len(site.output_shapes[0])
     if axis == 0:
         raise Unprunable("it concatenates along the batch axis")
+    if any(is_array(x) and not isinstance(x, Tensor) for x in leaves(site.call.args)):
+        raise Unprunable("one of the tensors that it concatenates is a constant")
     if all(block.shape[axis - 1] == 1 for block in site.inputs) and any(
         block.size > 1 for block in site.inputs
     ):

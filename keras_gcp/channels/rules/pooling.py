@@ -27,6 +27,8 @@ def _require_channel_axis_only(site: Site) -> None:
     layers.AveragePooling2D,
     layers.AveragePooling3D,
     *ADAPTIVE,
+    "ops.AveragePool",
+    "ops.MaxPool",
 )
 def pooling(site: Site) -> Labels:
     """Every channel is pooled by itself."""

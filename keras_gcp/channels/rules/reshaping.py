@@ -1,7 +1,9 @@
-"""Pure data movement: the very movement is done on the labels."""
+"""Reshaping: the very movement is done on the labels."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from keras import layers
 from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import broadcast_block, compact_block
-from keras_gcp.channels.site import Count, Site, Unprunable
+from keras_gcp.channels.site import Site, Unprunable
 from keras_gcp.graph import Shape
 
 
@@ -30,13 +32,32 @@ def flatten(site: Site) -> Labels:
 def reshape(site: Site) -> Labels:
     """Labels are reshaped like the data; sizes in `target_shape` follow the channels."""
     block = _reshaped(site, site.inputs[0], site.input_shapes[0])
-    target: list[Any] = list(site.layer.target_shape)
-    for axis, size in enumerate(target):
-        if size != -1 and block.shape[axis] > 1:
-            line = np.moveaxis(block, axis, 0).reshape(block.shape[axis], -1)[:, 0]
-            target[axis] = Count(line)
-    site.config("target_shape", tuple(target))
+    site.config("target_shape", with_counts(site, site.layer.target_shape, block))
     return block
+
+
+@register_rule("ops.Reshape")
+def reshape_with_batch(site: Site) -> Labels:
+    """The same with the batch axis among the sizes; it has to stay by itself."""
+    shape, output = site.input_shapes[0], site.output_shapes[0]
+    sizes = [*shape[1:], *output[1:]]
+    if None in sizes and site.inputs[0].size > 1:
+        if shape[-1] != output[-1]:
+            raise Unprunable("some of its sizes are unknown; give the model fixed input sizes")
+    elif None not in sizes and math.prod(_known(shape[1:])) != math.prod(_known(output[1:])):
+        raise Unprunable("it mixes the batch axis with others")
+    block = _reshaped(site, site.inputs[0], shape)
+    first, *others = site.layer.newshape
+    site.config("newshape", (first, *with_counts(site, others, block)))
+    return block
+
+
+def with_counts(site: Site, sizes: Sequence[Any], block: Labels) -> tuple[Any, ...]:
+    """Sizes (without batch axis) in which those of axes with channels follow the channels."""
+    return tuple(
+        site.count(block.reshape(-1)) if size != -1 and block.shape[axis] > 1 else size
+        for axis, size in enumerate(sizes)
+    )
 
 
 def _reshaped(site: Site, block: Labels, shape: Any) -> Labels:
@@ -59,15 +80,3 @@ def _reshaped_with_unknown_sizes(block: Labels, shape: Any, output: Any) -> Labe
     if channels_last and shape[-1] is not None and shape[-1] == output[-1]:
         return block.reshape((1,) * (len(output) - 2) + (shape[-1],))
     raise Unprunable("some of its sizes are unknown; give the model a fixed `input_shape`")
-
-
-@register_rule(layers.Permute)
-def permute(site: Site) -> Labels:
-    """Axes change places."""
-    return np.transpose(site.inputs[0], [axis - 1 for axis in site.layer.dims])
-
-
-@register_rule(layers.RepeatVector)
-def repeat_vector(site: Site) -> Labels:
-    """`(channels,)` becomes `(n, channels)`."""
-    return site.inputs[0][None, :]

@@ -10,7 +10,7 @@ from keras import layers
 from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import varying_axes
-from keras_gcp.channels.site import Count, Site, Unprunable
+from keras_gcp.channels.site import Site, Unprunable
 
 
 @register_rule(
@@ -23,11 +23,41 @@ from keras_gcp.channels.site import Count, Site, Unprunable
     layers.UpSampling1D,
     layers.UpSampling2D,
     layers.UpSampling3D,
+    layers.Resizing,
+    layers.CenterCrop,
+    layers.RandomFlip,
+    layers.RandomRotation,
+    layers.RandomTranslation,
+    layers.RandomZoom,
+    "ops.CropImages",
+    "ops.PadImages",
+    "ops.Resize",
 )
 def spatial(site: Site) -> Labels:
     """The channel axis is left alone."""
     if set(varying_axes(site.inputs[0])) - {site.channel_axis}:
         raise Unprunable("it changes the size of an axis along which channels lie")
+    return site.inputs[0]
+
+
+# Colours are mixed, or their number is fixed.
+COLOURS = [
+    getattr(layers, name)
+    for name in (
+        "AugMix AutoContrast CutMix Equalization MixUp RandAugment RandomBrightness "
+        "RandomColorDegeneration RandomColorJitter RandomContrast RandomCrop RandomErasing "
+        "RandomGaussianBlur RandomGrayscale RandomHue RandomInvert RandomPerspective "
+        "RandomPosterization RandomSaturation RandomSharpness RandomShear Solarization"
+    ).split()
+    if hasattr(layers, name)
+]
+
+
+@register_rule(*COLOURS)
+def augmentation(site: Site) -> Labels:
+    """Made for images: their channels are the colours, and stay."""
+    for block in site.inputs:
+        site.anchor(block, f"'{site.path}' (class {type(site.layer).__name__}) works on images")
     return site.inputs[0]
 
 
@@ -53,7 +83,7 @@ def pad(site: Site) -> Labels:
     channels = site.channels(0, axis)
     before, after = site.fresh(widths[axis][0]), site.fresh(widths[axis][1])
     renewed: list[Any] = [tuple(amounts) for amounts in widths]
-    renewed[axis] = (Count(before), Count(after))
+    renewed[axis] = (site.count(before), site.count(after))
     site.config("pad_width", tuple(renewed))
     return site.along(np.concatenate([before, channels, after]), axis, len(shape))
 

@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_gcp import backend
 from keras_gcp.channels.map import ChannelMap
-from keras_gcp.channels.trace import trace
+from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.criteria.relevance import table  # noqa: F401  (fills the table of rules)
 from keras_gcp.criteria.relevance.classes import class_count, class_indices
 from keras_gcp.criteria.relevance.propagation import Probe, Propagation
@@ -72,7 +72,7 @@ def relevance_scores(
     least = np.argsort(scores["conv3"])[:8]  # the eight least relevant channels
     ```
     """
-    channels = trace(model)
+    channels = trace_as_planned(model)
     probes = {}
     for path, calls in _calls_by_path(channels).items():
         found = [probe for call in calls if (probe := output_probe(call, channels)) is not None]

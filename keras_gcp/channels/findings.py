@@ -1,0 +1,135 @@
+"""What the rules have said about a graph, as plain records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from keras_gcp.channels.labels import Labels, LabelSpace
+from keras_gcp.graph import Shape
+
+Restricted = Callable[[np.ndarray], Callable[..., Any]]
+
+
+@dataclass(frozen=True)
+class Count:
+    """Stands, in a configuration entry, for the number of kept channels among `labels`."""
+
+    labels: Labels
+
+
+@dataclass(frozen=True, eq=False)
+class WeightSite:
+    """A weight, with the labels along its axes.
+
+    Attributes:
+        variable: The `keras.Variable`.
+        path: Path of the layer that owns it.
+        axes: Axis to the labels of its positions.
+        consumed: Axes over which the layer sums: their channels end here.
+        produced: Axes whose channels begin here.
+    """
+
+    variable: Any
+    path: str
+    axes: Mapping[int, Labels]
+    consumed: tuple[int, ...]
+    produced: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ConfigSite:
+    """A configuration entry that depends on a width; `Count` leaves are filled in later."""
+
+    operation: Any
+    name: str
+    value: Any
+
+
+@dataclass(frozen=True, eq=False)
+class ArgumentSite:
+    """A positional argument of a recorded call that depends on a width, with `Count` leaves."""
+
+    node: Any
+    position: int
+    value: Any
+
+
+@dataclass(frozen=True, eq=False)
+class MixingSite:
+    """A layer that computes each output from several channels, without weights between them.
+
+    Attributes:
+        operation: The layer or operation.
+        labels: The channels that it mixes.
+        restricted: `(which of them count, (channels,)) -> call`: what the operation computes from
+            those alone; where it has an output for each channel, the others are 0.
+    """
+
+    operation: Any
+    labels: Labels
+    restricted: Restricted
+
+
+@dataclass(frozen=True, eq=False)
+class HeldSite:
+    """A layer inside a wrapper, with what enters it: its labels and its shape."""
+
+    layer: Any
+    block: Labels
+    shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
+class MacsSite:
+    """Multiply-adds of one call: positions times the number of kernel entries.
+
+    `positions` is None where height or width are unknown.
+    """
+
+    path: str
+    variable: Any
+    positions: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class LeastSite:
+    """An axis that must keep a number of channels, and why."""
+
+    labels: Labels
+    count: int
+    reason: str
+
+
+@dataclass
+class Findings:
+    """What the rules have said so far, for the whole graph.
+
+    Attributes:
+        space: The labels, with their ties and anchors.
+        weights: Labelled weights, by `id` of the variable.
+        configs: Configuration entries that depend on widths.
+        arguments: Call arguments that depend on widths.
+        macs: Multiply-adds of every convolution and dense call.
+        produced: Producing layer to the labels of its output channels.
+        refusals: Layer to why its channels could not be followed.
+        leasts: Axes that must keep a number of channels.
+        pieces: Stretches of an axis of which at least one channel must stay.
+        mixings: Layers that mix channels without weights between them, by `id`.
+        held: Layers inside wrappers.
+    """
+
+    space: LabelSpace = field(default_factory=LabelSpace)
+    weights: dict[int, WeightSite] = field(default_factory=dict)
+    configs: list[ConfigSite] = field(default_factory=list)
+    arguments: list[ArgumentSite] = field(default_factory=list)
+    macs: list[MacsSite] = field(default_factory=list)
+    produced: dict[str, Labels] = field(default_factory=dict)
+    refusals: dict[str, str] = field(default_factory=dict)
+    leasts: list[LeastSite] = field(default_factory=list)
+    pieces: list[Labels] = field(default_factory=list)
+    mixings: dict[int, MixingSite] = field(default_factory=dict)
+    held: list[HeldSite] = field(default_factory=list)

@@ -1,0 +1,53 @@
+"""Layers around other layers, and layers that read their channels as a whole."""
+
+from __future__ import annotations
+
+import numpy as np
+from keras import layers
+
+from keras_gcp.channels.labels import Labels
+from keras_gcp.channels.registry import register_rule, rule_for
+from keras_gcp.channels.site import Site, Unprunable
+
+
+@register_rule(layers.TimeDistributed)
+def time_distributed(site: Site) -> Labels:
+    """The wrapped layer, repeated over the first axis behind the batch axis."""
+    wrapped = site.layer.layer
+    rule = rule_for(wrapped)
+    if rule is None:
+        raise Unprunable(
+            f"the layer '{wrapped.name}' (class {type(wrapped).__name__}) that it wraps has no rule"
+        )
+    output = rule(site.inside(wrapped))
+    if not isinstance(output, np.ndarray):
+        raise Unprunable("the layer that it wraps has several outputs")
+    return output[None]
+
+
+ATTENTION = [
+    getattr(layers, name)
+    for name in ("AdditiveAttention", "Attention", "GroupQueryAttention", "MultiHeadAttention")
+    if hasattr(layers, name)
+]
+
+
+@register_rule(*ATTENTION)
+def attention(site: Site) -> Labels:
+    """Heads share the embedding channels, which stay."""
+    raise Unprunable("attention reads its embedding channels as a whole, so they stay")
+
+
+@register_rule(
+    layers.Bidirectional,
+    layers.ConvLSTM1D,
+    layers.ConvLSTM2D,
+    layers.ConvLSTM3D,
+    layers.GRU,
+    layers.LSTM,
+    layers.RNN,
+    layers.SimpleRNN,
+)
+def recurrent(site: Site) -> Labels:
+    """What goes in and out stays; recurrent state is not pruned."""
+    raise Unprunable("recurrent layers keep their units and read their input as it is")

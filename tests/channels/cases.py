@@ -1,0 +1,410 @@
+"""A network around every operation that has a rule, for the contract test of the rules."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import layers, ops
+from keras.src import ops as private_ops
+from keras.src.applications import convnext, inception_resnet_v2
+
+from keras_gcp.channels.rules.elementwise import FUNCTIONS
+from keras_gcp.channels.rules.merging import OPERATORS
+from keras_gcp.channels.rules.reduction import REDUCTIONS
+from keras_gcp.channels.rules.spatial import COLOURS
+
+MAPS = {1: (12,), 2: (6, 6), 3: (4, 4, 4)}
+
+
+def around(operation, rank=2, channels=6):
+    """A network with the operation between a convolution and a dense layer.
+
+    The operation sees relu'd and shifted values, so that zeros and negative ones occur.
+    """
+
+    def build():
+        conv = {1: layers.Conv1D, 2: layers.Conv2D, 3: layers.Conv3D}[rank]
+        inputs = keras.Input((*MAPS[rank], 2))
+        x = conv(channels, 3, padding="same", name="before")(inputs)
+        x = operation(x)
+        x = layers.Flatten(name="flat")(x)
+        return keras.Model(inputs, layers.Dense(3, name="after")(x))
+
+    return build
+
+
+def around_two(merge):
+    """A network that merges two convolutions."""
+
+    def build():
+        inputs = keras.Input((6, 6, 2))
+        x = layers.Conv2D(6, 3, padding="same", name="left")(inputs)
+        y = layers.Conv2D(6, 1, name="right")(inputs)
+        x = layers.Conv2D(5, 3, name="middle")(merge(x, y))
+        return keras.Model(inputs, layers.Dense(3, name="after")(layers.Flatten(name="flat")(x)))
+
+    return build
+
+
+def around_vectors(operation):
+    """A network with the operation between two dense layers."""
+
+    def build():
+        inputs = keras.Input((7,))
+        x = operation(layers.Dense(6, name="before")(inputs))
+        return keras.Model(inputs, layers.Dense(3, name="after")(layers.Flatten(name="flat")(x)))
+
+    return build
+
+
+def in_time(make):
+    """A network that repeats a layer over the frames of a film."""
+
+    def build():
+        inputs = keras.Input((3, 6, 6, 2))
+        before = layers.Conv2D(6, 3, padding="same", name="inside_before")
+        x = layers.TimeDistributed(before, name="before")(inputs)
+        x = layers.TimeDistributed(make(), name="it")(x)
+        return keras.Model(inputs, layers.Dense(3, name="after")(layers.Flatten(name="flat")(x)))
+
+    return build
+
+
+def shuffled(x):
+    """Channel shuffle, with operations."""
+    x = ops.reshape(x, (-1, 6, 6, 2, 3))
+    return ops.reshape(ops.transpose(x, (0, 1, 2, 4, 3)), (-1, 6, 6, 6))
+
+
+def embedded():
+    inputs = keras.Input((7,), dtype="int32")
+    x = layers.Embedding(20, 6, name="embedding")(inputs)
+    x = layers.Conv1D(5, 2, name="conv")(x)
+    return keras.Model(inputs, layers.Dense(3, name="after")(layers.Flatten(name="flat")(x)))
+
+
+LAYERS = {
+    "Conv1D": [around(lambda x: layers.Conv1D(5, 3, padding="causal", name="it")(x), 1)],
+    "Conv2D": [
+        around(lambda x: layers.Conv2D(5, 3, activation="gelu", name="it")(x)),
+        around(lambda x: layers.Conv2D(6, 3, groups=2, name="it")(x)),
+        around(lambda x: layers.Conv2D(4, 3, groups=2, use_bias=False, name="it")(x), channels=8),
+        around(lambda x: layers.Conv2D(12, 3, groups=6, name="it")(x)),
+        around(lambda x: layers.Conv2D(5, 3, dilation_rate=2, name="it")(x)),
+    ],
+    "Conv3D": [around(lambda x: layers.Conv3D(5, 3, name="it")(x), 3)],
+    "Conv1DTranspose": [around(lambda x: layers.Conv1DTranspose(5, 3, 2, name="it")(x), 1)],
+    "Conv2DTranspose": [around(lambda x: layers.Conv2DTranspose(5, 3, 2, name="it")(x))],
+    "Conv3DTranspose": [around(lambda x: layers.Conv3DTranspose(5, 2, 2, name="it")(x), 3)],
+    "DepthwiseConv1D": [around(lambda x: layers.DepthwiseConv1D(3, name="it")(x), 1)],
+    "DepthwiseConv2D": [
+        around(lambda x: layers.DepthwiseConv2D(3, name="it")(x)),
+        around(lambda x: layers.DepthwiseConv2D(3, depth_multiplier=2, name="it")(x)),
+    ],
+    "SeparableConv1D": [around(lambda x: layers.SeparableConv1D(5, 3, name="it")(x), 1)],
+    "SeparableConv2D": [
+        around(lambda x: layers.SeparableConv2D(5, 3, depth_multiplier=2, name="it")(x)),
+    ],
+    "Dense": [
+        around_vectors(lambda x: layers.Dense(5, activation="tanh", name="it")(x)),
+        around(lambda x: layers.Dense(5, use_bias=False, name="it")(x)),
+    ],
+    "Embedding": [embedded],
+    "ReLU": [around(lambda x: layers.ReLU(6.0, 0.1, 0.2, name="it")(x))],
+    "LeakyReLU": [around(lambda x: layers.LeakyReLU(name="it")(x))],
+    "ELU": [around(lambda x: layers.ELU(name="it")(x))],
+    "GaussianNoise": [around(lambda x: layers.GaussianNoise(1.0, name="it")(x))],
+    "GaussianDropout": [around(lambda x: layers.GaussianDropout(0.5, name="it")(x))],
+    "ActivityRegularization": [around(lambda x: layers.ActivityRegularization(l2=0.1)(x))],
+    "Identity": [around(lambda x: layers.Identity(name="it")(x))],
+    "Rescaling": [around(lambda x: layers.Rescaling(0.3, 0.7, name="it")(x))],
+    "Normalization": [
+        around(lambda x: layers.Normalization(axis=None, mean=0.3, variance=2.0, name="it")(x)),
+        around(
+            lambda x: layers.Normalization(
+                axis=1, mean=np.arange(6.0), variance=np.arange(1.0, 7.0), name="it"
+            )(x)
+        ),
+    ],
+    "Masking": [around(lambda x: layers.Masking(name="it")(x), 1)],
+    "StochasticDepth": [around(lambda x: convnext.StochasticDepth(0.2, name="it")(x))],
+    "LayerScale": [around(lambda x: convnext.LayerScale(0.5, 6, name="it")(x))],
+    "CustomScaleLayer": [
+        around_two(lambda x, y: inception_resnet_v2.CustomScaleLayer(0.3, name="it")([x, y]))
+    ],
+    "SpatialDropout1D": [around(lambda x: layers.SpatialDropout1D(0.5, name="it")(x), 1)],
+    "SpatialDropout2D": [around(lambda x: layers.SpatialDropout2D(0.5, name="it")(x))],
+    "SpatialDropout3D": [around(lambda x: layers.SpatialDropout3D(0.5, name="it")(x), 3)],
+    "Activation": [around(lambda x: layers.Activation("mish", name="it")(x))],
+    "Softmax": [around(lambda x: layers.Softmax(axis=1, name="it")(x))],
+    "Dropout": [
+        around(lambda x: layers.Dropout(0.5, name="it")(x)),
+        around(lambda x: layers.Dropout(0.5, noise_shape=(None, 1, 1, None), name="it")(x)),
+    ],
+    "AlphaDropout": [around(lambda x: layers.AlphaDropout(0.5, name="it")(x))],
+    "PReLU": [
+        around(lambda x: layers.PReLU(shared_axes=[1, 2], name="it")(x)),
+        around(lambda x: layers.PReLU(name="it")(x)),
+        around(lambda x: layers.PReLU(shared_axes=[1, 2, 3], name="it")(x)),
+    ],
+    "Add": [around_two(lambda x, y: layers.Add(name="it")([x, y]))],
+    "Subtract": [around_two(lambda x, y: layers.Subtract(name="it")([x, y]))],
+    "Multiply": [around_two(lambda x, y: layers.Multiply(name="it")([x, y]))],
+    "Average": [around_two(lambda x, y: layers.Average(name="it")([x, y]))],
+    "Maximum": [around_two(lambda x, y: layers.Maximum(name="it")([x, y]))],
+    "Minimum": [around_two(lambda x, y: layers.Minimum(name="it")([x, y]))],
+    "Concatenate": [
+        around_two(lambda x, y: layers.Concatenate(name="it")([x, y, x])),
+        around_two(lambda x, y: layers.Concatenate(axis=1, name="it")([x, y])),
+    ],
+    "BatchNormalization": [
+        around(lambda x: layers.BatchNormalization(name="it")(x)),
+        around(lambda x: layers.BatchNormalization(center=False, scale=False, name="it")(x)),
+        around(lambda x: layers.BatchNormalization(axis=1, name="it")(x)),
+        around_vectors(lambda x: layers.BatchNormalization(name="it")(x)),
+    ],
+    "LayerNormalization": [
+        around(lambda x: layers.LayerNormalization(name="it")(x)),
+        around(lambda x: layers.LayerNormalization(center=False, scale=False, name="it")(x)),
+        around(lambda x: layers.LayerNormalization(axis=[1, 2, 3], name="it")(x)),
+        around(lambda x: layers.LayerNormalization(axis=[1, 2], name="it")(x)),
+        around_vectors(lambda x: layers.LayerNormalization(name="it")(x)),
+    ],
+    "RMSNormalization": [
+        around(lambda x: layers.RMSNormalization(name="it")(x)),
+        around(lambda x: layers.RMSNormalization(axis=[2, 3], name="it")(x)),
+    ],
+    "UnitNormalization": [
+        around(lambda x: layers.UnitNormalization(name="it")(x)),
+        around(lambda x: layers.UnitNormalization(axis=[1, 3], name="it")(x)),
+        around(lambda x: layers.UnitNormalization(axis=1, name="it")(x)),
+    ],
+    "GroupNormalization": [
+        around(lambda x: layers.GroupNormalization(2, name="it")(x)),
+        around(lambda x: layers.GroupNormalization(1, scale=False, name="it")(x)),
+        around(lambda x: layers.GroupNormalization(6, center=False, name="it")(x)),
+        around(lambda x: layers.GroupNormalization(-1, name="it")(x)),
+        around(
+            lambda x: layers.Permute((2, 3, 1))(
+                layers.GroupNormalization(3, axis=1, name="it")(layers.Permute((3, 1, 2))(x))
+            )
+        ),
+    ],
+    "TimeDistributed": [
+        in_time(lambda: layers.Conv2D(5, 3, activation="relu", name="inside")),
+        in_time(lambda: layers.BatchNormalization(name="inside")),
+        in_time(lambda: layers.DepthwiseConv2D(3, name="inside")),
+        in_time(lambda: layers.MaxPooling2D(name="inside")),
+        in_time(lambda: layers.Flatten(name="inside")),
+        in_time(lambda: layers.LayerNormalization(name="inside")),
+    ],
+    "Flatten": [around_vectors(lambda x: layers.Flatten(name="it")(x))],
+    "Reshape": [
+        around(lambda x: layers.Reshape((36, 6), name="it")(x)),
+        around(lambda x: layers.Reshape((-1,), name="it")(x)),
+        around(lambda x: layers.Reshape((6, 6, 2, 3), name="it")(x)),
+        around(lambda x: layers.Reshape((9, -1, 6), name="it")(x)),
+    ],
+    "Permute": [around(lambda x: layers.Permute((3, 1, 2), name="it")(x))],
+    "RepeatVector": [around_vectors(lambda x: layers.RepeatVector(3, name="it")(x))],
+}
+for dimensions in (1, 2, 3):
+    for family, options in {
+        "MaxPooling": {"pool_size": 2},
+        "AveragePooling": {"pool_size": 2},
+        "GlobalMaxPooling": {},
+        "GlobalAveragePooling": {"keepdims": True},
+        "ZeroPadding": {"padding": 1},
+        "Cropping": {"cropping": 1},
+        "UpSampling": {"size": 2},
+        "AdaptiveMaxPooling": {"output_size": 2},
+        "AdaptiveAveragePooling": {"output_size": 2},
+    }.items():
+        kind = f"{family}{dimensions}D"
+        if not hasattr(layers, kind):
+            continue  # adaptive pooling is newer than the oldest Keras that is supported
+        LAYERS[kind] = [
+            around(
+                lambda x, kind=kind, options=options: getattr(layers, kind)(name="it", **options)(
+                    x
+                ),
+                dimensions,
+            )
+        ]
+
+for kind, options in {
+    "Resizing": {"height": 4, "width": 5},
+    "CenterCrop": {"height": 4, "width": 4},
+    "RandomFlip": {},
+    "RandomRotation": {"factor": 0.1},
+    "RandomTranslation": {"height_factor": 0.1, "width_factor": 0.1},
+    "RandomZoom": {"height_factor": 0.1},
+}.items():
+    LAYERS[kind] = [
+        around(lambda x, kind=kind, options=options: getattr(layers, kind)(name="it", **options)(x))
+    ]
+
+ANCHORING = {
+    "AdditiveAttention",
+    "Attention",
+    "Bidirectional",
+    "ConvLSTM1D",
+    "ConvLSTM2D",
+    "ConvLSTM3D",
+    "GRU",
+    "GroupedQueryAttention",
+    "LSTM",
+    "MultiHeadAttention",
+    "RNN",
+    "SimpleRNN",
+    *(kind.__name__ for kind in COLOURS),
+}
+"""Layers whose rule gives the reason why their channels stay."""
+
+
+def operation(name):
+    """The class of a `keras.ops` operation, or None: some are newer than the oldest Keras."""
+    for module in ("numpy", "nn", "core", "math", "image"):
+        if hasattr(getattr(private_ops, module), name):
+            return getattr(getattr(private_ops, module), name)
+    return None
+
+
+def as_floats(x):
+    return ops.cast(x, "float32") if x.dtype in ("bool", "int32", "int64") else x
+
+
+def function_of_one(name):
+    """Between 0.1 and 0.9 nearly every function is defined and differentiable."""
+    settings = {
+        "Cast": ("float64",),
+        "Clip": (0.3, 0.6),
+        "SaturateCast": ("float64",),
+        "Threshold": (0.5, 0.2),
+    }.get(name, ())
+
+    def apply(x):
+        x = 0.1 + 0.8 * ops.sigmoid(x)
+        x = x + 1.0 if name == "Arccosh" else x
+        x = x > 0.5 if name == "LogicalNot" else x
+        return as_floats(operation(name)(*settings)(x))
+
+    return around(apply)
+
+
+def operator_of_two(name):
+    """Both operands are positive; comparisons and logic see truth values where they must."""
+
+    def apply(x, y):
+        x, y = 0.5 + ops.sigmoid(x), 0.5 + ops.sigmoid(y)
+        if name.startswith("Logical"):
+            x, y = x > 1.0, y > 1.0
+        if name.startswith("Bitwise"):
+            x, y = ops.cast(4 * x, "int32"), ops.cast(4 * y, "int32")
+        operands = (x > 1.0, x, y) if name == "Where" else (x, y)
+        return as_floats(operation(name)()(*operands))
+
+    return around_two(apply)
+
+
+def reduction_over(name, axis, keepdims=True):
+    def apply(x):
+        x = x > 0.0 if name in ("All", "Any") else x
+        reduced = as_floats(operation(name)(axis=axis, keepdims=keepdims)(x))
+        return (
+            layers.Concatenate(name="both")([as_floats(x), reduced])
+            if axis == -1 and keepdims
+            else reduced
+        )
+
+    return around(apply)
+
+
+OPERATIONS = {
+    "ops.Add": [around_two(lambda x, y: x + y), around(lambda x: x + 0.5)],
+    "ops.Subtract": [around_two(lambda x, y: x - y), around(lambda x: 1.0 - x)],
+    "ops.Multiply": [around_two(lambda x, y: x * y), around(lambda x: 0.5 * x)],
+    "ops.Pad": [
+        around_two(lambda x, y: ops.pad(x, [[0, 0], [0, 0], [0, 0], [2, 3]])),
+        around(lambda x: ops.pad(x, [[0, 0], [1, 1], [1, 0], [0, 0]])),
+        around(lambda x: ops.pad(x, [[0, 0], [1, 1], [1, 0], [1, 0]])),
+    ],
+    "ops.Glu": [around(ops.glu), around(lambda x: ops.glu(x, axis=1))],
+    "ops.Softmax": [around(lambda x: ops.softmax(x, axis=1))],
+    "ops.LogSoftmax": [around(lambda x: ops.log_softmax(x, axis=1))],
+    "ops.Sparsemax": [around(lambda x: ops.sparsemax(x, axis=1))],
+    "ops.Concatenate": [
+        around_two(lambda x, y: ops.concatenate([x, y, x], axis=-1)),
+        around_two(lambda x, y: ops.concatenate([x, y], axis=1)),
+    ],
+    "ops.Stack": [
+        around_two(lambda x, y: ops.stack([x, y], axis=1)[:, 0] + x),
+        around_two(lambda x, y: ops.max(ops.stack([x, y], axis=-1), axis=-1)),
+    ],
+    "ops.GetItem": [
+        around(lambda x: x[..., ::2]),
+        around(lambda x: x[..., 1::2]),
+        around(lambda x: x[..., ::-1]),
+        around(lambda x: x[..., 2:5]),
+        around(lambda x: x[..., :-1]),
+        around(lambda x: x[..., -4:]),
+        around(lambda x: x[:, 1:, ::2, 3:]),
+        around(lambda x: x[:, :, None, :, 2:]),
+        around(lambda x: x[:, 0]),
+        around(lambda x: layers.Concatenate()([x[..., 4:], x[..., :4]])),
+        around(lambda x: ops.concatenate([x[..., ::3], x[..., 1::3]], -1), channels=12),
+        around(lambda x: x[..., 0:8:2], channels=12),
+        around_vectors(lambda x: x[:, 1:4]),
+    ],
+    "ops.Split": [
+        around(lambda x: ops.concatenate(ops.split(x, 3, axis=-1)[::-1], axis=-1)),
+        around(lambda x: ops.split(x, [1, 4], axis=-1)[1]),
+        around(lambda x: ops.split(x, 2, axis=1)[1]),
+        around(lambda x: ops.multiply(*ops.split(x, 2, axis=-1))),
+    ],
+    "ops.Unstack": [around(lambda x: ops.unstack(x, axis=1)[2])],
+    "ops.Take": [around(lambda x: ops.take(x, [0, 2, 2], axis=1))],
+    "ops.Reshape": [
+        around(lambda x: ops.reshape(x, (-1, 36, 6))),
+        around(lambda x: ops.reshape(x, (-1, 6, 6, 2, 3))),
+        around(lambda x: ops.reshape(x, (-1, 216))),
+        around(shuffled),
+    ],
+    "ops.Transpose": [around(lambda x: ops.transpose(x, (0, 3, 1, 2)))],
+    "ops.Moveaxis": [around(lambda x: ops.moveaxis(x, [-1, 1], [1, 2]))],
+    "ops.Swapaxes": [around(lambda x: ops.swapaxes(x, 1, -1))],
+    "ops.ExpandDims": [
+        around(lambda x: ops.expand_dims(x, -1)),
+        around(lambda x: ops.expand_dims(x, (1, -2))),
+    ],
+    "ops.Squeeze": [
+        around(lambda x: ops.squeeze(x[:, :1], 1)),
+        around(lambda x: ops.squeeze(x[:, :1, :1])),
+    ],
+    "ops.Flip": [around(lambda x: ops.flip(x, -1)), around(lambda x: ops.flip(x, 1))],
+    "ops.Roll": [around(lambda x: ops.roll(x, 2, axis=1))],
+    "ops.Repeat": [
+        around(lambda x: ops.repeat(x, 2, axis=-1)),
+        around(lambda x: ops.repeat(x, 3, axis=1)),
+    ],
+    "ops.Tile": [around(lambda x: ops.tile(x, (1, 2, 1, 2)))],
+    "ops.DepthToSpace": [
+        around(lambda x: operation("DepthToSpace")(2)(x), channels=12),
+    ],
+    "ops.SpaceToDepth": [around(lambda x: operation("SpaceToDepth")(2)(x))],
+    "ops.MaxPool": [around(lambda x: ops.max_pool(x, 2))],
+    "ops.AveragePool": [around(lambda x: ops.average_pool(x, 2))],
+    "ops.Resize": [around(lambda x: ops.image.resize(x, (3, 4)))],
+    "ops.PadImages": [around(lambda x: ops.image.pad_images(x, 1, 1, 1, 1))],
+    "ops.CropImages": [around(lambda x: ops.image.crop_images(x, 1, 1, 1, 1))],
+}
+for name in OPERATORS:
+    OPERATIONS[f"ops.{name}"] = [*OPERATIONS.get(f"ops.{name}", []), operator_of_two(name)]
+for name in FUNCTIONS:
+    OPERATIONS[f"ops.{name}"] = [function_of_one(name)]
+for name in REDUCTIONS:
+    OPERATIONS[f"ops.{name}"] = [reduction_over(name, (1, 2)), reduction_over(name, -1)]
+OPERATIONS["ops.Mean"].append(reduction_over("Mean", -1, keepdims=False))
+OPERATIONS["ops.Max"].append(reduction_over("Max", [1, 3], keepdims=False))
+for name in [name for name in OPERATIONS if operation(name.removeprefix("ops.")) is None]:
+    del OPERATIONS[name]

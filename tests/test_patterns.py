@@ -1,0 +1,98 @@
+"""Networks from the wild: each is pruned amid a training, saved, and loaded elsewhere."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import patterns
+import pytest
+from helpers import flat_outputs, inputs_for, masked_by_hand, random_plan, randomise
+
+import keras_gcp
+from keras_gcp.channels.trace import trace
+
+LOAD = """
+import sys
+import keras
+import numpy as np
+
+for path in sys.argv[1:]:
+    model = keras.models.load_model(path + ".keras")
+    with np.load(path + ".npz") as data:
+        inputs = [data[f"in{i}"] for i in range(sum(name.startswith("in") for name in data))]
+        expected = [data[f"out{i}"] for i in range(len(data) - len(inputs))]
+    inputs = keras.tree.pack_sequence_as(model.input, inputs) if len(inputs) > 1 else inputs[0]
+    for y, e in zip(keras.tree.flatten(model(inputs, training=False)), expected, strict=True):
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(y), e, rtol=1e-5, atol=1e-6)
+print("loaded", len(sys.argv) - 1)
+"""
+
+
+def assert_close(actual, expected):
+    for a, b in zip(actual, expected, strict=True):
+        scale = max(1.0, float(np.abs(b).max()))
+        np.testing.assert_allclose(a / scale, b / scale, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(patterns.ALL))
+def test_the_narrow_network_is_the_masked_one(name):
+    model = randomise(patterns.ALL[name]())
+    plan = random_plan(model)
+    narrow = keras_gcp.apply(plan, model)
+    inputs = inputs_for(model)
+    assert_close(flat_outputs(narrow, inputs), masked_by_hand(model, plan, inputs))
+    counted = keras_gcp.count(narrow)
+    assert (counted.macs, counted.parameters) == (plan.after.macs, plan.after.parameters)
+
+
+@pytest.mark.parametrize("name", sorted(patterns.ALL))
+def test_everything_is_followed_but_what_is_known_to_stay(name):
+    channels = trace(patterns.ALL[name]())
+    assert set(channels.refusals) == patterns.REFUSED.get(name, set())
+    expected = "output|input|recurrent|attention|single channel|works on images"
+    for group in channels.groups:
+        if group.anchored is not None:
+            assert any(word in group.anchored for word in expected.split("|")), group
+
+
+@pytest.mark.parametrize("name", sorted(patterns.ALL))
+def test_half_of_the_multiply_adds_can_go(name):
+    model = patterns.ALL[name]()
+    before = keras_gcp.count(model).macs
+    assert keras_gcp.count(keras_gcp.prune(model, {"macs": 0.5}, align=1)).macs <= before / 2
+
+
+@pytest.mark.parametrize("name", sorted(patterns.ALL))
+def test_every_weight_trains_on_behind_a_cut_in_the_midst_of_fit(name):
+    model = patterns.ALL[name]()
+    x = inputs_for(model, 8)
+    y = [np.full_like(y, 0.1) for y in flat_outputs(model, x)]
+    y = keras.tree.pack_sequence_as(model.output, y) if len(y) > 1 else y[0]
+    model.compile("adam", "mse", run_eagerly=True)
+    pruning = keras_gcp.GradualChannelPruning(
+        None, {"channels": 0.6}, keras_gcp.schedules.one_shot(1), "l2_norm", align=1, verbose=0
+    )
+    model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[pruning])
+    assert pruning.events[0].removed_channels > 0
+    before = [keras.ops.convert_to_numpy(w) for w in model.trainable_variables]
+    model.fit(x, y, batch_size=8, epochs=1, verbose=0)
+    still = [
+        w.path
+        for w, old in zip(model.trainable_variables, before, strict=True)
+        if np.array_equal(w, old)
+    ]
+    assert not still
+
+
+def test_narrow_networks_load_and_compute_the_same_without_keras_gcp(tmp_path, without_keras_gcp):
+    stems = []
+    for name, build in patterns.ALL.items():
+        narrow = keras_gcp.apply(random_plan(randomise(build())), build())
+        inputs = inputs_for(narrow, 3)
+        stem = str(tmp_path / name)
+        narrow.save(f"{stem}.keras")
+        arrays = {f"in{i}": x for i, x in enumerate(keras.tree.flatten(inputs))}
+        arrays |= {f"out{i}": y for i, y in enumerate(flat_outputs(narrow, inputs))}
+        np.savez(f"{stem}.npz", **arrays)
+        stems.append(stem)
+    assert f"loaded {len(patterns.ALL)}" in without_keras_gcp(LOAD, *stems)
