@@ -38,7 +38,7 @@ from absl import app, flags
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import benchmarks`
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # for `import helpers`
 
-from helpers import flat_outputs, masked_by_hand
+from helpers import flat_outputs, masked_by_hand, randomise_constants
 
 import keras_gcp
 from benchmarks.records import Records, Row, machine
@@ -165,20 +165,6 @@ def check(build: Callable[[], Any], row: Row) -> None:
     row["difference_loaded"] = difference(flat_outputs(loaded, inputs), actual)
     if row["difference_loaded"] > 0:
         raise Mismatch(f"the loaded network differs by {row['difference_loaded']:.2g}")
-
-
-def randomise_constants(model: Any) -> None:
-    """Scales, shifts, statistics and biases start as one number, which would hide mistakes."""
-    rng = np.random.default_rng(0)
-    for variable in model.weights:
-        value = keras.ops.convert_to_numpy(variable)
-        constant = value.size and (value == value.flat[0]).all()
-        if not constant or not np.issubdtype(value.dtype, np.floating):
-            continue
-        if value.flat[0] == 0:
-            variable.assign(rng.normal(0.0, 0.5, value.shape))
-        else:
-            variable.assign(rng.uniform(0.5, 1.5, value.shape))
 
 
 def random_image(model: Any) -> Any:

@@ -24,6 +24,21 @@ def randomise(model, seed=0):
     return model
 
 
+def randomise_constants(model, seed=0):
+    """`randomise` for networks of others: whatever starts as one number gets random values."""
+    rng = np.random.default_rng(seed)
+    for variable in model.weights:
+        value = keras.ops.convert_to_numpy(variable)
+        constant = value.size and (value == value.flat[0]).all()
+        if not constant or not np.issubdtype(value.dtype, np.floating):
+            continue
+        if value.flat[0] == 0:
+            variable.assign(rng.normal(0.0, 0.5, value.shape))
+        else:
+            variable.assign(rng.uniform(0.5, 1.5, value.shape))
+    return model
+
+
 def random_plan(model, share=0.5, seed=0, align=1, coin="channels", exclude=()) -> Plan:
     """A plan from random scores."""
     channels = trace(model, exclude)
