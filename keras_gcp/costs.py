@@ -78,6 +78,31 @@ class Products:
         """The sum for given axis sizes (1 appended); exact below 2**53."""
         return int((self.factors * sizes[self.axes].prod(axis=1)).sum())
 
+    def of_terms(self, terms: np.ndarray, sizes: np.ndarray) -> int:
+        """The sum over some of the terms only."""
+        return int((self.factors[terms] * sizes[self.axes[terms]].prod(axis=1)).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Slopes:
+    """How axes depend on groups: an axis has `slope` positions per kept channel of a group.
+
+    An axis depends on few groups, so only the pairs that occur are listed.
+
+    Attributes:
+        axes: `(pairs,)`.
+        groups: `(pairs,)`.
+        values: `(pairs,)`, the slopes.
+    """
+
+    axes: np.ndarray
+    groups: np.ndarray
+    values: np.ndarray
+
+    def sizes(self, kept: np.ndarray, axis_count: int) -> np.ndarray:
+        """What the groups contribute to every axis."""
+        return np.bincount(self.axes, self.values * kept[self.groups], minlength=axis_count)
+
 
 @dataclass(frozen=True, eq=False)
 class Ledger:
@@ -85,14 +110,14 @@ class Ledger:
 
     Attributes:
         fixed: `(axes,)`, positions of each axis that belong to no prunable group.
-        slopes: `(axes, groups)`, positions of each axis per kept channel of each group.
+        slopes: Positions of each axis per kept channel of each group.
         products: Sums of products by coin: `macs` and `parameters`.
         constants: What each coin counts besides (weights without labels).
         filters: `(groups,)`, output channels of producing layers per kept channel of each group.
     """
 
     fixed: np.ndarray
-    slopes: np.ndarray
+    slopes: Slopes
     products: Mapping[str, Products]
     constants: Mapping[str, int]
     filters: np.ndarray
@@ -101,5 +126,70 @@ class Ledger:
         """The cost in a coin when group g keeps `kept[g]` channels."""
         if coin == "channels":
             return int(self.filters @ kept)
-        sizes = np.append(self.fixed + self.slopes @ kept, 1).astype(np.float64)
-        return self.constants[coin] + self.products[coin].total(sizes)
+        return self.constants[coin] + self.products[coin].total(self.sizes(kept))
+
+    def sizes(self, kept: np.ndarray) -> np.ndarray:
+        """The size of every axis, and 1 at the end."""
+        return np.append(self.fixed + self.slopes.sizes(kept, len(self.fixed)), 1.0)
+
+
+class Meter:
+    """What a network costs while one group after the other grows.
+
+    A step takes as long as the group has places in the network, whatever the network's size.
+
+    Args:
+        ledger: The costs.
+        kept: Kept channels per group at the start.
+        limits: What may remain, by coin.
+    """
+
+    def __init__(self, ledger: Ledger, kept: np.ndarray, limits: Mapping[str, float]) -> None:
+        self._ledger, self._limits = ledger, limits
+        self._sizes = ledger.sizes(kept)
+        self._costs = {coin: ledger.cost(coin, kept) for coin in limits}
+        self._pairs_of = _positions_by_value(ledger.slopes.groups, len(ledger.filters))
+        self._terms_of = {
+            coin: _terms_by_group(ledger, coin, self._pairs_of)
+            for coin in limits
+            if coin != "channels"
+        }
+
+    def grow(self, group: int, more: int) -> bool:
+        """Lets a group keep `more` channels more, if all limits hold then; says whether."""
+        slopes, pairs = self._ledger.slopes, self._pairs_of[group]
+        costs = {coin: cost - self._part(coin, group) for coin, cost in self._costs.items()}
+        self._sizes[slopes.axes[pairs]] += slopes.values[pairs] * more
+        added = {"channels": int(self._ledger.filters[group]) * more}
+        for coin in costs:
+            costs[coin] += self._part(coin, group) + added.get(coin, 0)
+        fits = all(costs[coin] <= limit for coin, limit in self._limits.items())
+        if fits:
+            self._costs = costs
+        else:
+            self._sizes[slopes.axes[pairs]] -= slopes.values[pairs] * more
+        return fits
+
+    def _part(self, coin: str, group: int) -> int:
+        """The products in which the group has a place."""
+        if coin not in self._terms_of:
+            return 0
+        return self._ledger.products[coin].of_terms(self._terms_of[coin][group], self._sizes)
+
+
+def _positions_by_value(values: np.ndarray, count: int) -> list[np.ndarray]:
+    """For every integer below `count`, where it stands among the values."""
+    order = np.argsort(values, kind="stable")
+    return np.split(order, np.searchsorted(values[order], np.arange(1, count)))
+
+
+def _terms_by_group(ledger: Ledger, coin: str, pairs_of: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """For every group, the products with an axis that depends on it."""
+    axes = ledger.products[coin].axes
+    flat_of = _positions_by_value(axes.ravel(), len(ledger.fixed) + 1)
+    terms_of = [flat // max(axes.shape[1], 1) for flat in flat_of]
+    none = np.zeros(0, np.int64)
+    return [
+        np.unique(np.concatenate([none, *(terms_of[axis] for axis in ledger.slopes.axes[pairs])]))
+        for pairs in pairs_of
+    ]

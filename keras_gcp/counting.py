@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_gcp.channels.map import ChannelMap, Group
 from keras_gcp.channels.trace import trace
-from keras_gcp.costs import Count, LayerCount, Ledger, Products
+from keras_gcp.costs import Count, LayerCount, Ledger, Products, Slopes
 from keras_gcp.errors import UnsupportedModel
 
 
@@ -96,21 +96,9 @@ def prunable_groups(channels: ChannelMap) -> tuple[Group, ...]:
 def build_ledger(model: Any, channels: ChannelMap) -> Ledger:
     """The model's costs as a function of the kept channels of each prunable group."""
     groups = prunable_groups(channels)
-    group_of = np.full(channels.class_count, -1)
-    for index, group in enumerate(groups):
-        group_of[group.classes] = index
-    fixed: list[int] = []
-    slopes: list[np.ndarray] = []
-
-    def add_axis(classes: np.ndarray) -> int:
-        owners = group_of[classes]
-        positions = np.bincount(owners[owners >= 0], minlength=len(groups)).astype(np.float64)
-        slopes.append(positions / [len(group.classes) for group in groups] if groups else positions)
-        fixed.append(int((owners < 0).sum()))
-        return len(fixed) - 1
-
+    axes = _Axes(channels.class_count, groups)
     axes_of = {
-        key: {axis: add_axis(classes) for axis, classes in weight.axes.items()}
+        key: {axis: axes.add(classes) for axis, classes in weight.axes.items()}
         for key, weight in channels.weights.items()
     }
     labelled = sum(math.prod(w.variable.shape) for w in channels.weights.values())
@@ -119,21 +107,57 @@ def build_ledger(model: Any, channels: ChannelMap) -> Ledger:
         "parameters": [(1, weight.variable) for weight in channels.weights.values()],
     }
     return Ledger(
-        fixed=np.array(fixed, np.float64),
-        slopes=np.array(slopes, np.float64).reshape(len(fixed), len(groups)),
+        fixed=np.array(axes.fixed, np.float64),
+        slopes=axes.slopes(),
         products={
             coin: Products.of(
                 [
                     _term(factor, variable, axes_of.get(id(variable), {}))
                     for factor, variable in terms
                 ],
-                len(fixed),
+                len(axes.fixed),
             )
             for coin, terms in products.items()
         },
         constants={"macs": 0, "parameters": model.count_params() - labelled},
         filters=np.array([sum(m.multiplicity for m in g.members) for g in groups], np.int64),
     )
+
+
+class _Axes:
+    """The different axes of all weights: most are those of several weights."""
+
+    def __init__(self, class_count: int, groups: Sequence[Group]) -> None:
+        self.fixed: list[int] = []
+        self._known: dict[bytes, int] = {}
+        self._group_of = np.full(class_count, -1)
+        for index, group in enumerate(groups):
+            self._group_of[group.classes] = index
+        self._group_sizes = np.array([len(group.classes) for group in groups], np.float64)
+        self._groups: list[np.ndarray] = []
+        self._positions: list[np.ndarray] = []
+
+    def add(self, classes: np.ndarray) -> int:
+        """The number of the axis with these classes."""
+        key = classes.tobytes()
+        if key not in self._known:
+            self._known[key] = len(self.fixed)
+            owners = self._group_of[classes]
+            groups, positions = np.unique(owners[owners >= 0], return_counts=True)
+            self._groups.append(groups)
+            self._positions.append(positions)
+            self.fixed.append(len(owners) - int(positions.sum()))
+        return self._known[key]
+
+    def slopes(self) -> Slopes:
+        """How the axes depend on the groups."""
+        none = np.zeros(0, np.int64)
+        groups = np.concatenate([none, *self._groups])
+        return Slopes(
+            axes=np.repeat(np.arange(len(self.fixed)), [len(g) for g in self._groups]),
+            groups=groups,
+            values=np.concatenate([none, *self._positions]) / self._group_sizes[groups],
+        )
 
 
 def _term(factor: int, variable: Any, axes: dict[int, int]) -> tuple[int, list[int]]:

@@ -20,9 +20,7 @@ from keras_gcp.selection import DEFAULT_FLOOR, check_align, check_floor
 from keras_gcp.surgery.narrow import narrow_model
 from keras_gcp.surgery.optimizer import check_optimizer
 from keras_gcp.surgery.rebuild import copy_model
-from keras_gcp.surgery.verify import masked_outputs, random_inputs, verify_narrow
-
-VERIFY_EXAMPLES = 16
+from keras_gcp.surgery.verify import example_count, masked_outputs, random_inputs, verify_narrow
 
 
 def plan(
@@ -154,7 +152,7 @@ def narrow(model: Any, plan: Plan, optimizer: Any = None) -> None:
     optimizers = _distinct([optimizer, getattr(model, "optimizer", None)])
     for one in optimizers:
         check_optimizer(one)
-    inputs = random_inputs(model, VERIFY_EXAMPLES)
+    inputs = random_inputs(model, example_count(model))
     expected = masked_outputs(model, channels, keep, inputs)
     with Transaction() as transaction:
         narrow_model(model, channels, keep, transaction, optimizers)

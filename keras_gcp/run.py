@@ -19,12 +19,12 @@ from keras_gcp.counting import count, count_map
 from keras_gcp.errors import VerificationFailed
 from keras_gcp.events import STAGES, Event
 from keras_gcp.keras_state import Transaction
-from keras_gcp.pipeline import VERIFY_EXAMPLES, score, totals_of
+from keras_gcp.pipeline import score, totals_of
 from keras_gcp.planning import choose, keep_of
 from keras_gcp.plans import Plan, Totals
 from keras_gcp.sample import Sample
 from keras_gcp.surgery.narrow import narrow_model
-from keras_gcp.surgery.verify import masked_outputs, random_inputs, verify_narrow
+from keras_gcp.surgery.verify import example_count, masked_outputs, random_inputs, verify_narrow
 
 
 @dataclass(frozen=True)
@@ -172,9 +172,10 @@ class PruningRun:
             _require_counted(plan, count(model, self.settings.exclude))
 
     def _verification_inputs(self, model: Any) -> Any:
+        examples = example_count(model)
         if self.sample is None:
-            return random_inputs(model, VERIFY_EXAMPLES)
-        return keras.tree.map_structure(lambda x: x[:VERIFY_EXAMPLES], self.sample.x)
+            return random_inputs(model, examples)
+        return keras.tree.map_structure(lambda x: x[:examples], self.sample.x)
 
     def _loss(self, model: Any) -> float | None:
         if self.sample is None or self.sample.y is None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_gcp.costs import Ledger
+from keras_gcp.costs import Ledger, Meter
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 
 AUTO_BLOCK = 8
@@ -89,7 +89,7 @@ def select(
     removed = _fewest_removed(blocks, full, holds)
     if removed is None:
         raise ImpossibleBudget(_how_far(blocks, full, ledger, limits))
-    kept = _put_back(blocks[:removed], _after(blocks[:removed], full), holds)
+    kept = _put_back(blocks[:removed], _after(blocks[:removed], full), ledger, limits)
     return [_best(group.scores, n) for group, n in zip(groups, kept, strict=True)]
 
 
@@ -153,19 +153,21 @@ def _fewest_removed(blocks: Sequence[Block], full: np.ndarray, holds: Holds) -> 
     )
 
 
-def _put_back(removed: Sequence[Block], kept: np.ndarray, holds: Holds) -> np.ndarray:
+def _put_back(
+    removed: Sequence[Block], kept: np.ndarray, ledger: Ledger, limits: Mapping[str, float]
+) -> np.ndarray:
     """Puts blocks back, best first, while the budget holds.
 
     A block that does not fit now never will: costs only grow as others come back.
     """
+    kept = kept.copy()
+    meter = Meter(ledger, kept, limits)
     closed: set[int] = set()
     for block in reversed(removed):
         if block.group in closed:
             continue
-        trial = kept.copy()
-        trial[block.group] += block.upper - block.lower
-        if holds(trial):
-            kept = trial
+        if meter.grow(block.group, block.upper - block.lower):
+            kept[block.group] += block.upper - block.lower
         else:
             closed.add(block.group)
     return kept

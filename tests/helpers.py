@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from mixing_by_hand import mixed_by_hand
 
-from keras_gcp.channels.trace import trace
+from keras_gcp.channels.trace import trace, trace_as_planned
 from keras_gcp.counting import count_map
 from keras_gcp.graph import Tensor, map_structure
 from keras_gcp.planning import choose, keep_of
@@ -24,6 +24,21 @@ def randomise(model, seed=0):
     return model
 
 
+def randomise_constants(model, seed=0):
+    """`randomise` for networks of others: whatever starts as one number gets random values."""
+    rng = np.random.default_rng(seed)
+    for variable in model.weights:
+        value = keras.ops.convert_to_numpy(variable)
+        constant = value.size and (value == value.flat[0]).all()
+        if not constant or not np.issubdtype(value.dtype, np.floating):
+            continue
+        if value.flat[0] == 0:
+            variable.assign(rng.normal(0.0, 0.5, value.shape))
+        else:
+            variable.assign(rng.uniform(0.5, 1.5, value.shape))
+    return model
+
+
 def random_plan(model, share=0.5, seed=0, align=1, coin="channels", exclude=()) -> Plan:
     """A plan from random scores."""
     channels = trace(model, exclude)
@@ -38,9 +53,10 @@ def masked_by_hand(model, plan: Plan, inputs):
     Layers that mix channels (layer normalization) are written out for the kept ones.
 
     The graph is executed call by call, and the inputs of every consuming layer are multiplied by
-    zeros and ones: another way than the library's own, which zeroes kernel rows.
+    zeros and ones: another way than the library's own, which zeroes kernel rows. Tensors are
+    let go after their last use: benchmarks/zoo.py runs this on large networks.
     """
-    channels = trace(model)
+    channels = trace_as_planned(model)
     keep = keep_of(plan, channels)
     mixings = {id(mixing.operation): keep[mixing.labels] for mixing in channels.mixings}
     consumers = {weight.path for weight in channels.weights.values() if weight.consumed}
@@ -48,6 +64,8 @@ def masked_by_hand(model, plan: Plan, inputs):
         x.index: keras.ops.convert_to_tensor(value)
         for x, value in zip(channels.graph.inputs, keras.tree.flatten(inputs), strict=True)
     }
+    last_use = {x.index: call for call in channels.graph.calls for x in call.inputs}
+    ends = {x.index for x in channels.graph.outputs}
     for call in channels.graph.calls:
         consuming = call.path in consumers
 
@@ -77,6 +95,9 @@ def masked_by_hand(model, plan: Plan, inputs):
             kwargs["training"] = False
         outputs = keras.tree.flatten(call.operation(*args, **kwargs))
         values.update({x.index: y for x, y in zip(call.outputs, outputs, strict=True)})
+        for x in call.inputs:
+            if last_use[x.index] is call and x.index not in ends:
+                values.pop(x.index, None)
     return [keras.ops.convert_to_numpy(values[x.index]) for x in channels.graph.outputs]
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_gcp.costs import Ledger, Products
+from keras_gcp.costs import Ledger, Meter, Products, Slopes
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.selection import Candidates, allowed_widths, check_align, check_floor, select
 
@@ -19,7 +19,7 @@ def chain(widths, multiplicity=1, seed=0):
         for i, w in enumerate(widths)
     ]
     count = len(widths)
-    slopes = np.vstack([np.eye(count)[i] for i in range(count) for _ in range(2)])
+    slopes = Slopes(np.arange(2 * count), np.repeat(np.arange(count), 2), np.ones(2 * count))
     fixed = np.zeros(2 * count)
     # Axis 2i is the output of convolution i, axis 2i + 1 the input of what follows it.
     terms = [(9 * 3, (0,))]
@@ -104,6 +104,32 @@ def test_a_channel_budget_keeps_as_much_score_as_any_plan_can(widths, seed):
         if sum(ns) <= limit
     )
     assert ours == pytest.approx(best)
+
+
+@given(networks, st.integers(0, 99))
+def test_a_meter_counts_what_the_ledger_counts(widths, seed):
+    _, ledger = chain(widths, seed=seed)
+    rng = np.random.default_rng(seed)
+    kept = np.ones(len(widths), int)
+    for _ in range(10):
+        group, more = int(rng.integers(len(widths))), int(rng.integers(1, 9))
+        grown = kept + more * (np.arange(len(widths)) == group)
+        coin = str(rng.choice(["macs", "parameters", "channels"]))
+        cost = ledger.cost(coin, grown)
+        assert not Meter(ledger, kept, {coin: cost - 1}).grow(group, more)
+        meter = Meter(ledger, kept, {coin: cost})
+        assert meter.grow(group, more)
+        assert not meter.grow(group, 1), "the cost after the step before is remembered"
+        kept = grown
+
+
+def test_a_step_that_does_not_fit_leaves_no_trace():
+    _, ledger = chain([32, 32, 32])
+    start = np.array([4, 4, 4])
+    meter = Meter(ledger, start, {"macs": ledger.cost("macs", np.array([4, 8, 4]))})
+    assert not meter.grow(0, 30)
+    assert meter.grow(1, 4)
+    assert not meter.grow(1, 1)
 
 
 def test_every_entry_of_a_budget_holds():
