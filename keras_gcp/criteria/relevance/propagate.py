@@ -77,7 +77,7 @@ def linear(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
     """Dense layers and convolutions of every kind: the alpha-beta rule."""
     layer = step.call.operation
     function = step.compiled(alpha_beta, linear=linear_map(step.call), signed=step.signed[0])
-    return [function(step.inputs[0], _float32(layer.kernel), relevance[0])]
+    return [function(step.inputs[0], _float32(layer.kernel), relevance[0], *_negated(step))]
 
 
 def separable(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
@@ -92,7 +92,12 @@ def separable(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
     between = depthwise(x, kernel)
     second = step.compiled(alpha_beta, linear=pointwise, signed=True)
     first = step.compiled(alpha_beta, linear=depthwise, signed=step.signed[0])
-    return [first(x, kernel, second(between, _float32(layer.pointwise_kernel), relevance[0]))]
+    passed = second(between, _float32(layer.pointwise_kernel), relevance[0], *_negated(step))
+    return [first(x, kernel, passed)]
+
+
+def _negated(step: Step) -> tuple[Any, ...]:
+    return () if step.negated is None else (step.negated,)
 
 
 def away_from_zero(z: Any) -> Any:
