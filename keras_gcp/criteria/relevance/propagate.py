@@ -30,6 +30,21 @@ def copies(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
     return pullback(_like(outputs, relevance))
 
 
+def selected(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
+    """`ops.where`: every output is a copy of one alternative; what chooses takes none."""
+    condition, *values = step.inputs
+    chooses = ops.cast(condition, "bool")
+    function = _function(step.call)
+    _, pullback = vjp(lambda *values: function(chooses, *values), *values)
+    return [None, *pullback(relevance[0])]
+
+
+def first_half(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
+    """`ops.glu`: the first half of an axis is the map, the second half its gate."""
+    axis = step.call.operation.axis
+    return [ops.concatenate([relevance[0], ops.zeros_like(relevance[0])], axis=axis)]
+
+
 def proportional(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
     """Every output is a weighted sum: `R_in = x * VJP(R / z)`, in proportion to the summands.
 

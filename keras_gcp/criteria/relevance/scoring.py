@@ -14,7 +14,11 @@ from keras import ops
 from keras_gcp import backend
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned
-from keras_gcp.criteria.relevance import table  # noqa: F401  (fills the table of rules)
+from keras_gcp.criteria.relevance import (  # noqa: F401  (they fill the table of rules)
+    table,
+    table_operations,
+    wrapping,
+)
 from keras_gcp.criteria.relevance.heads import Head, find_head
 from keras_gcp.criteria.relevance.propagation import Probe, Propagation
 from keras_gcp.criteria.relevance.route import find_route
