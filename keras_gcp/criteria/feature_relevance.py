@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.criteria.base import prunable_layers
-from keras_gcp.criteria.relevance.classes import class_count, class_indices
+from keras_gcp.criteria.relevance.heads import find_head
 from keras_gcp.criteria.relevance.propagation import Probe
 from keras_gcp.criteria.relevance.route import find_route
 from keras_gcp.criteria.relevance.rules import relevance_rule_for
@@ -19,6 +19,7 @@ from keras_gcp.criteria.relevance.scoring import (
     score_probes,
 )
 from keras_gcp.criteria.relevance.statistics import checked_class_weights
+from keras_gcp.criteria.relevance.units import units_of
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Call, Tensor
 from keras_gcp.sample import Sample
@@ -46,14 +47,14 @@ class FeatureRelevance:
 
     def check(self, model: Any, channels: ChannelMap, sample: Sample | None) -> None:
         """Raises if the model is no classifier, relevance cannot be followed, or labels are off."""
-        classes = class_count(channels.graph)
+        head = find_head(model, channels.graph)
         if sample is None:
             raise InvalidArgument(
                 "Criterion 'feature_relevance' needs examples. Expected sample=(x, y)."
             )
-        class_indices(sample.y, classes)
+        units_of(head, sample.y)
         if self.class_weights is not None:
-            checked_class_weights(self.class_weights, classes)
+            checked_class_weights(self.class_weights, head.classes)
         _require_relevance(channels, _probes(channels))
 
     def __call__(

@@ -83,6 +83,7 @@ def test_only_layers_with_prunable_channels_are_scored():
 )
 def test_what_is_no_classifier_is_refused_with_another_criterion_named(name, message):
     model = networks.ALL[name]()
+    model.compile("sgd", "mse")
     sample = Sample(inputs_for(model, 4), np.arange(4))
     with pytest.raises(UnsupportedModel, match=f"{message}.*criterion='taylor'"):
         criteria.check(criteria.get("feature_relevance"), model, trace(model), sample)

@@ -65,13 +65,23 @@ class LinearMap:
         return functions[self.kind](x, kernel, **dict(self.options))
 
 
-def alpha_beta(x: Any, kernel: Any, relevance: Any, *, linear: LinearMap, signed: bool) -> Any:
+def alpha_beta(
+    x: Any,
+    kernel: Any,
+    relevance: Any,
+    negated: Any = None,
+    *,
+    linear: LinearMap,
+    signed: bool,
+) -> Any:
     """Relevance of the inputs of a linear map.
 
     Args:
         x: Inputs, float32.
         kernel: Kernel, float32.
         relevance: Relevance of the outputs, of their shape.
+        negated: `(examples,)` booleans: for which examples it is the relevance of minus the output,
+            computed with minus the kernel; None for none of them.
         linear: The map.
         signed: Whether inputs may be negative.
 
@@ -83,12 +93,12 @@ def alpha_beta(x: Any, kernel: Any, relevance: Any, *, linear: LinearMap, signed
     both = _interleaved(positive, negative, linear.kernel_axis)
     if not signed:
         z, pullback = vjp(lambda x: linear(x, both), x)
-        (gradient,) = pullback(_cotangent(z, relevance, linear.channel_axis))
+        (gradient,) = pullback(_cotangent(z, relevance, linear.channel_axis, negated))
         return x * gradient
     swapped = _interleaved(negative, positive, linear.kernel_axis)
     above, below = ops.maximum(x, 0.0), ops.minimum(x, 0.0)
     z, pullback = vjp(lambda a, b: linear(a, both) + linear(b, swapped), above, below)
-    gradients = pullback(_cotangent(z, relevance, linear.channel_axis))
+    gradients = pullback(_cotangent(z, relevance, linear.channel_axis, negated))
     return above * gradients[0] + below * gradients[1]
 
 
@@ -103,16 +113,21 @@ def _interleaved(first: Any, second: Any, axis: int) -> Any:
     return ops.reshape(ops.stack([first, second], axis + 1), shape)
 
 
-def _cotangent(z: Any, relevance: Any, axis: int) -> Any:
+def _cotangent(z: Any, relevance: Any, axis: int, negated: Any) -> Any:
     """`alpha * R / z+` and `-beta * R / z-`, interleaved like the channels of `z`."""
     shape = list(relevance.shape)
     pairs = ops.reshape(z, [*shape[: axis + 1], 2, *shape[axis + 1 :]])
     positive, negative = ops.unstack(pairs, 2, axis + 1)
     least = LEAST_SHARE * (ops.abs(positive) + ops.abs(negative)) + TINY
     has_positive, has_negative = positive > least, negative < -least
+    of_positive, of_negative = ALPHA, -BETA
+    if negated is not None:  # With minus the kernel the two parts change places.
+        negated = ops.reshape(negated, (-1, *(1 for _ in shape[1:])))
+        of_positive = ops.where(negated, -BETA, ALPHA)
+        of_negative = ops.where(negated, ALPHA, -BETA)
     parts = [
-        _share(has_positive, ops.where(has_negative, ALPHA, 1.0) * relevance, positive),
-        _share(has_negative, ops.where(has_positive, -BETA, 1.0) * relevance, negative),
+        _share(has_positive, ops.where(has_negative, of_positive, 1.0) * relevance, positive),
+        _share(has_negative, ops.where(has_positive, of_negative, 1.0) * relevance, negative),
     ]
     return ops.reshape(ops.stack(parts, axis + 1), z.shape)
 

@@ -30,6 +30,21 @@ def copies(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
     return pullback(_like(outputs, relevance))
 
 
+def selected(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
+    """`ops.where`: every output is a copy of one alternative; what chooses takes none."""
+    condition, *values = step.inputs
+    chooses = ops.cast(condition, "bool")
+    function = _function(step.call)
+    _, pullback = vjp(lambda *values: function(chooses, *values), *values)
+    return [None, *pullback(relevance[0])]
+
+
+def first_half(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
+    """`ops.glu`: the first half of an axis is the map, the second half its gate."""
+    axis = step.call.operation.axis
+    return [ops.concatenate([relevance[0], ops.zeros_like(relevance[0])], axis=axis)]
+
+
 def proportional(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
     """Every output is a weighted sum: `R_in = x * VJP(R / z)`, in proportion to the summands.
 
@@ -77,7 +92,7 @@ def linear(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
     """Dense layers and convolutions of every kind: the alpha-beta rule."""
     layer = step.call.operation
     function = step.compiled(alpha_beta, linear=linear_map(step.call), signed=step.signed[0])
-    return [function(step.inputs[0], _float32(layer.kernel), relevance[0])]
+    return [function(step.inputs[0], _float32(layer.kernel), relevance[0], *_negated(step))]
 
 
 def separable(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
@@ -92,7 +107,12 @@ def separable(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
     between = depthwise(x, kernel)
     second = step.compiled(alpha_beta, linear=pointwise, signed=True)
     first = step.compiled(alpha_beta, linear=depthwise, signed=step.signed[0])
-    return [first(x, kernel, second(between, _float32(layer.pointwise_kernel), relevance[0]))]
+    passed = second(between, _float32(layer.pointwise_kernel), relevance[0], *_negated(step))
+    return [first(x, kernel, passed)]
+
+
+def _negated(step: Step) -> tuple[Any, ...]:
+    return () if step.negated is None else (step.negated,)
 
 
 def away_from_zero(z: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,34 +47,54 @@ class Propagation:
     _compiled: Compiler = field(default_factory=Compiler)
 
     def __call__(
-        self, weights: Sequence[Any], inputs: Sequence[Any], classes: Any
+        self,
+        weights: Sequence[Any],
+        inputs: Sequence[Any],
+        start: Callable[[Any], Any],
+        negated: Any = None,
     ) -> tuple[Any, Any]:
         """Relevance per example and channel.
 
         Args:
             weights: The value of each variable.
             inputs: The model's input tensors, flattened.
-            classes: True class of each example, `(examples,)`.
+            start: From the model's output to its relevance, of its shape.
+            negated: `(examples,)` booleans, for which of them the relevance is that of minus the
+                output; None for none.
 
         Returns:
             `(relevance, outputs)`: the mean over space at each probe, probes side by side,
             `(examples, channels of all probes)`; and what the model predicts.
         """
+        found, outputs = self.tensors(weights, inputs, start, negated)
+        rows = [
+            _mean_over_space(found[probe.tensor], probe.axis)
+            if probe.tensor in found
+            else ops.zeros((outputs.shape[0], probe.channels))
+            for probe in self.probes
+        ]
+        return ops.concatenate(rows, axis=1), outputs
+
+    def tensors(
+        self,
+        weights: Sequence[Any],
+        inputs: Sequence[Any],
+        start: Callable[[Any], Any],
+        negated: Any = None,
+    ) -> tuple[dict[int, Any], Any]:
+        """Relevance of whole tensors; arguments as above.
+
+        Returns:
+            `(relevance, outputs)`: probed tensor to its relevance, of its shape; tensors that none
+            reaches are missing.
+        """
         # In this scope variables are read from `weights`, and none of them can be changed.
         mapping = list(zip(self.variables, weights, strict=True))
         with keras.StatelessScope(state_mapping=mapping), backend.without_gradients():
             values, outputs = forward(self.route, inputs)
-            start = ops.one_hot(classes, outputs.shape[-1], dtype="float32")
-            found = self._backward(values, start)
-            rows = [
-                _mean_over_space(found[probe.tensor], probe.axis)
-                if probe.tensor in found
-                else ops.zeros((start.shape[0], probe.channels))
-                for probe in self.probes
-            ]
-            return ops.concatenate(rows, axis=1), outputs
+            return self._backward(values, start(outputs), negated), outputs
 
-    def _backward(self, values: dict[int, Any], start: Any) -> dict[int, Any]:
+    def _backward(self, values: dict[int, Any], start: Any, negated: Any) -> dict[int, Any]:
         """Relevance at the probes; what is not wanted any more is freed on the way."""
         probed = {probe.tensor for probe in self.probes}
         (logits,) = self.route.graph.outputs
@@ -90,12 +110,14 @@ class Propagation:
                     found[y.index] = r
             if leg.rule is None or all(r is None for r in arrived):
                 continue
-            for index, r in self._passed_on(leg, arrived, values):
+            for index, r in self._passed_on(leg, arrived, values, negated):
                 relevance[index] = relevance[index] + r if index in relevance else r
+        at_inputs = {x.index for x in self.route.graph.inputs} & probed
+        found.update((index, relevance[index]) for index in at_inputs if index in relevance)
         return found
 
     def _passed_on(
-        self, leg: Leg, arrived: Sequence[Any], values: Mapping[int, Any]
+        self, leg: Leg, arrived: Sequence[Any], values: Mapping[int, Any], negated: Any
     ) -> list[tuple[int, Any]]:
         assert leg.rule is not None
         call = leg.call
@@ -107,7 +129,8 @@ class Propagation:
             ]
         reads = leg.rule.reads_inputs
         inputs = [ops.cast(values[x.index], "float32") if reads else None for x in call.inputs]
-        step = Step(call, inputs, leg.signed, leg.absolute, leg.gates, self._compiled)
+        of = negated if leg.last else None
+        step = Step(call, inputs, leg.signed, leg.absolute, leg.gates, self._compiled, of)
         passed = leg.rule.propagate(step, arrived)
         return [
             (call.inputs[place].index, passed[place])

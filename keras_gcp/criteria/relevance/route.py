@@ -16,6 +16,7 @@ from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Call, Graph
 
 MAIN, GATE = "main", "gate"
+WEIGHTED = frozenset({"linear", "depthwise", "separable"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,8 @@ class Leg:
         signed: For each input, whether it may be negative.
         absolute: Whether the outputs can be near 0 where their relevance is not.
         sources: Positions of the outputs whose relevance counts here.
+        last: Whether it is a weighted layer with none behind it: the logits are its outputs, only
+            moved, summed or squashed since.
     """
 
     call: Call
@@ -39,6 +42,7 @@ class Leg:
     signed: tuple[bool, ...]
     absolute: bool
     sources: tuple[int, ...]
+    last: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +80,18 @@ def find_route(graph: Graph, wanted: Collection[int]) -> Route:
     reached = _reach(graph, rules, gates)
     signed = _signed(graph, rules)
     vanishing = _vanishing(graph, rules, gates)
+    last = _last_weighted(graph, rules, reached)
     legs = tuple(
-        _leg(call, rule, gates.get(position, ()), reached, needed, signed, vanishing)
+        _leg(
+            call,
+            rule,
+            gates.get(position, ()),
+            reached,
+            needed,
+            signed,
+            vanishing,
+            position in last,
+        )
         for position, (call, rule) in enumerate(zip(graph.calls, rules, strict=True))
     )
     kept = {
@@ -159,6 +173,28 @@ def _vanishing(
     return {y.index for call in graph.calls for y in call.outputs} - fails
 
 
+def _last_weighted(
+    graph: Graph, rules: list[RelevanceRule | None], reached: Mapping[int, str]
+) -> set[int]:
+    """Positions of the weighted layers from which all relevance that arrives is that of the logits.
+
+    Minus the logits is minus the output of these layers, whatever moves, sums or squashes it; so
+    they are the ones whose kernels are negated for the class that a negative logit stands for.
+    """
+    mixed: set[int] = set()  # tensors that a weighted layer passes relevance to
+    last = set()
+    for position in reversed(range(len(graph.calls))):
+        call, rule = graph.calls[position], rules[position]
+        if rule is None or all(reached.get(y.index) != MAIN for y in call.outputs):
+            continue
+        weighted = rule.kind in WEIGHTED
+        if weighted and not any(y.index in mixed for y in call.outputs):
+            last.add(position)
+        if weighted or any(y.index in mixed for y in call.outputs):
+            mixed.update(x.index for x in call.inputs)
+    return last
+
+
 def _leg(
     call: Call,
     rule: RelevanceRule | None,
@@ -167,6 +203,7 @@ def _leg(
     needed: Collection[int],
     signed: Mapping[int, bool],
     vanishing: Collection[int],
+    last: bool,
 ) -> Leg:
     ways = [reached.get(y.index) for y in call.outputs]
     way = MAIN if MAIN in ways else GATE if GATE in ways else None
@@ -190,6 +227,7 @@ def _leg(
         any(signed[x.index] for x in call.inputs)
         and any(y.index not in vanishing for y in call.outputs),
         tuple(place for place, other in enumerate(ways) if other == way and way is not None),
+        last,
     )
 
 

@@ -41,6 +41,8 @@ class Step:
         absolute: For sums: whether to divide by the sum of magnitudes instead of the sum.
         gates: For products: positions of the inputs that are gates.
         compiled: Compiles pure functions.
+        negated: `(examples,)` booleans: for which examples it is minus the output whose relevance
+            comes in, as for class 0 of a binary head; None where that makes no difference.
     """
 
     call: Call
@@ -49,6 +51,7 @@ class Step:
     absolute: bool
     gates: tuple[int, ...]
     compiled: Compiler
+    negated: Any = None
 
 
 Propagate = Callable[[Step, Sequence[Any]], Sequence[Any]]

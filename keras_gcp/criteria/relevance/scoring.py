@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -12,8 +14,12 @@ from keras import ops
 from keras_gcp import backend
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned
-from keras_gcp.criteria.relevance import table  # noqa: F401  (fills the table of rules)
-from keras_gcp.criteria.relevance.classes import class_count, class_indices
+from keras_gcp.criteria.relevance import (  # noqa: F401  (they fill the table of rules)
+    table,
+    table_operations,
+    wrapping,
+)
+from keras_gcp.criteria.relevance.heads import Head, find_head
 from keras_gcp.criteria.relevance.propagation import Probe, Propagation
 from keras_gcp.criteria.relevance.route import find_route
 from keras_gcp.criteria.relevance.statistics import (
@@ -22,7 +28,8 @@ from keras_gcp.criteria.relevance.statistics import (
     mean_over_classes,
     normalised,
 )
-from keras_gcp.graph import Call
+from keras_gcp.criteria.relevance.units import Units, hits, negated, start, units_of
+from keras_gcp.graph import Call, Graph
 from keras_gcp.sample import draw_sample
 
 DEFAULT_BATCH_SIZE = 64
@@ -40,20 +47,35 @@ def relevance_scores(
 ) -> dict[str, np.ndarray]:
     """How relevant each channel of each layer is for telling the classes apart.
 
-    Layer-wise relevance propagation from the true class of every example, after Aketi et al.,
+    Layer-wise relevance propagation from the true classes of every example, after Aketi et al.,
     "Gradual Channel Pruning While Training Using Feature Relevance Scores for Convolutional
     Neural Networks" (IEEE Access, 2020): the relevance at a layer's output is averaged over
     space and over the examples of each class, the classes are weighted and averaged, and the
     absolute values divided by their L2 norm.
 
+    The output's shape and last activation tell the kind of classifier; the compiled loss does where
+    there is no activation:
+
+    - multi-class, `(batch, classes)`: softmax, or logits;
+    - binary, `(batch, 1)`: sigmoid, or logits. Class 0 is explained by minus the logit: by the
+      last weighted layer with its kernel negated;
+    - multi-label, `(batch, classes)`: sigmoid, or logits compiled with a binary cross-entropy.
+      Every pair of an example and a class present in it counts as an example;
+    - per place, `(batch, ..., classes)`, such as a class for every pixel: one of the above. Every
+      pair of an example and a class present in it counts; its relevance starts in equal shares at
+      the places of that class.
+
     Args:
-        model: A built functional or sequential classifier with one output `(batch, classes)`.
+        model: A built functional or sequential classifier with one output.
         x: Inputs, `(examples, ...)`, or a list or dict of arrays for several inputs.
-        y: True classes, `(examples,)` integers or `(examples, classes)` one-hot. A class without
-            examples is left out of the mean, with a warning.
+        y: True classes: `(examples,)` integers (0 or 1 for a binary head), or rows `(examples,
+            classes)`, one-hot, for a multi-label head with any number of ones. Per place:
+            `(examples, ...)` or `(examples, ..., classes)`. A class without examples is left out of
+            the mean, and so is an example without a class, with a warning.
         class_weights: One weight of 0 or more per class; None takes
             `sigmoid(1 / (accuracy of the class / best accuracy))` with the model's own accuracies
-            on `x` and `y`.
+            on `x` and `y` (multi-label: how often a class present is predicted; per place: at how
+            many of its places).
         batch_size: Examples per pass; bounds the memory. The scores do not depend on it.
 
     Returns:
@@ -62,7 +84,8 @@ def relevance_scores(
         layer that is used several times are added; if they differ in width, it is left out.
 
     Raises:
-        UnsupportedModel: the model is no classifier, or a layer has no relevance rule.
+        UnsupportedModel: the model is no classifier, has several outputs, or a layer has no
+            relevance rule.
         InvalidArgument: `x`, `y` or `class_weights` do not fit the model.
 
     Example:
@@ -91,36 +114,74 @@ def score_probes(
     batch_size: int = DEFAULT_BATCH_SIZE,
 ) -> dict[str, np.ndarray]:
     """Scores of chosen tensors; arguments and result as for `relevance_scores`."""
-    classes = class_count(channels.graph)
+    head = find_head(model, channels.graph)
     sample = draw_sample((x, y), None, None, model)
-    labels = class_indices(sample.y, classes)
+    units = units_of(head, sample.y)
     if class_weights is not None:
-        class_weights = checked_class_weights(class_weights, classes)
+        class_weights = checked_class_weights(class_weights, head.classes)
     flat = [probe for found in probes.values() for probe in found]
     route = find_route(channels.graph, {probe.tensor for probe in flat})
-    size = min(batch_size, len(labels))
-    propagation: Any = Propagation(route, flat, model.weights)
-    if len(labels) // size >= backend.COMPILE_FROM:
-        propagation = backend.compiled(propagation)
+    propagation = Propagation(route, flat, model.weights)
+    statistics = ClassStatistics.empty(head.classes, sum(probe.channels for probe in flat))
+    batches = unit_batches(units, sample.x, model, channels.graph, batch_size)
+    size = min(batch_size, len(units))
+    measure: Any = partial(_measured, propagation, head)
+    if len(units) // size >= backend.COMPILE_FROM:
+        measure = backend.compiled(measure)
     weights = [ops.convert_to_tensor(variable.value) for variable in model.weights]
-    statistics = ClassStatistics.empty(classes, sum(probe.channels for probe in flat))
-    inputs = _ordered_inputs(sample.x, model)
-    for start in range(0, len(labels), size):
-        rows = np.arange(start, min(start + size, len(labels)))
-        # The last batch is filled up, so that what was compiled for the first one fits.
-        filled = np.resize(rows, size)
-        batch = [
-            ops.convert_to_tensor(array[filled], dtype=tensor.dtype)
-            for array, tensor in zip(inputs, channels.graph.inputs, strict=True)
-        ]
-        relevance, outputs = propagation(weights, batch, ops.convert_to_tensor(labels[filled]))
-        statistics.add(
-            ops.convert_to_numpy(relevance)[: len(rows)],
-            ops.convert_to_numpy(outputs)[: len(rows)],
-            labels[rows],
+    for rows, inputs, classes, mask in batches:
+        measured = measure(weights, inputs, classes, mask)
+        relevance, finite, right, trials = (
+            ops.convert_to_numpy(part)[: len(rows)] for part in measured
         )
-    backend.forget_gradients(propagation)
+        statistics.add(relevance, finite, units.classes[rows], right, trials)
+    backend.forget_gradients(measure)
+    _report_left_out(units, len(sample))
     return _by_layer(mean_over_classes(statistics, class_weights), probes)
+
+
+def _measured(
+    propagation: Propagation, head: Head, weights: Any, inputs: Any, classes: Any, mask: Any
+) -> tuple[Any, Any, Any, Any]:
+    """One batch, a pure function of tensors: relevance, finite outputs, hits and trials."""
+    relevance, outputs = propagation(
+        weights, inputs, partial(start, head, classes, mask), negated(head, classes)
+    )
+    finite = ops.all(ops.isfinite(outputs), axis=tuple(range(1, len(outputs.shape))))
+    return relevance, finite, *hits(head, classes, mask, outputs)
+
+
+def unit_batches(
+    units: Units, x: Any, model: Any, graph: Graph, batch_size: int
+) -> Iterator[tuple[np.ndarray, list[Any], Any, Any]]:
+    """Batches of units, all of one size, as tensors.
+
+    Yields:
+        `(rows, inputs, classes, mask)`: which units; and of these, filled up with repetitions to
+        the size of a batch, so that what was compiled for the first one fits: the model's inputs,
+        the classes `(units,)`, and where they are present `(units, ...)`.
+    """
+    arrays = _ordered_inputs(x, model)
+    size = min(batch_size, len(units))
+    for first in range(0, len(units), size):
+        rows = np.arange(first, min(first + size, len(units)))
+        filled = np.resize(rows, size)
+        inputs = [
+            ops.convert_to_tensor(array[units.examples[filled]], dtype=tensor.dtype)
+            for array, tensor in zip(arrays, graph.inputs, strict=True)
+        ]
+        classes = ops.convert_to_tensor(units.classes[filled])
+        yield rows, inputs, classes, ops.convert_to_tensor(units.mask(filled))
+
+
+def _report_left_out(units: Units, examples: int) -> None:
+    without = examples - len(np.unique(units.examples))
+    if without:
+        warnings.warn(
+            f"{without} of {examples} examples have no class and are left out of the channel "
+            "scores.",
+            stacklevel=2,
+        )
 
 
 def output_probe(call: Call, channels: ChannelMap) -> Probe | None:

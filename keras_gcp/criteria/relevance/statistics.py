@@ -16,39 +16,57 @@ NORM_EPSILON = 1e-9
 
 @dataclass
 class ClassStatistics:
-    """Sums over examples, per true class; the order of examples does not matter.
+    """Sums over examples, per class present in them; the order of examples does not matter.
 
     Attributes:
-        sums: `(classes, channels)`, relevance of the examples of each class.
+        sums: `(classes, channels)`, relevance of the examples with each class.
         used: `(classes,)`, how many of them had finite relevance and outputs.
         seen: `(classes,)`, how many there were.
-        correct: `(classes,)`, how many the model classified correctly.
+        correct: `(classes,)`, how often the model recognised the class.
+        trials: `(classes,)`, how often it could have: at every example, or at every place.
     """
 
     sums: np.ndarray
     used: np.ndarray
     seen: np.ndarray
     correct: np.ndarray
+    trials: np.ndarray
 
     @classmethod
     def empty(cls, classes: int, channels: int) -> ClassStatistics:
         """Statistics of no examples."""
-        return cls(np.zeros((classes, channels)), *np.zeros((3, classes), np.int64))
+        counts = np.zeros((2, classes), np.int64)
+        return cls(np.zeros((classes, channels)), *counts, *np.zeros((2, classes)))
 
-    def add(self, relevance: np.ndarray, outputs: np.ndarray, labels: np.ndarray) -> None:
-        """Adds a batch: `(examples, channels)`, `(examples, classes)`, `(examples,)`."""
-        finite = np.isfinite(relevance).all(axis=1) & np.isfinite(outputs).all(axis=1)
-        one_hot = np.eye(len(self.seen))[labels]
+    def add(
+        self,
+        relevance: np.ndarray,
+        finite: np.ndarray,
+        classes: np.ndarray,
+        hits: np.ndarray,
+        trials: np.ndarray,
+    ) -> None:
+        """Adds a batch of examples, each with one class that is present in it.
+
+        Args:
+            relevance: `(examples, channels)`.
+            finite: `(examples,)`, whether the model's outputs are finite.
+            classes: `(examples,)`.
+            hits: `(examples,)`, how often the model recognised the class.
+            trials: `(examples,)`, how often it could have.
+        """
+        finite = finite & np.isfinite(relevance).all(axis=1)
+        one_hot = np.eye(len(self.seen))[classes]
         self.sums += one_hot[finite].T @ relevance[finite].astype(np.float64)
         self.used += one_hot[finite].sum(axis=0).astype(np.int64)
         self.seen += one_hot.sum(axis=0).astype(np.int64)
-        hits = np.argmax(outputs, axis=1) == labels
-        self.correct += one_hot[hits].sum(axis=0).astype(np.int64)
+        self.correct += hits.astype(np.float64) @ one_hot
+        self.trials += trials.astype(np.float64) @ one_hot
 
     def accuracies(self) -> np.ndarray:
         """`(classes,)`, NaN for classes without examples."""
         with np.errstate(invalid="ignore"):
-            return self.correct / self.seen
+            return self.correct / self.trials
 
 
 def class_weights_from(accuracies: np.ndarray) -> np.ndarray:

@@ -1,9 +1,12 @@
-"""The table of relevance rules: which operation follows which rule. Pure data.
+"""The table of relevance rules for layers: which layer follows which rule. Pure data.
 
-A layer that is missing here stops the relevance; `register_relevance_rule` adds one.
+A layer that is missing here stops the relevance; `register_relevance_rule` adds one. Missing on
+purpose are attention and recurrent layers, whose outputs are sums of products of features.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import keras
 from keras import layers
@@ -35,21 +38,21 @@ SOURCE = RelevanceRule("source", lambda step, relevance: [None], reads_inputs=Fa
 """Channels begin here and nothing goes on to the inputs: an embedding looks up integers."""
 
 
-def _unchanged(nonnegative=signs.like_inputs, keeps_zero=signs.zero_stays) -> RelevanceRule:  # type: ignore[no-untyped-def]
+def unchanging(nonnegative=signs.like_inputs, keeps_zero=signs.zero_stays) -> RelevanceRule:  # type: ignore[no-untyped-def]
     return RelevanceRule("unchanged", unchanged, nonnegative, keeps_zero, reads_inputs=False)
 
 
-def _copies(nonnegative=signs.like_inputs) -> RelevanceRule:  # type: ignore[no-untyped-def]
+def copying(nonnegative=signs.like_inputs) -> RelevanceRule:  # type: ignore[no-untyped-def]
     return RelevanceRule("copies", copies, nonnegative)
 
 
-def _sums(nonnegative=signs.like_inputs) -> RelevanceRule:  # type: ignore[no-untyped-def]
+def summing(nonnegative=signs.like_inputs) -> RelevanceRule:  # type: ignore[no-untyped-def]
     return RelevanceRule("proportional", proportional, nonnegative)
 
 
-_UNCHANGED, _SIGNED = _unchanged(), _unchanged(never)
-_SHIFTED = _unchanged(never, no_zero)
-_DIFFERENCE = RelevanceRule("proportional", difference)
+UNCHANGED, SIGNED = unchanging(), unchanging(never)
+SHIFTED = unchanging(never, no_zero)
+DIFFERENCE = RelevanceRule("proportional", difference)
 
 
 def _if_plain(rule: RelevanceRule):  # type: ignore[no-untyped-def]
@@ -68,19 +71,27 @@ def _convolution(call: Call) -> RelevanceRule | None:
     return _if_plain(DEPTHWISE if alone else LINEAR)(call)
 
 
-def _with_constant(rule: RelevanceRule, with_constant: RelevanceRule | None):  # type: ignore[no-untyped-def]
-    """Between two tensors one rule; between a tensor and a constant (a bias, say) another."""
-    return lambda call: rule if len(call.inputs) > 1 else with_constant
-
-
-def _division(call: Call) -> RelevanceRule | None:
-    """Only by a constant: a scaling."""
-    return _SIGNED if len(call.inputs) == 1 and call.args[:1] == call.inputs else None
-
-
-def _upsampling(call: Call) -> RelevanceRule:
+def interpolation(call: Call) -> RelevanceRule:
+    """A new size: nearest neighbours are copies, anything else a weighted sum."""
     nearest = call.operation.interpolation == "nearest"
-    return (_copies if nearest else _sums)(signs.by_interpolation)
+    return (copying if nearest else summing)(signs.by_interpolation)
+
+
+def _named(beginning: str) -> list[Any]:
+    """Layers that only newer versions of Keras have."""
+    return [getattr(layers, name) for name in dir(layers) if name.startswith(beginning)]
+
+
+def _crop(call: Call) -> RelevanceRule:
+    """`CenterCrop` of an image that is too small resizes it first."""
+    layer: Any = call.operation
+    first = 2 if layer.data_format == "channels_first" else 1
+    sizes = call.inputs[0].shape[first : first + 2]
+    enough = all(
+        given is not None and given >= wanted
+        for given, wanted in zip(sizes, (layer.height, layer.width), strict=True)
+    )
+    return copying() if enough else summing()
 
 
 register_relevance_rule(
@@ -96,48 +107,29 @@ register_relevance_rule(_if_plain(SEPARABLE), layers.SeparableConv1D, layers.Sep
 register_relevance_rule(SOURCE, layers.Embedding)
 
 register_relevance_rule(
-    _if_plain(_unchanged(signs.by_activation, signs.zero_by_activation)), layers.Activation
+    _if_plain(unchanging(signs.by_activation, signs.zero_by_activation)), layers.Activation
 )
-register_relevance_rule(_unchanged(signs.by_slope), layers.ReLU, layers.LeakyReLU)
-register_relevance_rule(_unchanged(signs.always), "ops.Relu", "ops.Relu6")
+register_relevance_rule(unchanging(signs.by_slope), layers.ReLU, layers.LeakyReLU)
+register_relevance_rule(unchanging(signs.always, no_zero), layers.Softmax)
 register_relevance_rule(
-    _unchanged(signs.always, no_zero),
-    layers.Softmax,
-    "ops.Exp",
-    "ops.HardSigmoid",
-    "ops.Sigmoid",
-    "ops.Softmax",
-    "ops.Softplus",
-)
-register_relevance_rule(
-    _SHIFTED,
+    SHIFTED,
     layers.BatchNormalization,
     layers.GroupNormalization,
     layers.LayerNormalization,
     layers.Normalization,
     layers.Rescaling,
-    "ops.Clip",
-    "ops.LogSoftmax",
 )
 register_relevance_rule(
-    _SIGNED,
+    SIGNED,
     layers.ELU,
     layers.PReLU,
     layers.RMSNormalization,
     layers.UnitNormalization,
-    "ops.Celu",
-    "ops.Elu",
-    "ops.Gelu",
-    "ops.HardSilu",
-    "ops.LeakyRelu",
-    "ops.Negative",
-    "ops.Selu",
-    "ops.Silu",
-    "ops.Tanh",
+    "keras.src.applications.convnext.LayerScale",
 )
 # At inference these do nothing.
 register_relevance_rule(
-    _UNCHANGED,
+    UNCHANGED,
     layers.ActivityRegularization,
     layers.AlphaDropout,
     layers.Dropout,
@@ -154,11 +146,11 @@ register_relevance_rule(
     layers.SpatialDropout1D,
     layers.SpatialDropout2D,
     layers.SpatialDropout3D,
-    "ops.Cast",
+    "keras.src.applications.convnext.StochasticDepth",
 )
 
 register_relevance_rule(
-    _copies(),
+    copying(),
     layers.Concatenate,
     layers.Cropping1D,
     layers.Cropping2D,
@@ -179,36 +171,18 @@ register_relevance_rule(
     layers.ZeroPadding1D,
     layers.ZeroPadding2D,
     layers.ZeroPadding3D,
-    "ops.BroadcastTo",
-    "ops.Concatenate",
-    "ops.ExpandDims",
-    "ops.Flip",
-    "ops.GetItem",
-    "ops.Max",
-    "ops.MaxPool",
-    "ops.Moveaxis",
-    "ops.Repeat",
-    "ops.Reshape",
-    "ops.Roll",
-    "ops.Split",
-    "ops.Squeeze",
-    "ops.Stack",
-    "ops.Swapaxes",
-    "ops.Tile",
-    "ops.Transpose",
+    *_named("AdaptiveMaxPooling"),
 )
-register_relevance_rule(_copies(signs.by_padding), "ops.Pad")
-register_relevance_rule(_copies(signs.like_any_input), layers.Maximum)
-register_relevance_rule(_with_constant(_copies(signs.like_any_input), _SHIFTED), "ops.Maximum")
-register_relevance_rule(_with_constant(_copies(), _SHIFTED), "ops.Minimum")
-register_relevance_rule(_upsampling, layers.UpSampling2D)
+register_relevance_rule(copying(signs.like_any_input), layers.Maximum)
+register_relevance_rule(interpolation, layers.UpSampling2D, layers.Resizing)
+register_relevance_rule(_crop, layers.CenterCrop)
 
-register_relevance_rule(ADDITION, layers.Add)
-register_relevance_rule(_with_constant(ADDITION, _SHIFTED), "ops.Add")
-register_relevance_rule(_DIFFERENCE, layers.Subtract)
-register_relevance_rule(_with_constant(_DIFFERENCE, _SHIFTED), "ops.Subtract")
 register_relevance_rule(
-    _sums(),
+    ADDITION, layers.Add, "keras.src.applications.inception_resnet_v2.CustomScaleLayer"
+)
+register_relevance_rule(DIFFERENCE, layers.Subtract)
+register_relevance_rule(
+    summing(),
     layers.Average,
     layers.AveragePooling1D,
     layers.AveragePooling2D,
@@ -216,12 +190,7 @@ register_relevance_rule(
     layers.GlobalAveragePooling1D,
     layers.GlobalAveragePooling2D,
     layers.GlobalAveragePooling3D,
-    "ops.AveragePool",
-    "ops.Mean",
-    "ops.Sum",
+    *_named("AdaptiveAveragePooling"),
 )
-register_relevance_rule(_sums(signs.by_interpolation), layers.Resizing)
 
 register_relevance_rule(GATE, layers.Multiply)
-register_relevance_rule(_with_constant(GATE, _SIGNED), "ops.Multiply")
-register_relevance_rule(_division, "ops.Divide", "ops.TrueDivide")

@@ -20,6 +20,11 @@ def _classifier(x, classes=3):
     return layers.Dense(classes, name="logits")(layers.Flatten(name="flatten")(x))
 
 
+def _one_hot(outputs):
+    """Relevance at the logits: examples of all classes in turn."""
+    return ops.one_hot(np.arange(outputs.shape[0]) % 3, outputs.shape[-1])
+
+
 def _outputs(graph):
     """Name of each call to the index of its (last) output."""
     return {call.path: call.outputs[0].index for call in graph.calls}
@@ -42,8 +47,7 @@ def _totals(model, examples=6, seed=0):
         for x in channels.graph.inputs
     ]
     weights = [ops.convert_to_tensor(v) for v in model.weights]
-    classes = ops.convert_to_tensor(np.arange(examples) % 3)
-    rows, _ = Propagation(route, probes, model.weights)(weights, inputs, classes)
+    rows, _ = Propagation(route, probes, model.weights)(weights, inputs, _one_hot)
     splits = np.cumsum([probe.channels for probe in probes])[:-1]
     parts = np.split(ops.convert_to_numpy(rows), splits, axis=1)
     return {
@@ -222,9 +226,7 @@ def test_signed_sums_do_not_explode_in_a_preactivation_network():
     route = find_route(channels.graph, {probe.tensor})
     images = ops.convert_to_tensor(rng.normal(size=(64, 6, 6, 3)).astype("float32"))
     rows, _ = Propagation(route, [probe], model.weights)(
-        [ops.convert_to_tensor(v) for v in model.weights],
-        [images],
-        ops.convert_to_tensor(np.arange(64) % 3),
+        [ops.convert_to_tensor(v) for v in model.weights], [images], _one_hot
     )
     sizes = np.abs(ops.convert_to_numpy(rows)).sum(axis=1)
     assert sizes.max() < 10 * np.median(sizes)

@@ -1,0 +1,227 @@
+"""What kind of classifier a model is: what its outputs say about which classes.
+
+The output's shape and its last activation tell the kind; where they leave it open (no activation:
+logits, or a regression?), the compiled loss does.
+
+| output | last activation | loss | kind |
+|---|---|---|---|
+| `(batch, 2 or more)` | sigmoid | not a categorical cross-entropy | `"multi-label"` |
+| `(batch, 2 or more)` | none | a binary cross-entropy | `"multi-label"` |
+| `(batch, 2 or more)` | anything else | | `"multi-class"` |
+| `(batch, 1)` | sigmoid, or none | not a regression, if none | `"binary"` |
+| `(batch, ..., classes)` | softmax, sigmoid, or none | the same | one of these, for every place |
+
+Anything else is no classifier. A loss that is unknown, or none at all, leaves the decision to the
+labels: those that are no classes are refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import losses
+
+from keras_gcp.criteria.relevance.rules import relevance_rule_for
+from keras_gcp.errors import UnsupportedModel
+from keras_gcp.graph import Call, Graph
+
+OTHER_CRITERIA = "Take another criterion, e.g. criterion='taylor' or 'l2_norm'."
+
+_SIGMOIDS = frozenset(keras.activations.get(name) for name in ("hard_sigmoid", "sigmoid"))
+_SOFTMAXES = frozenset(
+    keras.activations.get(name) for name in ("log_softmax", "softmax", "sparsemax")
+)
+_BY_NAME = {
+    "HardSigmoid": "sigmoid",
+    "Sigmoid": "sigmoid",
+    "LogSoftmax": "softmax",
+    "Softmax": "softmax",
+    "Sparsemax": "softmax",
+}
+_AFFINE = frozenset({"BatchNormalization", "Cast", "Dropout", "Identity", "Rescaling"})
+
+_BINARY_LOSSES = frozenset({losses.binary_crossentropy, losses.binary_focal_crossentropy})
+_CATEGORICAL_LOSSES = frozenset(
+    {
+        losses.categorical_crossentropy,
+        losses.categorical_focal_crossentropy,
+        losses.sparse_categorical_crossentropy,
+    }
+)
+_REGRESSION_LOSSES = frozenset(
+    {
+        losses.cosine_similarity,
+        losses.huber,
+        losses.log_cosh,
+        losses.mean_absolute_error,
+        losses.mean_absolute_percentage_error,
+        losses.mean_squared_error,
+        losses.mean_squared_logarithmic_error,
+        losses.poisson,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Head:
+    """The kind of a classifier.
+
+    Attributes:
+        kind: `"multi-class"` (one of several classes), `"binary"` (one number: class 1 or class
+            0) or `"multi-label"` (any number of classes at once).
+        shape: Shape of the output, batch axis first, classes last.
+        activation: `"softmax"`, `"sigmoid"` or `"linear"`; another one's name for some multi-class
+            heads.
+        why: What the kind was told by, for messages.
+        ignored: Label of places without a class (the loss's `ignore_class`).
+    """
+
+    kind: str
+    shape: tuple[int | None, ...]
+    activation: str
+    why: str
+    ignored: int | None = None
+
+    @property
+    def classes(self) -> int:
+        """Number of classes; a single output tells two apart."""
+        size = self.shape[-1]
+        assert size is not None
+        return 2 if self.kind == "binary" else size
+
+    @property
+    def places(self) -> tuple[int | None, ...]:
+        """Sizes of the axes between batch and classes: pixels, time steps; often there are none."""
+        return self.shape[1:-1]
+
+    @property
+    def threshold(self) -> float:
+        """Output above which a class counts as predicted, if it has an output of its own."""
+        return 0.0 if self.activation == "linear" else 0.5
+
+    @property
+    def found(self) -> str:
+        """A sentence for messages: what was found, and why."""
+        kind = f"per-place {self.kind}" if self.places else self.kind
+        return f"This model has a {kind} head: {self.why}."
+
+
+def find_head(model: Any, graph: Graph) -> Head:
+    """The kind of classifier that a model is.
+
+    Args:
+        model: The model; its compiled loss is looked at where the output leaves the kind open.
+        graph: Its calls.
+
+    Raises:
+        UnsupportedModel: it is none, or has several outputs.
+    """
+    if len(graph.outputs) != 1:
+        raise UnsupportedModel(
+            "feature_relevance needs a classifier with one output, where relevance starts. This "
+            f"model has {len(graph.outputs)} outputs. {OTHER_CRITERIA}"
+        )
+    shape = graph.outputs[0].shape
+    last = _last_activated(graph)
+    activation = "linear" if last is None else _activation_of(last)
+    loss, settings = _loss_of(model)
+    if len(shape) < 2 or shape[-1] is None:
+        raise _no_classifier(shape, activation, "its last axis does not hold a number of classes")
+    loss_name = getattr(loss, "__name__", None)
+    why = f"its output has shape {shape}, its last activation is {activation}"
+    kind, told = _kind(shape, activation, loss)
+    if kind is None:
+        raise _no_classifier(shape, activation, told, loss_name)
+    if len(shape) > 2 and last is not None and not _classes_are_last(last):
+        raise _no_classifier(shape, activation, "its classes do not lie along the last axis")
+    if told == "loss":
+        why += f", and it is compiled with the loss {loss_name}"
+    return Head(kind, shape, activation, why, settings.get("ignore_class"))
+
+
+def _kind(shape: tuple[int | None, ...], activation: str, loss: Any) -> tuple[str | None, str]:
+    """`(kind, what told it)`; without a kind, the reason."""
+    several, flat = shape[-1] != 1, len(shape) == 2
+    if activation == "sigmoid":
+        if several and loss in _CATEGORICAL_LOSSES:
+            return "multi-class", "loss"
+        return ("multi-label" if several else "binary"), "activation"
+    if activation == "linear":
+        if loss in _BINARY_LOSSES:
+            return ("multi-label" if several else "binary"), "loss"
+        if several and (flat or loss not in _REGRESSION_LOSSES):
+            return "multi-class", "shape"
+        if not several and loss not in _REGRESSION_LOSSES | _CATEGORICAL_LOSSES:
+            return "binary", "shape"
+        return None, "a linear output with such a loss is a regression"
+    if several and (flat or activation == "softmax"):
+        return "multi-class", "activation"
+    return None, "that is neither a softmax over 2 classes or more, nor a sigmoid, nor logits"
+
+
+def _no_classifier(
+    shape: tuple[int | None, ...], activation: str, reason: str, loss: str | None = None
+) -> UnsupportedModel:
+    compiled = "" if loss is None else f", compiled with the loss {loss}"
+    return UnsupportedModel(
+        "feature_relevance needs a classifier: class scores or logits of shape (batch, classes), "
+        "(batch, 1) for two classes, or (batch, ..., classes) for a class at every place. This "
+        f"model's output has shape {shape} and {activation} activation{compiled}: {reason}. "
+        f"{OTHER_CRITERIA}"
+    )
+
+
+def _last_activated(graph: Graph) -> Call | None:
+    """The last call that computes something: behind it values are only moved or averaged."""
+    origin = {y.index: call for call in graph.calls for y in call.outputs}
+    index, call = graph.outputs[0].index, None
+    while index in origin:
+        call = origin[index]
+        rule = relevance_rule_for(call)
+        moves = rule is not None and rule.kind in ("copies", "proportional")
+        moves = moves or type(call.operation).__name__ in ("Cast", "Dropout", "Identity")
+        if not moves or len(call.inputs) != 1 or _activation_of(call) != "linear":
+            return call
+        index = call.inputs[0].index
+    return call
+
+
+def _activation_of(call: Call) -> str:
+    operation: Any = getattr(call.operation, "layer", call.operation)  # TimeDistributed
+    name = type(operation).__name__
+    function = getattr(operation, "activation", None)
+    if function is not None and function is not keras.activations.linear:
+        if function in _SIGMOIDS:
+            return "sigmoid"
+        if function in _SOFTMAXES:
+            return "softmax"
+        return str(getattr(function, "__name__", type(function).__name__))
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    rule = relevance_rule_for(call)
+    affine = function is not None or name in _AFFINE or rule is None or rule.kind != "unchanged"
+    return "linear" if affine else name
+
+
+def _classes_are_last(call: Call) -> bool:
+    operation: Any = getattr(call.operation, "layer", call.operation)
+    rank = len(call.outputs[0].shape)
+    axis = getattr(operation, "axis", -1) if type(operation).__name__ in _BY_NAME else -1
+    return (
+        getattr(operation, "data_format", None) != "channels_first"
+        and isinstance(axis, int)
+        and axis % rank == rank - 1
+    )
+
+
+def _loss_of(model: Any) -> tuple[Any, dict[str, Any]]:
+    """The compiled loss as a function, with its settings; None if there is none, or several."""
+    found = keras.tree.flatten(model.loss) if getattr(model, "compiled", False) else []
+    if len(found) != 1 or found[0] is None:
+        return None, {}
+    loss = losses.get(found[0]) if isinstance(found[0], str) else found[0]
+    if isinstance(loss, losses.Loss):
+        return getattr(loss, "fn", type(loss)), loss.get_config()
+    return loss, {}

@@ -1,0 +1,65 @@
+"""Layers around another layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from keras import layers, ops
+
+from keras_gcp.criteria.relevance.rules import (
+    RelevanceRule,
+    Step,
+    register_relevance_rule,
+    relevance_rule_for,
+)
+from keras_gcp.graph import Call, Shape, Tensor
+
+
+def _time_distributed(call: Call) -> RelevanceRule | None:
+    """The rule of the wrapped layer, with the steps of time as examples."""
+    if len(call.inputs) != 1 or len(call.outputs) != 1:
+        return None
+    inside = _call_of_wrapped(call)
+    rule = relevance_rule_for(inside)
+    if rule is None:
+        return None
+
+    def propagate(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
+        steps = step.call.inputs[0].shape[1] or relevance[0].shape[1]
+        folded = [None if x is None else _folded(x) for x in step.inputs]
+        negated = None if step.negated is None else ops.repeat(step.negated, steps)
+        passed = rule.propagate(
+            replace(step, call=inside, inputs=folded, negated=negated),
+            [_folded(r) for r in relevance],
+        )
+        return [None if r is None else ops.reshape(r, (-1, steps, *r.shape[1:])) for r in passed]
+
+    return replace(
+        rule,
+        propagate=propagate,
+        nonnegative=lambda call, inputs: rule.nonnegative(_call_of_wrapped(call), inputs),
+        keeps_zero=lambda call: rule.keeps_zero(_call_of_wrapped(call)),
+    )
+
+
+def _call_of_wrapped(call: Call) -> Call:
+    """The call of the wrapped layer as it would be on its own."""
+    x, y = call.inputs[0], call.outputs[0]
+    inner = Tensor(x.index, _without_time(x.shape), x.dtype)
+    outer = Tensor(y.index, _without_time(y.shape), y.dtype)
+    wrapped = call.operation.layer
+    return Call(wrapped, f"{call.path}/{wrapped.name}", (inner,), {}, (inner,), (outer,))
+
+
+def _without_time(shape: Shape) -> Shape:
+    return (shape[0], *shape[2:])
+
+
+def _folded(x: Any) -> Any:
+    """Steps of time as examples."""
+    return ops.reshape(x, (-1, *x.shape[2:]))
+
+
+register_relevance_rule(_time_distributed, layers.TimeDistributed)
