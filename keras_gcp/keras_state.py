@@ -234,11 +234,11 @@ def layer_calls(handler: Callable[..., Any]) -> Iterator[None]:
             return original(layer, *args, **kwargs)
         return handler(original, layer, args, kwargs)
 
-    keras.layers.Layer.__call__ = caught  # type: ignore[method-assign]
+    keras.layers.Layer.__call__ = caught
     try:
         yield
     finally:
-        keras.layers.Layer.__call__ = original  # type: ignore[method-assign]
+        keras.layers.Layer.__call__ = original
 
 
 def run_graph(model: Any, inputs: Sequence[Any], call: Callable[..., Any]) -> Any:
