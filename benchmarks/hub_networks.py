@@ -18,11 +18,10 @@ CLASSES = 10
 
 
 def _resnet(block: str, blocks: list[int], stem: list[int], size: int = 64, **options: Any) -> Any:
-    wide = 4 if "bottleneck" in block else 1
     return models.ResNetBackbone(
         input_conv_filters=stem,
         input_conv_kernel_sizes=[7] if len(stem) == 1 else [3, 3, 3],
-        stackwise_num_filters=[64 // wide, 128 // wide, 256 // wide, 512 // wide],
+        stackwise_num_filters=[64, 128, 256, 512],
         stackwise_num_blocks=blocks,
         stackwise_num_strides=[1, 2, 2, 2],
         block_type=block,

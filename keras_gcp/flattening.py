@@ -156,6 +156,8 @@ class _Flattener:
         return self._leaf(operation, args, kwargs, original)
 
     def _leaf(self, operation: Any, args: Any, kwargs: Any, original: Any) -> Any:
+        if _hands_through(operation, args, kwargs):
+            return args[0]
         twin = self._twin(operation)
         before, self._catching = self._catching, False
         try:
@@ -252,6 +254,11 @@ class _Flattener:
                 raise _Closed(
                     f"its `call` hands a weight or a computed tensor to '{operation.name}'"
                 )
+            if keras_state.has_unknown_size(operation):
+                raise _Closed(
+                    f"its `call` computes with the batch size, or another size that is unknown "
+                    f"when the graph is made ('{operation.name}')"
+                )
         return outputs
 
     # ---- names
@@ -270,6 +277,16 @@ class _Flattener:
                     operation.name, self._place.get(id(operation), ()), taken
                 )
                 taken.add(operation.name)
+
+
+def _hands_through(operation: Any, args: Any, kwargs: Any) -> bool:
+    """Whether a layer returns its input as it is, as the placeholders of composite layers do."""
+    if not keras_state.is_layer(operation) or len(args) != 1 or kwargs or operation.weights:
+        return False
+    plain = list(inspect.signature(operation.call).parameters) == ["inputs"]
+    if not plain or getattr(operation, "activity_regularizer", None) is not None:
+        return False
+    return isinstance(args[0], keras.KerasTensor) and operation.call(args[0]) is args[0]
 
 
 def _free_name(name: str, around: Sequence[str], taken: set[str]) -> str:

@@ -318,6 +318,17 @@ def calls_between(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[tuple[A
     ]
 
 
+def has_unknown_size(operation: Any) -> bool:
+    """Whether a `keras.ops` operation was made with a size that is None, such as a reshape's."""
+    if is_layer(operation):
+        return False
+    settings = [value for key, value in vars(operation).items() if not key.startswith("_")]
+    return any(
+        isinstance(value, list | tuple) and any(size is None for size in value)
+        for value in settings
+    )
+
+
 # ------------------------------------------------------------------------------- optimizer
 
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 from keras.src import ops as private_ops
+from keras.src.activations import activations
 from keras.src.applications import convnext, inception_resnet_v2
 
 from keras_gcp.channels.rules.elementwise import FUNCTIONS
@@ -264,9 +265,10 @@ ANCHORING = {
 
 def operation(name):
     """The class of a `keras.ops` operation, or None: some are newer than the oldest Keras."""
-    for module in ("numpy", "nn", "core", "math", "image"):
-        if hasattr(getattr(private_ops, module), name):
-            return getattr(getattr(private_ops, module), name)
+    modules = [getattr(private_ops, part) for part in ("numpy", "nn", "core", "math", "image")]
+    for module in (*modules, activations):
+        if hasattr(module, name):
+            return getattr(module, name)
     return None
 
 

@@ -15,6 +15,7 @@ from keras_gcp import backend
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.criteria.relevance import (  # noqa: F401  (they fill the table of rules)
+    hub_table,
     table,
     table_operations,
     wrapping,
