@@ -243,15 +243,6 @@ def mobilenet_v5_batch_norm() -> Any:
     )
 
 
-def mobilenet_v5_inverted_residuals() -> Any:
-    blocks = [
-        [_v5_block("er", 16, 2, se=0.25)],
-        [_v5_block("ir", 24, 2, mid=3, se=0.25), _v5_block("ir", 24, mid=3, se=0.25)],
-        [_v5_block("ir", 40, 2, mid=5), _v5_block("uir", 40, start=3, mid=3, end=3)],
-    ]
-    return _mobilenet_v5(blocks, act="silu", norm_layer="batch_norm", use_msfa=False)
-
-
 def mobilenet_v5_attention() -> Any:
     """With multi-query attention blocks, which stay whole."""
     blocks = _v5_convolutions()
@@ -459,19 +450,6 @@ def cs3_edge() -> Any:
     return _cs3("edge_block")
 
 
-def csp_edge() -> Any:
-    return _cspnet(
-        stem_filters=16,
-        stem_kernel_size=3,
-        stem_strides=2,
-        stackwise_depth=[1, 2, 3],
-        stackwise_strides=[1, 2, 2],
-        stackwise_num_filters=[32, 64, 128],
-        block_type="edge_block",
-        stage_type="csp",
-    )
-
-
 # ------------------------------------------------------------------------------- dense prediction
 
 
@@ -619,12 +597,6 @@ def mobilenet_v3_small_classifier() -> Any:
     )
 
 
-def mobilenet_v5_classifier() -> Any:
-    return models.MobileNetV5ImageClassifier(
-        backbone=mobilenet_v5_batch_norm(), num_classes=CLASSES, head_hidden_size=128
-    )
-
-
 def efficientnet_b0_classifier() -> Any:
     return models.EfficientNetImageClassifier(backbone=efficientnet_b0(), num_classes=CLASSES)
 
@@ -664,7 +636,6 @@ NETWORKS: dict[str, Callable[[], keras.Model]] = {
     "mobilenet_v3_large_100": mobilenet_v3_large_100,
     "mobilenet_v5_300m_style": mobilenet_v5_300m_style,
     "mobilenet_v5_batch_norm": mobilenet_v5_batch_norm,
-    "mobilenet_v5_inverted_residuals": mobilenet_v5_inverted_residuals,
     "mobilenet_v5_attention": mobilenet_v5_attention,
     "efficientnet_b0": efficientnet_b0,
     "efficientnet_b2": efficientnet_b2,
@@ -680,7 +651,6 @@ NETWORKS: dict[str, Callable[[], keras.Model]] = {
     "csp_resnext_50": csp_resnext_50,
     "cs3_darknet": cs3_darknet,
     "cs3_edge": cs3_edge,
-    "csp_edge": csp_edge,
     "retinanet_resnet_18": retinanet_resnet_18,
     "retinanet_resnet_50_p5_batch_norm": retinanet_resnet_50_p5_batch_norm,
     "retinanet_object_detector": retinanet_object_detector,
@@ -695,7 +665,6 @@ NETWORKS: dict[str, Callable[[], keras.Model]] = {
     "resnet_18_classifier": resnet_18_classifier,
     "vgg_16_classifier": vgg_16_classifier,
     "mobilenet_v3_small_classifier": mobilenet_v3_small_classifier,
-    "mobilenet_v5_classifier": mobilenet_v5_classifier,
     "efficientnet_b0_classifier": efficientnet_b0_classifier,
     "densenet_121_classifier": densenet_121_classifier,
     "csp_darknet_53_classifier": csp_darknet_53_classifier,

@@ -158,6 +158,9 @@ class _Flattener:
     def _leaf(self, operation: Any, args: Any, kwargs: Any, original: Any) -> Any:
         if _hands_through(operation, args, kwargs):
             return args[0]
+        if _is_lambda(operation) and len(args) == 1 and not kwargs:
+            # Keras saves no lambdas; the operations that it consists of can be saved.
+            return operation.activation(args[0])
         twin = self._twin(operation)
         before, self._catching = self._catching, False
         try:
@@ -287,6 +290,13 @@ def _hands_through(operation: Any, args: Any, kwargs: Any) -> bool:
     if not plain or getattr(operation, "activity_regularizer", None) is not None:
         return False
     return isinstance(args[0], keras.KerasTensor) and operation.call(args[0]) is args[0]
+
+
+def _is_lambda(operation: Any) -> bool:
+    """Whether a layer does nothing but apply a lambda of `keras.ops`."""
+    function = getattr(operation, "activation", None)
+    name = getattr(function, "__name__", None)
+    return name == "<lambda>" and type(operation) is keras.layers.Activation
 
 
 def _free_name(name: str, around: Sequence[str], taken: set[str]) -> str:

@@ -9,8 +9,7 @@ from keras.src import ops as private_ops
 from keras.src.activations import activations
 from keras.src.applications import convnext, inception_resnet_v2
 
-from keras_gcp.channels.rules.elementwise import FUNCTIONS
-from keras_gcp.channels.rules.merging import OPERATORS
+from keras_gcp.channels.rules.names import FUNCTIONS, OPERATORS
 from keras_gcp.channels.rules.reduction import REDUCTIONS
 from keras_gcp.channels.rules.spatial import COLOURS
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
+from keras_gcp import keras_state
 from keras_gcp.channels.labels import Labels
+from keras_gcp.channels.rules.names import FUNCTIONS, OPERATORS
 from keras_gcp.channels.site import Site, Unprunable
 
 # Functions of `keras.activations` that compute an output channel from several input channels.
@@ -23,19 +26,47 @@ _ELEMENTWISE = frozenset(
 )
 
 
+_ELEMENT_BY_ELEMENT = frozenset((*FUNCTIONS, *OPERATORS))
+
+
 def apply_activation(site: Site, labels: Labels) -> None:
     """Anchors channels whose (fused) activation is not known to treat each one by itself."""
     activation = getattr(site.layer, "activation", None)
     if activation is None or activation in _ELEMENTWISE or is_elementwise_layer(activation):
         return
+    if activation not in CHANNEL_MIXING and _consists_of_elementwise_operations(activation):
+        return
     name = getattr(activation, "__name__", str(activation))
-    why = "mixes channels" if activation in CHANNEL_MIXING else "is not one of keras.activations"
+    mixes = activation in CHANNEL_MIXING
+    why = "mixes channels" if mixes else "is not recognised as a function of single elements"
     site.anchor(labels, f"activation '{name}' of layer '{site.path}' {why}")
 
 
 def is_elementwise_layer(activation: object) -> bool:
     """Whether a layer object used as an activation treats each channel by itself."""
     return isinstance(activation, keras.layers.ReLU | keras.layers.LeakyReLU | keras.layers.ELU)
+
+
+def _consists_of_elementwise_operations(function: Callable[..., Any]) -> bool:
+    """Whether a function of the user's own (a lambda, say) computes each element by itself.
+
+    It is run on a symbolic tensor, and the operations that it calls are looked up. What cannot
+    run on one, such as the functions of a framework, is not recognised.
+    """
+    x = keras.KerasTensor((None, 2, 3))
+    try:
+        y = function(x)
+    except Exception:
+        return False
+    if not isinstance(y, keras.KerasTensor) or y.shape != x.shape:
+        return False
+    return all(
+        type(operation).__name__ in _ELEMENT_BY_ELEMENT
+        and not keras_state.is_layer(operation)
+        and not any(is_array(a) and not isinstance(a, keras.KerasTensor) for a in arguments)
+        and not any(is_array(value) for value in vars(operation).values())
+        for operation, arguments in keras_state.calls_between([x], [y])
+    )
 
 
 def require_plain_kernel(site: Site) -> None:

@@ -13,18 +13,8 @@ from keras_gcp.channels.rules.common import (
     is_array,
     varying_axes,
 )
+from keras_gcp.channels.rules.names import FUNCTIONS
 from keras_gcp.channels.site import Site, Unprunable
-
-# Functions of one number: activations, arithmetic, tests, changes of type.
-FUNCTIONS = (
-    "Abs Absolute Arccos Arccosh Arcsin Arcsinh Arctan Arctanh Cast Cbrt Ceil Celu Clip "
-    "ConvertToTensor Copy Cos Cosh Deg2rad Elu Erf Erfc Erfinv Exp Exp2 Expm1 Fabs Floor Gelu "
-    "HardShrink HardSigmoid HardSilu HardTanh Isfinite Isinf Isnan LeakyRelu Log Log10 Log1p Log2 "
-    "LogSigmoid LogicalNot NanToNum Negative OnesLike Rad2deg ReLU Reciprocal Relu Relu6 Round Rsqrt "
-    "SaturateCast Selu Sigmoid Sign Silu Sin Sinc Sinh SoftShrink Softplus Softsign SparsePlus "
-    "SparseSigmoid Sqrt Square Squareplus StopGradient Tan Tanh TanhShrink Threshold Trunc "
-    "ZerosLike"
-).split()
 
 
 @register_rule(*(f"ops.{name}" for name in FUNCTIONS))

@@ -8,15 +8,9 @@ from keras import layers
 from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import anchor_under_array, compact_block, is_array
+from keras_gcp.channels.rules.names import OPERATORS
 from keras_gcp.channels.site import Site, Unprunable
 from keras_gcp.graph import Shape, Tensor, leaves
-
-# Functions of two or three numbers.
-OPERATORS = (
-    "Add Arctan2 BitwiseAnd BitwiseOr BitwiseXor Divide DivideNoNan Equal FloorDivide Fmax Fmin "
-    "Fmod Greater GreaterEqual Heaviside Hypot Less LessEqual Logaddexp Logaddexp2 LogicalAnd "
-    "LogicalOr LogicalXor Maximum Minimum Mod Multiply NotEqual Power Subtract TrueDivide Where"
-).split()
 
 
 @register_rule(
