@@ -68,6 +68,7 @@ _register(
 )
 _register(SIGNED, "Celu Elu Gelu HardSilu LeakyRelu Negative Selu Silu Sin Tan Tanh")
 _register(SHIFTED, "Arccos Arccosh Clip Cos Log Log10 Log2 LogSigmoid LogSoftmax Sinc Threshold")
+_register(unchanging(signs.by_slope), "ReLU")  # `keras.activations.relu` on symbolic tensors
 _register(unchanging(signs.always), "Abs Absolute Fabs Relu Relu6 Sqrt Square")
 _register(
     unchanging(signs.always, no_zero),
