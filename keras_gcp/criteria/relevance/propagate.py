@@ -91,8 +91,12 @@ def gated(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
 def linear(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
     """Dense layers and convolutions of every kind: the alpha-beta rule."""
     layer = step.call.operation
+    kernel = _float32(layer.kernel)
+    if is_depthwise(step.call):
+        groups = step.call.operation.groups
+        kernel = ops.reshape(kernel, (*kernel.shape[:-2], groups, kernel.shape[-1] // groups))
     function = step.compiled(alpha_beta, linear=linear_map(step.call), signed=step.signed[0])
-    return [function(step.inputs[0], _float32(layer.kernel), relevance[0], *_negated(step))]
+    return [function(step.inputs[0], kernel, relevance[0], *_negated(step))]
 
 
 def separable(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
@@ -130,13 +134,27 @@ def linear_map(call: Call) -> LinearMap:
     if hasattr(layer, "output_padding"):
         options["output_padding"] = layer.output_padding
         return LinearMap("transposed", axis, -2, tuple(options.items()))
-    if hasattr(layer, "depth_multiplier"):
-        return LinearMap("depthwise", axis, -1, tuple(options.items()))
     causal = 0
     if layer.padding == "causal":
         options["padding"] = "valid"
         causal = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
-    return LinearMap("conv", axis, -1, tuple(options.items()), causal)
+    depthwise = hasattr(layer, "depth_multiplier") or is_depthwise(call)
+    kind = "depthwise" if depthwise else "conv"
+    return LinearMap(kind, axis, -1, tuple(options.items()), causal)
+
+
+def is_depthwise(call: Call) -> bool:
+    """Whether an ordinary convolution has a group for every channel, so that it can be computed as
+    a depthwise one: TensorFlow compiles convolutions with groups for every call, for minutes in
+    all.
+    """
+    layer = call.operation
+    return (
+        getattr(layer, "groups", 1) > 1
+        and layer.kernel.shape[-2] == 1
+        and layer.rank < 3  # there is no depthwise convolution of volumes
+        and len(set(layer.strides)) == 1
+    )
 
 
 def _options(layer: Any) -> dict[str, Any]:

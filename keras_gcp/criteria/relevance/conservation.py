@@ -1,0 +1,129 @@
+"""Where relevance is kept, lost or blown up on its way through a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_gcp import backend
+from keras_gcp.channels.trace import trace_as_planned
+from keras_gcp.criteria.relevance.heads import Head, find_head
+from keras_gcp.criteria.relevance.propagation import Probe, Propagation
+from keras_gcp.criteria.relevance.route import find_route
+from keras_gcp.criteria.relevance.scoring import DEFAULT_BATCH_SIZE, unit_batches
+from keras_gcp.criteria.relevance.units import negated, start, units_of
+from keras_gcp.graph import Graph
+from keras_gcp.sample import draw_sample
+
+
+@dataclass(frozen=True)
+class Conservation:
+    """Relevance of one tensor, in units of what starts at the output.
+
+    Attributes:
+        total: Sum over the tensor, mean over the examples. 1 where all relevance has to pass, less
+            on one of several branches.
+        least: The smallest sum of an example.
+        greatest: The greatest sum of an example.
+        peak: The largest absolute relevance of a single element of any example.
+    """
+
+    total: float
+    least: float
+    greatest: float
+    peak: float
+
+
+def conservation_report(
+    model: Any, x: Any, y: Any, batch_size: int = DEFAULT_BATCH_SIZE
+) -> Mapping[str, Conservation]:
+    """How much relevance arrives at every layer, and whether single elements blow up.
+
+    A check of relevance scores on a network: alpha-beta conserves the sum, so what arrives at the
+    model's inputs should be 1, except where layers credit gates (more) or features end, as in an
+    embedding (less). Scores are means over examples and places; a peak far above 1 says that a
+    few places of a few examples decide them.
+
+    Args:
+        model: A classifier, as for `keras_gcp.relevance_scores`.
+        x: Inputs.
+        y: True classes.
+        batch_size: Examples per pass; bounds the memory.
+
+    Returns:
+        Dict in network order: name of the model's input or of the layer to its `Conservation`. A
+        layer called several times, or with several outputs, has one entry for each, named
+        `"layer:1"` and so on. Layers that no relevance reaches are missing.
+
+    Raises:
+        UnsupportedModel: the model is no classifier, or a layer has no relevance rule.
+        InvalidArgument: `x` or `y` does not fit the model.
+
+    Example:
+
+    ```python
+    for name, found in conservation_report(model, x_test[:64], y_test[:64]).items():
+        print(f"{name:30} {found.total:8.3f} {found.peak:8.3f}")
+    ```
+    """
+    channels = trace_as_planned(model)
+    head = find_head(model, channels.graph)
+    sample = draw_sample((x, y), None, None, model)
+    units = units_of(head, sample.y)
+    names = _names(channels.graph)
+    route = find_route(channels.graph, names)
+    propagation = Propagation(route, [Probe(index, -1, 0) for index in names], model.weights)
+    weights = [ops.convert_to_tensor(variable.value) for variable in model.weights]
+    measure: Any = partial(_sums_and_peaks, propagation, head)
+    if len(units) // min(batch_size, len(units)) >= backend.COMPILE_FROM:
+        measure = backend.compiled(measure)
+    sums: dict[int, list[np.ndarray]] = {}
+    peaks: dict[int, float] = {}
+    for rows, inputs, classes, mask in unit_batches(
+        units, sample.x, model, channels.graph, batch_size
+    ):
+        for index, (total, peak) in measure(weights, inputs, classes, mask).items():
+            sums.setdefault(index, []).append(ops.convert_to_numpy(total)[: len(rows)])
+            peaks[index] = max(peaks.get(index, 0.0), float(ops.convert_to_numpy(peak)))
+    return MappingProxyType(
+        {
+            name: _summary(np.concatenate(sums[index]), peaks[index])
+            for index, name in names.items()
+            if index in sums
+        }
+    )
+
+
+def _summary(totals: np.ndarray, peak: float) -> Conservation:
+    return Conservation(float(totals.mean()), float(totals.min()), float(totals.max()), peak)
+
+
+def _sums_and_peaks(
+    propagation: Propagation, head: Head, weights: Any, inputs: Any, classes: Any, mask: Any
+) -> dict[int, tuple[Any, Any]]:
+    found, _ = propagation.tensors(
+        weights, inputs, partial(start, head, classes, mask), negated(head, classes)
+    )
+    return {
+        index: (ops.sum(r, axis=tuple(range(1, len(r.shape)))), ops.max(ops.abs(r)))
+        for index, r in found.items()
+    }
+
+
+def _names(graph: Graph) -> dict[int, str]:
+    """Tensor to name, for every tensor with an axis besides the batch axis."""
+    tensors = [(f"input {place}", x) for place, x in enumerate(graph.inputs)]
+    tensors += [(call.path, y) for call in graph.calls for y in call.outputs]
+    counts: dict[str, int] = {}
+    names = {}
+    for name, x in tensors:
+        place = counts[name] = counts.get(name, -1) + 1
+        if len(x.shape) > 1:
+            names[x.index] = f"{name}:{place}" if place else name
+    return names
