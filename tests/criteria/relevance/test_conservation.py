@@ -26,7 +26,7 @@ def test_all_relevance_arrives_at_the_input_of_a_network_without_gates(build):
 def test_a_layer_on_one_of_two_ways_gets_its_part_only():
     model = randomise(networks.residual())
     report = conservation_report(model, inputs_for(model, 6), labels(model))
-    parts = report["b2_shortcut"].total + report["b2b_bn"].total
+    parts = report["b2_shortcut"].total + report["b2b_conv"].total
     assert parts == pytest.approx(report["b2_add"].total, abs=1e-3)
 
 
