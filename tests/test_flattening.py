@@ -173,7 +173,7 @@ def test_a_model_without_composites_is_the_same_flat():
 
 @pytest.mark.parametrize("block", [Scaled(name="it"), ByTraining(6, name="it")])
 def test_what_cannot_be_opened_stays_whole_with_a_warning_that_says_why(block):
-    model = network(block)
+    model = network(block, layers.Conv2D(8, 3, name="free"))
     with pytest.warns(UserWarning, match="leaves layer 'it' whole: "):
         flat = keras_gcp.flatten(model)
     assert_same(model, flat)
@@ -230,13 +230,9 @@ def test_a_pyramid_gives_the_levels_of_a_backbone():
 
 def test_flattening_leaves_names_and_graph_of_the_given_model_alone():
     model = network(Residual(6, name="a"))
-    names, config = (
-        [layer.name for layer in model.layers],
-        len(model.get_layer("stem").output.shape),
-    )
+    names = [layer.name for layer in model.layers]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         keras_gcp.flatten(model)
     assert [layer.name for layer in model.layers] == names
     assert len(model.get_layer("stem")._inbound_nodes) == 1
-    assert len(model.get_layer("stem").output.shape) == config

@@ -1,0 +1,26 @@
+"""The Python code of the documentation runs, page by page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from keras_gcp.channels import registry
+from keras_gcp.criteria.relevance import rules
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGES = [page for page in sorted(DOCS.glob("*.md")) if "```python" in page.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_code_of_the_page_runs(page, monkeypatch):
+    monkeypatch.setattr(registry, "_RULES", dict(registry._RULES))
+    monkeypatch.setattr(rules, "_RULES", dict(rules._RULES))
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    exec(compile("\n".join(blocks), str(page), "exec"), {"__name__": page.stem})
+
+
+def test_there_is_a_page_on_own_layers():
+    assert DOCS / "own_layers.md" in PAGES
