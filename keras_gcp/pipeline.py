@@ -99,9 +99,13 @@ def apply(plan: Plan, model: Any) -> Any:
         VerificationFailed: the copy does not compute what the masked model computes.
     """
     channels = trace_as_planned(model)
-    keep_of(plan, channels)  # Refuses a foreign plan before anything is built.
+    keep = keep_of(plan, channels)  # Refuses a foreign plan before anything is built.
     copy = copy_model(model)
-    narrow(copy, plan)
+    # Of the original, not of the copy: so the copying is verified, too.
+    inputs = random_inputs(model, example_count(model))
+    expected = masked_outputs(model, channels, keep, inputs)
+    own = trace_as_planned(copy)
+    _cut(copy, own, keep_of(plan, own), [], inputs, expected)
     return copy
 
 
@@ -154,6 +158,18 @@ def narrow(model: Any, plan: Plan, optimizer: Any = None) -> None:
         check_optimizer(one)
     inputs = random_inputs(model, example_count(model))
     expected = masked_outputs(model, channels, keep, inputs)
+    _cut(model, channels, keep, optimizers, inputs, expected)
+
+
+def _cut(
+    model: Any,
+    channels: ChannelMap,
+    keep: np.ndarray,
+    optimizers: Sequence[Any],
+    inputs: Any,
+    expected: list[np.ndarray],
+) -> None:
+    """Narrows a model in place and compares it; on any failure it is as it was before."""
     with Transaction() as transaction:
         narrow_model(model, channels, keep, transaction, optimizers)
         verify_narrow(model, channels, inputs, expected)

@@ -36,6 +36,9 @@ def randomise_constants(model, seed=0):
             variable.assign(rng.normal(0.0, 0.5, value.shape))
         else:
             variable.assign(rng.uniform(0.5, 1.5, value.shape))
+    for layer in model._flatten_layers():
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
     return model
 
 

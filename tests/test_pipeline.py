@@ -243,6 +243,34 @@ def test_planning_changes_nothing_and_apply_leaves_the_original_as_it_was():
     assert model.compiled and getattr(narrow, "optimizer", None) is not model.optimizer
 
 
+def test_an_adapted_normalization_is_copied_with_what_it_has_adapted_to():
+    """Its constants are computed from its weights when it adapts, not when it is called."""
+    normalization = keras.layers.Normalization(name="normalise")
+    normalization.adapt(np.random.default_rng(0).normal(5.0, 3.0, (64, 8, 8, 3)))
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(8, 3, activation="relu", name="conv")(normalization(inputs))
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    model = keras.Model(inputs, keras.layers.Dense(2, name="classifier")(x))
+    plan = random_plan(model)
+    narrow = keras_gcp.apply(plan, model)
+    x = inputs_for(model)
+    np.testing.assert_allclose(
+        flat_outputs(narrow, x)[0], masked_by_hand(model, plan, x)[0], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_copy_that_computes_something_else_is_noticed(monkeypatch):
+    def wrong(model):
+        copy = copied(model)
+        copy.set_weights([w * 1.01 for w in copy.get_weights()])
+        return copy
+
+    copied = pipeline.copy_model
+    monkeypatch.setattr(pipeline, "copy_model", wrong)
+    with pytest.raises(VerificationFailed):
+        keras_gcp.prune(randomise(networks.plain()), {"macs": 0.5}, align=1)
+
+
 def test_prune_is_plan_then_apply():
     model = randomise(networks.residual())
     pruned = keras_gcp.prune(model, {"macs": 0.5}, criterion="l1_norm", align=2)

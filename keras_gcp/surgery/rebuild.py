@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from keras_gcp import keras_state
+
 
 def copy_model(model: Any) -> Any:
     """A functional copy with layers and variables of its own, holding the same weights.
@@ -18,6 +20,9 @@ def copy_model(model: Any) -> Any:
     with _taken_as_uncompiled(model):
         copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
+    for layer in keras_state.sublayers(copy):
+        if hasattr(layer, "finalize_state"):  # Normalization keeps what it computes from weights.
+            layer.finalize_state()
     return copy
 
 
