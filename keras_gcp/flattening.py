@@ -289,7 +289,10 @@ def _hands_through(operation: Any, args: Any, kwargs: Any) -> bool:
     plain = list(inspect.signature(operation.call).parameters) == ["inputs"]
     if not plain or getattr(operation, "activity_regularizer", None) is not None:
         return False
-    return isinstance(args[0], keras.KerasTensor) and operation.call(args[0]) is args[0]
+    try:
+        return isinstance(args[0], keras.KerasTensor) and operation.call(args[0]) is args[0]
+    except Exception:  # Not every function of `keras.activations` takes symbolic tensors.
+        return False
 
 
 def _is_lambda(operation: Any) -> bool:
