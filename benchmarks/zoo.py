@@ -56,9 +56,9 @@ FLAGS = flags.FLAGS
 
 SHARE = 0.5  # of the multiply-adds may remain
 TOLERANCE = 1e-4  # of the largest logit: what float32 leaves of several hundred layers
-# Random weights make some deep networks blow up a rounding of the input a thousand times; there,
-# this many times as much is allowed.
-ROUNDINGS, ROUNDING = 4, 2.0**-22
+# Random weights make some deep networks blow up a rounding of the input a thousand times; there, as
+# much is allowed as roundings at every layer add up to: like the square root of their number.
+ROUNDING = 2.0**-22
 SIZES = {name: (224, 224, 3) for name in ("MobileNetV3Large", "MobileNetV3Small")}  # no default
 LEAST_EFFECT = 1e-2  # so much the removed channels must matter, or the comparison says nothing
 
@@ -209,7 +209,7 @@ def compare(
         raise Mismatch("the masked network's outputs are not finite")
     if not row["effect"] > LEAST_EFFECT:
         raise Mismatch(f"removing channels changes {row['effect']:.2g}: nothing can be compared")
-    if not row["difference"] <= max(TOLERANCE, ROUNDINGS * row["rounding"]):
+    if not row["difference"] <= max(TOLERANCE, row["calls"] ** 0.5 * row["rounding"]):
         raise Mismatch(f"narrow and masked network differ by {row['difference']:.2g}")
 
 
@@ -288,9 +288,9 @@ def report(rows: list[Row], of: int) -> str:
         "group at its least width / all MACs.",
         "- Groups: channels that live or die together; anchored: groups that must stay.",
         f"- Difference: of narrow and masked logits, relative to the largest logit; at most "
-        f"{TOLERANCE:g}, or {ROUNDINGS} times what one rounding of the input (a change by "
-        "2^-22) does to the narrow network's logits: random weights make some deep networks "
-        "unstable. Effect: of masked and whole logits, what the comparison is about.",
+        f"{TOLERANCE:g}, or what a rounding at every layer may add up to where random weights make "
+        "a deep network unstable: (number of calls)^0.5 times rounding, the change of the narrow "
+        "network's logits if the input changes by 2^-22. Effect: of masked and whole logits.",
         "- Weights are random, so this says nothing about accuracy.",
         "",
         f"| {' | '.join(name.strip() for name in COLUMNS)} |",

@@ -25,9 +25,9 @@ from keras_gcp.graph import Graph
 _TOLERANCE = {"float64": 1e-9, "float32": 1e-4, "float16": 5e-2, "bfloat16": 2e-1}
 
 # Deep networks, above all untrained ones, can blow up a single rounding of the input a thousand
-# times. There, a few times as much as that is allowed; a misplaced channel does far more.
+# times. There, what a rounding at every layer would do is allowed (independent errors add up like
+# the square root of their number); a misplaced channel does far more.
 _ROUNDING = {"float64": 2.0**-51, "float32": 2.0**-22, "float16": 2.0**-9, "bfloat16": 2.0**-6}
-_ROUNDINGS = 4
 _MOST_BY_ROUNDING = 0.05
 
 # Every channel has a part in every example, so a few are as good as many; two passes through a
@@ -142,7 +142,8 @@ def verify_narrow(
     if difference <= _TOLERANCE[precision]:
         return difference
     rounding = sensitivity(model, channels.graph, inputs, actual, _ROUNDING[precision])
-    allowed = max(_TOLERANCE[precision], min(_ROUNDINGS * rounding, _MOST_BY_ROUNDING))
+    by_rounding = min(math.sqrt(len(channels.graph.calls)) * rounding, _MOST_BY_ROUNDING)
+    allowed = max(_TOLERANCE[precision], by_rounding)
     if not difference <= allowed:
         raise VerificationFailed(
             f"After the cut, model '{model.name}' differs from the masked model by "

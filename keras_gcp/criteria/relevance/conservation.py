@@ -16,6 +16,7 @@ from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.criteria.relevance.heads import Head, find_head
 from keras_gcp.criteria.relevance.propagation import Probe, Propagation
 from keras_gcp.criteria.relevance.route import find_route
+from keras_gcp.criteria.relevance.rules import Compiler
 from keras_gcp.criteria.relevance.scoring import DEFAULT_BATCH_SIZE, unit_batches
 from keras_gcp.criteria.relevance.units import negated, start, units_of
 from keras_gcp.graph import Graph
@@ -78,10 +79,12 @@ def conservation_report(
     units = units_of(head, sample.y)
     names = _names(channels.graph)
     route = find_route(channels.graph, names)
-    propagation = Propagation(route, [Probe(index, -1, 0) for index in names], model.weights)
+    as_a_whole = len(units) // min(batch_size, len(units)) >= backend.COMPILE_FROM
+    probes = [Probe(index, -1, 0) for index in names]
+    propagation = Propagation(route, probes, model.weights, Compiler(wanted=not as_a_whole))
     weights = [ops.convert_to_tensor(variable.value) for variable in model.weights]
     measure: Any = partial(_sums_and_peaks, propagation, head)
-    if len(units) // min(batch_size, len(units)) >= backend.COMPILE_FROM:
+    if as_a_whole:
         measure = backend.compiled(measure)
     sums: dict[int, list[np.ndarray]] = {}
     peaks: dict[int, float] = {}
@@ -91,6 +94,7 @@ def conservation_report(
         for index, (total, peak) in measure(weights, inputs, classes, mask).items():
             sums.setdefault(index, []).append(ops.convert_to_numpy(total)[: len(rows)])
             peaks[index] = max(peaks.get(index, 0.0), float(ops.convert_to_numpy(peak)))
+    backend.forget_gradients(measure)
     return MappingProxyType(
         {
             name: _summary(np.concatenate(sums[index]), peaks[index])

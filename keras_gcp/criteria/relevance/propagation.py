@@ -39,12 +39,13 @@ class Propagation:
         route: The way.
         probes: What to measure.
         variables: The model's variables, whose values are passed in.
+        compiler: Compiles the heavy rules, if the whole is not.
     """
 
     route: Route
     probes: Sequence[Probe]
     variables: Sequence[Any]
-    _compiled: Compiler = field(default_factory=Compiler)
+    compiler: Compiler = field(default_factory=Compiler)
 
     def __call__(
         self,
@@ -130,7 +131,7 @@ class Propagation:
         reads = leg.rule.reads_inputs
         inputs = [ops.cast(values[x.index], "float32") if reads else None for x in call.inputs]
         of = negated if leg.last else None
-        step = Step(call, inputs, leg.signed, leg.absolute, leg.gates, self._compiled, of)
+        step = Step(call, inputs, leg.signed, leg.absolute, leg.gates, self.compiler, of)
         passed = leg.rule.propagate(step, arrived)
         return [
             (call.inputs[place].index, passed[place])

@@ -17,13 +17,21 @@ class Compiler:
 
     Only pure functions of tensors are compiled, never a layer or a model, so that nothing keeps
     a model alive.
+
+    Args:
+        wanted: Whether to compile at all. Where everything is compiled as one function, parts of it
+            that are compiled by themselves save no time, and TensorFlow keeps the gradients of
+            such inner functions, with their graphs, for ever.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: bool = True) -> None:
+        self._wanted = wanted
         self._functions: dict[Any, Callable[..., Any]] = {}
 
     def __call__(self, function: Callable[..., Any], **settings: Any) -> Callable[..., Any]:
         """The function with hashable `settings` bound, compiled."""
+        if not self._wanted:
+            return partial(function, **settings)
         key = (function, tuple(sorted(settings.items())))
         if key not in self._functions:
             self._functions[key] = backend.compiled(partial(function, **settings))

@@ -23,6 +23,7 @@ from keras_gcp.criteria.relevance import (  # noqa: F401  (they fill the table o
 from keras_gcp.criteria.relevance.heads import Head, find_head
 from keras_gcp.criteria.relevance.propagation import Probe, Propagation
 from keras_gcp.criteria.relevance.route import find_route
+from keras_gcp.criteria.relevance.rules import Compiler
 from keras_gcp.criteria.relevance.statistics import (
     ClassStatistics,
     checked_class_weights,
@@ -122,12 +123,13 @@ def score_probes(
         class_weights = checked_class_weights(class_weights, head.classes)
     flat = [probe for found in probes.values() for probe in found]
     route = find_route(channels.graph, {probe.tensor for probe in flat})
-    propagation = Propagation(route, flat, model.weights)
+    size = min(batch_size, len(units))
+    as_a_whole = len(units) // size >= backend.COMPILE_FROM
+    propagation = Propagation(route, flat, model.weights, Compiler(wanted=not as_a_whole))
     statistics = ClassStatistics.empty(head.classes, sum(probe.channels for probe in flat))
     batches = unit_batches(units, sample.x, model, channels.graph, batch_size)
-    size = min(batch_size, len(units))
     measure: Any = partial(_measured, propagation, head)
-    if len(units) // size >= backend.COMPILE_FROM:
+    if as_a_whole:
         measure = backend.compiled(measure)
     weights = [ops.convert_to_tensor(variable.value) for variable in model.weights]
     for rows, inputs, classes, mask in batches:
