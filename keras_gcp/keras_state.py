@@ -191,6 +191,13 @@ def sublayers(layer: Any) -> list[Any]:
     return list(layer._flatten_layers(include_self=False))
 
 
+def operations(model: Any) -> list[Any]:
+    """The layers of a model at any depth, and the operations between them."""
+    layers = [model, *sublayers(model)]
+    networks = [functional for layer in layers if (functional := functional_of(layer))]
+    return [*layers, *(operation for network in networks for operation in network.operations)]
+
+
 def shipped_by_keras(layer: Any) -> bool:
     """Whether a layer's class is one of `keras.layers`."""
     return type(layer).__module__.startswith(("keras.src.layers.", "keras.layers."))

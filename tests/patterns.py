@@ -305,12 +305,78 @@ def split_csp():
     return keras.Model(inputs, _classifier(_conv_bn(x, 10, "last", 1)), name="split_csp")
 
 
+def dense_block():
+    """Every layer sees the maps of all layers before it (DenseNet)."""
+    inputs = keras.Input((8, 8, 3))
+    x = _conv(inputs, 8, "stem", activation=None)
+    for block in range(2):
+        for layer in range(3):
+            name = f"b{block}_{layer}"
+            y = layers.BatchNormalization(name=f"{name}_bn")(x)
+            y = _conv_bn(layers.ReLU(name=f"{name}_relu")(y), 8, f"{name}_narrow", 1)
+            x = layers.Concatenate(name=f"{name}_all")([x, _conv(y, 4, name, activation=None)])
+        x = layers.BatchNormalization(name=f"b{block}_end_bn")(x)
+        x = _conv(layers.ReLU(name=f"b{block}_end_relu")(x), 10, f"b{block}_end", 1)
+    return keras.Model(inputs, _classifier(x), name="dense_block")
+
+
+def siamese_towers():
+    """One tower, itself a model with an inner model, for two images; their distance."""
+    inner = keras.Sequential(
+        [
+            keras.Input((8, 8, 8)),
+            layers.Conv2D(8, 3, padding="same", name="inner_conv"),
+            layers.BatchNormalization(name="inner_bn"),
+        ],
+        name="inner",
+    )
+    image = keras.Input((8, 8, 3))
+    x = _conv_bn(image, 8, "a")
+    x = layers.ReLU(name="relu")(layers.Add(name="add")([x, inner(x)]))
+    x = layers.Dense(12, name="embedding")(layers.GlobalAveragePooling2D(name="pool")(x))
+    tower = keras.Model(image, x, name="tower")
+    left, right = keras.Input((8, 8, 3), name="left"), keras.Input((8, 8, 3), name="right")
+    distance = ops.absolute(tower(left) - tower(right))
+    return keras.Model([left, right], layers.Dense(1, name="same")(distance), name="siamese")
+
+
+def either_format(data_format):
+    """Layers of every kind that know where channels are.
+
+    The images are large because Keras 3.15 on TensorFlow adds a bias along the wrong axis where a
+    map with channels first is as wide as it has channels.
+    """
+    first = data_format == "channels_first"
+    option, axis = {"data_format": data_format}, 1 if first else -1
+    inputs = keras.Input((3, 40, 40) if first else (40, 40, 3))
+    x = _conv(inputs, 8, "stem", activation=None, **option)
+    x = layers.BatchNormalization(axis=axis, name="bn")(x)
+    x = layers.PReLU(shared_axes=[2, 3] if first else [1, 2], name="slopes")(x)
+    y = layers.SeparableConv2D(8, 3, padding="same", name="separable", **option)(x)
+    x = layers.Add(name="add")([x, layers.GroupNormalization(4, axis=axis, name="groups")(y)])
+    x = layers.MaxPooling2D(2, name="max", **option)(x)
+    gate = layers.GlobalAveragePooling2D(keepdims=True, name="squeeze", **option)(x)
+    x = layers.Multiply(name="gated")(
+        [x, _conv(gate, 8, "excite", 1, activation="sigmoid", **option)]
+    )
+    x = layers.Concatenate(axis=axis, name="both")([x, _conv(x, 6, "more", **option)])
+    x = layers.ZeroPadding2D(1, name="pad", **option)(x)
+    x = layers.DepthwiseConv2D(3, name="depthwise", **option)(x)
+    x = x[:, 2:] if first else x[..., 2:]
+    x = layers.SpatialDropout2D(0.1, name="dropout", **option)(x)
+    x = layers.AveragePooling2D(2, name="mean", **option)(x)
+    x = layers.Flatten(name="flatten", **option)(x)
+    x = layers.Dense(4, activation="softmax", name="classifier")(x)
+    return keras.Model(inputs, x, name=data_format)
+
+
 ALL = {
     builder.__name__: builder
     for builder in (
         attention_by_cbam,
         audio,
         convnext,
+        dense_block,
         dense_stack,
         frames,
         group_normalised,
@@ -321,6 +387,7 @@ ALL = {
         pyramid_detector,
         resnext,
         shufflenet,
+        siamese_towers,
         split_csp,
         super_resolution,
         text,

@@ -84,6 +84,26 @@ def test_every_weight_trains_on_behind_a_cut_in_the_midst_of_fit(name):
     assert not still
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("name", ["convnext", "resnext", "siamese_towers", "split_csp", "unet"])
+def test_a_mixed_precision_network_is_cut_like_the_same_in_float32(name, policy):
+    """Half precision hides small mistakes, so weights are compared, and their layers' policies."""
+    model = randomise(patterns.ALL[name]())
+    keras.config.set_dtype_policy(policy)
+    mixed = patterns.ALL[name]()
+    keras.config.set_dtype_policy("float32")
+    mixed.set_weights(model.get_weights())
+    narrow = keras_gcp.apply(random_plan(model), model)
+    narrow_mixed = keras_gcp.apply(random_plan(mixed), mixed)
+    for one, other in zip(narrow.weights, narrow_mixed.weights, strict=True):
+        assert one.path.split("/")[-1] == other.path.split("/")[-1] and other.dtype == "float32"
+        np.testing.assert_array_equal(one, other)
+    policies = {
+        layer.dtype_policy.name for layer in narrow_mixed._flatten_layers() if layer.weights
+    }
+    assert policies == {policy}
+
+
 def test_narrow_networks_load_and_compute_the_same_without_keras_gcp(tmp_path, without_keras_gcp):
     stems = []
     for name, build in patterns.ALL.items():

@@ -4,17 +4,30 @@ Nothing outside this package imports a framework for mathematics. The framework 
 Keras runs on (`keras.config.backend()`).
 """
 
-from keras_gcp.backend.dispatch import compiled, forget_gradients, vjp, without_gradients
-from keras_gcp.backend.inference import COMPILE_FROM, has_loss, loss_gradients, predict, sample_loss
+from keras_gcp.backend.dispatch import (
+    compiled,
+    forget_gradients,
+    runs_eagerly,
+    vjp,
+    without_gradients,
+)
+from keras_gcp.backend.inference import (
+    has_loss,
+    loss_gradients,
+    predict,
+    sample_loss,
+    worth_compiling,
+)
 
 __all__ = [
-    "COMPILE_FROM",
     "compiled",
     "forget_gradients",
     "has_loss",
     "loss_gradients",
     "predict",
+    "runs_eagerly",
     "sample_loss",
     "vjp",
     "without_gradients",
+    "worth_compiling",
 ]

@@ -39,7 +39,7 @@ def vjp(function: Callable[..., Any], *inputs: Any) -> tuple[Any, Pullback]:
     return _framework().vjp(function, inputs)
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], model: Any = None) -> Callable[..., Any]:
     """The function, compiled where that pays: `tf.function`, `jax.jit`; unchanged on PyTorch.
 
     Only tensors may go in. Everything else is bound beforehand, and what is bound stays alive as
@@ -47,8 +47,18 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Args:
         function: Pure function of tensors; its result is a tensor or a structure of tensors.
+        model: The model that the function runs, if it runs one. Where `runs_eagerly(model)` is
+            false, TensorFlow compiles with XLA.
     """
-    return _framework().compiled(function)
+    return _framework().compiled(function, model)
+
+
+def runs_eagerly(model: Any) -> bool:
+    """Whether the framework can run a model call by call.
+
+    On a CPU, TensorFlow itself has no convolutions with channels first; XLA has.
+    """
+    return _framework().runs_eagerly(model)
 
 
 def forget_gradients(function: Any) -> None:

@@ -15,12 +15,23 @@ import numpy as np
 from keras import ops
 
 from keras_gcp import keras_state
-from keras_gcp.backend.dispatch import compiled, forget_gradients, vjp, without_gradients
+from keras_gcp.backend.dispatch import (
+    compiled,
+    forget_gradients,
+    runs_eagerly,
+    vjp,
+    without_gradients,
+)
 
 DEFAULT_BATCH_SIZE = 64
 
-COMPILE_FROM = 4
+_COMPILE_FROM = 4
 """From this number of full batches on, compiling saves more time than it costs."""
+
+
+def worth_compiling(model: Any, examples: int, batch_size: int) -> bool:
+    """Whether to compile a function that runs the model on batches of this size."""
+    return examples // batch_size >= _COMPILE_FROM or not runs_eagerly(model)
 
 
 def predict(model: Any, x: Any, batch_size: int = DEFAULT_BATCH_SIZE) -> Any:
@@ -39,7 +50,7 @@ def predict(model: Any, x: Any, batch_size: int = DEFAULT_BATCH_SIZE) -> Any:
         with _with_weights(model.weights, weights), without_gradients():
             return model(keras_state.pack_inputs(model, x), training=False)
 
-    batches = list(_over_batches(outputs_of, model.weights, x, None, batch_size))
+    batches = list(_over_batches(outputs_of, model, x, None, batch_size))
     return keras.tree.map_structure(
         lambda *parts: np.concatenate([ops.convert_to_numpy(part) for part in parts]),
         *(outputs for outputs, _ in batches),
@@ -68,7 +79,7 @@ def sample_loss(model: Any, x: Any, y: Any, batch_size: int = DEFAULT_BATCH_SIZE
         with _with_weights(model.weights, weights), without_gradients():
             return _loss(model, x, y)
 
-    batches = _over_batches(loss_of, model.weights, x, y, batch_size)
+    batches = _over_batches(loss_of, model, x, y, batch_size)
     return sum(share * float(ops.convert_to_numpy(loss)) for loss, share in batches)
 
 
@@ -109,7 +120,7 @@ def loss_gradients(
 
     total = 0.0
     gradients = [np.zeros(variable.shape, np.float32) for variable in chosen]
-    batches = _over_batches(loss_and_gradients, model.weights, x, y, batch_size)
+    batches = _over_batches(loss_and_gradients, model, x, y, batch_size)
     for (loss, parts), share in batches:
         total += share * float(ops.convert_to_numpy(loss))
         for gradient, part in zip(gradients, parts, strict=True):
@@ -142,7 +153,7 @@ def _with_weights(variables: Sequence[Any], values: Sequence[Any]) -> Any:
 
 def _over_batches(
     function: Callable[[Sequence[Any], Any, Any], Any],
-    variables: Sequence[Any],
+    model: Any,
     x: Any,
     y: Any,
     size: int,
@@ -152,12 +163,13 @@ def _over_batches(
     Weights are arguments: compiled code that held them as constants would be slow to compile.
     """
     count = len(keras.tree.flatten(x)[0])
-    weights = [ops.convert_to_tensor(variable.value) for variable in variables]
-    fast = compiled(function) if count // size >= COMPILE_FROM else function
+    weights = [ops.convert_to_tensor(variable.value) for variable in model.weights]
+    fast = compiled(function, model) if worth_compiling(model, count, size) else function
+    rest = function if runs_eagerly(model) else fast  # The rest alone is not worth compiling.
     try:
         for start in range(0, count, size):
             end = min(start + size, count)
-            run = fast if end - start == size else function  # The rest is not worth compiling.
+            run = fast if end - start == size else rest
             yield run(weights, _rows(x, start, end), _rows(y, start, end)), (end - start) / count
     finally:
         forget_gradients(fast)

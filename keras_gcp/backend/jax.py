@@ -21,8 +21,12 @@ def vjp(function: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Any, Calla
     return outputs, as_list
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], model: Any = None) -> Callable[..., Any]:
     return jax.jit(function)
+
+
+def runs_eagerly(model: Any) -> bool:
+    return True
 
 
 def forget_gradients(function: Any) -> None:

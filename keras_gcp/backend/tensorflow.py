@@ -10,13 +10,15 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.framework.ops import gradient_registry
 
+from keras_gcp import keras_state
+
 
 def vjp(function: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Any, Callable[[Any], Any]]:
     inputs = [tf.convert_to_tensor(x) for x in inputs]
     # Weights are constants here: only the inputs given are differentiated.
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(inputs)
-        outputs = function(*inputs)
+        outputs = function(*_with_gradients_apart(inputs))
 
     def pullback(cotangents: Any) -> list[Any]:
         gradients = tape.gradient(
@@ -30,8 +32,24 @@ def vjp(function: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Any, Calla
     return outputs, pullback
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return tf.function(function, autograph=False)
+def _with_gradients_apart(inputs: Sequence[Any]) -> list[Any]:
+    """The same values, computed so that no two inputs have the very same tensor as gradient.
+
+    `tape.gradient` never frees a graph in which it returns one tensor for several inputs, as for
+    both summands of `a + b` (TensorFlow 2.21). Compilation removes the multiplications.
+    """
+    first, *others = inputs
+    return [first, *(x * tf.ones([], x.dtype) for x in others)]
+
+
+def compiled(function: Callable[..., Any], model: Any = None) -> Callable[..., Any]:
+    xla = model is not None and not runs_eagerly(model)
+    return tf.function(function, autograph=False, jit_compile=xla or None)
+
+
+def runs_eagerly(model: Any) -> bool:
+    formats = {getattr(one, "data_format", None) for one in keras_state.operations(model)}
+    return "channels_first" not in formats or bool(tf.config.list_logical_devices("GPU"))
 
 
 def forget_gradients(function: Any) -> None:

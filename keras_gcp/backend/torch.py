@@ -37,8 +37,12 @@ def vjp(function: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Any, Calla
     return (type(outputs)(detached) if isinstance(outputs, list | tuple) else detached[0]), pullback
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], model: Any = None) -> Callable[..., Any]:
     return function
+
+
+def runs_eagerly(model: Any) -> bool:
+    return True
 
 
 def forget_gradients(function: Any) -> None:

@@ -14,16 +14,26 @@ from keras_gcp import keras_state
 def copy_model(model: Any) -> Any:
     """A functional copy with layers and variables of its own, holding the same weights.
 
-    The copy is a plain `keras.Model` (or `Sequential`) and is not compiled: its optimizer would
-    start from nothing, and a loss of the user's own cannot always be copied.
+    The copy is a plain `keras.Model` (or `Sequential`), and so are models inside of it: classes of
+    one's own (keras-hub's backbones, say) build themselves from settings that know nothing of
+    narrow layers. It is not compiled: its optimizer would start from nothing, and a loss of the
+    user's own cannot always be copied.
     """
     with _taken_as_uncompiled(model):
-        copy = keras.models.clone_model(model)
+        copy = keras.models.clone_model(model, clone_function=_copy_layer, recursive=True)
     copy.set_weights(model.get_weights())
+    for layer, other in zip(
+        [model, *keras_state.sublayers(model)], [copy, *keras_state.sublayers(copy)], strict=True
+    ):
+        other.trainable = layer.trainable  # Models first, then their layers, which may differ.
     for layer in keras_state.sublayers(copy):
         if hasattr(layer, "finalize_state"):  # Normalization keeps what it computes from weights.
             layer.finalize_state()
     return copy
+
+
+def _copy_layer(layer: Any) -> Any:
+    return type(layer).from_config(layer.get_config())
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_gcp import keras_state
+from keras_gcp import backend, keras_state
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.errors import VerificationFailed
 from keras_gcp.graph import Graph
@@ -98,8 +98,7 @@ def outputs_of(model: Any, graph: Graph, inputs: Any) -> list[np.ndarray]:
 
 def outputs_in_inference(model: Any, inputs: Any) -> list[np.ndarray]:
     """The model's outputs in inference mode, flattened, as floats."""
-    outputs = keras.tree.flatten(model(keras_state.pack_inputs(model, inputs), training=False))
-    return [np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(y, "float32"))) for y in outputs]
+    return [y.astype("float32") for y in keras.tree.flatten(backend.predict(model, inputs))]
 
 
 def masked_outputs(

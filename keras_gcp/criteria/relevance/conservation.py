@@ -79,13 +79,13 @@ def conservation_report(
     units = units_of(head, sample.y)
     names = _names(channels.graph)
     route = find_route(channels.graph, names)
-    as_a_whole = len(units) // min(batch_size, len(units)) >= backend.COMPILE_FROM
+    as_a_whole = backend.worth_compiling(model, len(units), min(batch_size, len(units)))
     probes = [Probe(index, -1, 0) for index in names]
     propagation = Propagation(route, probes, model.weights, Compiler(wanted=not as_a_whole))
     weights = [ops.convert_to_tensor(variable.value) for variable in model.weights]
     measure: Any = partial(_sums_and_peaks, propagation, head)
     if as_a_whole:
-        measure = backend.compiled(measure)
+        measure = backend.compiled(measure, model)
     sums: dict[int, list[np.ndarray]] = {}
     peaks: dict[int, float] = {}
     for rows, inputs, classes, mask in unit_batches(

@@ -124,13 +124,13 @@ def score_probes(
     flat = [probe for found in probes.values() for probe in found]
     route = find_route(channels.graph, {probe.tensor for probe in flat})
     size = min(batch_size, len(units))
-    as_a_whole = len(units) // size >= backend.COMPILE_FROM
+    as_a_whole = backend.worth_compiling(model, len(units), size)
     propagation = Propagation(route, flat, model.weights, Compiler(wanted=not as_a_whole))
     statistics = ClassStatistics.empty(head.classes, sum(probe.channels for probe in flat))
     batches = unit_batches(units, sample.x, model, channels.graph, batch_size)
     measure: Any = partial(_measured, propagation, head)
     if as_a_whole:
-        measure = backend.compiled(measure)
+        measure = backend.compiled(measure, model)
     weights = [ops.convert_to_tensor(variable.value) for variable in model.weights]
     for rows, inputs, classes, mask in batches:
         measured = measure(weights, inputs, classes, mask)
