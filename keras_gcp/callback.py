@@ -169,6 +169,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         if event.removed_channels:
             reset_memory(self._reset)
             self._awaiting_retrace = True
+            backend.forget_shapes()
             gc.collect()  # Dead graphs are cycles; Python would let dozens gather first.
         self._report(event)
 

@@ -7,6 +7,7 @@ Keras runs on (`keras.config.backend()`).
 from keras_gcp.backend.dispatch import (
     compiled,
     forget_gradients,
+    forget_shapes,
     runs_eagerly,
     vjp,
     without_gradients,
@@ -22,6 +23,7 @@ from keras_gcp.backend.inference import (
 __all__ = [
     "compiled",
     "forget_gradients",
+    "forget_shapes",
     "has_loss",
     "loss_gradients",
     "predict",

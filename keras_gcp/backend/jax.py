@@ -33,5 +33,9 @@ def forget_gradients(function: Any) -> None:
     """Nothing to do: no gradient outlives its function."""
 
 
+def forget_shapes() -> None:
+    """Nothing to do."""
+
+
 def without_gradients() -> AbstractContextManager[Any]:
     return nullcontext()  # Nothing is recorded outside a transformation.

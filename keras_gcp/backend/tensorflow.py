@@ -8,6 +8,7 @@ from types import CellType, FunctionType
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.eager import context
 from tensorflow.python.framework.ops import gradient_registry
 
 from keras_gcp import keras_state
@@ -83,6 +84,10 @@ def _custom_gradients(graph: Any) -> Iterator[str]:
         attributes = operation.node_def.attr
         if "_gradient_op_type" in attributes:
             yield attributes["_gradient_op_type"].s.decode()
+
+
+def forget_shapes() -> None:
+    context.context().clear_kernel_cache()  # as `keras.utils.clear_session` does
 
 
 def without_gradients() -> AbstractContextManager[Any]:

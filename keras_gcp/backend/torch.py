@@ -49,5 +49,9 @@ def forget_gradients(function: Any) -> None:
     """Nothing to do: no gradient outlives its function."""
 
 
+def forget_shapes() -> None:
+    """Nothing to do."""
+
+
 def without_gradients() -> AbstractContextManager[Any]:
     return torch.no_grad()
