@@ -96,6 +96,7 @@ def apply(plan: Plan, model: Any) -> Any:
 
     Raises:
         InvalidArgument: the plan was made for another model.
+        UnsupportedModel: a layer cannot be made again from its configuration.
         VerificationFailed: the copy does not compute what the masked model computes.
     """
     channels = trace_as_planned(model)

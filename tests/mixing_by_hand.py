@@ -40,6 +40,9 @@ def _normalised(layer, name, x, kept, axis):
         axes = tuple(range(1, x.ndim))
         y = np.concatenate([_standardised(part, axes, layer.epsilon) for part in parts], axis)
         return _scaled(y, layer.gamma, layer.beta, [axis], kept, axis)
+    if name == "RmsNorm2d":  # keras-hub
+        size = np.mean(x**2, axis=axis, keepdims=True)
+        return _scaled(x / np.sqrt(size + layer.eps), layer.gamma, None, [axis], kept, axis)
     axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
     axes = [a % x.ndim for a in axes]
     if name == "LayerNormalization":

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_gcp import keras_state
+from keras_gcp.errors import UnsupportedModel
 
 
 def copy_model(model: Any) -> Any:
@@ -18,6 +19,9 @@ def copy_model(model: Any) -> Any:
     one's own (keras-hub's backbones, say) build themselves from settings that know nothing of
     narrow layers. It is not compiled: its optimizer would start from nothing, and a loss of the
     user's own cannot always be copied.
+
+    Raises:
+        UnsupportedModel: a layer cannot be made again from its configuration.
     """
     with _taken_as_uncompiled(model):
         copy = keras.models.clone_model(model, clone_function=_copy_layer, recursive=True)
@@ -33,7 +37,16 @@ def copy_model(model: Any) -> Any:
 
 
 def _copy_layer(layer: Any) -> Any:
-    return type(layer).from_config(layer.get_config())
+    try:
+        return type(layer).from_config(layer.get_config())
+    except Exception as error:
+        kind = type(layer).__name__
+        raise UnsupportedModel(
+            f"Layer '{layer.name}' (class {kind}) cannot be copied: `{kind}.from_config("
+            f"layer.get_config())` raises {type(error).__name__}: {error}. Expected a layer that "
+            "its own `get_config` describes, as saving needs it, too. Mend that method, or prune "
+            "the model itself: `keras_gcp.narrow(model, plan)`, or the callback."
+        ) from error
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from helpers import flat_outputs, inputs_for, randomise
 from keras import layers
 
 import keras_gcp
+from keras_gcp.errors import UnsupportedModel
 from keras_gcp.surgery.rebuild import copy_model
 
 
@@ -46,6 +47,23 @@ def test_models_of_classes_of_ones_own_become_plain_ones_that_load(build, tmp_pa
     inputs = inputs_for(model)
     for a, b in zip(flat_outputs(loaded, inputs), flat_outputs(narrow, inputs), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+class WithoutConfig(layers.Layer):
+    def __init__(self, factor, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, x):
+        return x * self.factor
+
+
+def test_a_layer_that_cannot_be_made_again_is_named():
+    inputs = keras.Input((5,))
+    x = WithoutConfig(2.0, name="twice")(layers.Dense(4, name="hidden")(inputs))
+    model = keras.Model(inputs, layers.Dense(3, name="out")(x))
+    with pytest.raises(UnsupportedModel, match=r"'twice' \(class WithoutConfig\).*narrow\(model"):
+        copy_model(model)
 
 
 def test_what_is_frozen_stays_frozen():
