@@ -26,14 +26,25 @@ def copy_model(model: Any) -> Any:
     with _taken_as_uncompiled(model):
         copy = keras.models.clone_model(model, clone_function=_copy_layer, recursive=True)
     copy.set_weights(model.get_weights())
-    for layer, other in zip(
-        [model, *keras_state.sublayers(model)], [copy, *keras_state.sublayers(copy)], strict=True
-    ):
-        other.trainable = layer.trainable  # Models first, then their layers, which may differ.
+    _copy_trainable(model, copy)
     for layer in keras_state.sublayers(copy):
         if hasattr(layer, "finalize_state"):  # Normalization keeps what it computes from weights.
             layer.finalize_state()
     return copy
+
+
+def _copy_trainable(layer: Any, copy: Any) -> None:
+    """Freezing a layer freezes its layers; so from the outside inwards, where they may differ."""
+    copy.trainable = layer.trainable
+    layers, copies = ({one.name: one for one in _inside(of)} for of in (layer, copy))
+    for name in layers.keys() & copies.keys():
+        _copy_trainable(layers[name], copies[name])
+
+
+def _inside(layer: Any) -> list[Any]:
+    network = keras_state.functional_of(layer)
+    found = keras_state.sublayers(layer) if network is None else network.operations
+    return [one for one in found if keras_state.is_layer(one)]
 
 
 def _copy_layer(layer: Any) -> Any:

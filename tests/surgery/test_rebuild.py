@@ -57,6 +57,9 @@ class WithoutConfig(layers.Layer):
     def call(self, x):
         return x * self.factor
 
+    def get_config(self):
+        return {"name": self.name}
+
 
 def test_a_layer_that_cannot_be_made_again_is_named():
     inputs = keras.Input((5,))
