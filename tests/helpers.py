@@ -78,7 +78,8 @@ def masked_by_hand(model, plan: Plan, inputs):
             value = values[leaf.index]
             if not consuming:
                 return value
-            return value * keep[channels.tensors[leaf.index]][None].astype("float32")
+            kept = keep[channels.tensors[leaf.index]][None]
+            return value * keras.ops.cast(kept, value.dtype)
 
         in_time = isinstance(call.operation, keras.layers.TimeDistributed)
         layer = call.operation.layer if in_time else call.operation

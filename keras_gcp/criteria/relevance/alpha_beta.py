@@ -2,7 +2,7 @@
 
 With z+ and z- the layer's output for the positive and for the negative part of the kernel,
 
-    R_in = x * (alpha * VJP+(R / z+) - beta * VJP-(R / z-)),   alpha = 2, beta = 1,
+    R_in = x * (alpha * VJP+(R / z+) - beta * VJP-(R / z-)),   alpha = 2, beta = alpha - 1,
 
 where VJP+ and VJP- are the transposed linear maps (Bach et al., "On pixel-wise explanations for
 non-linear classifier decisions by layer-wise relevance propagation", 2015, equation 60). Bias and
@@ -12,6 +12,12 @@ an output has contributions of one sign only, they take the relevance as it is.
 That form holds for inputs that are never negative. In general a contribution x*w is positive if
 both factors are, or neither: the positive part of the output is then x+ w+ + x- w-, the negative
 part x+ w- + x- w+. Both forms agree where x is not negative; the second one takes twice the time.
+
+Depthwise convolutions have alpha = 1, beta = 0 (the z+ rule; Montavon et al., "Layer-wise relevance
+propagation: an overview", 2019). With alpha = 2 the magnitudes may grow threefold in every layer.
+In an ordinary convolution the many channels that share an input even that out; in a depthwise one
+there is nobody to share with, and in a trained MobileNet of 27 layers single elements grew to 6,000
+times the relevance that started, with it to 6.
 """
 
 from __future__ import annotations
@@ -23,7 +29,8 @@ from keras import ops
 
 from keras_gcp.backend import vjp
 
-ALPHA, BETA = 2.0, 1.0
+ALPHA = 2.0
+ALPHA_DEPTHWISE = 1.0
 LEAST_SHARE = 1e-5
 """A sign whose share of all contributions is below this is rounding: fast convolutions leave some
 1e-7 of the greatest values behind."""
@@ -42,6 +49,7 @@ class LinearMap:
         kernel_axis: Axis of the kernel that can be lengthened to have more output channels.
         options: Keyword arguments of the `keras.ops` function.
         causal: Zeros put before the first step of a sequence.
+        alpha: How often positive contributions take the relevance.
     """
 
     kind: str
@@ -49,6 +57,7 @@ class LinearMap:
     kernel_axis: int
     options: tuple[tuple[str, Any], ...] = ()
     causal: int = 0
+    alpha: float = ALPHA
 
     def __call__(self, x: Any, kernel: Any) -> Any:
         if self.kind == "dense":
@@ -93,12 +102,12 @@ def alpha_beta(
     both = _interleaved(positive, negative, linear.kernel_axis)
     if not signed:
         z, pullback = vjp(lambda x: linear(x, both), x)
-        (gradient,) = pullback(_cotangent(z, relevance, linear.channel_axis, negated))
+        (gradient,) = pullback(_cotangent(z, relevance, linear, negated))
         return x * gradient
     swapped = _interleaved(negative, positive, linear.kernel_axis)
     above, below = ops.maximum(x, 0.0), ops.minimum(x, 0.0)
     z, pullback = vjp(lambda a, b: linear(a, both) + linear(b, swapped), above, below)
-    gradients = pullback(_cotangent(z, relevance, linear.channel_axis, negated))
+    gradients = pullback(_cotangent(z, relevance, linear, negated))
     return above * gradients[0] + below * gradients[1]
 
 
@@ -113,18 +122,19 @@ def _interleaved(first: Any, second: Any, axis: int) -> Any:
     return ops.reshape(ops.stack([first, second], axis + 1), shape)
 
 
-def _cotangent(z: Any, relevance: Any, axis: int, negated: Any) -> Any:
+def _cotangent(z: Any, relevance: Any, linear: LinearMap, negated: Any) -> Any:
     """`alpha * R / z+` and `-beta * R / z-`, interleaved like the channels of `z`."""
+    axis, alpha, beta = linear.channel_axis, linear.alpha, linear.alpha - 1.0
     shape = list(relevance.shape)
     pairs = ops.reshape(z, [*shape[: axis + 1], 2, *shape[axis + 1 :]])
     positive, negative = ops.unstack(pairs, 2, axis + 1)
     least = LEAST_SHARE * (ops.abs(positive) + ops.abs(negative)) + TINY
     has_positive, has_negative = positive > least, negative < -least
-    of_positive, of_negative = ALPHA, -BETA
+    of_positive, of_negative = alpha, -beta
     if negated is not None:  # With minus the kernel the two parts change places.
         negated = ops.reshape(negated, (-1, *(1 for _ in shape[1:])))
-        of_positive = ops.where(negated, -BETA, ALPHA)
-        of_negative = ops.where(negated, ALPHA, -BETA)
+        of_positive = ops.where(negated, -beta, alpha)
+        of_negative = ops.where(negated, alpha, -beta)
     parts = [
         _share(has_positive, ops.where(has_negative, of_positive, 1.0) * relevance, positive),
         _share(has_negative, ops.where(has_positive, of_negative, 1.0) * relevance, negative),

@@ -8,7 +8,7 @@ from typing import Any
 from keras import ops
 
 from keras_gcp.backend import vjp
-from keras_gcp.criteria.relevance.alpha_beta import LinearMap, alpha_beta
+from keras_gcp.criteria.relevance.alpha_beta import ALPHA, ALPHA_DEPTHWISE, LinearMap, alpha_beta
 from keras_gcp.criteria.relevance.rules import Step
 from keras_gcp.graph import Call, Tensor, map_structure
 
@@ -104,7 +104,7 @@ def separable(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
     layer, x = step.call.operation, step.inputs[0]
     options = _options(layer)
     axis = _channel_axis(step.call)
-    depthwise = LinearMap("depthwise", axis, -1, tuple(options.items()))
+    depthwise = LinearMap("depthwise", axis, -1, tuple(options.items()), alpha=ALPHA_DEPTHWISE)
     plain = {"strides": 1, "padding": "valid", "data_format": layer.data_format}
     pointwise = LinearMap("conv", axis, -1, tuple(plain.items()))
     kernel = _float32(layer.depthwise_kernel)
@@ -140,7 +140,8 @@ def linear_map(call: Call) -> LinearMap:
         causal = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
     depthwise = hasattr(layer, "depth_multiplier") or is_depthwise(call)
     kind = "depthwise" if depthwise else "conv"
-    return LinearMap(kind, axis, -1, tuple(options.items()), causal)
+    alpha = ALPHA_DEPTHWISE if depthwise or _has_a_group_per_channel(layer) else ALPHA
+    return LinearMap(kind, axis, -1, tuple(options.items()), causal, alpha)
 
 
 def is_depthwise(call: Call) -> bool:
@@ -150,11 +151,14 @@ def is_depthwise(call: Call) -> bool:
     """
     layer = call.operation
     return (
-        getattr(layer, "groups", 1) > 1
-        and layer.kernel.shape[-2] == 1
+        _has_a_group_per_channel(layer)
         and layer.rank < 3  # there is no depthwise convolution of volumes
         and len(set(layer.strides)) == 1
     )
+
+
+def _has_a_group_per_channel(layer: Any) -> bool:
+    return getattr(layer, "groups", 1) > 1 and layer.kernel.shape[-2] == 1
 
 
 def _options(layer: Any) -> dict[str, Any]:

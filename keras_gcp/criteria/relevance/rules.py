@@ -32,10 +32,17 @@ class Compiler:
         """The function with hashable `settings` bound, compiled."""
         if not self._wanted:
             return partial(function, **settings)
-        key = (function, tuple(sorted(settings.items())))
-        if key not in self._functions:
-            self._functions[key] = backend.compiled(partial(function, **settings))
-        return self._functions[key]
+        bound = partial(function, **settings)
+
+        def run(*tensors: Any) -> Any:
+            # A function for every shape: TensorFlow warns of one that is compiled again and again.
+            shapes = tuple(tuple(x.shape) for x in tensors)
+            key = (function, tuple(sorted(settings.items())), shapes)
+            if key not in self._functions:
+                self._functions[key] = backend.compiled(bound)
+            return self._functions[key](*tensors)
+
+        return run
 
 
 @dataclass(frozen=True, eq=False)

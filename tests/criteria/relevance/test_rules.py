@@ -357,8 +357,11 @@ def test_alpha_beta_of_convolutions_is_that_of_the_equal_dense_layer(operation, 
     example.bias.assign(np.zeros(example.bias.shape))
     matrix = ops.convert_to_numpy(example(units)).reshape(len(units), -1)
     (given,), (passed,) = _run(call, [x], _positive_share, signed=signed)
+    depthwise = "Depthwise" in operation.__name__ or getattr(example, "groups", 1) == shapes[0][-1]
+    alpha = 1.0 if depthwise else 2.0
     expected = [
-        _alpha_beta_by_loops(a.ravel(), matrix, r.ravel()) for a, r in zip(x, given, strict=True)
+        _alpha_beta_by_loops(a.ravel(), matrix, r.ravel(), alpha, alpha - 1.0)
+        for a, r in zip(x, given, strict=True)
     ]
     np.testing.assert_allclose(passed.reshape(len(x), -1), expected, rtol=2e-3, atol=2e-4)
 
