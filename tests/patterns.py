@@ -333,7 +333,9 @@ def siamese_towers():
     image = keras.Input((8, 8, 3))
     x = _conv_bn(image, 8, "a")
     x = layers.ReLU(name="relu")(layers.Add(name="add")([x, inner(x)]))
-    x = layers.Dense(12, name="embedding")(layers.GlobalAveragePooling2D(name="pool")(x))
+    x = layers.Dense(12, use_bias=False, name="embedding")(
+        layers.GlobalAveragePooling2D(name="pool")(x)
+    )
     tower = keras.Model(image, x, name="tower")
     left, right = keras.Input((8, 8, 3), name="left"), keras.Input((8, 8, 3), name="right")
     distance = ops.absolute(tower(left) - tower(right))

@@ -164,8 +164,8 @@ def test_what_waits_for_the_end_of_a_transaction_does_not_happen_after_a_rollbac
 def test_the_graphs_that_scored_the_channels_die(criterion, monkeypatch):
     made = []
 
-    def noted(function):
-        traced = original(function)
+    def noted(*arguments):
+        traced = original(*arguments)
         made.append(weakref.ref(traced))
         return traced
 

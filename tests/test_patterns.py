@@ -98,10 +98,11 @@ def test_a_mixed_precision_network_is_cut_like_the_same_in_float32(name, policy)
     for one, other in zip(narrow.weights, narrow_mixed.weights, strict=True):
         assert one.path.split("/")[-1] == other.path.split("/")[-1] and other.dtype == "float32"
         np.testing.assert_array_equal(one, other)
-    policies = {
-        layer.dtype_policy.name for layer in narrow_mixed._flatten_layers() if layer.weights
-    }
-    assert policies == {policy}
+    wide, narrow = (
+        {layer.name: layer.dtype_policy.name for layer in one._flatten_layers() if layer.weights}
+        for one in (mixed, narrow_mixed)
+    )
+    assert narrow == wide and policy in wide.values()
 
 
 def test_narrow_networks_load_and_compute_the_same_without_keras_gcp(tmp_path, without_keras_gcp):

@@ -26,19 +26,25 @@ def copy_model(model: Any) -> Any:
     with _taken_as_uncompiled(model):
         copy = keras.models.clone_model(model, clone_function=_copy_layer, recursive=True)
     copy.set_weights(model.get_weights())
-    _copy_trainable(model, copy)
+    _copy_flags(model, copy)
     for layer in keras_state.sublayers(copy):
         if hasattr(layer, "finalize_state"):  # Normalization keeps what it computes from weights.
             layer.finalize_state()
     return copy
 
 
-def _copy_trainable(layer: Any, copy: Any) -> None:
-    """Freezing a layer freezes its layers; so from the outside inwards, where they may differ."""
+def _copy_flags(layer: Any, copy: Any) -> None:
+    """What Keras forgets of models: whether they are frozen, and their precision.
+
+    Freezing a layer freezes its layers; so from the outside inwards, where they may differ. By the
+    precision, `compile` decides whether to scale the loss.
+    """
     copy.trainable = layer.trainable
+    if copy.dtype_policy != layer.dtype_policy:
+        copy.dtype_policy = layer.dtype_policy
     layers, copies = ({one.name: one for one in _inside(of)} for of in (layer, copy))
     for name in layers.keys() & copies.keys():
-        _copy_trainable(layers[name], copies[name])
+        _copy_flags(layers[name], copies[name])
 
 
 def _inside(layer: Any) -> list[Any]:
