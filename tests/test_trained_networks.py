@@ -74,6 +74,7 @@ def test_half_of_it_computes_what_the_masked_network_computes(file, images):
     np.testing.assert_allclose(actual, masked, rtol=0, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 def test_it_trains_on_behind_a_cut_by_relevance(file, images):
     model = load(file)
     labels = model.predict(images, verbose=0).argmax(axis=1)
