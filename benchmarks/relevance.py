@@ -3,7 +3,7 @@
     python benchmarks/relevance.py
 
 One representative of every family of keras.applications with random weights (normalization
-randomised), the reference networks, and the trained ResNet-8 where its file is at hand. For each:
+randomised), the reference networks, and two trained ones where their files are at hand. For each:
 the relevance that arrives at the input, as a share of what starts at the output (mean, least and
 greatest over the examples), the largest absolute relevance of a single element of any layer, and
 where it is. Less than 1 arrives where relevance ends on the way: a depthwise filter that sees only
@@ -60,7 +60,7 @@ REFERENCES = ("resnet20", "resnet56", "resnet164", "vgg16", "mobilenet")
 
 flags.DEFINE_list("networks", [], "Only these; all if empty.")
 flags.DEFINE_integer("examples", 8, "Random images.")
-flags.DEFINE_string("trained", None, "Folder with the trained `resnet8_cifar10.h5`, if at hand.")
+flags.DEFINE_string("trained", None, "Folder with trained networks of MLPerf Tiny, if at hand.")
 flags.DEFINE_string("output", None, "JSON lines file; default under benchmarks/results.")
 
 FLAGS = flags.FLAGS
@@ -103,8 +103,10 @@ def builders() -> dict[str, Callable[[], Any]]:
     }
     found |= {f"{name} (CIFAR)": partial(_reference, name) for name in REFERENCES}
     if FLAGS.trained:
-        path = Path(FLAGS.trained) / "resnet8_cifar10.h5"
-        found["ResNet-8, trained"] = partial(keras.models.load_model, path, compile=False)
+        found |= {
+            f"{file}, trained": partial(_trained, Path(FLAGS.trained) / f"{file}.h5")
+            for file in ("resnet8_cifar10", "vww_96")
+        }
     return found
 
 
@@ -117,15 +119,26 @@ def _reference(name: str) -> Any:
     return randomise(keras_gcp.models.build(name))
 
 
+def _trained(path: Path) -> Any:
+    class Depthwise(keras.layers.DepthwiseConv2D):
+        @classmethod
+        def from_config(cls, config: dict[str, Any]) -> Any:
+            config.pop("groups", None)  # Keras 2 wrote it, Keras 3 does not take it.
+            return keras.layers.DepthwiseConv2D.from_config(config)
+
+    known = {"DepthwiseConv2D": Depthwise}
+    return keras.models.load_model(path, compile=False, custom_objects=known)
+
+
 def run(build: Callable[[], Any]) -> Row:
     """Conservation and the largest element."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(0)
     model = build()
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(FLAGS.examples, *model.input.shape[1:])).astype("float32")
+    x = rng.normal(size=(FLAGS.examples, *model.input_shape[1:])).astype("float32")
     start = time.perf_counter()
-    report = conservation_report(model, x, np.arange(FLAGS.examples) % 10)
+    report = conservation_report(model, x, np.arange(FLAGS.examples) % model.output_shape[-1])
     seconds = time.perf_counter() - start
     peak_at = max(report, key=lambda name: report[name].peak)
     found = report["input 0"]
