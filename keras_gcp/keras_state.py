@@ -340,10 +340,13 @@ def has_unknown_size(operation: Any) -> bool:
 
 
 def optimizer_chain(optimizer: Any) -> Iterator[Any]:
-    """The optimizer, then those it wraps (`LossScaleOptimizer` wraps one)."""
-    while optimizer is not None:
-        yield optimizer
-        optimizer = getattr(optimizer, "inner_optimizer", None)
+    """The optimizer, then those it wraps: `LossScaleOptimizer` one, `MultiOptimizer` many."""
+    if optimizer is None:
+        return
+    yield optimizer
+    wrapped = [getattr(optimizer, "inner_optimizer", None), *getattr(optimizer, "optimizers", ())]
+    for inner in wrapped:
+        yield from optimizer_chain(inner)
 
 
 def optimizer_slots(optimizer: Any) -> list[tuple[Any, Any]]:
@@ -363,13 +366,27 @@ def optimizer_slots(optimizer: Any) -> list[tuple[Any, Any]]:
     return pairs
 
 
+def factored_slots(optimizer: Any) -> list[tuple[Any, Any, Any]]:
+    """Adafactor's means over the last axis, and over the last but one, of each weight with both.
+
+    Returns:
+        Triples (model variable, `r` of its shape without the last axis, `c` of its shape without
+        the last axis but one).
+    """
+    if not isinstance(optimizer, keras.optimizers.Adafactor) or not optimizer.built:
+        return []
+    slots = zip(optimizer._trainable_variables, optimizer._r, optimizer._c, strict=True)
+    return [(v, r, c) for v, r, c in slots if r is not None and len(v.shape) > 1]
+
+
 def unsliceable_slots(optimizer: Any) -> list[Any]:
-    """Optimizer variables that are neither scalars nor shaped like the weight they belong to."""
+    """Optimizer variables that are neither scalars nor follow from the weight's shape."""
     strange: list[Any] = []
     for part in optimizer_chain(optimizer):
         if not part.built:
             continue
         sliceable = {id(s) for v, s in optimizer_slots(part) if tuple(s.shape) == tuple(v.shape)}
+        sliceable |= {id(slot) for _, *slots in factored_slots(part) for slot in slots}
         strange.extend(v for v in part._variables if id(v) not in sliceable and len(v.shape) > 0)
     inner = {id(v) for part in optimizer_chain(optimizer) for v, _ in optimizer_slots(part)}
     return [v for v in strange if id(v) not in inner]
@@ -548,10 +565,14 @@ class Transaction:
             after = {part._var_key(v): i for i, v in enumerate(part._trainable_variables)}
             self.set(part, "_trainable_variables_indices", after)
             new_key = {before[index]: key for key, index in after.items() if index in before}
+            chosen = getattr(part, "_var_to_optimizer_idx", None)  # of MultiOptimizer
+            if chosen:
+                renewed = {new_key.get(key, key): inner for key, inner in chosen.items()}
+                self.set(part, "_var_to_optimizer_idx", renewed)
             excluded = getattr(part, "_exclude_from_weight_decay", None)
             if excluded:
-                renewed = {new_key.get(key, key) for key in excluded}
-                self.set(part, "_exclude_from_weight_decay", renewed)
+                keys = {new_key.get(key, key) for key in excluded}
+                self.set(part, "_exclude_from_weight_decay", keys)
             if getattr(part, "_exclude_from_weight_decay_cache", None):
                 self.set(part, "_exclude_from_weight_decay_cache", {})
 

@@ -125,3 +125,11 @@ def inputs_for(model, batch=5, seed=0):
 
     structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     return keras.tree.map_structure(draw, structure)
+
+
+class WithFactors(keras.optimizers.SGD):
+    """Keeps state that is neither a scalar nor shaped like a weight."""
+
+    def build(self, variables):
+        super().build(variables)
+        self.factors = [self.add_variable((3, *v.shape), name="factor") for v in variables]

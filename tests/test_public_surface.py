@@ -11,7 +11,7 @@ from helpers import flat_outputs, inputs_for, randomise
 import keras_gcp
 from keras_gcp.channels.trace import trace
 from keras_gcp.counting import build_ledger, prunable_groups
-from keras_gcp.errors import InvalidArgument, UnsupportedModel, VerificationFailed
+from keras_gcp.errors import InvalidArgument, VerificationFailed
 from keras_gcp.plans import Plan
 
 
@@ -206,17 +206,6 @@ def test_narrow_serves_a_custom_training_loop():
     custom_step(own, optimizer, x, y)
     for now, then in zip(own.trainable_variables, before, strict=True):
         assert not np.array_equal(np.array(now), then)
-
-
-def test_an_optimizer_with_factored_slots_is_refused_before_anything_changes():
-    own = networks.flatten_dense()
-    optimizer = keras.optimizers.Adafactor(0.01)
-    optimizer.build(own.trainable_variables)
-    plan = keras_gcp.plan(own, {"channels": 0.6}, align=1)
-    before = own.count_params()
-    with pytest.raises(UnsupportedModel, match="Adafactor"):
-        keras_gcp.narrow(own, plan, optimizer)
-    assert own.count_params() == before
 
 
 def test_a_failed_verification_takes_the_cut_back(monkeypatch):

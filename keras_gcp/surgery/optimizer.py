@@ -1,4 +1,4 @@
-"""Optimizer slots follow their weights: they have the same shape, and are cut the same way."""
+"""Optimizer slots follow their weights: those of the same shape are cut the same way."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def check_optimizer(optimizer: Any) -> None:
     """Refuses an optimizer whose state cannot be cut along with the weights.
 
     Raises:
-        UnsupportedModel: some of its variables are neither scalars nor shaped like a weight.
+        UnsupportedModel: some of its variables are neither scalars nor shaped like a weight, nor
+            Adafactor's.
     """
     strange = keras_state.unsliceable_slots(optimizer)
     if strange:
@@ -27,7 +28,8 @@ def check_optimizer(optimizer: Any) -> None:
             f"Optimizer '{optimizer.name}' (class {type(optimizer).__name__}) keeps state that is "
             f"not shaped like the weights it belongs to: {names}"
             f"{' …' if len(strange) > 3 else ''}. Such state cannot be cut with the channels. "
-            "Expected an optimizer with one slot per weight; take SGD, Adam, AdamW or RMSprop."
+            "Expected slots of the shape of their weights, as in every optimizer of Keras; take "
+            "SGD, Adam, AdamW or RMSprop."
         )
 
 
@@ -38,6 +40,7 @@ def narrow_slots(
     for part in keras_state.optimizer_chain(optimizer):
         if not part.built:
             continue
+        _narrow_factors(part, channels, keep, transaction)
         for variable, slot in keras_state.optimizer_slots(part):
             weight = channels.weights.get(id(variable))
             if weight is None or tuple(slot.shape) != tuple(variable.shape):
@@ -45,3 +48,25 @@ def narrow_slots(
             value = taken(keras.ops.convert_to_numpy(slot), weight.axes, keep)
             if value.shape != tuple(slot.shape):
                 transaction.replace_value(slot, value)
+
+
+def _narrow_factors(
+    optimizer: Any, channels: ChannelMap, keep: np.ndarray, transaction: Transaction
+) -> None:
+    """Adafactor's factors, such that the second moment of every kept number stays what it was.
+
+    The factors are means of the second moment V over columns and over rows, and stand for
+    `V = r c / mean(r)`. Means over fewer columns are others, so they are taken anew from that V.
+    """
+    for variable, *slots in keras_state.factored_slots(optimizer):
+        weight = channels.weights.get(id(variable))
+        if weight is None:
+            continue
+        r, c = (keras.ops.convert_to_numpy(slot) for slot in slots)
+        moment = np.einsum("...i,...j->...ij", r, c)
+        mean = r.mean(axis=-1)[..., None, None]
+        moment = np.divide(moment, mean, out=np.zeros_like(moment), where=mean > 0)
+        kept = taken(moment, weight.axes, keep)
+        if kept.shape != moment.shape:
+            for slot, axis in zip(slots, (-1, -2), strict=True):
+                transaction.replace_value(slot, kept.mean(axis=axis))
