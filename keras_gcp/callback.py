@@ -15,8 +15,11 @@ from keras_gcp.budgets import Budget
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.events import Event
 from keras_gcp.fit_checks import (
+    AUTO,
+    callbacks_to_reset,
     check_criterion,
     check_feasible,
+    check_known_to_optimizer,
     check_model,
     check_only_pruner,
     check_reset,
@@ -60,8 +63,9 @@ class GradualChannelPruning(keras.callbacks.Callback):
         exclude: Names (or paths) of layers whose outputs, and all that is tied to them, stay.
         verify: Whether to compare the narrow model with the masked one after each cut.
         seed: Seed for drawing the sample and for the random criterion.
-        reset: Callbacks (`EarlyStopping`, `ModelCheckpoint`) whose memory of a best model is
-            cleared at a cut: weights kept from before no longer fit.
+        reset: Callbacks whose memory of a best model is cleared at a cut, because weights kept from
+            before no longer fit, and a wider model's figures are another model's. `"auto"`: every
+            `EarlyStopping` and `ModelCheckpoint(save_best_only=True)` of the same fit.
         verbose: 0 = silent, 1 = one line per event, 2 = also the table of widths.
         reference: Model whose costs and widths shares refer to; by default the model as this
             callback first saw it.
@@ -104,7 +108,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         exclude: Sequence[str] = (),
         verify: bool = True,
         seed: int | None = None,
-        reset: Sequence[Any] = (),
+        reset: str | Sequence[Any] = AUTO,
         verbose: int = 1,
         reference: Any = None,
         sample_size: int | None = SAMPLE_SIZE,
@@ -124,7 +128,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
         exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
         self._settings = Settings(criteria.get(criterion, seed=seed), align, floor, exclude, verify)
         self._sample_source, self._sample_size, self._seed = sample, sample_size, seed
-        self._reset = tuple(reset)
+        self._reset = reset
+        self._to_reset: tuple[Any, ...] = ()
         self._reference = reference
         self._verbose = verbose
         self._run: PruningRun | None = None
@@ -156,6 +161,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
         check_only_pruner(model, self)
         epochs = self.params.get("epochs") or 1
         self._due = check_schedule(self._schedule or schedules.default(epochs), epochs)
+        self._to_reset = callbacks_to_reset(self, self._reset)
+        check_known_to_optimizer(model)
         if self._run is None or self._first_model() is not model:
             self._start(model)
         self._usual_step, self._awaiting_retrace = 0.0, False
@@ -167,7 +174,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         run = self._require_run()
         event = run.event(self.model, self._limits(progress), epoch, progress, in_fit=True)
         if event.removed_channels:
-            reset_memory(self._reset)
+            reset_memory(self._to_reset)
             self._awaiting_retrace = True
             backend.forget_shapes()
             gc.collect()  # Dead graphs are cycles; Python would let dozens gather first.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 import weakref
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_gcp import criteria, keras_state
@@ -119,14 +121,90 @@ def check_feasible(
     )
 
 
-def check_reset(callbacks: Sequence[Any]) -> None:
+def check_known_to_optimizer(model: Any) -> None:
+    """Refuses a model that was made trainable in other places since it was compiled.
+
+    Without a cut, `fit` would go on with what it compiled before and not notice.
+
+    Raises:
+        InvalidArgument: the optimizer does not know some trainable weights.
+    """
+    unknown = keras_state.unknown_to_optimizer(model)
+    if unknown:
+        names = ", ".join(f"'{variable.path}'" for variable in unknown[:3])
+        raise InvalidArgument(
+            f"The optimizer of model '{model.name}' does not know {len(unknown)} trainable weights "
+            f"({names}{', …' if len(unknown) > 3 else ''}): they were frozen when it was built. "
+            "Call `model.compile` again after changing `trainable`."
+        )
+
+
+AUTO = "auto"
+
+
+def check_reset(reset: Any) -> None:
     """Refuses callbacks that keep no best model."""
-    for callback in callbacks:
+    if isinstance(reset, str):
+        if reset != AUTO:
+            raise InvalidArgument(
+                f"`reset` expects 'auto' or a list of callbacks. Received: {reset!r}."
+            )
+        return
+    for callback in reset:
         if not hasattr(callback, "best"):
             raise InvalidArgument(
                 "`reset` expects callbacks that remember a best model (EarlyStopping, "
                 f"ModelCheckpoint). Received: {callback!r}."
             )
+
+
+def callbacks_to_reset(pruner: Any, reset: Any) -> tuple[Any, ...]:
+    """The callbacks whose memory a cut makes worthless.
+
+    Args:
+        pruner: The pruning callback of the fit that is beginning.
+        reset: What the user asked for.
+
+    Raises:
+        InvalidArgument: the user's list lacks one that would put weights from before a cut into the
+            narrow model.
+    """
+    companions = companions_of(pruner)
+    if isinstance(reset, str):
+        return tuple(one for one in companions if _remembers_best(one))
+    left_out = [
+        one
+        for one in companions
+        if getattr(one, "restore_best_weights", False) and all(one is not other for other in reset)
+    ]
+    if left_out:
+        raise InvalidArgument(
+            f"{type(left_out[0]).__name__}(restore_best_weights=True) would put weights from "
+            "before a cut into the narrow model, where they do not fit. Expected it in `reset`, so "
+            "that it forgets them at a cut; `reset='auto'`, the default, does that by itself."
+        )
+    return tuple(reset)
+
+
+def companions_of(callback: Any) -> list[Any]:
+    """The other callbacks of the fit that a callback takes part in.
+
+    Keras tells no callback of the others; but they all are in one list.
+    """
+    found: dict[int, Any] = {}
+    for holder in gc.get_referrers(callback):
+        if isinstance(holder, list) and all(
+            isinstance(one, keras.callbacks.Callback) for one in holder
+        ):
+            others = (one for one in holder if one is not callback and one.model is callback.model)
+            found.update((id(one), one) for one in others)
+    return list(found.values())
+
+
+def _remembers_best(callback: Any) -> bool:
+    if isinstance(callback, keras.callbacks.ModelCheckpoint):
+        return bool(callback.save_best_only)
+    return isinstance(callback, keras.callbacks.EarlyStopping)
 
 
 def reset_memory(callbacks: Sequence[Any]) -> None:

@@ -392,6 +392,16 @@ def unsliceable_slots(optimizer: Any) -> list[Any]:
     return [v for v in strange if id(v) not in inner]
 
 
+def unknown_to_optimizer(model: Any) -> list[Any]:
+    """Trainable weights that a built optimizer was not built for."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None or not optimizer.built:
+        return []
+    parts = list(optimizer_chain(optimizer))
+    known = {id(v) for part in parts if part.built for v in part._trainable_variables}
+    return [v for v in model.trainable_variables if id(v) not in known]
+
+
 def build_optimizer(model: Any) -> None:
     """Makes the optimizer's slots now; `fit` would do the same at the first step."""
     tensorflow = keras.config.backend() == "tensorflow"

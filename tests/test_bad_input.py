@@ -188,6 +188,11 @@ def test_two_pruning_callbacks_are_refused():
     model.fit(x, y, epochs=2, verbose=0, callbacks=[callback()])  # One alone is fine afterwards.
 
 
+def test_reset_refuses_other_words_than_auto():
+    with pytest.raises(InvalidArgument, match="'auto' or a list"):
+        callback(reset="all")
+
+
 def test_reset_refuses_callbacks_without_a_best_model():
     with pytest.raises(InvalidArgument, match="remember a best model"):
         callback(reset=[keras.callbacks.History()])

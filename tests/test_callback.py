@@ -11,7 +11,7 @@ from helpers import random_plan
 
 import keras_gcp
 from keras_gcp.channels.trace import trace
-from keras_gcp.errors import VerificationFailed
+from keras_gcp.errors import InvalidArgument, VerificationFailed
 from keras_gcp.keras_state import Transaction
 from keras_gcp.surgery.narrow import narrow_model
 
@@ -315,12 +315,76 @@ def test_csv_logger_behind_the_callback_writes_the_costs(tmp_path):
     assert float(rows[0]["macs"]) > float(rows[2]["macs"]) > 0
 
 
-def test_reset_clears_the_best_weights_of_early_stopping():
+def best_is_first(**options):
+    """With mode="max" and a falling loss the best epoch is the first one, before the cut."""
+    return keras.callbacks.EarlyStopping("loss", mode="max", restore_best_weights=True, **options)
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["named", "auto"])
+@pytest.mark.parametrize("first", [True, False], ids=["before", "behind"])
+def test_early_stopping_restores_the_best_weights_since_the_last_cut(given, first):
     model = compiled(networks.plain())
-    early = keras.callbacks.EarlyStopping("loss", patience=1, restore_best_weights=True, mode="max")
-    # mode="max" with a falling loss: the best epoch is the first one, before the cut.
-    fit(model, [early, pruning(reset=[early])], epochs=5)
+    early = best_is_first(patience=1)
+    callbacks = [early, pruning(**({"reset": [early]} if given else {}))]
+    fit(model, callbacks if first else callbacks[::-1], epochs=5)
     assert early.best_epoch >= 1
+
+
+def test_a_checkpoint_of_the_best_model_is_that_of_the_narrow_one(tmp_path):
+    model = compiled(networks.plain())
+    path = tmp_path / "best.keras"
+    best = keras.callbacks.ModelCheckpoint(path, "loss", mode="max", save_best_only=True)
+    fit(model, [best, pruning()])
+    assert keras.models.load_model(path).count_params() == model.count_params()
+
+
+def test_other_callbacks_and_other_fits_are_left_alone():
+    other = best_is_first(patience=9)
+    fit(compiled(networks.plain()), [other], epochs=1)
+    best = other.best
+    plateau = keras.callbacks.ReduceLROnPlateau("loss", patience=9)
+    fit(compiled(networks.plain()), [plateau, pruning()])
+    assert other.best == best is not None
+    assert plateau.best is not None
+
+
+def test_a_list_that_lacks_early_stopping_is_refused_before_training():
+    model = compiled(networks.plain())
+    before = model.count_params()
+    with pytest.raises(
+        InvalidArgument, match=r"EarlyStopping\(restore_best_weights=True\).*`reset`"
+    ):
+        fit(model, [best_is_first(), pruning(reset=[])])
+    assert model.count_params() == before
+
+
+def test_layers_unfrozen_without_compiling_again_are_refused():
+    model = networks.plain()
+    layer = next(layer for layer in model.layers if layer.weights)
+    layer.trainable = False
+    compiled(model)
+    fit(model, [], epochs=1)
+    layer.trainable = True
+    with pytest.raises(InvalidArgument, match=r"does not know.*model\.compile"):
+        fit(model, [pruning()])
+    compiled(model)
+    callback = pruning()
+    fit(model, [callback])
+    assert callback.events[0].removed_channels
+
+
+@pytest.mark.parametrize("frozen", ["residual", "squeeze_excite"])
+def test_frozen_layers_are_cut_but_do_not_learn(frozen):
+    model = getattr(networks, frozen)()
+    layer = next(one for one in model.layers if isinstance(one, keras.layers.Conv2D))
+    layer.trainable = False
+    compiled(model)
+    kernel = keras.ops.convert_to_numpy(layer.kernel)
+    callback = pruning({"channels": 0.25})
+    fit(model, [callback])
+    kept = callback.plan.kept(layer.name)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer.kernel), kernel[..., kept])
+    assert len(kept) < kernel.shape[-1]
 
 
 def test_an_exception_inside_an_event_leaves_model_and_optimizer_as_they_were(monkeypatch):
