@@ -31,7 +31,7 @@ from absl import app, flags
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import benchmarks`
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # for `import helpers`
 
-from helpers import randomise
+from helpers import load_trained, randomise
 
 import keras_gcp
 from benchmarks.records import Records, Row, machine
@@ -104,7 +104,7 @@ def builders() -> dict[str, Callable[[], Any]]:
     found |= {f"{name} (CIFAR)": partial(_reference, name) for name in REFERENCES}
     if FLAGS.trained:
         found |= {
-            f"{file}, trained": partial(_trained, Path(FLAGS.trained) / f"{file}.h5")
+            f"{file}, trained": partial(load_trained, Path(FLAGS.trained) / f"{file}.h5")
             for file in ("resnet8_cifar10", "vww_96")
         }
     return found
@@ -117,17 +117,6 @@ def _application(name: str, size: int) -> Any:
 
 def _reference(name: str) -> Any:
     return randomise(keras_gcp.models.build(name))
-
-
-def _trained(path: Path) -> Any:
-    class Depthwise(keras.layers.DepthwiseConv2D):
-        @classmethod
-        def from_config(cls, config: dict[str, Any]) -> Any:
-            config.pop("groups", None)  # Keras 2 wrote it, Keras 3 does not take it.
-            return keras.layers.DepthwiseConv2D.from_config(config)
-
-    known = {"DepthwiseConv2D": Depthwise}
-    return keras.models.load_model(path, compile=False, custom_objects=known)
 
 
 def run(build: Callable[[], Any]) -> Row:

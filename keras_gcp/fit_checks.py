@@ -24,6 +24,9 @@ from keras_gcp.sample import Sample
 from keras_gcp.schedules import Schedule
 from keras_gcp.surgery.optimizer import check_optimizer
 
+AUTO = "auto"
+"""`reset` that finds the callbacks by itself."""
+
 # Pruning callbacks that Keras has handed a model for the fit that is about to begin.
 _PRUNERS: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
 
@@ -137,9 +140,6 @@ def check_known_to_optimizer(model: Any) -> None:
             f"({names}{', …' if len(unknown) > 3 else ''}): they were frozen when it was built. "
             "Call `model.compile` again after changing `trainable`."
         )
-
-
-AUTO = "auto"
 
 
 def check_reset(reset: Any) -> None:

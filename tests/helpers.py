@@ -127,6 +127,19 @@ def inputs_for(model, batch=5, seed=0):
     return keras.tree.map_structure(draw, structure)
 
 
+def load_trained(path):
+    """A trained network in a file of Keras 2, its layers those of the installed Keras."""
+
+    class Depthwise(keras.layers.DepthwiseConv2D):
+        @classmethod
+        def from_config(cls, config):
+            config.pop("groups", None)  # Keras 2 wrote it, Keras 3 does not take it.
+            return keras.layers.DepthwiseConv2D.from_config(config)
+
+    known = {"DepthwiseConv2D": Depthwise}
+    return keras.models.load_model(path, compile=False, custom_objects=known)
+
+
 class WithFactors(keras.optimizers.SGD):
     """Keeps state that is neither a scalar nor shaped like a weight."""
 

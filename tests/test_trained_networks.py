@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from helpers import flat_outputs, masked_by_hand
+from helpers import flat_outputs, load_trained, masked_by_hand
 
 import keras_gcp
 from keras_gcp.criteria.relevance import conservation_report
@@ -27,20 +27,6 @@ pytestmark = [
     ),
     pytest.mark.parametrize("file", FILES),
 ]
-
-
-def load(file):
-    """The network, its layers those of the installed Keras."""
-
-    class Depthwise(keras.layers.DepthwiseConv2D):
-        @classmethod
-        def from_config(cls, config):
-            config.pop("groups", None)  # Keras 2 wrote it, Keras 3 does not take it.
-            return keras.layers.DepthwiseConv2D.from_config(config)
-
-    return keras.models.load_model(
-        FOLDER / file, compile=False, custom_objects={"DepthwiseConv2D": Depthwise}
-    )
 
 
 def photographs(size, count=24):
@@ -62,7 +48,7 @@ def images(file):
 
 
 def test_half_of_it_computes_what_the_masked_network_computes(file, images):
-    model = load(file)
+    model = load_trained(FOLDER / file)
     model.layers[-1].activation = keras.activations.linear  # a saturated softmax hides differences
     plan = keras_gcp.plan(model, {"macs": 0.5})
     narrow = keras_gcp.apply(plan, model)
@@ -76,7 +62,7 @@ def test_half_of_it_computes_what_the_masked_network_computes(file, images):
 
 @pytest.mark.slow
 def test_it_trains_on_behind_a_cut_by_relevance(file, images):
-    model = load(file)
+    model = load_trained(FOLDER / file)
     labels = model.predict(images, verbose=0).argmax(axis=1)
     model.compile("adam", "sparse_categorical_crossentropy")
     pruning = keras_gcp.GradualChannelPruning(
@@ -88,7 +74,7 @@ def test_it_trains_on_behind_a_cut_by_relevance(file, images):
 
 
 def test_relevance_does_not_explode(file, images):
-    model = load(file)
+    model = load_trained(FOLDER / file)
     labels = model.predict(images, verbose=0).argmax(axis=1)
     report = conservation_report(model, images, labels)
     assert max(found.peak for found in report.values()) < 10

@@ -39,8 +39,7 @@ def _with_gradients_apart(inputs: Sequence[Any]) -> list[Any]:
     `tape.gradient` never frees a graph in which it returns one tensor for several inputs, as for
     both summands of `a + b` (TensorFlow 2.21). Compilation removes the multiplications.
     """
-    first, *others = inputs
-    return [first, *(x * tf.ones([], x.dtype) for x in others)]
+    return [*inputs[:1], *(x * tf.ones([], x.dtype) for x in inputs[1:])]
 
 
 def compiled(function: Callable[..., Any], model: Any = None) -> Callable[..., Any]:

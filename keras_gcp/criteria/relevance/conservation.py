@@ -11,13 +11,10 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_gcp import backend
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.criteria.relevance.heads import Head, find_head
 from keras_gcp.criteria.relevance.propagation import Probe, Propagation
-from keras_gcp.criteria.relevance.route import find_route
-from keras_gcp.criteria.relevance.rules import Compiler
-from keras_gcp.criteria.relevance.scoring import DEFAULT_BATCH_SIZE, unit_batches
+from keras_gcp.criteria.relevance.scoring import DEFAULT_BATCH_SIZE, over_units
 from keras_gcp.criteria.relevance.units import negated, start, units_of
 from keras_gcp.graph import Graph
 from keras_gcp.sample import draw_sample
@@ -78,23 +75,21 @@ def conservation_report(
     sample = draw_sample((x, y), None, None, model)
     units = units_of(head, sample.y)
     names = _names(channels.graph)
-    route = find_route(channels.graph, names)
-    as_a_whole = backend.worth_compiling(model, len(units), min(batch_size, len(units)))
     probes = [Probe(index, -1, 0) for index in names]
-    propagation = Propagation(route, probes, model.weights, Compiler(wanted=not as_a_whole))
-    weights = [ops.convert_to_tensor(variable.value) for variable in model.weights]
-    measure: Any = partial(_sums_and_peaks, propagation, head)
-    if as_a_whole:
-        measure = backend.compiled(measure, model)
     sums: dict[int, list[np.ndarray]] = {}
     peaks: dict[int, float] = {}
-    for rows, inputs, classes, mask in unit_batches(
-        units, sample.x, model, channels.graph, batch_size
+    for rows, measured in over_units(
+        partial(_sums_and_peaks, head=head),
+        model,
+        channels.graph,
+        probes,
+        units,
+        sample.x,
+        batch_size,
     ):
-        for index, (total, peak) in measure(weights, inputs, classes, mask).items():
+        for index, (total, peak) in measured.items():
             sums.setdefault(index, []).append(ops.convert_to_numpy(total)[: len(rows)])
             peaks[index] = max(peaks.get(index, 0.0), float(ops.convert_to_numpy(peak)))
-    backend.forget_gradients(measure)
     return MappingProxyType(
         {
             name: _summary(np.concatenate(sums[index]), peaks[index])
@@ -109,7 +104,7 @@ def _summary(totals: np.ndarray, peak: float) -> Conservation:
 
 
 def _sums_and_peaks(
-    propagation: Propagation, head: Head, weights: Any, inputs: Any, classes: Any, mask: Any
+    propagation: Propagation, weights: Any, inputs: Any, classes: Any, mask: Any, *, head: Head
 ) -> dict[int, tuple[Any, Any]]:
     found, _ = propagation.tensors(
         weights, inputs, partial(start, head, classes, mask), negated(head, classes)

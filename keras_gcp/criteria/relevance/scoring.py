@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -122,29 +122,56 @@ def score_probes(
     if class_weights is not None:
         class_weights = checked_class_weights(class_weights, head.classes)
     flat = [probe for found in probes.values() for probe in found]
-    route = find_route(channels.graph, {probe.tensor for probe in flat})
-    size = min(batch_size, len(units))
-    as_a_whole = backend.worth_compiling(model, len(units), size)
-    propagation = Propagation(route, flat, model.weights, Compiler(wanted=not as_a_whole))
     statistics = ClassStatistics.empty(head.classes, sum(probe.channels for probe in flat))
-    batches = unit_batches(units, sample.x, model, channels.graph, batch_size)
-    measure: Any = partial(_measured, propagation, head)
-    if as_a_whole:
-        measure = backend.compiled(measure, model)
-    weights = [ops.convert_to_tensor(variable.value) for variable in model.weights]
-    for rows, inputs, classes, mask in batches:
-        measured = measure(weights, inputs, classes, mask)
+    for rows, measured in over_units(
+        partial(_measured, head=head), model, channels.graph, flat, units, sample.x, batch_size
+    ):
         relevance, finite, right, trials = (
             ops.convert_to_numpy(part)[: len(rows)] for part in measured
         )
         statistics.add(relevance, finite, units.classes[rows], right, trials)
-    backend.forget_gradients(measure)
     _report_left_out(units, len(sample))
     return _by_layer(mean_over_classes(statistics, class_weights), probes)
 
 
+def over_units(
+    measure: Callable[..., Any],
+    model: Any,
+    graph: Graph,
+    probes: Sequence[Probe],
+    units: Units,
+    x: Any,
+    batch_size: int,
+) -> Iterator[tuple[np.ndarray, Any]]:
+    """Propagates relevance for all units, batch by batch, compiled where that pays.
+
+    Args:
+        measure: Pure function `(propagation, weights, inputs, classes, mask) -> tensors`.
+        model: The model.
+        graph: Its graph.
+        probes: Where the relevance is wanted.
+        units: What is propagated.
+        x: The model's inputs of all examples.
+        batch_size: Units per batch.
+
+    Yields:
+        `(rows, measured)`: which units, and the tensors of a whole batch; those behind
+        `len(rows)` are repetitions.
+    """
+    as_a_whole = backend.worth_compiling(model, len(units), batch_size)
+    route = find_route(graph, {probe.tensor for probe in probes})
+    propagation = Propagation(route, probes, model.weights, Compiler(wanted=not as_a_whole))
+    run: Any = partial(measure, propagation)
+    if as_a_whole:
+        run = backend.compiled(run, model)
+    weights = [ops.convert_to_tensor(variable.value) for variable in model.weights]
+    for rows, inputs, classes, mask in unit_batches(units, x, model, graph, batch_size):
+        yield rows, run(weights, inputs, classes, mask)
+    backend.forget_gradients(run)
+
+
 def _measured(
-    propagation: Propagation, head: Head, weights: Any, inputs: Any, classes: Any, mask: Any
+    propagation: Propagation, weights: Any, inputs: Any, classes: Any, mask: Any, *, head: Head
 ) -> tuple[Any, Any, Any, Any]:
     """One batch, a pure function of tensors: relevance, finite outputs, hits and trials."""
     relevance, outputs = propagation(
