@@ -97,8 +97,9 @@ def outputs_of(model: Any, graph: Graph, inputs: Any) -> list[np.ndarray]:
 
 
 def outputs_in_inference(model: Any, inputs: Any) -> list[np.ndarray]:
-    """The model's outputs in inference mode, flattened, as floats."""
-    return [y.astype("float32") for y in keras.tree.flatten(backend.predict(model, inputs))]
+    """The model's outputs in inference mode, flattened, as floats of 32 bits or more."""
+    outputs = keras.tree.flatten(backend.predict(model, inputs))
+    return [y if y.dtype == np.float64 else y.astype("float32") for y in outputs]
 
 
 def masked_outputs(

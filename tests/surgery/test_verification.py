@@ -12,7 +12,13 @@ from keras_gcp.errors import VerificationFailed
 from keras_gcp.keras_state import Transaction
 from keras_gcp.planning import keep_of
 from keras_gcp.surgery.narrow import narrow_model
-from keras_gcp.surgery.verify import masked_outputs, random_inputs, sensitivity, verify_narrow
+from keras_gcp.surgery.verify import (
+    masked_outputs,
+    outputs_in_inference,
+    random_inputs,
+    sensitivity,
+    verify_narrow,
+)
 
 
 def unstable(factor=9.0, blocks=7):
@@ -58,3 +64,12 @@ def test_a_slightly_wrong_weight_is_noticed_in_a_stable_network():
 def test_verification_returns_how_much_the_outputs_differ():
     assert cut(unstable(1.0, 1)) < 1e-5
     assert keras_gcp.apply(random_plan(unstable(1.0, 1)), unstable(1.0, 1)) is not None
+
+
+def test_double_precision_is_compared_in_double_precision():
+    inputs = keras.Input((4,), dtype="float64")
+    x = layers.Dense(6, dtype="float64", name="hidden")(inputs)
+    model = keras.Model(inputs, layers.Dense(2, dtype="float64", name="out")(x))
+    (output,) = outputs_in_inference(model, np.ones((3, 4)))
+    assert output.dtype == np.float64
+    keras_gcp.prune(model, {"macs": 0.5}, align=1)
