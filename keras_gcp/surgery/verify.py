@@ -19,6 +19,7 @@ from keras_gcp import backend, keras_state
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.errors import VerificationFailed
 from keras_gcp.graph import Graph
+from keras_gcp.keras_state import Transaction
 
 # Outputs are compared relative to the largest one. Leaving out channels that are multiplied by
 # zero only changes the order of summation: a few hundred roundings at most.
@@ -38,8 +39,11 @@ _MOST_NUMBERS = _MOST_EXAMPLES * 32 * 32 * 3
 
 @contextmanager
 def masked(channels: ChannelMap, keep: np.ndarray) -> Iterator[None]:
-    """Inside the context, no layer of the model reads a channel that is not kept."""
-    saved: list[tuple[Any, np.ndarray]] = []
+    """Inside the context, no layer of the model reads a channel that is not kept.
+
+    Values are exchanged, not overwritten: so even where memory has run out, the old ones come back.
+    """
+    exchange = Transaction()
     restricted = ExitStack()
     try:
         for mixing in channels.mixings:
@@ -54,17 +58,15 @@ def masked(channels: ChannelMap, keep: np.ndarray) -> Iterator[None]:
             if not cut:
                 continue
             value = np.array(keras.ops.convert_to_numpy(weight.variable))
-            saved.append((weight.variable, value.copy()))
             for axis, classes in cut.items():
                 shape = [1] * value.ndim
                 shape[axis] = -1
                 value *= keep[classes].reshape(shape).astype(value.dtype)
-            weight.variable.assign(value)
+            exchange.replace_value(weight.variable, value)
         yield
     finally:
         restricted.close()
-        for variable, value in saved:
-            variable.assign(value)
+        exchange.rollback()
 
 
 @contextmanager
