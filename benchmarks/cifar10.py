@@ -95,7 +95,6 @@ def pruned_run(model: keras.Model, data: Data, recipe: Recipe) -> dict[str, Any]
     row = _entry(model, recipe, training)
     row["plan"] = json.loads(pruning.plan.to_json())
     row["events"] = [event.to_dict() for event in pruning.events]
-    row["retrace_seconds"] = pruning.retrace_seconds
     return row
 
 

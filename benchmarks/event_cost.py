@@ -42,11 +42,11 @@ def main(arguments: Sequence[str]) -> None:
         records.get(partial(run, network), network=network)
     rows = records.rows()
     cells = [
-        [row["network"], *(f"{row[stage]:.2f}" for stage in (*STAGES, "retrace", "first_step"))]
+        [row["network"], *(f"{row[stage]:.2f}" for stage in (*STAGES, "first_step"))]
         + [f"{row['trace'] + row['select'] + row['narrow']:.2f}", f"{row['step']:.3f}"]
         for row in rows
     ]
-    columns = ["network", *STAGES, "retrace", "first step", "trace+select+narrow", "usual step"]
+    columns = ["network", *STAGES, "first step", "trace+select+narrow", "usual step"]
     title = (
         f"Seconds of one event to 50 % of the MACs ({rows[0]['sample_size']} images, batch 128); "
         f"{rows[0]['machine']}"
@@ -89,7 +89,6 @@ def run(network: str) -> Row:
     model.fit(x[:640], y[:640], batch_size=128, epochs=2, verbose=0, callbacks=[pruning, steps])
     return {
         **{stage: pruning.events[0].seconds[stage] for stage in STAGES},
-        "retrace": pruning.retrace_seconds[0],
         "first_step": steps.seconds[0],
         "step": sorted(steps.seconds[1:5])[2],
         "sample_size": FLAGS.sample_size,

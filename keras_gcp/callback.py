@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
+import warnings
 import weakref
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import keras
+import numpy as np
 
-from keras_gcp import backend, criteria, schedules
+from keras_gcp import backend, criteria, keras_state, resume, schedules
+from keras_gcp.backups import Backup, BackupFolder
 from keras_gcp.budgets import Budget
-from keras_gcp.errors import InvalidArgument
-from keras_gcp.events import Event
+from keras_gcp.errors import BackupFailed, InvalidArgument
+from keras_gcp.events import Event, SkippedEvent, moment
 from keras_gcp.fit_checks import (
     AUTO,
     callbacks_to_reset,
@@ -21,18 +26,21 @@ from keras_gcp.fit_checks import (
     check_feasible,
     check_known_to_optimizer,
     check_model,
+    check_on_failure,
     check_only_pruner,
     check_reset,
     check_schedule,
+    companions_of,
     register_pruner,
     reset_memory,
 )
 from keras_gcp.plans import Plan
-from keras_gcp.reporting.text import event_line
+from keras_gcp.reporting.text import event_line, savings_line
 from keras_gcp.run import Original, PruningRun, Settings
 from keras_gcp.sample import SAMPLE_SIZE, draw_sample
 from keras_gcp.schedules import ChannelsEvery, Schedule
 from keras_gcp.selection import DEFAULT_FLOOR, check_align, check_floor
+from keras_gcp.step_times import Savings, StepTimes
 
 
 class GradualChannelPruning(keras.callbacks.Callback):
@@ -62,7 +70,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         floor: Least width of a layer: int = channels, float = share of the original width.
         exclude: Names (or paths) of layers whose outputs, and all that is tied to them, stay.
         verify: Whether to compare the narrow model with the masked one after each cut.
-        seed: Seed for drawing the sample and for the random criterion.
+        seed: Seed for drawing the sample and for the random criterion; None draws one.
         reset: Callbacks whose memory of a best model is cleared at a cut, because weights kept from
             before no longer fit, and a wider model's figures are another model's. `"auto"`: every
             `EarlyStopping` and `ModelCheckpoint(save_best_only=True)` of the same fit.
@@ -70,11 +78,21 @@ class GradualChannelPruning(keras.callbacks.Callback):
         reference: Model whose costs and widths shares refer to; by default the model as this
             callback first saw it.
         sample_size: Number of examples drawn from `sample`; None takes all.
+        on_failure: What an event that fails leads to. In any case model and optimizer are as they
+            were before it. `"raise"`: the exception ends the training. `"skip"`: a warning, and
+            the training goes on; the next event makes up for it.
+        backup_dir: Folder for backups, one before every epoch but the first, on a local or mounted
+            file system. If the process is killed, the same program started again goes on from the
+            last one: widths, weights, optimizer, sample, random state, and the memory of
+            `EarlyStopping`, `ReduceLROnPlateau`, `ModelCheckpoint` and `History`. The order in
+            which TensorFlow shuffles arrays (`shuffle=True`) is not restored. A training that ends
+            removes its backups. None: no backups.
 
     Attributes:
         plan: All cuts so far as one `Plan` for the original model; None before the first event.
         events: What each event did, as `Event` objects.
-        retrace_seconds: For each event, how much longer than usual the next training step took.
+        skipped: Events that failed, as `SkippedEvent` objects; only with `on_failure="skip"`.
+        savings: What pruning has cost and saved so far, in seconds.
 
     The logs (and so `History`, and callbacks further down the list, such as `CSVLogger`) carry
     `macs`, `parameters` and `pruned_channels` for every epoch.
@@ -83,6 +101,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         InvalidArgument: an argument is malformed; at construction, or when training begins.
         UnsupportedModel: model or optimizer cannot be pruned; when training begins.
         ImpossibleBudget: floors and anchors forbid the budget; when training begins.
+        BackupFailed: a backup cannot be written, or none of those there can be read.
 
     Example:
 
@@ -112,6 +131,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
         verbose: int = 1,
         reference: Any = None,
         sample_size: int | None = SAMPLE_SIZE,
+        on_failure: str = "raise",
+        backup_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
         self._fixed_channels = isinstance(schedule, ChannelsEvery)
@@ -124,21 +145,32 @@ class GradualChannelPruning(keras.callbacks.Callback):
         check_align(align)
         check_floor(floor)
         check_reset(reset)
+        check_on_failure(on_failure)
         self._schedule = schedule
         exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+        self._criterion = criterion
         self._settings = Settings(criteria.get(criterion, seed=seed), align, floor, exclude, verify)
         self._sample_source, self._sample_size, self._seed = sample, sample_size, seed
         self._reset = reset
-        self._to_reset: tuple[Any, ...] = ()
+        self._on_failure = on_failure
+        self._folder = BackupFolder(backup_dir) if backup_dir is not None else None
         self._reference = reference
         self._verbose = verbose
+        # What belongs to one model, set when its training begins.
         self._run: PruningRun | None = None
         self._first_model: Any = None  # weak reference to the model this callback prunes
+        self._identity: dict[str, Any] = {}
+        self._skipped: list[SkippedEvent] = []
+        self._times = StepTimes()
+        self._events_seconds = 0.0
+        # What belongs to one fit.
+        self._unit = "epoch"
         self._due: dict[int, float] = {}
-        self._step_started = 0.0
-        self._awaiting_retrace = False
-        self._usual_step = 0.0
-        self.retrace_seconds: list[float] = []
+        self._first_epoch: int | None = None
+        self._epoch, self._steps_before, self._steps_in_epoch = 0, 0, 0
+        self._companions: list[Any] = []
+        self._to_reset: tuple[Any, ...] = ()
+        self._to_resume: Backup | None = None
 
     @property
     def plan(self) -> Plan | None:
@@ -150,6 +182,17 @@ class GradualChannelPruning(keras.callbacks.Callback):
         """What each event did."""
         return tuple(self._run.events) if self._run else ()
 
+    @property
+    def skipped(self) -> tuple[SkippedEvent, ...]:
+        """Events that failed and left the model as it was."""
+        return tuple(self._skipped)
+
+    @property
+    def savings(self) -> Savings:
+        """What pruning has cost and saved so far."""
+        retracing = sum(event.seconds["retrace"] for event in self.events)
+        return self._times.savings(self._events_seconds + retracing)
+
     # ---- Keras' hooks
 
     def set_model(self, model: Any) -> None:
@@ -157,56 +200,72 @@ class GradualChannelPruning(keras.callbacks.Callback):
         register_pruner(model, self)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        model = self.model
+        model, epochs = self.model, self.params.get("epochs") or 1
         check_only_pruner(model, self)
-        epochs = self.params.get("epochs") or 1
-        self._due = check_schedule(self._schedule or schedules.default(epochs), epochs)
+        schedule = self._schedule or schedules.default(epochs)
+        self._unit = schedules.unit_of(schedule)
+        self._due = check_schedule(schedule, epochs, self.params.get("steps"))
+        self._companions = companions_of(self)
         self._to_reset = callbacks_to_reset(self, self._reset)
         check_known_to_optimizer(model)
+        backup = self._folder.newest() if self._folder else None
+        if backup is not None:
+            self._seed = resume.position_of(backup).seed
         if self._run is None or self._first_model() is not model:
-            self._start(model)
-        self._usual_step, self._awaiting_retrace = 0.0, False
+            self._start(model, schedule)
+        self._first_epoch = None
+        self._to_resume = backup
+        if backup is not None:
+            self._start_later(backup, epochs)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        progress = self._due.get(epoch)
-        if progress is None:
-            return
-        run = self._require_run()
-        event = run.event(self.model, self._limits(progress), epoch, progress, in_fit=True)
-        if event.removed_channels:
-            reset_memory(self._to_reset)
-            self._awaiting_retrace = True
-            backend.forget_shapes()
-            gc.collect()  # Dead graphs are cycles; Python would let dozens gather first.
-        self._report(event)
+        self._count_steps_before(epoch)
+        if self._first_epoch is None:
+            self._begin_first_epoch(epoch)
+        elif self._folder is not None:
+            self._back_up(epoch)
+        if self._unit == "epoch":
+            self._run_due(epoch, epoch, None)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self._step_started = time.perf_counter()
+        # Steps are timed here alone: a method `on_train_batch_end` would make Keras wait for the
+        # device after each of them.
+        if self._unit == "step":
+            step = self._steps_before + batch
+            self._run_due(step, self._epoch, step)
+        self._steps_in_epoch = batch + int(self.model.steps_per_execution)
+        self._times.step()
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        seconds = time.perf_counter() - self._step_started
-        if self._awaiting_retrace:
-            self._awaiting_retrace = False
-            self.retrace_seconds.append(max(0.0, seconds - self._usual_step))
-        else:
-            self._usual_step = min(seconds, self._usual_step or seconds)
+    def on_test_begin(self, logs: Any = None) -> None:
+        self._times.pause()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._times.pause()
+        run = self._require_run()
+        run.retraced(self._times.retrace_seconds())
         if logs is None:
             return
-        run = self._require_run()
-        totals = run.plan.after if run.plan else run.first_totals
+        totals = run.totals
         logs["macs"] = float(totals.macs)
         logs["parameters"] = float(totals.parameters)
         logs["pruned_channels"] = float(run.pruned_channels)
 
     def on_train_end(self, logs: Any = None) -> None:
         backend.forget_gradients(self.model.train_function)
+        if self._folder is not None:
+            self._folder.clear()
+        self._warn_if_unmet()
+        if self._verbose and self.events:
+            print(savings_line(self.savings, self.events))
 
     # ---- steps
 
-    def _start(self, model: Any) -> None:
+    def _start(self, model: Any, schedule: Schedule) -> None:
         """Looks at everything once, so that nothing can go wrong ten epochs later."""
+        if self._seed is None:
+            self._seed = int(np.random.SeedSequence().generate_state(1)[0])
+        scorer = criteria.get(self._criterion, seed=self._seed)
+        self._settings = replace(self._settings, scorer=scorer)
         channels, totals = check_model(model, self._settings.exclude)
         original = Original(totals, channels.widths())
         if self._reference is not None:
@@ -214,11 +273,14 @@ class GradualChannelPruning(keras.callbacks.Callback):
         sample = None
         if self._sample_source is not None:
             sample = draw_sample(self._sample_source, self._sample_size, self._seed, model)
-        check_criterion(self._settings.scorer, model, channels, sample)
+        check_criterion(scorer, model, channels, sample)
         if self._budget is not None:
             check_feasible(model, channels, self._budget, totals, original, self._settings)
         self._run = PruningRun(self._settings, original, sample, first_totals=totals)
         self._first_model = weakref.ref(model)
+        self._skipped, self._times, self._events_seconds = [], StepTimes(), 0.0
+        if self._folder is not None:
+            self._identity = resume.identity_of(model, self._in_words(schedule))
 
     def _require_run(self) -> PruningRun:
         if self._run is None:
@@ -227,13 +289,67 @@ class GradualChannelPruning(keras.callbacks.Callback):
             )
         return self._run
 
-    def _limits(self, progress: float) -> dict[str, float]:
+    def _count_steps_before(self, epoch: int) -> None:
+        """Steps are counted through all epochs; those of an endless data set as they come."""
+        steps = self.params.get("steps")
+        if steps:
+            self._steps_before = epoch * steps
+        elif epoch == 0:
+            self._steps_before = 0
+        else:
+            self._steps_before += self._steps_in_epoch
+        self._epoch, self._steps_in_epoch = epoch, 0
+
+    def _begin_first_epoch(self, epoch: int) -> None:
+        self._first_epoch = epoch
+        if self._to_resume is not None:
+            self._resume(self._to_resume)
+        if self.events or self._skipped:  # of an earlier fit, or before the restart
+            done = epoch if self._unit == "epoch" else self._steps_before
+            self._due = {at: progress for at, progress in self._due.items() if at >= done}
+
+    def _run_due(self, position: int, epoch: int, step: int | None) -> None:
+        """The event that is due, if any; several at once where steps or epochs were left out."""
+        due = [at for at in self._due if at <= position]
+        if due:
+            progress = max(self._due.pop(at) for at in due)
+            began = time.perf_counter()
+            self._event(epoch, step, progress, len(due))
+            self._events_seconds += time.perf_counter() - began
+
+    def _event(self, epoch: int, step: int | None, progress: float, merged: int) -> None:
+        run = self._require_run()
+        self._times.pause()
+        keras_state.put_state_back(self.model)
+        try:
+            limits = self._limits(progress, merged)
+            event = run.event(self.model, limits, epoch, progress, in_fit=True, step=step)
+        except Exception as error:
+            if self._on_failure == "raise":
+                raise
+            self._skip(SkippedEvent(epoch, step, f"{type(error).__name__}: {error}"))
+            return
+        if event.removed_channels:
+            self._times.cut()
+            reset_memory(self._to_reset)
+            backend.forget_shapes()
+            gc.collect()  # Dead graphs are cycles; Python would let dozens gather first.
+        self._report(event)
+
+    def _skip(self, skipped: SkippedEvent) -> None:
+        self._skipped.append(skipped)
+        warnings.warn(
+            f"The event before {moment(skipped.epoch, skipped.step)} failed and was skipped; the "
+            f"model is as it was before. {skipped.error}",
+            stacklevel=2,
+        )
+
+    def _limits(self, progress: float, merged: int = 1) -> dict[str, float]:
         run = self._require_run()
         if self._budget is not None:
             return self._budget.limits(run.original.costs(), progress)
-        now = (run.plan.after if run.plan else run.first_totals).channels
         assert isinstance(self._schedule, ChannelsEvery)
-        return {"channels": now - self._schedule.x}
+        return {"channels": run.totals.channels - merged * self._schedule.x}
 
     def _report(self, event: Event) -> None:
         run = self._require_run()
@@ -242,6 +358,92 @@ class GradualChannelPruning(keras.callbacks.Callback):
             print(event_line(event, totals.macs, totals.parameters))
         if self._verbose > 1 and run.plan:
             print(run.plan.explain())
+
+    def _warn_if_unmet(self) -> None:
+        """Says it if the last events were skipped, or the training ended before them."""
+        run = self._require_run()
+        if self._budget is None or not (self._due or self._skipped):
+            return
+        goal = max([*self._due.values(), *(event.progress for event in run.events)], default=1.0)
+        unmet = [
+            f"{coin} {getattr(run.totals, coin):,} (at most {limit:,.0f} wanted)"
+            for coin, limit in self._limits(goal).items()
+            if getattr(run.totals, coin) > limit
+        ]
+        if unmet:
+            failed = f"{len(self._skipped)} events failed and were skipped, "
+            left = f"{len(self._due)} had not come when the training ended"
+            warnings.warn(
+                f"The budget is not met: {', '.join(unmet)}. Of the schedule's events, {failed}"
+                f"{left}.",
+                stacklevel=2,
+            )
+
+    # ---- backups
+
+    def _in_words(self, schedule: Schedule) -> dict[str, str]:
+        """What must be the same after a restart."""
+        name = getattr(self._criterion, "__qualname__", None) or self._criterion
+        return {
+            "budget": str(self._budget),
+            "schedule": f"{schedules.unit_of(schedule)}s {schedule.events()}",
+            "criterion": str(name),
+            "align": str(self._settings.align),
+            "floor": str(self._settings.floor),
+            "exclude": str(list(self._settings.exclude)),
+            "sample_size": str(self._sample_size),
+        }
+
+    def _start_later(self, backup: Backup, epochs: int) -> None:
+        """Checks a backup, and lets `fit` begin with its epoch."""
+        assert self._folder is not None
+        resume.check_identity(backup.state["identity"], self._identity, self._folder.path)
+        epoch = resume.position_of(backup).epoch
+        if epoch >= epochs:
+            raise InvalidArgument(
+                f"The backup in '{self._folder.path}' is that of a training before its epoch "
+                f"{epoch} (counted from 0), but this fit has {epochs} epochs only. Train longer, "
+                "or delete that folder to start anew."
+            )
+        keras_state.set_initial_epoch(self.model, epoch)
+
+    def _resume(self, backup: Backup) -> None:
+        """Puts everything back at the very moment at which it was saved."""
+        run, position = self._require_run(), resume.position_of(backup)
+        resume.restore(self.model, run, backup, self._companions)
+        keras_state.set_initial_epoch(self.model, None)  # Later fits start where they say.
+        self._to_resume = None
+        self._steps_before = position.step
+        extra = backup.state["extra"]
+        self._times = StepTimes.from_list(extra["step_times"])
+        self._events_seconds = extra["events_seconds"]
+        self._skipped = [SkippedEvent(**skipped) for skipped in extra["skipped"]]
+        if backup.state["sample"] != resume.digest_of(run.sample):
+            warnings.warn(
+                "The sample is not the one from before the restart: the data set yields other "
+                "examples now. Events to come score channels on these.",
+                stacklevel=2,
+            )
+        if self._verbose:
+            print(f"resumed before epoch {position.epoch}, after {len(run.events)} events")
+
+    def _back_up(self, epoch: int) -> None:
+        assert self._folder is not None and self._seed is not None
+        position = resume.Position(epoch, self._steps_before, self._seed)
+        extra = {
+            "step_times": self._times.to_list(),
+            "events_seconds": self._events_seconds,
+            "skipped": [asdict(skipped) for skipped in self._skipped],
+        }
+        backup = resume.capture(
+            self.model, self._require_run(), position, self._identity, self._companions, extra
+        )
+        try:
+            self._folder.write(epoch, backup)
+        except BackupFailed as error:
+            if self._on_failure == "raise":
+                raise
+            warnings.warn(f"{error} The training goes on.", stacklevel=2)
 
 
 def _parsed_budget(budget: Any, fixed_channels: bool) -> Budget | None:

@@ -23,3 +23,7 @@ class VerificationFailed(KerasGCPError, RuntimeError):
 
 class ExportMismatch(KerasGCPError, RuntimeError):
     """An exported file does not compute what the model computes."""
+
+
+class BackupFailed(KerasGCPError, RuntimeError):
+    """A backup of a training cannot be written or read."""

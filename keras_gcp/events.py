@@ -8,7 +8,9 @@ from typing import Any, Self
 
 from keras_gcp.errors import InvalidArgument
 
-STAGES = ("trace", "score", "select", "narrow", "verify")
+STAGES = ("trace", "loss", "score", "select", "narrow", "verify", "retrace")
+"""What takes time at an event: following the channels and counting; the loss on the sample, before
+and after; scores; choosing; the cut itself; its proof; and compiling the next step anew."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,9 @@ class Event:
     """One score-select-cut inside `fit`.
 
     Attributes:
-        epoch: The 0-based epoch before which the event took place.
+        epoch: The 0-based epoch before which, or (with `step`) within which, the event took place.
+        step: The 0-based training step before which it took place, counted through all epochs;
+            None if the schedule counts epochs.
         progress: Share of the way to the budget, in [0, 1].
         removed_channels: Channels that went at this event.
         macs_before: Multiply-adds of the model for one example, before the event.
@@ -26,10 +30,12 @@ class Event:
         loss_before: Loss on the sample before the event; None if it was not measured.
         loss_after: Loss on the sample after it; None likewise.
         widths: Layer to number of output channels after the event.
-        seconds: Stage to wall-clock seconds, one entry for each of `STAGES`.
+        seconds: Stage to wall-clock seconds, one entry for each of `STAGES`. "retrace" is what the
+            first training step took longer than the next ones; it is 0 until they are done.
     """
 
     epoch: int
+    step: int | None
     progress: float
     removed_channels: int
     macs_before: int
@@ -69,3 +75,23 @@ class Event:
                 f"Not an event: missing entries {sorted(missing)}, unknown {sorted(unknown)}."
             )
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class SkippedEvent:
+    """An event that failed, and left the model as it was.
+
+    Attributes:
+        epoch: As in `Event`.
+        step: As in `Event`.
+        error: Class and message of the exception.
+    """
+
+    epoch: int
+    step: int | None
+    error: str
+
+
+def moment(epoch: int, step: int | None) -> str:
+    """When an event takes place, in words."""
+    return f"epoch {epoch}" if step is None else f"step {step:,} (epoch {epoch})"

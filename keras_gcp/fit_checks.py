@@ -21,11 +21,14 @@ from keras_gcp.planning import choose, parsed_limits
 from keras_gcp.plans import Totals
 from keras_gcp.run import Original, Settings
 from keras_gcp.sample import Sample
-from keras_gcp.schedules import Schedule
+from keras_gcp.schedules import Schedule, unit_of
 from keras_gcp.surgery.optimizer import check_optimizer
 
 AUTO = "auto"
 """`reset` that finds the callbacks by itself."""
+
+ON_FAILURE = ("raise", "skip")
+"""What an event that fails may lead to: the end of training, or a warning."""
 
 # Pruning callbacks that Keras has handed a model for the fit that is about to begin.
 _PRUNERS: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
@@ -69,28 +72,43 @@ def check_model(model: Any, exclude: Sequence[str]) -> tuple[ChannelMap, Totals]
     return channels, totals
 
 
-def check_schedule(schedule: Schedule, epochs: int) -> dict[int, float]:
-    """The events of a schedule that lie inside the training.
+def check_schedule(schedule: Schedule, epochs: int, steps: int | None) -> dict[int, float]:
+    """The events of a schedule that lie inside the training: epoch (or step) to progress.
+
+    Args:
+        schedule: The schedule.
+        epochs: Number of epochs of the fit.
+        steps: Steps of an epoch; None if unknown, and then every step may come.
 
     Raises:
         InvalidArgument: none does.
     """
-    events = schedule.events()
-    inside = {epoch: progress for epoch, progress in events.items() if epoch < epochs}
+    unit, events = unit_of(schedule), schedule.events()
+    total = epochs if unit == "epoch" else None if steps is None else epochs * steps
+    inside = {at: progress for at, progress in events.items() if total is None or at < total}
     if not inside:
         raise InvalidArgument(
-            f"The schedule {schedule} has no event inside the {epochs} epochs of this fit: its "
-            f"events come before the 0-based epochs {sorted(events)}. Let it begin earlier or "
+            f"The schedule {schedule} has no event inside the {total:,} {unit}s of this fit: its "
+            f"events come before the 0-based {unit}s {sorted(events)}. Let it begin earlier or "
             "train longer."
         )
     if len(inside) < len(events):
         warnings.warn(
-            f"The schedule has events before the epochs {sorted(events)}, but the fit ends after "
-            f"{epochs} epochs, so only {max(inside.values()):.0%} of the way to the budget is gone "
-            "in the end.",
+            f"The schedule has events before the {unit}s {sorted(events)}, but the fit ends after "
+            f"{total:,} {unit}s, so only {max(inside.values()):.0%} of the way to the budget is "
+            "gone in the end.",
             stacklevel=2,
         )
     return inside
+
+
+def check_on_failure(on_failure: Any) -> None:
+    """Refuses unknown ways to go on after a failure."""
+    if on_failure not in ON_FAILURE:
+        raise InvalidArgument(
+            f"`on_failure` expects one of {', '.join(map(repr, ON_FAILURE))}. Received: "
+            f"{on_failure!r}."
+        )
 
 
 def check_criterion(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) -> None:

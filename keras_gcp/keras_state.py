@@ -27,7 +27,9 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.backend.common import global_state
 from keras.src.ops.symbolic_arguments import SymbolicArguments
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR, global_seed_generator
 from keras.src.utils import tracking
 
 from keras_gcp.errors import UnsupportedModel
@@ -349,6 +351,12 @@ def optimizer_chain(optimizer: Any) -> Iterator[Any]:
         yield from optimizer_chain(inner)
 
 
+def optimizer_variables(optimizer: Any) -> list[Any]:
+    """All variables of an optimizer and of those it wraps, each once, in a fixed order."""
+    found = {id(v): v for part in optimizer_chain(optimizer) for v in part.variables}
+    return list(found.values())
+
+
 def optimizer_slots(optimizer: Any) -> list[tuple[Any, Any]]:
     """Pairs (model variable, slot variable) of one built optimizer."""
     followed = optimizer._trainable_variables
@@ -448,6 +456,35 @@ def least_width_of_strided_pointwise() -> int:
     import tensorflow as tf
 
     return 1 if tf.config.list_physical_devices("GPU") else 16
+
+
+# ------------------------------------------------------------------------------- a running fit
+
+
+def set_initial_epoch(model: Any, epoch: int | None) -> None:
+    """Lets the `fit` that is about to begin start with another epoch; None: with its own.
+
+    `fit` reads this after `on_train_begin`, and it stays until it is set again.
+    """
+    model._initial_epoch = epoch
+
+
+def put_state_back(model: Any) -> None:
+    """Within an epoch, JAX holds the variables' values elsewhere; this gives them back."""
+    sync = getattr(model, "jax_state_sync", None)
+    if sync is not None and getattr(model, "_jax_state", None):
+        sync()
+
+
+def global_seed() -> Any | None:
+    """The variable from which `keras.random` takes seeds if none is given; None if never used."""
+    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    return None if generator is None else generator.state
+
+
+def set_global_seed(value: np.ndarray) -> None:
+    """Sets that variable."""
+    global_seed_generator().state.assign(value)
 
 
 # ------------------------------------------------------------------------------- writing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import keras
@@ -82,27 +82,39 @@ class PruningRun:
     events: list[Event] = field(default_factory=list)
 
     @property
+    def totals(self) -> Totals:
+        """What the model costs now."""
+        return self.plan.after if self.plan else self.first_totals
+
+    @property
     def pruned_channels(self) -> int:
         """Output channels removed so far."""
         return self.plan.removed_channels if self.plan else 0
 
     def event(
-        self, model: Any, limits: Mapping[str, float], epoch: int, progress: float, in_fit: bool
+        self,
+        model: Any,
+        limits: Mapping[str, float],
+        epoch: int,
+        progress: float,
+        in_fit: bool,
+        step: int | None = None,
     ) -> Event:
         """One event: score, select, cut, verify. On any failure the model is as it was before.
 
         Args:
             model: The living model.
             limits: What may remain after this event, by coin.
-            epoch: The epoch before which it happens.
+            epoch: The epoch before which, or within which, it happens.
             progress: Share of the way that is gone afterwards.
             in_fit: Whether `fit` is running.
+            step: The training step before which it happens, if the schedule counts steps.
         """
         clock = _Clock()
         with clock.stage("trace"):
             channels = trace(model, self.settings.exclude)
             before = count_map(model, channels)
-        loss_before = self._loss(model)
+        loss_before = self._loss(model, clock)
         with clock.stage("score"):
             scores = self._class_scores(model, channels, before, limits)
         with clock.stage("select"):
@@ -119,11 +131,12 @@ class PruningRun:
         with Transaction() as transaction:
             if plan.removed_channels:
                 self._cut(model, channels, plan, clock, in_fit, transaction)
-                loss_after = self._loss(model)
+                loss_after = self._loss(model, clock)
             so_far = self.plan.then(plan) if self.plan else plan
         self.plan = so_far
         event = Event(
             epoch=epoch,
+            step=step,
             progress=progress,
             removed_channels=plan.removed_channels,
             macs_before=before.macs,
@@ -137,6 +150,17 @@ class PruningRun:
         )
         self.events.append(event)
         return event
+
+    def retraced(self, seconds: Sequence[float]) -> None:
+        """Completes the events that cut something.
+
+        Args:
+            seconds: For each of them, what compiling the next step anew took.
+        """
+        cuts = [i for i, event in enumerate(self.events) if event.removed_channels]
+        for i, taken in zip(cuts, seconds, strict=True):
+            event = self.events[i]
+            self.events[i] = replace(event, seconds={**event.seconds, "retrace": taken})
 
     def _class_scores(
         self, model: Any, channels: ChannelMap, now: Count, limits: Mapping[str, float]
@@ -177,10 +201,11 @@ class PruningRun:
             return random_inputs(model, examples)
         return keras.tree.map_structure(lambda x: x[:examples], self.sample.x)
 
-    def _loss(self, model: Any) -> float | None:
+    def _loss(self, model: Any, clock: _Clock) -> float | None:
         if self.sample is None or self.sample.y is None:
             return None
-        return backend.sample_loss(model, self.sample.x, self.sample.y)
+        with clock.stage("loss"):
+            return backend.sample_loss(model, self.sample.x, self.sample.y)
 
 
 def _require_counted(plan: Plan, counted: Any) -> None:

@@ -89,6 +89,19 @@ def without_gradients() -> AbstractContextManager[Any]:
     return _framework().without_gradients()
 
 
+def random_state() -> Any | None:
+    """The framework's global random state as an array, where it has one that can be read.
+
+    PyTorch has. TensorFlow's cannot be read, and JAX has none.
+    """
+    return _framework().random_state()
+
+
+def set_random_state(state: Any) -> None:
+    """Sets what `random_state` returned."""
+    _framework().set_random_state(state)
+
+
 def _framework() -> ModuleType:
     name = keras.config.backend()
     if name not in BACKENDS:

@@ -39,3 +39,11 @@ def forget_shapes() -> None:
 
 def without_gradients() -> AbstractContextManager[Any]:
     return nullcontext()  # Nothing is recorded outside a transformation.
+
+
+def random_state() -> Any | None:
+    return None  # Nothing: every random number has a key of its own.
+
+
+def set_random_state(state: Any) -> None:
+    """Nothing to set."""

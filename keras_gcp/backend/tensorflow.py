@@ -91,3 +91,11 @@ def forget_shapes() -> None:
 
 def without_gradients() -> AbstractContextManager[Any]:
     return nullcontext()  # Nothing is recorded without a tape.
+
+
+def random_state() -> Any | None:
+    return None  # Nothing: the state of eager operations cannot be read.
+
+
+def set_random_state(state: Any) -> None:
+    """Nothing to set."""

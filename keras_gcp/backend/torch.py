@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -55,3 +56,11 @@ def forget_shapes() -> None:
 
 def without_gradients() -> AbstractContextManager[Any]:
     return torch.no_grad()
+
+
+def random_state() -> Any | None:
+    return torch.get_rng_state().numpy()
+
+
+def set_random_state(state: Any) -> None:
+    torch.set_rng_state(torch.from_numpy(np.array(state)))

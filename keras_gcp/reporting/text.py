@@ -9,8 +9,11 @@ from numbers import Integral, Real
 from typing import Any
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.events import Event
+from keras_gcp.events import STAGES, Event, moment
 from keras_gcp.reporting import units
+from keras_gcp.step_times import Savings
+
+_STAGE_NAMES = {"narrow": "surgery"}
 
 _NUMBER = re.compile(r"[-+−]?[\d.,]+ ?(%|x|[kMGT]?B?|ms|s)?( of [\d.,]+)?")
 
@@ -85,11 +88,11 @@ def event_line(event: Event, original_macs: int, original_parameters: int) -> st
         original_parameters: Its parameters.
 
     Returns:
-        Text without a newline: the epoch, channels removed, what is left and its share of the
+        Text without a newline: when, channels removed, what is left and its share of the
         original, the loss on the sample before and after, and the seconds of each stage.
     """
     parts = [
-        f"epoch {event.epoch}: {event.removed_channels:,} channels removed",
+        f"{moment(event.epoch, event.step)}: {event.removed_channels:,} channels removed",
         f"MACs {_left(event.macs_after, original_macs)}",
         f"parameters {_left(event.parameters_after, original_parameters)}",
     ]
@@ -99,9 +102,38 @@ def event_line(event: Event, original_macs: int, original_parameters: int) -> st
     parts.append(
         f"score {taken['score']:.2f} s, surgery {taken['narrow']:.2f} s, "
         f"verify {taken['verify']:.2f} s, trace {taken['trace']:.2f} s, "
-        f"select {taken['select']:.2f} s"
+        f"select {taken['select']:.2f} s, loss {taken['loss']:.2f} s"
     )
     return " · ".join(parts)
+
+
+def savings_line(savings: Savings, events: Sequence[Event]) -> str:
+    """One line that says what pruning has cost in a training, and what it has saved.
+
+    Args:
+        savings: The sums.
+        events: The events.
+
+    Returns:
+        Text without a newline.
+    """
+    stages = {stage: sum(event.seconds[stage] for event in events) for stage in STAGES}
+    largest = sorted(stages, key=lambda stage: -stages[stage])[:3]
+    spent = ", ".join(f"{_STAGE_NAMES.get(s, s)} {units.seconds(stages[s])}" for s in largest)
+    count = f"{len(events)} events" if len(events) != 1 else "1 event"
+    cost = f"pruning: {count} took {units.seconds(savings.events_seconds)} ({spent})"
+    net, wide, narrow = savings.net_seconds, savings.wide_step_seconds, savings.narrow_step_seconds
+    if net is None or wide is None or narrow is None or savings.saved_seconds is None:
+        return f"{cost}; what they saved is unknown, since too few steps were timed around them"
+    change = f"a step took {_milliseconds(wide)}, now {_milliseconds(narrow)}"
+    if savings.saved_seconds < 0:
+        return f"{cost}; {change}: training took {units.seconds(-net)} longer"
+    result = f"{units.seconds(abs(net))} {'saved' if net >= 0 else 'lost so far'} in all"
+    return f"{cost}; {change}, which saved {units.seconds(savings.saved_seconds)}: {result}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return units.milliseconds(1000 * seconds)
 
 
 def _left(now: int, original: int) -> str:

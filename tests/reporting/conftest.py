@@ -11,6 +11,7 @@ from keras_gcp.events import STAGES, Event
 
 def _event(epoch: int, macs: tuple[int, int], parameters: tuple[int, int], **more: Any) -> Event:
     values: dict[str, Any] = {
+        "step": None,
         "progress": 0.5,
         "removed_channels": 12,
         "loss_before": 0.25,

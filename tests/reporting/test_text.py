@@ -50,9 +50,21 @@ def test_rows_of_the_wrong_length_are_refused():
         table(["a", "b"], [["only one"]])
 
 
+SECONDS = {
+    "trace": 0.1,
+    "loss": 0.2,
+    "score": 2.31,
+    "select": 0.01,
+    "narrow": 0.4,
+    "verify": 0.6,
+    "retrace": 3.4,
+}
+
+
 def test_an_event_is_one_line_with_all_its_numbers():
     event = Event(
         epoch=4,
+        step=None,
         progress=0.5,
         removed_channels=1096,
         macs_before=40_800_000,
@@ -62,7 +74,7 @@ def test_an_event_is_one_line_with_all_its_numbers():
         loss_before=0.412,
         loss_after=0.655,
         widths={"conv": 8},
-        seconds={"trace": 0.1, "score": 2.31, "select": 0.01, "narrow": 0.4, "verify": 0.6},
+        seconds=SECONDS,
     )
     line = event_line(event, original_macs=80_400_000, original_parameters=268_000)
 
@@ -72,6 +84,6 @@ def test_an_event_is_one_line_with_all_its_numbers():
         "MACs 20.1 M (25.0 %)",
         "parameters 134 k (50.0 %)",
         "loss on the sample 0.412 → 0.655",
-        "score 2.31 s, surgery 0.40 s, verify 0.60 s, trace 0.10 s, select 0.01 s",
+        "score 2.31 s, surgery 0.40 s, verify 0.60 s, trace 0.10 s, select 0.01 s, loss 0.20 s",
     ):
         assert part in line

@@ -1,0 +1,289 @@
+"""The state of a training, taken into a backup and put back into a new process."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_gcp import backend, keras_state
+from keras_gcp.backups import Backup
+from keras_gcp.channels.trace import trace_as_planned
+from keras_gcp.errors import InvalidArgument
+from keras_gcp.events import Event
+from keras_gcp.keras_state import Transaction
+from keras_gcp.planning import keep_of
+from keras_gcp.plans import Plan
+from keras_gcp.run import PruningRun
+from keras_gcp.sample import Sample
+from keras_gcp.surgery.narrow import narrow_model
+
+REMEMBERED: Mapping[type, tuple[str, ...]] = {
+    keras.callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch", "best_weights"),
+    keras.callbacks.ReduceLROnPlateau: ("wait", "cooldown_counter", "best"),
+    keras.callbacks.ModelCheckpoint: ("best",),
+    keras.callbacks.History: ("epoch", "history"),
+}
+"""Of the other callbacks of a fit, what is put back."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a training is.
+
+    Attributes:
+        epoch: The epoch that is about to begin.
+        step: Training steps done so far.
+        seed: With which the sample was drawn, and which the criterion was given.
+    """
+
+    epoch: int
+    step: int
+    seed: int
+
+
+# ---- whose backup it is
+
+
+def identity_of(model: Any, settings: Mapping[str, str]) -> dict[str, Any]:
+    """What makes a training the same one after a restart.
+
+    Args:
+        model: The model before the first cut, with its optimizer built.
+        settings: How it is pruned, in words.
+    """
+    weights = [[v.path, list(v.shape), str(v.dtype)] for v in model.weights]
+    kinds = [type(part).__name__ for part in keras_state.optimizer_chain(model.optimizer)]
+    words = {"backend": keras.config.backend(), "optimizer": " of ".join(kinds), **settings}
+    return {"settings": words, "weights": weights}
+
+
+def check_identity(saved: Mapping[str, Any], own: Mapping[str, Any], folder: Any) -> None:
+    """Refuses the backup of another training.
+
+    Raises:
+        InvalidArgument: it is one; the differences are named.
+    """
+    differences = [
+        f"{name}: {saved['settings'].get(name)} there, {value} here"
+        for name, value in own["settings"].items()
+        if saved["settings"].get(name) != value
+    ]
+    differences += _differences_of_weights(saved["weights"], own["weights"])
+    if differences:
+        raise InvalidArgument(
+            f"The backup in '{folder}' belongs to another training: {'; '.join(differences)}. "
+            "Give this training a `backup_dir` of its own, or delete that folder to start anew."
+        )
+
+
+def _differences_of_weights(saved: Sequence[Any], own: Sequence[Any]) -> list[str]:
+    for there, here in zip(saved, own, strict=False):
+        if there != here:
+            hint = _RENAMED if there[1:] == here[1:] else ""
+            return [f"model: weight {_weight(there)} there, {_weight(here)} here{hint}"]
+    if len(saved) != len(own):
+        return [f"model: {len(saved)} weights there, {len(own)} here"]
+    return []
+
+
+_RENAMED = (
+    " (Keras numbers layers without a name through all models of a process: name them, or call "
+    "`keras.utils.clear_session()` before building the model)"
+)
+
+
+def _weight(entry: Sequence[Any]) -> str:
+    path, shape, dtype = entry
+    return f"'{path}' {tuple(shape)} {dtype}"
+
+
+def digest_of(sample: Sample | None) -> str:
+    """A short text that differs for other examples."""
+    digest = hashlib.blake2b(digest_size=16)
+    for leaf in keras.tree.flatten((sample.x, sample.y)) if sample else []:
+        if leaf is not None:
+            digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+# ---- out of the process
+
+
+def capture(
+    model: Any,
+    run: PruningRun,
+    position: Position,
+    identity: Mapping[str, Any],
+    companions: Sequence[Any],
+    extra: Mapping[str, Any],
+) -> Backup:
+    """Everything that a new process needs to go on.
+
+    Args:
+        model: The living model.
+        run: Its pruning run.
+        position: Where the training is.
+        identity: What `identity_of` said before the first cut.
+        companions: The other callbacks of the fit.
+        extra: Plain data that the callback wants back.
+    """
+    arrays = _numbered("model", map(keras.ops.convert_to_numpy, model.variables))
+    variables = keras_state.optimizer_variables(model.optimizer)
+    arrays |= _numbered("optimizer", map(keras.ops.convert_to_numpy, variables))
+    randomness, random_arrays = _random_state()
+    memories = []
+    for number, companion in enumerate(_remembering(companions)):
+        memory, of_companion = _memory_of(companion, f"companion{number}")
+        memories.append(memory)
+        arrays |= of_companion
+    state = {
+        "identity": identity,
+        "position": [position.epoch, position.step, position.seed],
+        "sample": digest_of(run.sample),
+        "plan": run.plan.to_json() if run.plan else None,
+        "events": [event.to_dict() for event in run.events],
+        "random": randomness,
+        "companions": memories,
+        "extra": extra,
+    }
+    return Backup(state, arrays | random_arrays)
+
+
+def position_of(backup: Backup) -> Position:
+    """Where the training was."""
+    return Position(*backup.state["position"])
+
+
+def _numbered(name: str, values: Any) -> dict[str, np.ndarray]:
+    return {f"{name}-{number}": np.asarray(value) for number, value in enumerate(values)}
+
+
+def _memory_of(companion: Any, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    values = {key: getattr(companion, key, None) for key in _remembered(companion)}
+    weights = values.pop("best_weights", None)
+    memory: dict[str, Any] = {"kind": _kind(companion), "values": values, "weights": None}
+    if weights is None:
+        return memory, {}
+    memory["weights"] = len(weights)
+    return memory, _numbered(name, weights)
+
+
+def _remembering(companions: Sequence[Any]) -> list[Any]:
+    return [one for one in companions if _remembered(one)]
+
+
+def _remembered(companion: Any) -> tuple[str, ...]:
+    return next((keys for kind, keys in REMEMBERED.items() if isinstance(companion, kind)), ())
+
+
+def _kind(companion: Any) -> str:
+    return type(companion).__name__
+
+
+def _random_state() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The random numbers of Python, NumPy, Keras and the framework, as far as they are global."""
+    kind, key, position, has_gauss, gauss = np.random.get_state()
+    state = {"python": random.getstate(), "numpy": [kind, position, has_gauss, gauss]}
+    arrays = {"numpy-random": np.asarray(key)}
+    keras_seed = keras_state.global_seed()
+    if keras_seed is not None:
+        arrays["keras-random"] = keras.ops.convert_to_numpy(keras_seed)
+    framework = backend.random_state()
+    if framework is not None:
+        arrays["framework-random"] = framework
+    return state, arrays
+
+
+# ---- into the process
+
+
+def restore(model: Any, run: PruningRun, backup: Backup, companions: Sequence[Any]) -> None:
+    """Puts a training back where it was; the inverse of `capture`.
+
+    Args:
+        model: The model: as it was built, or as narrow as in the backup already.
+        run: Its pruning run.
+        backup: A backup of this training, by `check_identity`.
+        companions: The other callbacks of the fit.
+
+    Raises:
+        InvalidArgument: the model is narrow in another way, or has other variables.
+    """
+    plan = Plan.from_json(backup.state["plan"]) if backup.state["plan"] else None
+    with Transaction() as transaction:
+        if plan is not None and not _same_plan(plan, run.plan):
+            _require_wide(run)
+            channels = trace_as_planned(model)
+            keep = keep_of(plan, channels)
+            narrow_model(model, channels, keep, transaction, [model.optimizer], in_fit=True)
+        elif plan is None:
+            _require_wide(run)
+        pairs = [
+            *_pairs("model", model.variables, backup),
+            *_pairs("optimizer", keras_state.optimizer_variables(model.optimizer), backup),
+        ]
+    for variable, value in pairs:
+        variable.assign(value)
+    run.plan = plan
+    run.events[:] = [Event.from_dict(event) for event in backup.state["events"]]
+    _restore_random_state(backup)
+    _restore_companions(companions, backup)
+
+
+def _same_plan(plan: Plan, other: Plan | None) -> bool:
+    return other is not None and plan.to_json() == other.to_json()
+
+
+def _require_wide(run: PruningRun) -> None:
+    if run.plan is not None and run.plan.removed_channels:
+        raise InvalidArgument(
+            "This model has been cut in this process, in another way than in the backup. Build the "
+            "model anew, as at the first start, and call `fit` with a new callback."
+        )
+
+
+def _pairs(name: str, variables: Sequence[Any], backup: Backup) -> list[tuple[Any, np.ndarray]]:
+    pairs = []
+    for number, variable in enumerate(variables):
+        value = backup.arrays.get(f"{name}-{number}")
+        if value is None or value.shape != tuple(variable.shape):
+            there = "no such variable" if value is None else f"shape {value.shape}"
+            raise InvalidArgument(
+                f"The backup has {there} for {name} variable '{variable.path}' of shape "
+                f"{tuple(variable.shape)}. Was the model, or its optimizer, built otherwise?"
+            )
+        pairs.append((variable, value))
+    return pairs
+
+
+def _restore_random_state(backup: Backup) -> None:
+    state, arrays = backup.state["random"], backup.arrays
+    if "keras-random" in arrays:  # Making Keras' generator draws from Python's, so it comes first.
+        keras_state.set_global_seed(arrays["keras-random"])
+    if "framework-random" in arrays:
+        backend.set_random_state(arrays["framework-random"])
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    kind, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((kind, arrays["numpy-random"], position, has_gauss, cached))
+
+
+def _restore_companions(companions: Sequence[Any], backup: Backup) -> None:
+    waiting = list(_remembering(companions))
+    for number, memory in enumerate(backup.state["companions"]):
+        fitting = [one for one in waiting if _kind(one) == memory["kind"]]
+        if not fitting:
+            continue
+        companion = fitting[0]
+        waiting.remove(companion)
+        for key, value in memory["values"].items():
+            setattr(companion, key, value)
+        if memory["weights"] is not None:
+            names = [f"companion{number}-{place}" for place in range(memory["weights"])]
+            companion.best_weights = [backup.arrays[name] for name in names]

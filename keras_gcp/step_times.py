@@ -1,0 +1,138 @@
+"""How long training steps take, and what narrower ones have saved."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+
+@dataclass
+class Phase:
+    """The training between two cuts.
+
+    Attributes:
+        steps: How many steps it had.
+        first_seconds: What the first one took, compilation included; None before it is done.
+        stretches: Of every uninterrupted run of steps `[steps, seconds]`, without the first step,
+            in which data sets are started.
+    """
+
+    steps: int = 0
+    first_seconds: float | None = None
+    stretches: list[list[float]] = field(default_factory=list)
+
+    @property
+    def step_seconds(self) -> float | None:
+        """Seconds of a usual step: the median of the stretches' means; None if there are none."""
+        means = [seconds / steps for steps, seconds in self.stretches if steps]
+        return statistics.median(means) if means else None
+
+
+@dataclass(frozen=True)
+class Savings:
+    """What pruning has cost and saved in one training.
+
+    Attributes:
+        events_seconds: What all events took, compiling the next step anew included.
+        saved_seconds: What the steps behind the first cut took less than wide ones would have
+            taken; None if no step of the wide model, or none of a narrow one, was timed.
+        wide_step_seconds: A usual step before the first cut; None if none was timed.
+        narrow_step_seconds: A usual step after the last cut; None likewise.
+    """
+
+    events_seconds: float
+    saved_seconds: float | None
+    wide_step_seconds: float | None
+    narrow_step_seconds: float | None
+
+    @property
+    def net_seconds(self) -> float | None:
+        """Saved minus spent; negative if pruning has made the training longer."""
+        return None if self.saved_seconds is None else self.saved_seconds - self.events_seconds
+
+
+class StepTimes:
+    """Times steps by when they begin, so that Keras may run ahead of the device.
+
+    A step lasts until the next one begins, or until the epoch's training ends. Where a framework
+    returns before the device is done, single steps mean little, and runs of steps are right.
+
+    Args:
+        now: Clock, in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self.phases = [Phase()]
+        self._now = now
+        self._began: float | None = None
+        self._in_first = True
+
+    def step(self) -> None:
+        """A step begins."""
+        self._close()
+        self._in_first = self._began is None
+        self._began = self._now()
+        self.phases[-1].steps += 1
+
+    def pause(self) -> None:
+        """The last step is over; what follows is no training."""
+        self._close()
+        self._began = None
+
+    def cut(self) -> None:
+        """The model has become narrower."""
+        self.pause()
+        self.phases.append(Phase())
+
+    def _close(self) -> None:
+        if self._began is None:
+            return
+        seconds = self._now() - self._began
+        phase = self.phases[-1]
+        if not self._in_first:
+            phase.stretches[-1][0] += 1
+            phase.stretches[-1][1] += seconds
+            return
+        if phase.first_seconds is None:
+            phase.first_seconds = seconds
+        phase.stretches.append([0, 0.0])
+
+    def retrace_seconds(self) -> list[float]:
+        """For every cut, how much longer than a usual one the step behind it took.
+
+        0 until that step is done.
+        """
+        found = []
+        for before, after in itertools.pairwise(self.phases):
+            usual = after.step_seconds or before.step_seconds or 0.0
+            found.append(max(0.0, (after.first_seconds or 0.0) - usual))
+        return found
+
+    def savings(self, events_seconds: float) -> Savings:
+        """Costs and savings so far.
+
+        Args:
+            events_seconds: What all events took.
+        """
+        wide, narrow = self.phases[0].step_seconds, self.phases[1:]
+        timed = [(phase.steps, phase.step_seconds) for phase in narrow if phase.step_seconds]
+        saved = None
+        if wide is not None and timed:
+            saved = sum(steps * (wide - seconds) for steps, seconds in timed)
+        last = timed[-1][1] if timed else None
+        return Savings(events_seconds, saved, wide, last)
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """The phases as plain data."""
+        return [asdict(phase) for phase in self.phases]
+
+    @classmethod
+    def from_list(cls, phases: Sequence[Mapping[str, Any]]) -> Self:
+        """The inverse of `to_list`."""
+        times = cls()
+        times.phases = [Phase(**phase) for phase in phases]
+        return times
