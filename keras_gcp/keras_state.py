@@ -349,14 +349,10 @@ def models_sharing(model: Any) -> list[Any]:
     Keras keeps no record of them (a model knows its layers, a layer none of its models), but
     Python's garbage collector knows every object.
     """
-    kinds = _subclasses(keras.Model)
     weights = {id(variable) for variable in model.variables}
-    models = [one for one in gc.get_objects() if type(one) in kinds and one is not model]
-    return [one for one in models if any(id(v) in weights for v in one.variables)]
-
-
-def _subclasses(kind: type) -> set[type]:
-    return {kind}.union(*(_subclasses(one) for one in type.__subclasses__(kind)))
+    models = [one for one in gc.get_objects() if issubclass(type(one), keras.Model)]
+    others = [one for one in models if one is not model]
+    return [one for one in others if any(id(v) in weights for v in one.variables)]
 
 
 def steps_compiled_by_hand(model: Any) -> list[str]:

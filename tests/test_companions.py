@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import inspect
 import json
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import networks
@@ -38,13 +40,14 @@ class Training:
     watch: Watch
 
 
-def train(companions, behind, optimizer=None, epochs=EPOCHS, **options):
+def train(companions, behind, reset="auto", **options):
     """A training in which companions stand before or behind the pruning callback."""
-    model = compiled(networks.sequential(), optimizer, run_eagerly=True)
-    pruner = pruning({"channels": 0.5}, keras_gcp.schedules.linear(*EVENTS, every=2))
+    model = compiled(networks.sequential(), run_eagerly=True)
+    schedule = keras_gcp.schedules.linear(*EVENTS, every=2)
+    pruner = pruning({"channels": 0.5}, schedule, reset=reset)
     watch = Watch()
     order = [pruner, *companions] if behind else [*companions, pruner]
-    history = fit(model, [*order, watch], epochs, ONE_STEP, **options)
+    history = fit(model, [*order, watch], EPOCHS, ONE_STEP, **options)
     assert [event.epoch for event in pruner.events] == EVENTS[: len(pruner.events)]
     assert all(event.removed_channels for event in pruner.events)
     return Training(model, pruner, history.history, watch)
@@ -109,8 +112,7 @@ def reduce_on_plateau(tmp_path, monkeypatch, capsys):
 
 
 def remote_monitor(tmp_path, monkeypatch, capsys):
-    import requests
-
+    requests = pytest.importorskip("requests")
     sent = []
     monkeypatch.setattr(requests, "post", lambda url, json, headers: sent.append(json))
     yield keras.callbacks.RemoteMonitor("http://localhost:1", send_as_json=True)
@@ -122,16 +124,21 @@ def remote_monitor(tmp_path, monkeypatch, capsys):
 
 def tensor_board(tmp_path, monkeypatch, capsys):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util import tensor_util
 
     yield keras.callbacks.TensorBoard(
         tmp_path, histogram_freq=1, write_graph=True, write_images=True, update_freq=1
     )
-    _, behind = yield
+    done, behind = yield
     written = EventAccumulator(str(tmp_path / "train"), size_guidance={"tensors": 0}).Reload()
     tags = set(written.Tags()["tensors"])
     kernels = [f"plain_sequential/{name}/kernel/histogram" for name in "ab"]
     for tag in ("epoch_loss", *kernels):
         assert [event.step for event in written.Tensors(tag)] == list(range(EPOCHS))
+    for number, tag in ((0, kernels[0]), (6, kernels[1])):
+        for weights, event in zip(done.watch.weights, written.Tensors(tag), strict=True):
+            counts = tensor_util.make_ndarray(event.tensor_proto)[:, 2]
+            assert counts.sum() == weights[number].size  # histogram of the narrow kernel
     assert ("epoch_macs" in tags) == behind
 
 
@@ -169,6 +176,9 @@ def test_every_callback_of_keras_is_decided_on():
         if issubclass(value, keras.callbacks.Callback)
     }
     assert shipped == {*UNCONCERNED, *TESTED_BELOW, *NO_COMPANIONS}
+    page = (Path(__file__).resolve().parents[1] / "docs" / "callbacks.md").read_text("utf-8")
+    rows = set(re.findall(r"^\| `(\w+)", page, re.MULTILINE))
+    assert rows == shipped - NO_COMPANIONS
 
 
 @in_both_orders
@@ -277,6 +287,20 @@ def test_checkpoints_of_weights_fit_the_architecture_of_their_epoch_and_no_other
         np.testing.assert_array_equal(now, then)
 
 
+def test_figures_to_beat_are_forgotten_at_a_cut_where_asked_for_or_where_files_are_kept(tmp_path):
+    plateau = keras.callbacks.ReduceLROnPlateau("loss", mode="max", patience=9)
+    left_alone = keras.callbacks.ReduceLROnPlateau("loss", mode="max", patience=9)
+    done = train([plateau, left_alone], behind=True, reset=[plateau])
+    assert plateau.best == max(done.history["loss"][LAST_EVENT:])
+    assert left_alone.best == max(done.history["loss"]) > plateau.best
+
+    best = keras.callbacks.ModelCheckpoint(
+        tmp_path / "{epoch}.keras", "loss", save_best_only=True, initial_value_threshold=0.0
+    )
+    train([best], behind=False)
+    assert not (tmp_path / "1.keras").exists() and (tmp_path / "2.keras").exists()
+
+
 @in_both_orders
 def test_orbax_checkpoints_of_the_best_model_are_those_since_the_last_cut(behind, tmp_path):
     pytest.importorskip("orbax.checkpoint")
@@ -285,8 +309,8 @@ def test_orbax_checkpoints_of_the_best_model_are_those_since_the_last_cut(behind
     )
     done = train([best], behind)
     assert best.best == done.history["loss"][LAST_EVENT]
-    loaded = keras.saving.load_model(tmp_path / "orbax")
-    for now, then in zip(weights_of(loaded), done.watch.weights[LAST_EVENT], strict=True):
+    done.model.load_weights(tmp_path / "orbax")
+    for now, then in zip(weights_of(done.model), done.watch.weights[LAST_EVENT], strict=True):
         np.testing.assert_array_equal(now, then)
 
 
