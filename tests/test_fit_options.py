@@ -7,6 +7,7 @@ import networks
 import numpy as np
 import pytest
 from fitting import (
+    ONE_STEP,
     Watch,
     assert_trains_on_like_a_fresh_model,
     compiled,
@@ -253,9 +254,9 @@ def test_unfrozen_and_compiled_again_a_second_callback_prunes_on_from_the_origin
 
 def test_without_a_reference_shares_are_of_the_model_that_the_callback_meets():
     model = compiled(networks.sequential(), run_eagerly=True)
-    fit(model, [pruning({"channels": 0.8})])
+    fit(model, [pruning({"channels": 0.8})], 2, ONE_STEP)
     channels = keras_gcp.count(model).channels
-    fit(model, [pruning({"channels": 0.5})])
+    fit(model, [pruning({"channels": 0.5})], 2, ONE_STEP)
     assert keras_gcp.count(model).channels == int(0.5 * channels)
 
 
@@ -276,7 +277,7 @@ def test_a_training_in_two_fits_is_the_same_as_in_one():
         model = compiled(networks.sequential(), keras.optimizers.Adam(1e-2), run_eagerly=True)
         callback = pruning({"channels": 0.5}, keras_gcp.schedules.linear(1, 3, 2))
         for begin, end in parts:
-            fit(model, [callback], epochs=end, initial_epoch=begin)
+            fit(model, [callback], end, ONE_STEP, initial_epoch=begin)
         assert [event.epoch for event in callback.events] == [1, 3]
         return model, callback
 
@@ -288,7 +289,9 @@ def test_a_training_in_two_fits_is_the_same_as_in_one():
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_training_that_began_behind_an_event_says_so():
+def test_a_training_that_begins_behind_events_makes_up_for_them_in_one():
     model = compiled(networks.sequential(), run_eagerly=True)
-    with pytest.warns(UserWarning, match=r"ended 0% of the way.*\[1\].*`initial_epoch`"):
-        fit(model, [pruning()], initial_epoch=2)
+    callback = pruning({"channels": 0.5}, keras_gcp.schedules.linear(0, 3))
+    fit(model, [callback], 4, ONE_STEP, initial_epoch=2)
+    assert [(event.epoch, event.progress) for event in callback.events] == [(2, 0.75), (3, 1.0)]
+    assert keras_gcp.count(model).channels == 8
