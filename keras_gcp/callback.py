@@ -22,6 +22,7 @@ from keras_gcp.events import Event, SkippedEvent, moment
 from keras_gcp.fit_checks import (
     AUTO,
     callbacks_to_reset,
+    check_companions,
     check_criterion,
     check_feasible,
     check_known_to_optimizer,
@@ -206,6 +207,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         self._unit = schedules.unit_of(schedule)
         self._due = check_schedule(schedule, epochs, self.params.get("steps"))
         self._companions = companions_of(self)
+        check_companions(self._companions)
         self._to_reset = callbacks_to_reset(self, self._reset)
         check_known_to_optimizer(model)
         backup = self._folder.newest() if self._folder else None
@@ -322,6 +324,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         self._times.pause()
         keras_state.put_state_back(self.model)
         try:
+            check_known_to_optimizer(self.model)  # Another callback may have unfrozen layers.
             limits = self._limits(progress, merged)
             event = run.event(self.model, limits, epoch, progress, in_fit=True, step=step)
         except Exception as error:

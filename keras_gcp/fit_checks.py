@@ -66,10 +66,23 @@ def check_model(model: Any, exclude: Sequence[str]) -> tuple[ChannelMap, Totals]
             f"Model '{model.name}' has no channels that may be pruned: {reasons or 'no layers'}."
         )
     keras_state.check_strategy(model)
+    _check_steps(model)
     if getattr(model, "optimizer", None) is not None:
         keras_state.build_optimizer(model)
-        check_optimizer(model.optimizer)
+    for optimizer in keras_state.optimizers_of(model):
+        check_optimizer(optimizer)
     return channels, totals
+
+
+def _check_steps(model: Any) -> None:
+    steps = keras_state.steps_compiled_by_hand(model)
+    if steps:
+        raise UnsupportedModel(
+            f"`{steps[0]}` of model '{model.name}' (class {type(model).__name__}) is wrapped in a "
+            "`tf.function`, which holds on to the weights it was first compiled with; a cut "
+            "replaces them. Expected a plain method: take the decorator away. Keras compiles the "
+            "method anyway, unless `compile(run_eagerly=True)` says otherwise."
+        )
 
 
 def check_schedule(schedule: Schedule, epochs: int, steps: int | None) -> dict[int, float]:
@@ -160,6 +173,23 @@ def check_known_to_optimizer(model: Any) -> None:
         )
 
 
+def check_companions(companions: Sequence[Any]) -> None:
+    """Refuses callbacks that cannot go together with a model that changes its shapes.
+
+    Raises:
+        InvalidArgument: one of the fit's other callbacks is such.
+    """
+    for one in companions:
+        if isinstance(one, keras.callbacks.BackupAndRestore):
+            raise InvalidArgument(
+                f"{type(one).__name__} keeps weights without their architecture: after an "
+                "interruption it would load those of a narrow model into the full-width one and "
+                "fail. Expected it to be left out; use "
+                "`GradualChannelPruning(backup_dir=...)`, which restores the widths, the weights, "
+                "the optimizer and the schedule's position together."
+            )
+
+
 def check_reset(reset: Any) -> None:
     """Refuses callbacks that keep no best model."""
     if isinstance(reset, str):
@@ -214,15 +244,18 @@ def companions_of(callback: Any) -> list[Any]:
         if isinstance(holder, list) and all(
             isinstance(one, keras.callbacks.Callback) for one in holder
         ):
-            others = (one for one in holder if one is not callback and one.model is callback.model)
-            found.update((id(one), one) for one in others)
+            found.update((id(one), one) for one in holder if _in_the_same_fit(one, callback))
     return list(found.values())
 
 
+def _in_the_same_fit(one: Any, callback: Any) -> bool:
+    """A fit hands all its callbacks one and the same `params`; lists of earlier fits may linger."""
+    return one is not callback and one.model is callback.model and one.params is callback.params
+
+
 def _remembers_best(callback: Any) -> bool:
-    if isinstance(callback, keras.callbacks.ModelCheckpoint):
-        return bool(callback.save_best_only)
-    return isinstance(callback, keras.callbacks.EarlyStopping)
+    stops_early = isinstance(callback, keras.callbacks.EarlyStopping)
+    return stops_early or getattr(callback, "save_best_only", False)  # two kinds of checkpoints
 
 
 def reset_memory(callbacks: Sequence[Any]) -> None:

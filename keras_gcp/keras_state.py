@@ -19,6 +19,8 @@ Known to work with Keras 3.13 to 3.15. What each piece of state is for:
 
 from __future__ import annotations
 
+import gc
+import inspect
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -338,7 +340,42 @@ def has_unknown_size(operation: Any) -> bool:
     )
 
 
+# ------------------------------------------------------------------------------- sharing
+
+
+def models_sharing(model: Any) -> list[Any]:
+    """The other models of this process that use weights of a model: submodels, nested ones, twins.
+
+    Keras keeps no record of them (a model knows its layers, a layer none of its models), but
+    Python's garbage collector knows every object.
+    """
+    weights = {id(variable) for variable in model.variables}
+    models = [one for one in gc.get_objects() if issubclass(type(one), keras.Model)]
+    others = [one for one in models if one is not model]
+    return [one for one in others if any(id(v) in weights for v in one.variables)]
+
+
+def steps_compiled_by_hand(model: Any) -> list[str]:
+    """Methods in place of Keras' own, such as `train_step`, that are wrapped in a `tf.function`."""
+    if keras.config.backend() != "tensorflow":
+        return []  # Others compile anew when shapes change.
+    import tensorflow as tf
+
+    methods = [name for name, value in inspect.getmembers(keras.Model, callable)]
+    compiled = tf.types.experimental.PolymorphicFunction
+    return [name for name in methods if isinstance(getattr(model, name), compiled)]
+
+
 # ------------------------------------------------------------------------------- optimizer
+
+
+def optimizers_of(model: Any) -> list[Any]:
+    """The optimizer a model was compiled with, and others that its own `train_step` may use."""
+    held: list[Any] = []
+    for value in vars(model).values():
+        several = value.values() if isinstance(value, dict) else value
+        held.extend(several if isinstance(value, dict | list | tuple) else [value])
+    return [one for one in held if isinstance(one, keras.optimizers.Optimizer)]
 
 
 def optimizer_chain(optimizer: Any) -> Iterator[Any]:
@@ -401,11 +438,11 @@ def unsliceable_slots(optimizer: Any) -> list[Any]:
 
 
 def unknown_to_optimizer(model: Any) -> list[Any]:
-    """Trainable weights that a built optimizer was not built for."""
+    """Trainable weights that none of the model's optimizers was built for."""
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None or not optimizer.built:
         return []
-    parts = list(optimizer_chain(optimizer))
+    parts = [part for one in optimizers_of(model) for part in optimizer_chain(one)]
     known = {id(v) for part in parts if part.built for v in part._trainable_variables}
     return [v for v in model.trainable_variables if id(v) not in known]
 

@@ -14,6 +14,10 @@ def data(classes=4, count=48, seed=0):
     return x, (x.mean(axis=(1, 2, 3)).argsort().argsort() * classes // count).astype("int32")
 
 
+ONE_STEP = data(count=16)
+"""Examples of which one step makes an epoch."""
+
+
 def compiled(model, optimizer=None, **options):
     options.setdefault("loss", "sparse_categorical_crossentropy")
     options.setdefault("metrics", ["accuracy"])

@@ -7,6 +7,14 @@ import keras
 import networks
 import numpy as np
 import pytest
+from fitting import (
+    Watch,
+    assert_trains_on_like_a_fresh_model,
+    compiled,
+    data,
+    fit,
+    pruning,
+)
 from helpers import random_plan
 
 import keras_gcp
@@ -29,79 +37,11 @@ OPTIMIZERS = {
 }
 
 
-def data(classes=4, count=48, seed=0):
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(count, 8, 8, 3)).astype("float32")
-    return x, (x.mean(axis=(1, 2, 3)).argsort().argsort() * classes // count).astype("int32")
-
-
-def compiled(model, optimizer=None, **options):
-    model.compile(
-        optimizer or keras.optimizers.SGD(0.05, momentum=0.9),
-        "sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        **options,
-    )
-    return model
-
-
-def pruning(budget=None, schedule=None, criterion="l2_norm", **options):
-    """A callback with the cheap criterion and small steps."""
-    return keras_gcp.GradualChannelPruning(
-        options.pop("sample", data()),
-        {"channels": 0.6} if budget is None else budget,
-        schedule or keras_gcp.schedules.one_shot(1),
-        criterion=criterion,
-        align=options.pop("align", 1),
-        seed=0,
-        verbose=options.pop("verbose", 0),
-        **options,
-    )
-
-
-def fit(model, callbacks, epochs=3, **options):
-    x, y = data()
-    options.setdefault("shuffle", False)
-    return model.fit(x, y, batch_size=16, epochs=epochs, callbacks=callbacks, verbose=0, **options)
-
-
-class Watch(keras.callbacks.Callback):
-    """Keeps weights and optimizer variables at the end of every epoch."""
-
-    def __init__(self):
-        super().__init__()
-        self.weights, self.slots = [], []
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.weights.append([np.array(w) for w in self.model.get_weights()])
-        self.slots.append([keras.ops.convert_to_numpy(v) for v in self.model.optimizer.variables])
-
-
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_training_goes_on_bit_equal_to_a_fresh_narrow_model_with_the_same_weights_and_slots(name):
-    model = compiled(networks.residual(), OPTIMIZERS[name]())
-    callback = pruning()
-    at_cut = {}
-
-    class AfterTheCut(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 1:
-                at_cut["weights"] = [np.array(w) for w in self.model.get_weights()]
-                at_cut["slots"] = [
-                    keras.ops.convert_to_numpy(v) for v in self.model.optimizer.variables
-                ]
-
-    fit(model, [callback, AfterTheCut()])
-    assert callback.plan.removed_channels > 0
-
-    fresh = compiled(keras.Model.from_config(model.get_config()), OPTIMIZERS[name]())
-    fresh.set_weights(at_cut["weights"])
-    fresh.optimizer.build(fresh.trainable_variables)
-    for variable, value in zip(fresh.optimizer.variables, at_cut["slots"], strict=True):
-        variable.assign(value)
-    fit(fresh, [], epochs=2)
-    for ours, theirs in zip(model.get_weights(), fresh.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    assert_trains_on_like_a_fresh_model(
+        networks.residual(), lambda model: compiled(model, OPTIMIZERS[name]())
+    )
 
 
 @dataclass(frozen=True)

@@ -28,16 +28,19 @@ def narrow_model(
 ) -> None:
     """Removes every channel whose class is not kept.
 
-    Layers and variables stay the same Python objects; what is inside them changes.
+    Layers and variables stay the same Python objects; what is inside them changes. Other models
+    that use some of the weights (submodels, nested models) follow, with their optimizers.
 
     Args:
         model: The model that `channels` was traced from.
         channels: Its channel map.
         keep: `(class_count,)` booleans, True = kept.
         transaction: Receives every change, so that all of it can be taken back.
-        optimizers: The optimizers whose slots follow.
+        optimizers: Optimizers whose slots follow, besides those that the models hold.
         in_fit: Whether `model.fit` is running.
     """
+    sharing = keras_state.models_sharing(model)
+    optimizers = _optimizers(optimizers, [model, *sharing])
     for optimizer in optimizers:
         narrow_slots(optimizer, channels, keep, transaction)
     for weight in channels.weights.values():
@@ -48,12 +51,24 @@ def narrow_model(
         transaction.rekey_optimizer(optimizer)
     _narrow_configs(channels, keep, transaction)
     _narrow_shapes(channels, keep, transaction)
+    for one in sharing:
+        _renew(one, transaction, in_fit=one.train_function is not None)
+    _renew(model, transaction, in_fit)
+
+
+def _renew(model: Any, transaction: Transaction, in_fit: bool) -> None:
+    """Lets a model find its new variables, and compile for them when it runs again."""
     transaction.on_rollback(lambda: keras_state.retrack_torch_parameters(model))
     keras_state.retrack_torch_parameters(model)
     for name in keras_state.COMPILED_FUNCTIONS:
         old = getattr(model, name, None)
         transaction.when_final(partial(backend.forget_gradients, old))
     transaction.renew_compiled_functions(model, in_fit)
+
+
+def _optimizers(given: Sequence[Any], models: Sequence[Any]) -> list[Any]:
+    held = [optimizer for model in models for optimizer in keras_state.optimizers_of(model)]
+    return list({id(optimizer): optimizer for optimizer in [*given, *held]}.values())
 
 
 def _is_cut(axes: Any, keep: np.ndarray) -> bool:
