@@ -388,10 +388,10 @@ def optimizer_chain(optimizer: Any) -> Iterator[Any]:
         yield from optimizer_chain(inner)
 
 
-def optimizer_variables(optimizer: Any) -> list[Any]:
-    """All variables of an optimizer and of those it wraps, each once, in a fixed order."""
-    found = {id(v): v for part in optimizer_chain(optimizer) for v in part.variables}
-    return list(found.values())
+def optimizer_variables(model: Any) -> list[Any]:
+    """All variables of a model's optimizers and of those they wrap, each once, in a fixed order."""
+    parts = [part for one in optimizers_of(model) for part in optimizer_chain(one)]
+    return list({id(v): v for part in parts for v in part.variables}.values())
 
 
 def optimizer_slots(optimizer: Any) -> list[tuple[Any, Any]]:

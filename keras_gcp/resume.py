@@ -58,9 +58,13 @@ def identity_of(model: Any, settings: Mapping[str, str]) -> dict[str, Any]:
         settings: How it is pruned, in words.
     """
     weights = [[v.path, list(v.shape), str(v.dtype)] for v in model.weights]
-    kinds = [type(part).__name__ for part in keras_state.optimizer_chain(model.optimizer)]
-    words = {"backend": keras.config.backend(), "optimizer": " of ".join(kinds), **settings}
+    optimizers = ", ".join(map(_chain_in_words, keras_state.optimizers_of(model)))
+    words = {"backend": keras.config.backend(), "optimizer": optimizers, **settings}
     return {"settings": words, "weights": weights}
+
+
+def _chain_in_words(optimizer: Any) -> str:
+    return " of ".join(type(part).__name__ for part in keras_state.optimizer_chain(optimizer))
 
 
 def check_identity(saved: Mapping[str, Any], own: Mapping[str, Any], folder: Any) -> None:
@@ -134,7 +138,7 @@ def capture(
         extra: Plain data that the callback wants back.
     """
     arrays = _numbered("model", map(keras.ops.convert_to_numpy, model.variables))
-    variables = keras_state.optimizer_variables(model.optimizer)
+    variables = keras_state.optimizer_variables(model)
     arrays |= _numbered("optimizer", map(keras.ops.convert_to_numpy, variables))
     randomness, random_arrays = _random_state()
     memories = []
@@ -226,7 +230,7 @@ def restore(model: Any, run: PruningRun, backup: Backup, companions: Sequence[An
             _require_wide(run)
         pairs = [
             *_pairs("model", model.variables, backup),
-            *_pairs("optimizer", keras_state.optimizer_variables(model.optimizer), backup),
+            *_pairs("optimizer", keras_state.optimizer_variables(model), backup),
         ]
     for variable, value in pairs:
         variable.assign(value)
@@ -249,16 +253,20 @@ def _require_wide(run: PruningRun) -> None:
 
 
 def _pairs(name: str, variables: Sequence[Any], backup: Backup) -> list[tuple[Any, np.ndarray]]:
-    pairs = []
-    for number, variable in enumerate(variables):
-        value = backup.arrays.get(f"{name}-{number}")
-        if value is None or value.shape != tuple(variable.shape):
-            there = "no such variable" if value is None else f"shape {value.shape}"
+    saved = sum(key.startswith(f"{name}-") for key in backup.arrays)
+    if saved != len(variables):
+        raise InvalidArgument(
+            f"The backup has {saved} {name} variables, the model {len(variables)} now. Expected "
+            "the same as at the first start. Optimizers that `compile` does not know have to be "
+            "built before `fit`: `optimizer.build(variables)`."
+        )
+    pairs = [(v, backup.arrays[f"{name}-{number}"]) for number, v in enumerate(variables)]
+    for variable, value in pairs:
+        if value.shape != tuple(variable.shape):
             raise InvalidArgument(
-                f"The backup has {there} for {name} variable '{variable.path}' of shape "
-                f"{tuple(variable.shape)}. Was the model, or its optimizer, built otherwise?"
+                f"The backup has shape {value.shape} for {name} variable '{variable.path}' of "
+                f"shape {tuple(variable.shape)}. Was the model, or its optimizer, built otherwise?"
             )
-        pairs.append((variable, value))
     return pairs
 
 

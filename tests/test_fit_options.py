@@ -19,7 +19,7 @@ from fitting import (
 from helpers import randomise
 
 import keras_gcp
-from keras_gcp.errors import UnsupportedModel
+from keras_gcp.errors import InvalidArgument, UnsupportedModel
 
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="a `train_step` is written for one backend"
@@ -171,6 +171,30 @@ def test_a_second_optimizer_of_a_train_step_is_cut_too():
     for before, after in zip(watch.weights[1], watch.weights[2], strict=True):
         assert not np.array_equal(before, after)
     fit(model, [pruning({"channels": 0.5})])  # which looks at all optimizers, now built
+
+
+@on_tensorflow
+def test_a_second_optimizer_is_in_the_backup_and_has_to_be_built_before_it_is_put_back(tmp_path):
+    def start(build=True, stop=False):
+        model = compiled(made_of(TwoOptimizers, networks.sequential()), run_eagerly=True)
+        if build:
+            model.others["second"].build(model.trainable_variables[1::2])
+        callbacks = [pruning(backup_dir=tmp_path / "b")]
+        if stop:
+            callbacks.append(keras.callbacks.LambdaCallback(on_epoch_begin=fail_in_epoch_2))
+        fit(model, callbacks)
+        return model
+
+    def fail_in_epoch_2(epoch, logs):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        start(stop=True)
+    with pytest.raises(InvalidArgument, match=r"optimizer variables.*`optimizer.build"):
+        start(build=False)
+    model = start()
+    assert int(model.others["second"].iterations) == int(model.optimizer.iterations) == 9
 
 
 @on_tensorflow
