@@ -19,6 +19,7 @@ from keras_gcp.fit_checks import (
     callbacks_to_reset,
     check_criterion,
     check_feasible,
+    check_fit_runs,
     check_known_to_optimizer,
     check_model,
     check_only_pruner,
@@ -159,12 +160,13 @@ class GradualChannelPruning(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         model = self.model
         check_only_pruner(model, self)
+        check_fit_runs(model)
         epochs = self.params.get("epochs") or 1
         self._due = check_schedule(self._schedule or schedules.default(epochs), epochs)
         self._to_reset = callbacks_to_reset(self, self._reset)
         check_known_to_optimizer(model)
         if self._run is None or self._first_model() is not model:
-            self._start(model)
+            backend.together(model, lambda: self._start(model))
         self._usual_step, self._awaiting_retrace = 0.0, False
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

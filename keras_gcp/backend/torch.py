@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import torch
+from keras import ops
 
 
 def vjp(function: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Any, Callable[[Any], Any]]:
@@ -55,3 +57,19 @@ def forget_shapes() -> None:
 
 def without_gradients() -> AbstractContextManager[Any]:
     return torch.no_grad()
+
+
+def process_count(model: Any) -> int:
+    return 1  # `keras_state.check_strategy` refuses more.
+
+
+def process_index(model: Any) -> int:
+    return 0
+
+
+def gather_rows(model: Any, row: np.ndarray) -> np.ndarray:
+    return row[None]
+
+
+def local_weights(model: Any) -> list[Any]:
+    return [ops.convert_to_tensor(variable.value) for variable in model.weights]
