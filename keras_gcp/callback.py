@@ -17,7 +17,7 @@ import numpy as np
 from keras_gcp import backend, criteria, keras_state, resume, schedules
 from keras_gcp.backups import Backup, BackupFolder
 from keras_gcp.budgets import Budget
-from keras_gcp.errors import BackupFailed, InvalidArgument
+from keras_gcp.errors import BackupFailed, InvalidArgument, ReplicasDisagree
 from keras_gcp.events import Event, SkippedEvent, moment
 from keras_gcp.fit_checks import (
     AUTO,
@@ -25,6 +25,7 @@ from keras_gcp.fit_checks import (
     check_companions,
     check_criterion,
     check_feasible,
+    check_fit_runs,
     check_known_to_optimizer,
     check_model,
     check_on_failure,
@@ -203,6 +204,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         model, epochs = self.model, self.params.get("epochs") or 1
         check_only_pruner(model, self)
+        check_fit_runs(model)
         schedule = self._schedule or schedules.default(epochs)
         self._unit = schedules.unit_of(schedule)
         self._due = check_schedule(schedule, epochs, self.params.get("steps"))
@@ -210,11 +212,10 @@ class GradualChannelPruning(keras.callbacks.Callback):
         check_companions(self._companions)
         self._to_reset = callbacks_to_reset(self, self._reset)
         check_known_to_optimizer(model)
-        backup = self._folder.newest() if self._folder else None
-        if backup is not None:
-            self._seed = resume.position_of(backup).seed
+        backup = self._found_backup()
+        self._agree_on_seed(backup)
         if self._run is None or self._first_model() is not model:
-            self._start(model, schedule)
+            backend.together(model, lambda: self._start(model, schedule))
         self._first_epoch = None
         self._to_resume = backup
         if backup is not None:
@@ -264,8 +265,6 @@ class GradualChannelPruning(keras.callbacks.Callback):
 
     def _start(self, model: Any, schedule: Schedule) -> None:
         """Looks at everything once, so that nothing can go wrong ten epochs later."""
-        if self._seed is None:
-            self._seed = int(np.random.SeedSequence().generate_state(1)[0])
         scorer = criteria.get(self._criterion, seed=self._seed)
         self._settings = replace(self._settings, scorer=scorer)
         channels, totals = check_model(model, self._settings.exclude)
@@ -384,6 +383,22 @@ class GradualChannelPruning(keras.callbacks.Callback):
 
     # ---- backups
 
+    def _found_backup(self) -> Backup | None:
+        backup = self._folder.newest() if self._folder else None
+        position = resume.position_of(backup) if backup else None
+        backend.require_same(self.model, "the backups that they find", str(position))
+        return backup
+
+    def _agree_on_seed(self, backup: Backup | None) -> None:
+        """The seed from before a restart, the user's, or a new one; the same in all processes."""
+        if backup is not None:
+            self._seed = resume.position_of(backup).seed
+        elif self._seed is None:
+            drawn = np.random.SeedSequence().generate_state(1)
+            first = float(backend.process_index(self.model) == 0)
+            (agreed,) = backend.averaged(self.model, {"seed": drawn}, weight=first)["seed"]
+            self._seed = int(agreed)
+
     def _in_words(self, schedule: Schedule) -> dict[str, str]:
         """What must be the same after a restart."""
         name = getattr(self._criterion, "__qualname__", None) or self._criterion
@@ -421,7 +436,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
         self._times = StepTimes.from_list(extra["step_times"])
         self._events_seconds = extra["events_seconds"]
         self._skipped = [SkippedEvent(**skipped) for skipped in extra["skipped"]]
-        if backup.state["sample"] != resume.digest_of(run.sample):
+        first = backend.process_index(self.model) == 0  # whose sample it was
+        if first and backup.state["sample"] != resume.digest_of(run.sample):
             warnings.warn(
                 "The sample is not the one from before the restart: the data set yields other "
                 "examples now. Events to come score channels on these.",
@@ -431,7 +447,17 @@ class GradualChannelPruning(keras.callbacks.Callback):
             print(f"resumed before epoch {position.epoch}, after {len(run.events)} events")
 
     def _back_up(self, epoch: int) -> None:
+        try:
+            backend.together(self.model, lambda: self._write_backup(epoch))
+        except (BackupFailed, ReplicasDisagree) as error:
+            if self._on_failure == "raise":
+                raise
+            warnings.warn(f"{error} The training goes on.", stacklevel=2)
+
+    def _write_backup(self, epoch: int) -> None:
         assert self._folder is not None and self._seed is not None
+        if backend.process_index(self.model) != 0:
+            return  # All processes are in the same state, and find the same folder.
         position = resume.Position(epoch, self._steps_before, self._seed)
         extra = {
             "step_times": self._times.to_list(),
@@ -441,12 +467,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         backup = resume.capture(
             self.model, self._require_run(), position, self._identity, self._companions, extra
         )
-        try:
-            self._folder.write(epoch, backup)
-        except BackupFailed as error:
-            if self._on_failure == "raise":
-                raise
-            warnings.warn(f"{error} The training goes on.", stacklevel=2)
+        self._folder.write(epoch, backup)
 
 
 def _parsed_budget(budget: Any, fixed_channels: bool) -> Budget | None:
