@@ -25,6 +25,7 @@ from keras_gcp.fit_checks import (
     check_companions,
     check_criterion,
     check_feasible,
+    check_fit_runs,
     check_known_to_optimizer,
     check_model,
     check_on_failure,
@@ -203,6 +204,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         model, epochs = self.model, self.params.get("epochs") or 1
         check_only_pruner(model, self)
+        check_fit_runs(model)
         schedule = self._schedule or schedules.default(epochs)
         self._unit = schedules.unit_of(schedule)
         self._due = check_schedule(schedule, epochs, self.params.get("steps"))
@@ -214,7 +216,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         if backup is not None:
             self._seed = resume.position_of(backup).seed
         if self._run is None or self._first_model() is not model:
-            self._start(model, schedule)
+            backend.together(model, lambda: self._start(model, schedule))
         self._first_epoch = None
         self._to_resume = backup
         if backup is not None:

@@ -21,6 +21,10 @@ class VerificationFailed(KerasGCPError, RuntimeError):
     """The narrowed model does not compute what the masked model computed."""
 
 
+class ReplicasDisagree(KerasGCPError, RuntimeError):
+    """Processes that train one model together did not all take the same step."""
+
+
 class ExportMismatch(KerasGCPError, RuntimeError):
     """An exported file does not compute what the model computes."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_gcp import criteria, keras_state
+from keras_gcp import backend, criteria, keras_state
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
@@ -82,6 +82,23 @@ def _check_steps(model: Any) -> None:
             "`tf.function`, which holds on to the weights it was first compiled with; a cut "
             "replaces them. Expected a plain method: take the decorator away. Keras compiles the "
             "method anyway, unless `compile(run_eagerly=True)` says otherwise."
+        )
+
+
+def check_fit_runs(model: Any) -> None:
+    """Refuses to prune in a `fit` that Keras itself cannot run; see docs/scaling.md.
+
+    Raises:
+        UnsupportedModel: several TensorFlow processes train the model.
+    """
+    if keras.config.backend() == "tensorflow" and backend.process_count(model) > 1:
+        raise UnsupportedModel(
+            f"Model '{model.name}' is in the scope of a MultiWorkerMirroredStrategy of "
+            f"{backend.process_count(model)} processes. `fit` of Keras 3 (3.15 at least) does not "
+            "run there, with or without pruning. Expected MirroredStrategy (one process, many "
+            "devices). For several processes take the JAX backend with "
+            "`keras.distribution.DataParallel`, or a training loop of your own with "
+            "`keras_gcp.plan` and `keras_gcp.narrow`."
         )
 
 

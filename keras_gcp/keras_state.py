@@ -457,13 +457,22 @@ def build_optimizer(model: Any) -> None:
 
 
 def check_strategy(model: Any) -> None:
-    """Refuses a model whose variables live in another distribution strategy than the present one.
+    """Refuses a way of training on many devices, or processes, in which cuts cannot be made.
 
     Raises:
-        UnsupportedModel: they do.
+        UnsupportedModel: variables live in another strategy than the present one, weights are
+            split over devices, or the processes cannot be kept in step.
     """
-    if keras.config.backend() != "tensorflow":
-        return
+    framework = keras.config.backend()
+    if framework == "tensorflow":
+        _check_tensorflow_strategy(model)
+    elif framework == "jax":
+        _check_replicated(model)
+    elif framework == "torch":
+        _check_single_process()
+
+
+def _check_tensorflow_strategy(model: Any) -> None:
     of_fit = _strategy_name(model.distribute_strategy)
     for variable in model.variables:
         own = _strategy_name(getattr(variable._value, "_distribute_strategy", None))
@@ -473,6 +482,29 @@ def check_strategy(model: Any) -> None:
                 f"trains with {of_fit}. Build, load and prune the model in the scope of the "
                 "strategy it is trained with."
             )
+
+
+def _check_replicated(model: Any) -> None:
+    for variable in model.variables:
+        if not variable._value.sharding.is_fully_replicated:
+            raise UnsupportedModel(
+                f"Weight '{variable.path}' of shape {tuple(variable.shape)} is split over devices "
+                f"({variable._value.sharding.spec}). Expected every device to hold all of it, as "
+                "with `keras.distribution.DataParallel`. Prune with that, or on one device, before "
+                "training with `ModelParallel`."
+            )
+
+
+def _check_single_process() -> None:
+    import torch
+
+    group = torch.distributed
+    if group.is_available() and group.is_initialized() and group.get_world_size() > 1:
+        raise UnsupportedModel(
+            f"PyTorch runs {group.get_world_size()} processes together (torch.distributed), and "
+            "keras_gcp does not keep them in step: each would cut other channels. Expected one "
+            "process; or take the JAX backend with `keras.distribution.DataParallel`."
+        )
 
 
 def _strategy_name(strategy: Any) -> str:
@@ -734,8 +766,11 @@ def _backend_value(variable: Any, value: np.ndarray) -> Any:
     if backend == "jax":
         import jax
 
-        sharding = old.sharding if len(old.sharding.device_set) > 1 else None
-        return jax.device_put(value.astype(old.dtype), sharding)
+        value = value.astype(old.dtype)
+        if len(old.sharding.device_set) == 1:
+            return jax.device_put(value)
+        # Unlike `device_put`, without asking the other processes, one of which may have failed.
+        return jax.make_array_from_callback(value.shape, old.sharding, lambda i: value[i])
     if backend == "torch":
         import torch
 

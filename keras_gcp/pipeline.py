@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_gcp import criteria
+from keras_gcp import backend, criteria, keras_state
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace, trace_as_planned
@@ -151,7 +151,10 @@ def narrow(model: Any, plan: Plan, optimizer: Any = None) -> None:
         InvalidArgument: the plan was made for another model.
         UnsupportedModel: the optimizer keeps state that cannot be cut.
         VerificationFailed: the narrow model does not compute what the masked model computes.
+        ReplicasDisagree: processes that train the model together have other plans, or one failed.
     """
+    keras_state.check_strategy(model)
+    backend.require_same(model, "their plans", plan.to_json())
     channels = trace_as_planned(model)
     keep = keep_of(plan, channels)
     optimizers = _distinct([optimizer, getattr(model, "optimizer", None)])
@@ -171,14 +174,24 @@ def _cut(
     expected: list[np.ndarray],
 ) -> None:
     """Narrows a model in place and compares it; on any failure it is as it was before."""
-    with Transaction() as transaction:
+
+    def cut() -> None:
         narrow_model(model, channels, keep, transaction, optimizers)
         verify_narrow(model, channels, inputs, expected)
 
+    with Transaction() as transaction:
+        backend.together(model, cut)
+
 
 def score(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) -> np.ndarray:
-    """Scores of a criterion, checked, as one number per channel class."""
-    return criteria.class_scores(criteria.checked_scores(scorer, model, channels, sample), channels)
+    """Scores of a criterion, checked, as one number per channel class.
+
+    Where several processes train the model together: of the mean of their scores, weighted by their
+    numbers of examples.
+    """
+    own = backend.together(model, lambda: criteria.checked_scores(scorer, model, channels, sample))
+    mean = backend.averaged(model, own, weight=1 if sample is None else len(sample))
+    return criteria.class_scores(mean, channels)
 
 
 def totals_of(model: Any, channels: ChannelMap) -> Totals:

@@ -129,8 +129,11 @@ class PruningRun:
             )
         loss_after = loss_before
         with Transaction() as transaction:
+            backend.require_same(model, "their plans", plan.to_json())
             if plan.removed_channels:
-                self._cut(model, channels, plan, clock, in_fit, transaction)
+                backend.together(
+                    model, lambda: self._cut(model, channels, plan, clock, in_fit, transaction)
+                )
                 loss_after = self._loss(model, clock)
             so_far = self.plan.then(plan) if self.plan else plan
         self.plan = so_far
@@ -204,8 +207,13 @@ class PruningRun:
     def _loss(self, model: Any, clock: _Clock) -> float | None:
         if self.sample is None or self.sample.y is None:
             return None
+        x, y = self.sample.x, self.sample.y
         with clock.stage("loss"):
-            return backend.sample_loss(model, self.sample.x, self.sample.y)
+            loss = backend.together(model, lambda: backend.sample_loss(model, x, y))
+            if loss is None:
+                return None
+            mean = backend.averaged(model, {"loss": np.array(loss)}, weight=len(self.sample))
+            return float(mean["loss"])
 
 
 def _require_counted(plan: Plan, counted: Any) -> None:

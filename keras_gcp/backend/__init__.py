@@ -1,4 +1,4 @@
-"""What differs between TensorFlow, JAX and PyTorch: derivatives and compilation.
+"""What differs between TensorFlow, JAX and PyTorch: derivatives, compilation, several processes.
 
 Nothing outside this package imports a framework for mathematics. The framework is the one that
 Keras runs on (`keras.config.backend()`).
@@ -8,6 +8,8 @@ from keras_gcp.backend.dispatch import (
     compiled,
     forget_gradients,
     forget_shapes,
+    local_weights,
+    process_count,
     random_state,
     runs_eagerly,
     set_random_state,
@@ -21,18 +23,24 @@ from keras_gcp.backend.inference import (
     sample_loss,
     worth_compiling,
 )
+from keras_gcp.backend.replicas import averaged, require_same, together
 
 __all__ = [
+    "averaged",
     "compiled",
     "forget_gradients",
     "forget_shapes",
     "has_loss",
+    "local_weights",
     "loss_gradients",
     "predict",
+    "process_count",
     "random_state",
+    "require_same",
     "runs_eagerly",
     "sample_loss",
     "set_random_state",
+    "together",
     "vjp",
     "without_gradients",
     "worth_compiling",

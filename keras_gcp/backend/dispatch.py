@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_gcp.errors import UnsupportedModel
 
@@ -100,6 +101,29 @@ def random_state() -> Any | None:
 def set_random_state(state: Any) -> None:
     """Sets what `random_state` returned."""
     _framework().set_random_state(state)
+
+
+def process_count(model: Any) -> int:
+    """How many processes train this model together, in step; 1 unless they share its variables."""
+    return _framework().process_count(model)
+
+
+def process_index(model: Any) -> int:
+    """Which of them this one is, from 0."""
+    return _framework().process_index(model)
+
+
+def gather_rows(model: Any, row: np.ndarray) -> np.ndarray:
+    """The integers (`int32`) of all processes, one row each or several equal ones, in any order.
+
+    All processes wait here for each other.
+    """
+    return _framework().gather_rows(model, row)
+
+
+def local_weights(model: Any) -> list[Any]:
+    """The values of the model's weights as tensors that this process computes with alone."""
+    return _framework().local_weights(model)
 
 
 def _framework() -> ModuleType:

@@ -18,6 +18,7 @@ from keras_gcp import keras_state
 from keras_gcp.backend.dispatch import (
     compiled,
     forget_gradients,
+    local_weights,
     runs_eagerly,
     vjp,
     without_gradients,
@@ -163,7 +164,7 @@ def _over_batches(
     Weights are arguments: compiled code that held them as constants would be slow to compile.
     """
     count = len(keras.tree.flatten(x)[0])
-    weights = [ops.convert_to_tensor(variable.value) for variable in model.weights]
+    weights = local_weights(model)
     fast = compiled(function, model) if worth_compiling(model, count, size) else function
     rest = function if runs_eagerly(model) else fast  # The rest alone is not worth compiling.
     try:

@@ -1,4 +1,4 @@
-"""Derivatives and compilation on JAX."""
+"""Derivatives, compilation and several processes on JAX."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from keras import ops
 
 
 def vjp(function: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Any, Callable[[Any], Any]]:
@@ -47,3 +50,28 @@ def random_state() -> Any | None:
 
 def set_random_state(state: Any) -> None:
     """Nothing to set."""
+
+
+def process_count(model: Any) -> int:
+    # Processes may also train models of their own; then each has its variables to itself.
+    if jax.process_count() == 1:
+        return 1
+    shared = any(not variable.value.is_fully_addressable for variable in model.variables)
+    return jax.process_count() if shared else 1
+
+
+def process_index(model: Any) -> int:
+    return jax.process_index()
+
+
+def gather_rows(model: Any, row: np.ndarray) -> np.ndarray:
+    return np.asarray(multihost_utils.process_allgather(row))
+
+
+def local_weights(model: Any) -> list[Any]:
+    return [_local(ops.convert_to_tensor(variable.value)) for variable in model.weights]
+
+
+def _local(value: Any) -> Any:
+    """Of a value that every device of every process holds, the copy on a device of this one."""
+    return value if value.is_fully_addressable else value.addressable_data(0)

@@ -1,4 +1,4 @@
-"""Derivatives and compilation on TensorFlow."""
+"""Derivatives, compilation and several processes on TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 from types import CellType, FunctionType
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from keras import ops
 from tensorflow.python.eager import context
 from tensorflow.python.framework.ops import gradient_registry
 
@@ -99,3 +101,35 @@ def random_state() -> Any | None:
 
 def set_random_state(state: Any) -> None:
     """Nothing to set."""
+
+
+def process_count(model: Any) -> int:
+    return len(_workers(model))
+
+
+def process_index(model: Any) -> int:
+    resolver = model.distribute_strategy.cluster_resolver
+    return _workers(model).index((resolver.task_type, resolver.task_id))
+
+
+def gather_rows(model: Any, row: np.ndarray) -> np.ndarray:
+    strategy = model.distribute_strategy
+    rows = strategy.experimental_distribute_values_from_function(lambda _: tf.constant(row[None]))
+    return strategy.gather(rows, axis=0).numpy()
+
+
+def _workers(model: Any) -> list[tuple[str, int]]:
+    """The processes that run in step, `(job, number)`; one of any kind if there is only one.
+
+    Of TensorFlow's strategies only one has several; with a TPU, one process drives all hosts.
+    """
+    strategy = model.distribute_strategy
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return [("worker", 0)]
+    cluster = strategy.cluster_resolver.cluster_spec().as_dict()
+    workers = [(job, i) for job in ("chief", "worker") for i in range(len(cluster.get(job, ())))]
+    return workers or [("worker", 0)]
+
+
+def local_weights(model: Any) -> list[Any]:
+    return [ops.convert_to_tensor(variable.value) for variable in model.weights]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from keras import ops
 
 
 def vjp(function: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Any, Callable[[Any], Any]]:
@@ -64,3 +65,19 @@ def random_state() -> Any | None:
 
 def set_random_state(state: Any) -> None:
     torch.set_rng_state(torch.from_numpy(np.array(state)))
+
+
+def process_count(model: Any) -> int:
+    return 1  # `keras_state.check_strategy` refuses more.
+
+
+def process_index(model: Any) -> int:
+    return 0
+
+
+def gather_rows(model: Any, row: np.ndarray) -> np.ndarray:
+    return row[None]
+
+
+def local_weights(model: Any) -> list[Any]:
+    return [ops.convert_to_tensor(variable.value) for variable in model.weights]

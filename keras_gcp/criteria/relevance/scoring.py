@@ -164,7 +164,7 @@ def over_units(
     run: Any = partial(measure, propagation)
     if as_a_whole:
         run = backend.compiled(run, model)
-    weights = [ops.convert_to_tensor(variable.value) for variable in model.weights]
+    weights = backend.local_weights(model)
     for rows, inputs, classes, mask in unit_batches(units, x, model, graph, batch_size):
         yield rows, run(weights, inputs, classes, mask)
     backend.forget_gradients(run)
