@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from distribution.launch import jax_devices, needs, run
 
-pytestmark = needs("jax")
+pytestmark = [needs("jax"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", params=["feature_relevance", "l2_norm"])
