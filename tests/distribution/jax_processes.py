@@ -5,6 +5,10 @@ Starting processes that train together is slow, so all that is looked at happens
 
 import os
 import re
+import sys
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 
 import jax
 
@@ -133,6 +137,34 @@ def bad_sample():
     return raised_by(lambda: trained(fresh(), pruning("l2_norm", sample), OwnPart()))
 
 
+def resumed():
+    """A training that is broken off in all processes, and started again with new models."""
+    folder = sys.argv[1]
+
+    def run(stop=None):
+        model = fresh()
+        callback = pruning("random", own_sample(), backup_dir=folder, on_failure="skip")
+        stopping = keras.callbacks.LambdaCallback(on_epoch_begin=partial(break_off, stop))
+        model.fit(OwnPart(), epochs=4, verbose=0, shuffle=False, callbacks=[callback, stopping])
+        return model, callback
+
+    def break_off(stop, epoch, logs):
+        if epoch == stop:
+            raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt):
+        run(stop=3)
+    written = sorted(path.name for path in Path(folder).iterdir())
+    model, callback = run()
+    return {
+        "written": written,
+        "numbers": numbers(model),
+        "events": len(callback.events),
+        "kept": kept(callback.plan),
+        "seed": callback._seed,
+    }
+
+
 def other_plans():
     """Plans that differ between processes."""
     model = fresh()
@@ -157,4 +189,5 @@ report(
     failing_verify=failing("verify"),
     bad_sample=bad_sample(),
     other_plans=other_plans(),
+    resumed=resumed(),
 )

@@ -10,8 +10,9 @@ CRITERIA = ["feature_relevance", "random"]
 
 
 @pytest.fixture(scope="module")
-def facts():
-    return run_processes("jax_processes.py", jax_processes())
+def facts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shared") / "backups"
+    return run_processes("jax_processes.py", jax_processes(), folder)
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
@@ -63,3 +64,11 @@ def test_plans_that_differ_are_applied_nowhere(facts):
         error, width = one["other_plans"]["error"], one["other_plans"]["width"]
         assert error[0] == "ReplicasDisagree" and "plans" in error[1]
         assert width == 8
+
+
+def test_a_training_broken_off_in_all_processes_goes_on_from_one_backup(facts):
+    first, second = (one["resumed"] for one in facts)
+    assert first["written"] == ["backup-000002.zip", "backup-000003.zip"]
+    assert first["events"] == second["events"] == 2
+    for name in ("kept", "numbers", "seed"):
+        assert first[name] == second[name]
