@@ -23,3 +23,7 @@ class VerificationFailed(KerasGCPError, RuntimeError):
 
 class ExportMismatch(KerasGCPError, RuntimeError):
     """An exported file does not compute what the model computes."""
+
+
+class UnsupportedKeras(KerasGCPError, ImportError):
+    """The installed version of Keras is too old, or keeps its state elsewhere."""
