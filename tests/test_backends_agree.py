@@ -20,8 +20,8 @@ LOOSE = 1e-4
 """For the networks in `ROUNDINGS_GROW` under feature relevance."""
 
 ROUNDINGS_GROW = ("residual",)
-"""Relevance divides by sums; where one is small, it blows roundings up. Here, changing the inputs by
-one rounding each changes scores by 3e-5 of the largest on one and the same backend (by 2e-8 in
+"""Relevance divides by sums; where one is small, it blows roundings up. Here, changing every input
+by one rounding changes scores by 3e-5 of the largest on one and the same backend (by 2e-8 in
 `depthwise`), so no two ways to compute them can be expected to be closer than that.
 """
 
