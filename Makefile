@@ -105,6 +105,7 @@ test-backends: env .venv-jax/$(BACKEND_STAMP) .venv-torch/$(BACKEND_STAMP)  ## t
 	KERAS_GCP_BACKENDS=build/backends $(PYTHON) -m pytest tests/test_backends_agree.py
 
 test-versions: env $(KERAS_VERSIONS:%=build/keras-%/.made)  ## what touches private Keras state, on several versions of Keras
+	rm -rf build/versions
 	mkdir -p build/versions
 	for version in $(KERAS_VERSIONS); do \
 	  PYTHONPATH=build/keras-$$version $(PYTEST) --junitxml=build/versions/$$version.xml \
