@@ -8,7 +8,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo lint format test test-all wheel-test clean distclean
+.PHONY: help env demo lint format test test-all test-jax test-torch test-backends test-versions \
+  wheel-test clean distclean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -20,11 +21,31 @@ TENSORFLOW_CHOICE := $(VENV)/.tensorflow-build
 TENSORFLOW_DEFAULT := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),tensorflow-cpu,tensorflow)
 TENSORFLOW ?= $(shell cat $(TENSORFLOW_CHOICE) 2>/dev/null || echo $(TENSORFLOW_DEFAULT))
 
+# Environments of the other backends. PyTorch's version is fixed so that pip takes its CPU build where
+# one is at hand (`PIP_FIND_LINKS`, or PyTorch's own index in `PIP_EXTRA_INDEX_URL`). The ordinary
+# build of several GB also does.
+JAX ?= jax
+TORCH ?= torch==2.13.0
+BACKEND_STAMP := .made-from-pyproject
+
+# Tests of exported files, examples, pictures and packages are TensorFlow's, or not of the core.
+CORE_TESTS := tests/backend tests/channels tests/criteria tests/surgery \
+  $(filter-out tests/test_packaging.py tests/test_docs.py,$(wildcard tests/test_*.py))
+
+# JAX compiles every operation for every shape; what it compiled is kept from one run to the next.
+JAX_SETTINGS := JAX_DISABLE_MOST_OPTIMIZATIONS=1 JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.venv-jax/cache \
+  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
+
+KERAS_VERSIONS ?= 3.12 3.13 3.14 3.15
+VERSION_TESTS := tests/test_keras_state.py tests/test_versions.py tests/test_callback.py \
+  tests/surgery tests/channels
+
 WHEEL_TEST := build/wheel-test
 
 PYTEST_WORKERS ?= 2
 PYTEST_ARGS ?=
-PYTEST := $(PYTHON) -m pytest -n $(PYTEST_WORKERS) --dist worksteal
+PYTEST_OPTIONS := -m pytest -n $(PYTEST_WORKERS) --dist worksteal
+PYTEST := $(PYTHON) $(PYTEST_OPTIONS)
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -58,8 +79,47 @@ format: env  ## rewrite the code in the project's style
 test: lint  ## lint and the fast tests
 	$(PYTEST) $(PYTEST_ARGS)
 
-test-all: lint wheel-test  ## lint, all tests with the slow ones, and the wheel in an empty environment
+test-all: lint wheel-test  ## lint, all tests, the wheel in an empty environment, all backends
 	$(PYTEST) -m "" $(PYTEST_ARGS)
+	$(MAKE) test-jax test-torch test-backends
+
+test-jax: .venv-jax/$(BACKEND_STAMP)  ## the core's tests on JAX, without TensorFlow
+	KERAS_BACKEND=jax $(JAX_SETTINGS) .venv-jax/bin/python $(PYTEST_OPTIONS) -rs $(CORE_TESTS) $(PYTEST_ARGS)
+	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest -m "" tests/distribution
+
+test-torch: .venv-torch/$(BACKEND_STAMP)  ## the core's tests on PyTorch, without TensorFlow
+	KERAS_BACKEND=torch .venv-torch/bin/python $(PYTEST_OPTIONS) -rs $(CORE_TESTS) $(PYTEST_ARGS)
+	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest -m "" tests/distribution
+
+.venv-jax/$(BACKEND_STAMP): BACKEND := $(JAX)
+.venv-torch/$(BACKEND_STAMP): BACKEND := $(TORCH)
+.venv-%/$(BACKEND_STAMP): pyproject.toml
+	@python=$$(PYTHON3="$(PYTHON3)" bash .ci/find-python) && "$$python" -m venv .venv-$*
+	@echo "Installing packages into .venv-$*"
+	@.venv-$*/bin/python -m pip install $(PIP_FLAGS) "$(BACKEND)" --editable ".[test]"
+	@touch $@
+
+test-backends: env .venv-jax/$(BACKEND_STAMP) .venv-torch/$(BACKEND_STAMP)  ## the same scores and plans on three backends
+	rm -rf build/backends
+	KERAS_BACKEND=tensorflow $(PYTHON) tests/backend_scores.py build/backends
+	KERAS_BACKEND=jax $(JAX_SETTINGS) .venv-jax/bin/python tests/backend_scores.py build/backends
+	KERAS_BACKEND=torch .venv-torch/bin/python tests/backend_scores.py build/backends
+	KERAS_GCP_BACKENDS=build/backends $(PYTHON) -m pytest tests/test_backends_agree.py
+
+test-versions: env $(KERAS_VERSIONS:%=build/keras-%/.made)  ## what touches private Keras state, on several versions of Keras
+	rm -rf build/versions
+	mkdir -p build/versions
+	for version in $(KERAS_VERSIONS); do \
+	  PYTHONPATH=build/keras-$$version $(PYTEST) --junitxml=build/versions/$$version.xml \
+	    $(VERSION_TESTS) $(PYTEST_ARGS) || true; \
+	done
+	$(PYTHON) tests/versions_table.py docs/versions.md $(KERAS_VERSIONS:%=build/versions/%.xml)
+
+# Another Keras in front of the one in .venv: TensorFlow need not be installed once more for each.
+build/keras-%/.made: | env
+	rm -rf build/keras-$*
+	$(PYTHON) -m pip install $(PIP_FLAGS) --no-deps --target build/keras-$* "keras==$*.*"
+	touch $@
 
 wheel-test: env  ## build the wheel, install it into an empty environment, use it there
 	rm -rf $(WHEEL_TEST)
@@ -70,7 +130,7 @@ wheel-test: env  ## build the wheel, install it into an empty environment, use i
 
 clean:  ## remove caches and build products
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -not -path './.venv*/*' -prune -exec rm -rf {} +
 
-distclean: clean  ## clean, and remove .venv too
-	rm -rf $(VENV)
+distclean: clean  ## clean, and remove all environments
+	rm -rf $(VENV) .venv-jax .venv-torch

@@ -10,6 +10,10 @@ model.fit(x_train, y_train, epochs=20, callbacks=[pruning])
 ```
 """
 
+from keras_gcp.versions import check_keras
+
+check_keras()  # Before any module that relies on private state of Keras is imported.
+
 from keras_gcp import models, schedules
 from keras_gcp._version import __version__
 from keras_gcp.budgets import absolute

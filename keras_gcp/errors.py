@@ -31,3 +31,7 @@ class ExportMismatch(KerasGCPError, RuntimeError):
 
 class BackupFailed(KerasGCPError, RuntimeError):
     """A backup of a training cannot be written or read."""
+
+
+class UnsupportedKeras(KerasGCPError, ImportError):
+    """The installed version of Keras is too old, or keeps its state elsewhere."""

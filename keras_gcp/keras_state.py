@@ -5,7 +5,7 @@ Replaying: what `keras_gcp.flatten` needs to run a model's graph again on other 
 Writing: `Transaction` changes variables, layers, optimizer slots and symbolic shapes of a
 *living* model, remembers how each of them was, and takes all of it back on request.
 
-Known to work with Keras 3.13 to 3.15. What each piece of state is for:
+`keras_gcp.versions` says which versions of Keras have it. What each piece of state is for:
 
 - `Variable._value`, `Variable._shape`: the backend's tensor and its recorded shape. `assign`
   refuses another shape, so surgery replaces both.
@@ -518,13 +518,21 @@ def least_width_of_strided_pointwise() -> int:
 
     Seen with TensorFlow 2.21 on a CPU with AVX-512: with 4, 8, 12 or 15 input channels the heap
     is corrupted after some steps ("double free", "malloc(): invalid size"), with 16 and more it
-    is not, nor with `TF_ENABLE_ONEDNN_OPTS=0`. GPUs and other backends are not concerned.
+    is not, nor with `TF_ENABLE_ONEDNN_OPTS=0`. PyTorch 2.13 computes with the same library
+    (oneDNN), and crashed in the same way ("corrupted double-linked list"), but not with
+    `torch.backends.mkldnn.enabled = False`. GPUs and JAX are not concerned.
     """
-    if keras.config.backend() != "tensorflow" or os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
-        return 1
-    import tensorflow as tf
+    backend = keras.config.backend()
+    if backend == "tensorflow" and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0":
+        import tensorflow as tf
 
-    return 1 if tf.config.list_physical_devices("GPU") else 16
+        return 1 if tf.config.list_physical_devices("GPU") else 16
+    if backend == "torch":
+        import torch
+
+        onednn = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+        return 16 if onednn and not torch.cuda.is_available() else 1
+    return 1
 
 
 # ------------------------------------------------------------------------------- a running fit

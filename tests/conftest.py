@@ -22,6 +22,13 @@ import keras
 import pytest
 from hypothesis import settings
 
+if keras.config.backend() == "torch":
+    import torch
+
+    # Strided 1x1 convolutions of few channels corrupt the heap there, on some CPUs (see
+    # `keras_state.least_width_of_strided_pointwise`); the networks of the tests have them.
+    torch.backends.mkldnn.enabled = False
+
 settings.register_profile("keras_gcp", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("keras_gcp")
 
@@ -36,6 +43,17 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 """
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a backend does not have is skipped there, with the reason that the mark gives."""
+    backend = keras.config.backend()
+    for item in items:
+        reasons = [mark.args[1] for mark in item.iter_markers("not_on") if mark.args[0] == backend]
+        if backend != "tensorflow":
+            reasons += [mark.args[0] for mark in item.iter_markers("needs_tensorflow")]
+        for reason in reasons:
+            item.add_marker(pytest.mark.skip(reason=f"not on {backend}: {reason}"))
 
 
 @pytest.fixture(autouse=True)

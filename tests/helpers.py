@@ -86,7 +86,8 @@ def masked_by_hand(model, plan: Plan, inputs):
         if id(layer) in mixings:
             (x,) = call.inputs
             (axis,) = [a + 1 for a, n in enumerate(channels.tensors[x.index].shape) if n > 1]
-            value, kept = np.array(values[x.index]), mixings[id(layer)]
+            value = np.array(keras.ops.convert_to_numpy(values[x.index]))
+            kept = mixings[id(layer)]
             if in_time:
                 frames = np.moveaxis(value, 1, 0)
                 by_hand = np.stack([mixed_by_hand(layer, f, kept, axis - 1) for f in frames], 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 
 REDUCTIONS = {
@@ -64,7 +65,7 @@ def _standardised(x, axes, epsilon):
 def _scaled(y, gamma, beta, axes, kept, axis):
     for weight, combine in ((gamma, np.multiply), (beta, np.add)):
         if weight is not None:
-            values = np.compress(kept, weight.numpy(), axes.index(axis))
+            values = np.compress(kept, keras.ops.convert_to_numpy(weight), axes.index(axis))
             shape = [size if a in axes else 1 for a, size in enumerate(y.shape)]
             y = combine(y, values.reshape(shape))
     return y

@@ -223,8 +223,10 @@ def test_a_criterion_that_returns_nonsense_leaves_the_model_as_it_was():
     assert keras_gcp.count(model).channels == 20
 
 
+@pytest.mark.needs_tensorflow("tf.data")
 def test_a_tf_dataset_and_a_pydataset_serve_as_sample():
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
+
     x, y = classification()
 
     class Batches(keras.utils.PyDataset):

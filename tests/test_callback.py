@@ -15,7 +15,7 @@ from fitting import (
     fit,
     pruning,
 )
-from helpers import random_plan
+from helpers import flat_outputs, random_plan
 
 import keras_gcp
 from keras_gcp.channels.trace import trace
@@ -136,9 +136,10 @@ def test_the_history_carries_costs_per_epoch(trained):
 def test_predict_evaluate_and_direct_calls_agree_after_training(trained):
     model, *_ = trained
     x, y = data(seed=2)
-    np.testing.assert_allclose(model.predict(x, verbose=0), model(x, training=False), atol=1e-5)
+    direct = keras.ops.convert_to_numpy(model(x, training=False))
+    np.testing.assert_allclose(model.predict(x, verbose=0), direct, atol=1e-5)
     assert model.evaluate(x, y, verbose=0)[0] == pytest.approx(
-        float(np.mean(keras.losses.sparse_categorical_crossentropy(y, model(x, training=False)))),
+        -float(np.mean(np.log(direct[np.arange(len(y)), y]))),
         rel=1e-4,
     )
 
@@ -182,7 +183,8 @@ def test_other_networks_prune_within_fit_and_save(build, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     x, _ = data()
-    np.testing.assert_array_equal(loaded(x, training=False), model(x, training=False))
+    (ours,), (theirs,) = flat_outputs(model, x), flat_outputs(loaded, x)
+    np.testing.assert_array_equal(theirs, ours)
 
 
 def test_the_cumulative_plan_gives_the_final_architecture_from_the_original():
@@ -211,7 +213,7 @@ def test_frozen_layers_stay_frozen_and_train_once_unfrozen():
     compiled(model)
     before = model.get_weights()[index]
     fit(model, [], epochs=1)
-    after = model.get_layer("a_conv").kernel.numpy()
+    after = keras.ops.convert_to_numpy(model.get_layer("a_conv").kernel)
     assert not np.array_equal(before, after)
 
 
@@ -390,13 +392,28 @@ def test_one_line_is_printed_per_event(capsys):
         assert words in lines[0]
 
 
-def test_step_options_of_compile_survive():
-    for options in ({"run_eagerly": True}, {"steps_per_execution": 2}, {"jit_compile": True}):
-        model = compiled(networks.plain(), **options)
-        fit(model, [pruning()])
-        assert keras_gcp.count(model).channels <= 0.6 * 20
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"run_eagerly": True},
+        pytest.param(
+            {"steps_per_execution": 2},
+            marks=pytest.mark.not_on("torch", "Keras takes one step per execution there"),
+        ),
+        pytest.param(
+            {"jit_compile": True},
+            marks=pytest.mark.not_on("torch", "compiling anew after a cut takes minutes there"),
+        ),
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_step_options_of_compile_survive(options):
+    model = compiled(networks.plain(), **options)
+    fit(model, [pruning()])
+    assert keras_gcp.count(model).channels <= 0.6 * 20
 
 
+@pytest.mark.not_on("torch", "nothing is compiled, so a step after a cut takes no longer")
 def test_retracing_is_measured():
     callback = pruning()
     fit(compiled(networks.plain()), [callback])

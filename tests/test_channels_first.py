@@ -5,12 +5,16 @@ On a CPU, TensorFlow trains such networks with `compile(jit_compile=True)` only.
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import patterns
 import pytest
 from helpers import random_plan, randomise
 
 import keras_gcp
+
+COMPILED = keras.config.backend() == "tensorflow"
+"""Other backends compute such convolutions without; on PyTorch, compiling takes minutes."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,7 @@ def test_the_cut_is_that_of_the_same_network_with_channels_last(twins):
     narrow_first = keras_gcp.apply(random_plan(first), first)
     for one, other in zip(narrow_last.weights, narrow_first.weights, strict=True):
         np.testing.assert_array_equal(np.ravel(one), np.ravel(other))
-    narrow_first.compile(jit_compile=True)
+    narrow_first.compile(jit_compile=COMPILED)
     images, turned, _ = data()
     expected = narrow_last.predict(images, verbose=0)
     actual = narrow_first.predict(turned, verbose=0)
@@ -63,7 +67,7 @@ def test_relevance_is_that_of_the_same_network_with_channels_last(twins):
 )
 def test_it_is_pruned_amid_a_training(criterion):
     model = patterns.either_format("channels_first")
-    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=True)
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=COMPILED)
     _, x, y = data()
     pruning = keras_gcp.GradualChannelPruning(
         (x, y), {"channels": 0.6}, keras_gcp.schedules.one_shot(1), criterion, align=1, verbose=0

@@ -4,7 +4,6 @@ import keras
 import networks
 import numpy as np
 import pytest
-import tensorflow as tf
 from helpers import random_plan
 
 import keras_gcp
@@ -132,14 +131,20 @@ def test_optimizers_with_one_slot_per_weight_can_be_cut(optimizer):
     one_step(model)
 
 
+@pytest.mark.needs_tensorflow("strategies are TensorFlow's")
 def test_a_model_in_another_strategy_than_the_fit_is_refused():
+    import tensorflow as tf
+
     model = networks.plain()
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     with strategy.scope(), pytest.raises(UnsupportedModel, match="MirroredStrategy"):
         check_model(model, ())
 
 
+@pytest.mark.needs_tensorflow("strategies are TensorFlow's")
 def test_replaced_variables_live_in_the_strategy_of_the_old_ones():
+    import tensorflow as tf
+
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     with strategy.scope():
         model = compiled(networks.plain(), keras.optimizers.SGD(0.01, momentum=0.9))

@@ -14,9 +14,7 @@ from keras_gcp import backend
 from keras_gcp.keras_state import Transaction
 from keras_gcp.surgery import narrow as surgery
 
-pytestmark = pytest.mark.skipif(
-    keras.config.backend() != "tensorflow", reason="what is retraced is a tf.function"
-)
+pytestmark = pytest.mark.needs_tensorflow("what is retraced is a tf.function")
 
 
 def data(count=32):

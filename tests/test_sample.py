@@ -120,9 +120,11 @@ def test_pydataset_is_drawn_in_random_order(model):
     assert sorted(_numbers(draw_sample(data, None, 0, model))) == list(range(40))
 
 
+@pytest.mark.needs_tensorflow("tf.data")
 @pytest.mark.parametrize("batch", [None, 6])
 def test_tf_data_batched_or_not(model, batch):
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
+
     x, y = _arrays()
     data = tf.data.Dataset.from_tensor_slices((x, y, np.ones(40)))
     data = data if batch is None else data.batch(batch)
@@ -132,8 +134,10 @@ def test_tf_data_batched_or_not(model, batch):
     assert len(draw_sample(data, None, 0, model)) == 40
 
 
+@pytest.mark.needs_tensorflow("tf.data")
 def test_an_endless_data_set_needs_a_size(model):
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
+
     data = tf.data.Dataset.from_tensor_slices(_arrays()).batch(4).repeat()
     assert len(draw_sample(data, 50, 0, model)) == 50
     with pytest.raises(InvalidArgument, match="endless"):

@@ -11,8 +11,20 @@ from channels.cases import ANCHORING, LAYERS, OPERATIONS, operation
 from keras_gcp.channels.registry import registered_layers, registered_names
 from keras_gcp.channels.trace import trace
 
+MARKS = {
+    "LayerNormalization-3": pytest.mark.not_on(
+        "torch", "Keras normalizes over trailing axes only there, also in an uncut network"
+    ),
+    **{
+        f"ops.{kind}-0": pytest.mark.not_on(
+            "jax", "Keras takes the default strides wrongly there, also in an uncut network"
+        )
+        for kind in ("MaxPool", "AveragePool")
+    },
+}
+
 CASES = [
-    pytest.param(name, build, id=f"{name}-{i}")
+    pytest.param(name, build, id=f"{name}-{i}", marks=MARKS.get(f"{name}-{i}", ()))
     for name, builders in (LAYERS | OPERATIONS).items()
     for i, build in enumerate(builders)
 ]

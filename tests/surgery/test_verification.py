@@ -47,7 +47,10 @@ def test_a_network_that_blows_up_roundings_is_not_taken_for_a_wrong_cut():
     channels, inputs = trace(model), random_inputs(model, 16)
     outputs = masked_outputs(model, channels, np.ones(channels.class_count, bool), inputs)
     assert sensitivity(model, channels.graph, inputs, outputs, 2.0**-22) > 1e-4
-    assert 1e-4 < cut(model) < 0.05  # more than is allowed in a stable network
+    difference = cut(model)
+    assert difference < 0.05
+    if keras.config.backend() == "tensorflow":  # Others may happen to round both alike.
+        assert difference > 1e-4  # more than is allowed in a stable network
 
 
 @pytest.mark.parametrize("disturb", [1e-2, 0.5])
@@ -66,6 +69,7 @@ def test_verification_returns_how_much_the_outputs_differ():
     assert keras_gcp.apply(random_plan(unstable(1.0, 1)), unstable(1.0, 1)) is not None
 
 
+@pytest.mark.not_on("jax", "it has single precision only, unless told otherwise at its start")
 def test_double_precision_is_compared_in_double_precision():
     inputs = keras.Input((4,), dtype="float64")
     x = layers.Dense(6, dtype="float64", name="hidden")(inputs)

@@ -130,11 +130,13 @@ def _cotangent(z: Any, relevance: Any, linear: LinearMap, negated: Any) -> Any:
     positive, negative = ops.unstack(pairs, 2, axis + 1)
     least = LEAST_SHARE * (ops.abs(positive) + ops.abs(negative)) + TINY
     has_positive, has_negative = positive > least, negative < -least
-    of_positive, of_negative = alpha, -beta
+    # Of relevance's type: two Python numbers would make `where` return type `floatx`.
+    share, counter = (ops.cast(number, relevance.dtype) for number in (alpha, -beta))
+    of_positive, of_negative = share, counter
     if negated is not None:  # With minus the kernel the two parts change places.
         negated = ops.reshape(negated, (-1, *(1 for _ in shape[1:])))
-        of_positive = ops.where(negated, -beta, alpha)
-        of_negative = ops.where(negated, alpha, -beta)
+        of_positive = ops.where(negated, counter, share)
+        of_negative = ops.where(negated, share, counter)
     parts = [
         _share(has_positive, ops.where(has_negative, of_positive, 1.0) * relevance, positive),
         _share(has_negative, ops.where(has_positive, of_negative, 1.0) * relevance, negative),

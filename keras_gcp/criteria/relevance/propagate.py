@@ -121,7 +121,7 @@ def _negated(step: Step) -> tuple[Any, ...]:
 
 def away_from_zero(z: Any) -> Any:
     """Adds a tiny number of the same sign."""
-    return z + ops.where(z >= 0, EPSILON, -EPSILON)
+    return z + ops.cast(ops.where(z >= 0, EPSILON, -EPSILON), z.dtype)  # not of type floatx
 
 
 def linear_map(call: Call) -> LinearMap:

@@ -1,0 +1,116 @@
+"""TensorFlow, JAX and PyTorch say the same: `make test-backends` runs this on what each wrote.
+
+The files come from `tests/backend_scores.py`; `KERAS_GCP_BACKENDS` names their folder.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = os.environ.get("KERAS_GCP_BACKENDS")
+BACKENDS = ("tensorflow", "jax", "torch")
+PAIRS = list(itertools.combinations(BACKENDS, 2))
+TOLERANCE = 1e-5
+LOOSE = 1e-4
+"""For the networks in `ROUNDINGS_GROW` under feature relevance."""
+
+ROUNDINGS_GROW = ("residual",)
+"""Relevance divides by sums; where one is small, it blows roundings up. Here, changing every input
+by one rounding changes scores by 3e-5 of the largest on one and the same backend (by 2e-8 in
+`depthwise`), so no two ways to compute them can be expected to be closer than that.
+"""
+
+pytestmark = pytest.mark.skipif(
+    FOLDER is None, reason="compares three environments: run by `make test-backends`"
+)
+
+
+def tolerance(address):
+    network, criterion, *_ = address.split("/")
+    loose = criterion == "feature_relevance" and network in ROUNDINGS_GROW
+    return LOOSE if loose else TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def results():
+    """Backend to arrays by address, "network/criterion/..."."""
+    found = {}
+    for backend in BACKENDS:
+        with np.load(Path(FOLDER) / f"{backend}.npz") as file:
+            found[backend] = dict(file)
+    return found
+
+
+@pytest.fixture(params=PAIRS, ids="-".join)
+def pair(results, request):
+    one, other = request.param
+    return results[one], results[other]
+
+
+def addresses(results, ending):
+    return [address for address in results if f"/{ending}" in address]
+
+
+def test_the_networks_and_inputs_were_the_same(pair):
+    one, other = pair
+    assert set(one) == set(other)
+    for address in addresses(one, "weights"):
+        np.testing.assert_array_equal(one[address], other[address])
+
+
+def test_every_criterion_scored_several_networks(results):
+    for found in results.values():
+        criteria = [address.split("/")[1] for address in addresses(found, "classes")]
+        assert {"feature_relevance", "taylor", "bn_scale", "l1_norm", "l2_norm"} <= set(criteria)
+        assert min(criteria.count(name) for name in criteria) >= 3
+
+
+def test_scores_of_every_layer_agree(pair):
+    one, other = pair
+    for address in addresses(one, "layers/"):
+        largest = np.abs(one[address]).max()
+        np.testing.assert_allclose(
+            other[address], one[address], rtol=0, atol=tolerance(address) * largest, err_msg=address
+        )
+
+
+def test_scores_of_every_channel_class_agree(pair):
+    one, other = pair
+    for address in addresses(one, "classes"):
+        np.testing.assert_allclose(
+            other[address], one[address], rtol=0, atol=tolerance(address), err_msg=address
+        )
+
+
+def test_equal_scores_give_equal_plans(pair):
+    one, other = pair
+    for address in addresses(one, "same_scores/plans"):
+        np.testing.assert_array_equal(one[address], other[address], err_msg=address)
+
+
+def test_plans_differ_only_in_channels_whose_scores_are_closer_than_the_tolerance(pair):
+    one, _ = pair
+    for address in addresses(one, "classes"):
+        scores = one[address]
+        plans = zip(*(each[address.replace("classes", "plans")] for each in pair), strict=True)
+        for mine, theirs in plans:
+            for channel in np.flatnonzero(mine != theirs):
+                rivals = np.flatnonzero((mine != mine[channel]) & (theirs == mine[channel]))
+                distances = np.abs(scores[rivals] - scores[channel])
+                assert distances.min(initial=np.inf) < tolerance(address), (
+                    f"{address}: channel {channel}, score {scores[channel]}, is kept by one and "
+                    f"not by the other; scores of those that it changed places with: "
+                    f"{scores[rivals]}"
+                )
+
+
+def test_some_plan_removes_and_keeps_channels_of_every_network(results):
+    for found in results.values():
+        for address in addresses(found, "plans"):
+            plans = found[address]
+            assert plans.any() and not plans.all(), address
