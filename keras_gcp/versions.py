@@ -34,13 +34,18 @@ PRIVATE_STATE = {
         "_trainable_variables"
     ),
     "keras.Sequential": "_functional",
-    "keras.Model": "make_train_function predict_function test_function train_function",
+    "keras.Model": (
+        "_initial_epoch make_train_function predict_function test_function train_function"
+    ),
     "keras.src.models.functional.Functional": (
         "_inputs _inputs_struct _nodes_by_depth _outputs _outputs_struct"
     ),
     "keras.src.ops.node.Node": "_keras_history arguments input_tensors is_input operation",
     "keras.src.ops.symbolic_arguments.SymbolicArguments": "args kwargs",
     "keras.src.utils.tracking.DotNotTrackScope": "",
+    "keras.src.backend.common.global_state.get_global_attribute": "",
+    "keras.src.random.seed_generator.GLOBAL_SEED_GENERATOR": "",
+    "keras.src.random.seed_generator.global_seed_generator": "",
     "keras.src.backend.common.masking.set_keras_mask": "_keras_mask",
     "keras.optimizers.Optimizer": (
         "_exclude_from_weight_decay _trainable_variables _trainable_variables_indices _var_key "

@@ -24,6 +24,7 @@ OWN = {
 OF_ONE_BACKEND = {
     "_map_aggregation": "tensorflow",
     "_map_synchronization": "tensorflow",
+    "_jax_state": "jax",
     "_torch_params": "torch",
     "_track_variables": "torch",
 }
@@ -53,7 +54,11 @@ def test_the_installed_keras_has_it_all():
 def test_what_belongs_to_one_backend_is_there_on_that_backend():
     needed = {
         address: " ".join(name for name, b in OF_ONE_BACKEND.items() if b == backend)
-        for address, backend in (("keras.Variable", "tensorflow"), ("keras.layers.Layer", "torch"))
+        for address, backend in (
+            ("keras.Variable", "tensorflow"),
+            ("keras.Model", "jax"),
+            ("keras.layers.Layer", "torch"),
+        )
         if backend == keras.config.backend()
     }
     assert list(versions.missing_state(needed)) == []
