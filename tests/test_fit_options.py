@@ -21,9 +21,7 @@ from helpers import randomise
 import keras_gcp
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 
-on_tensorflow = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="a `train_step` is written for one backend"
-)
+on_tensorflow = pytest.mark.needs_tensorflow("a `train_step` is written for one backend")
 
 OPTIONS = {  # of `compile`, of `fit`
     "compiled_steps": (

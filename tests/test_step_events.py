@@ -18,6 +18,9 @@ from keras_gcp.fit_checks import check_schedule
 STEPS = 3  # of an epoch, with 48 examples in batches of 16
 
 
+several_in_one = pytest.mark.not_on("torch", "Keras wants steps_per_execution=1 there")
+
+
 def moments(callback):
     return [(event.epoch, event.step) for event in callback.events]
 
@@ -71,6 +74,7 @@ def test_metrics_of_the_epoch_are_over_all_its_steps_those_before_the_event_too(
     assert moments(callback) == [(0, 1)]
 
 
+@several_in_one
 def test_events_of_several_steps_in_one_execution_take_place_together():
     model = compiled(networks.plain(), steps_per_execution=3)
     callback = pruning({"channels": 0.5}, schedules.linear(1, 5, 2, unit="step"))
@@ -79,6 +83,7 @@ def test_events_of_several_steps_in_one_execution_take_place_together():
     assert [event.progress for event in callback.events] == [pytest.approx(2 / 3), 1.0]
 
 
+@several_in_one
 def test_channels_of_events_that_take_place_together_add_up():
     model = compiled(networks.plain(), steps_per_execution=3)
     callback = keras_gcp.GradualChannelPruning(

@@ -41,6 +41,8 @@ def narrow_model(
     """
     sharing = keras_state.models_sharing(model)
     optimizers = _optimizers(optimizers, [model, *sharing])
+    for one in [model, *sharing]:  # Changes are taken back in reverse, so this comes last.
+        transaction.on_rollback(partial(keras_state.retrack_torch_parameters, one))
     for optimizer in optimizers:
         narrow_slots(optimizer, channels, keep, transaction)
     for weight in channels.weights.values():
@@ -58,7 +60,6 @@ def narrow_model(
 
 def _renew(model: Any, transaction: Transaction, in_fit: bool) -> None:
     """Lets a model find its new variables, and compile for them when it runs again."""
-    transaction.on_rollback(lambda: keras_state.retrack_torch_parameters(model))
     keras_state.retrack_torch_parameters(model)
     for name in keras_state.COMPILED_FUNCTIONS:
         old = getattr(model, name, None)
