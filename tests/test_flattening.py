@@ -232,7 +232,7 @@ def test_flattening_leaves_names_and_graph_of_the_given_model_alone():
     model = network(Residual(6, name="a"))
     names = [layer.name for layer in model.layers]
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         keras_gcp.flatten(model)
     assert [layer.name for layer in model.layers] == names
     assert len(model.get_layer("stem")._inbound_nodes) == 1

@@ -238,7 +238,7 @@ def test_verification_notices_a_cut_that_went_wrong(monkeypatch):
 
     def wrong(value, axes, keep):
         cut = right(value, axes, keep)
-        return cut[..., ::-1] if cut.ndim == 4 else cut
+        return cut[..., ::-1].copy() if cut.ndim == 4 else cut
 
     monkeypatch.setattr(surgery, "taken", wrong)
     with pytest.raises(VerificationFailed, match="differs from the masked model"):

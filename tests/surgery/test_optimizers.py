@@ -11,6 +11,7 @@ from helpers import random_plan, randomise
 from keras import layers
 
 import keras_gcp
+from keras_gcp import versions
 
 SHIPPED = {
     name: kind
@@ -51,7 +52,10 @@ MAKERS |= VARIANTS
 NOT_BY_ELEMENT = {"Adafactor", "Lamb", "Muon", "amsgrad", "sgd_nesterov"}
 """A step depends on all numbers of a weight, or of the model (norms), not on one at a time."""
 
+OLD = versions.minor_version(keras.__version__) < (3, 13)
+
 MARKS = {
+    "Muon": pytest.mark.skipif(OLD, reason="Muon of Keras 3.12 does not run on TensorFlow"),
     "scaled": pytest.mark.not_on("jax", "Keras cannot `apply` it outside `fit`, nor fit twice"),
 }
 """Of optimizers that Keras itself cannot run on a backend."""
