@@ -59,6 +59,8 @@ flags.DEFINE_bool("dense", False, "Also train without pruning, for comparison.")
 flags.DEFINE_bool("scratch", False, "Also train the final widths from fresh weights.")
 flags.DEFINE_list("formats", ["keras", "saved_model", "tflite"], "Formats to export.")
 flags.DEFINE_string("output_dir", None, "Folder; default: savedmodels/<dataset>_<network>.")
+flags.DEFINE_string("backup_dir", None, "Folder; a killed training goes on from there.")
+flags.DEFINE_enum("on_failure", "raise", ["raise", "skip"], "What a failing event leads to.")
 flags.DEFINE_integer("verbose", 1, "0: silent, 1: progress bars and events.")
 
 FLAGS = flags.FLAGS
@@ -141,6 +143,8 @@ def pruning_callback(data: Data) -> keras_gcp.GradualChannelPruning:
         floor=FLAGS.floor,
         sample_size=FLAGS.sample_size,
         seed=FLAGS.seed,
+        on_failure=FLAGS.on_failure,
+        backup_dir=FLAGS.backup_dir,
         verbose=FLAGS.verbose,
     )
 

@@ -212,6 +212,37 @@ def test_a_killed_training_with_events_within_epochs_ends_bit_equal(tmp_path):
     assert [e.step for e in resumed.events] == [e.step for e in callback.events] == [2, 5, 8]
 
 
+class ShuffledAtEpochBegin(keras.utils.PyDataset):
+    """Draws the order of an epoch from NumPy's global random state when the epoch begins."""
+
+    order = np.arange(48)  # Keras looks at a batch before.
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        x, y = data()
+        rows = self.order[16 * index : 16 * (index + 1)]
+        return x[rows], y[rows]
+
+    def on_epoch_begin(self):
+        self.order = np.random.permutation(48)
+
+
+def test_a_data_set_that_shuffles_by_numpys_random_state_is_resumed_bit_equal(tmp_path):
+    def start(kill=None, folder=tmp_path / "b"):
+        model = build()
+        callback = pruning({"channels": 0.5}, keras_gcp.schedules.linear(1, 3), backup_dir=folder)
+        with contextlib.suppress(Killed):
+            callbacks = [callback, *([KillAt(*kill)] if kill else [])]
+            model.fit(ShuffledAtEpochBegin(), epochs=5, verbose=0, callbacks=callbacks)
+        return weights_of(model)
+
+    expected = start(folder=None)
+    start((3, 1))
+    assert_equal_arrays(start(), expected)
+
+
 def test_without_a_seed_the_sample_and_random_scores_are_those_from_before(tmp_path):
     def start(kill=None):
         model = build()
