@@ -97,7 +97,7 @@ def test_variables_excluded_from_weight_decay_stay_excluded_after_a_cut():
     keras_gcp.narrow(model, random_plan(model))
     gamma, kernel = model.get_layer("b_bn").gamma, model.get_layer("b_conv").kernel
     before = np.array(gamma), np.array(kernel)
-    optimizer.apply([keras.ops.zeros_like(v) for v in model.trainable_variables])
+    optimizer.apply([keras.ops.zeros(v.shape) for v in model.trainable_variables])
     np.testing.assert_array_equal(np.array(gamma), before[0])
     np.testing.assert_allclose(np.array(kernel), 0.5 * before[1], rtol=1e-6)
 
@@ -117,7 +117,10 @@ def test_slots_of_wrapped_optimizers_are_found():
     "optimizer",
     [
         keras.optimizers.SGD(0.01),
-        keras.optimizers.AdamW(0.01, use_ema=True, gradient_accumulation_steps=2),
+        pytest.param(
+            keras.optimizers.AdamW(0.01, use_ema=True, gradient_accumulation_steps=2),
+            marks=pytest.mark.not_on("jax", "Keras cannot fit twice with `use_ema`, cut or uncut"),
+        ),
         keras.optimizers.Lion(0.01),
         keras.optimizers.Ftrl(0.01),
         keras.optimizers.Nadam(0.01),
