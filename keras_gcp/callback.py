@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import time
 import warnings
 import weakref
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -42,7 +40,7 @@ from keras_gcp.run import Original, PruningRun, Settings
 from keras_gcp.sample import SAMPLE_SIZE, draw_sample
 from keras_gcp.schedules import ChannelsEvery, Schedule
 from keras_gcp.selection import DEFAULT_FLOOR, check_align, check_floor
-from keras_gcp.step_times import Savings, StepTimes
+from keras_gcp.step_times import Savings
 
 
 class GradualChannelPruning(keras.callbacks.Callback):
@@ -162,9 +160,6 @@ class GradualChannelPruning(keras.callbacks.Callback):
         self._run: PruningRun | None = None
         self._first_model: Any = None  # weak reference to the model this callback prunes
         self._identity: dict[str, Any] = {}
-        self._skipped: list[SkippedEvent] = []
-        self._times = StepTimes()
-        self._events_seconds = 0.0
         # What belongs to one fit.
         self._unit = "epoch"
         self._due: dict[int, float] = {}
@@ -187,13 +182,12 @@ class GradualChannelPruning(keras.callbacks.Callback):
     @property
     def skipped(self) -> tuple[SkippedEvent, ...]:
         """Events that failed and left the model as it was."""
-        return tuple(self._skipped)
+        return tuple(self._run.skipped) if self._run else ()
 
     @property
-    def savings(self) -> Savings:
-        """What pruning has cost and saved so far."""
-        retracing = sum(event.seconds["retrace"] for event in self.events)
-        return self._times.savings(self._events_seconds + retracing)
+    def savings(self) -> Savings | None:
+        """What pruning has cost and saved so far; None before training."""
+        return self._run.savings if self._run else None
 
     # ---- Keras' hooks
 
@@ -216,6 +210,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         self._agree_on_seed(backup)
         if self._run is None or self._first_model() is not model:
             backend.together(model, lambda: self._start(model, schedule))
+        self._require_run().times.start()
         self._first_epoch = None
         self._to_resume = backup
         if backup is not None:
@@ -237,15 +232,16 @@ class GradualChannelPruning(keras.callbacks.Callback):
             step = self._steps_before + batch
             self._run_due(step, self._epoch, step)
         self._steps_in_epoch = batch + int(self.model.steps_per_execution)
-        self._times.step()
+        self._require_run().times.step()
 
     def on_test_begin(self, logs: Any = None) -> None:
-        self._times.pause()
+        if self._run is not None:
+            self._run.times.pause()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._times.pause()
         run = self._require_run()
-        run.retraced(self._times.retrace_seconds())
+        run.times.pause()
+        run.note_retracing()
         if logs is None:
             return
         totals = run.totals
@@ -259,7 +255,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
             self._folder.clear()
         self._warn_if_unmet()
         if self._verbose and self.events:
-            print(savings_line(self.savings, self.events))
+            print(savings_line(self._require_run().savings, self.events))
 
     # ---- steps
 
@@ -279,7 +275,6 @@ class GradualChannelPruning(keras.callbacks.Callback):
             check_feasible(model, channels, self._budget, totals, original, self._settings)
         self._run = PruningRun(self._settings, original, sample, first_totals=totals)
         self._first_model = weakref.ref(model)
-        self._skipped, self._times, self._events_seconds = [], StepTimes(), 0.0
         if self._folder is not None:
             self._identity = resume.identity_of(model, self._in_words(schedule))
 
@@ -305,7 +300,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         self._first_epoch = epoch
         if self._to_resume is not None:
             self._resume(self._to_resume)
-        if self.events or self._skipped:  # of an earlier fit, or before the restart
+        if self.events or self.skipped:  # of an earlier fit, or before the restart
             done = epoch if self._unit == "epoch" else self._steps_before
             self._due = {at: progress for at, progress in self._due.items() if at >= done}
 
@@ -314,13 +309,10 @@ class GradualChannelPruning(keras.callbacks.Callback):
         due = [at for at in self._due if at <= position]
         if due:
             progress = max(self._due.pop(at) for at in due)
-            began = time.perf_counter()
             self._event(epoch, step, progress, len(due))
-            self._events_seconds += time.perf_counter() - began
 
     def _event(self, epoch: int, step: int | None, progress: float, merged: int) -> None:
         run = self._require_run()
-        self._times.pause()
         keras_state.put_state_back(self.model)
         try:
             check_known_to_optimizer(self.model)  # Another callback may have unfrozen layers.
@@ -332,14 +324,11 @@ class GradualChannelPruning(keras.callbacks.Callback):
             self._skip(SkippedEvent(epoch, step, f"{type(error).__name__}: {error}"))
             return
         if event.removed_channels:
-            self._times.cut()
             reset_memory(self._to_reset)
-            backend.forget_shapes()
-            gc.collect()  # Dead graphs are cycles; Python would let dozens gather first.
         self._report(event)
 
     def _skip(self, skipped: SkippedEvent) -> None:
-        self._skipped.append(skipped)
+        self._require_run().skipped.append(skipped)
         warnings.warn(
             f"The event before {moment(skipped.epoch, skipped.step)} failed and was skipped; the "
             f"model is as it was before. {skipped.error}",
@@ -364,7 +353,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
     def _warn_if_unmet(self) -> None:
         """Says it if the last events were skipped, or the training ended before them."""
         run = self._require_run()
-        if self._budget is None or not (self._due or self._skipped):
+        if self._budget is None or not (self._due or run.skipped):
             return
         goal = max([*self._due.values(), *(event.progress for event in run.events)], default=1.0)
         unmet = [
@@ -373,7 +362,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
             if getattr(run.totals, coin) > limit
         ]
         if unmet:
-            failed = f"{len(self._skipped)} events failed and were skipped, "
+            failed = f"{len(run.skipped)} events failed and were skipped, "
             left = f"{len(self._due)} had not come when the training ended"
             warnings.warn(
                 f"The budget is not met: {', '.join(unmet)}. Of the schedule's events, {failed}"
@@ -415,34 +404,19 @@ class GradualChannelPruning(keras.callbacks.Callback):
     def _start_later(self, backup: Backup, epochs: int) -> None:
         """Checks a backup, and lets `fit` begin with its epoch."""
         assert self._folder is not None
+        position = resume.position_of(backup)
         resume.check_identity(backup.state["identity"], self._identity, self._folder.path)
-        epoch = resume.position_of(backup).epoch
-        if epoch >= epochs:
-            raise InvalidArgument(
-                f"The backup in '{self._folder.path}' is that of a training before its epoch "
-                f"{epoch} (counted from 0), but this fit has {epochs} epochs only. Train longer, "
-                "or delete that folder to start anew."
-            )
-        keras_state.set_initial_epoch(self.model, epoch)
+        resume.check_epochs(position, epochs, self._folder.path)
+        if backend.process_index(self.model) == 0:  # whose sample it was
+            resume.check_sample(self._require_run().sample, backup)
+        keras_state.set_initial_epoch(self.model, position.epoch)
 
     def _resume(self, backup: Backup) -> None:
         """Puts everything back at the very moment at which it was saved."""
         run, position = self._require_run(), resume.position_of(backup)
         resume.restore(self.model, run, backup, self._companions)
         keras_state.set_initial_epoch(self.model, None)  # Later fits start where they say.
-        self._to_resume = None
-        self._steps_before = position.step
-        extra = backup.state["extra"]
-        self._times = StepTimes.from_list(extra["step_times"])
-        self._events_seconds = extra["events_seconds"]
-        self._skipped = [SkippedEvent(**skipped) for skipped in extra["skipped"]]
-        first = backend.process_index(self.model) == 0  # whose sample it was
-        if first and backup.state["sample"] != resume.digest_of(run.sample):
-            warnings.warn(
-                "The sample is not the one from before the restart: the data set yields other "
-                "examples now. Events to come score channels on these.",
-                stacklevel=2,
-            )
+        self._to_resume, self._steps_before = None, position.step
         if self._verbose:
             print(f"resumed before epoch {position.epoch}, after {len(run.events)} events")
 
@@ -459,13 +433,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
         if backend.process_index(self.model) != 0:
             return  # All processes are in the same state, and find the same folder.
         position = resume.Position(epoch, self._steps_before, self._seed)
-        extra = {
-            "step_times": self._times.to_list(),
-            "events_seconds": self._events_seconds,
-            "skipped": [asdict(skipped) for skipped in self._skipped],
-        }
         backup = resume.capture(
-            self.model, self._require_run(), position, self._identity, self._companions, extra
+            self.model, self._require_run(), position, self._identity, self._companions
         )
         self._folder.write(epoch, backup)
 

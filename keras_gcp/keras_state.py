@@ -375,7 +375,8 @@ def optimizers_of(model: Any) -> list[Any]:
     for value in vars(model).values():
         several = value.values() if isinstance(value, dict) else value
         held.extend(several if isinstance(value, dict | list | tuple) else [value])
-    return [one for one in held if isinstance(one, keras.optimizers.Optimizer)]
+    optimizers = [one for one in held if isinstance(one, keras.optimizers.Optimizer)]
+    return list({id(one): one for one in optimizers}.values())  # Some are held twice.
 
 
 def optimizer_chain(optimizer: Any) -> Iterator[Any]:

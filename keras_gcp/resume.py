@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import random
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
@@ -15,12 +16,13 @@ from keras_gcp import backend, keras_state
 from keras_gcp.backups import Backup
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.events import Event
+from keras_gcp.events import Event, SkippedEvent
 from keras_gcp.keras_state import Transaction
 from keras_gcp.planning import keep_of
 from keras_gcp.plans import Plan
 from keras_gcp.run import PruningRun
 from keras_gcp.sample import Sample
+from keras_gcp.step_times import StepTimes
 from keras_gcp.surgery.narrow import narrow_model
 
 REMEMBERED: Mapping[type, tuple[str, ...]] = {
@@ -107,13 +109,18 @@ def _weight(entry: Sequence[Any]) -> str:
     return f"'{path}' {tuple(shape)} {dtype}"
 
 
-def digest_of(sample: Sample | None) -> str:
-    """A short text that differs for other examples."""
-    digest = hashlib.blake2b(digest_size=16)
-    for leaf in keras.tree.flatten((sample.x, sample.y)) if sample else []:
-        if leaf is not None:
-            digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
+def check_epochs(position: Position, epochs: int, folder: Any) -> None:
+    """Refuses to go on with a fit that ends before.
+
+    Raises:
+        InvalidArgument: the backup is that of a later epoch.
+    """
+    if position.epoch >= epochs:
+        raise InvalidArgument(
+            f"The backup in '{folder}' is that of a training before its epoch {position.epoch} "
+            f"(counted from 0), but this fit has {epochs} epochs only. Train longer, or delete "
+            "that folder to start anew."
+        )
 
 
 # ---- out of the process
@@ -125,7 +132,6 @@ def capture(
     position: Position,
     identity: Mapping[str, Any],
     companions: Sequence[Any],
-    extra: Mapping[str, Any],
 ) -> Backup:
     """Everything that a new process needs to go on.
 
@@ -135,7 +141,6 @@ def capture(
         position: Where the training is.
         identity: What `identity_of` said before the first cut.
         companions: The other callbacks of the fit.
-        extra: Plain data that the callback wants back.
     """
     arrays = _numbered("model", map(keras.ops.convert_to_numpy, model.variables))
     variables = keras_state.optimizer_variables(model)
@@ -149,12 +154,14 @@ def capture(
     state = {
         "identity": identity,
         "position": [position.epoch, position.step, position.seed],
-        "sample": digest_of(run.sample),
+        "sample": _digest_of(run.sample),
         "plan": run.plan.to_json() if run.plan else None,
         "events": [event.to_dict() for event in run.events],
+        "skipped": [asdict(skipped) for skipped in run.skipped],
+        "times": run.times.to_list(),
+        "events_seconds": run.events_seconds,
         "random": randomness,
         "companions": memories,
-        "extra": extra,
     }
     return Backup(state, arrays | random_arrays)
 
@@ -162,6 +169,15 @@ def capture(
 def position_of(backup: Backup) -> Position:
     """Where the training was."""
     return Position(*backup.state["position"])
+
+
+def _digest_of(sample: Sample | None) -> str:
+    """A short text that differs for other examples."""
+    digest = hashlib.blake2b(digest_size=16)
+    for leaf in keras.tree.flatten((sample.x, sample.y)) if sample else []:
+        if leaf is not None:
+            digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 def _numbered(name: str, values: Any) -> dict[str, np.ndarray]:
@@ -234,10 +250,27 @@ def restore(model: Any, run: PruningRun, backup: Backup, companions: Sequence[An
         ]
     for variable, value in pairs:
         variable.assign(value)
-    run.plan = plan
-    run.events[:] = [Event.from_dict(event) for event in backup.state["events"]]
+    _restore_run(run, plan, backup.state)
     _restore_random_state(backup)
     _restore_companions(companions, backup)
+
+
+def check_sample(sample: Sample | None, backup: Backup) -> None:
+    """Warns if the sample is another one than before."""
+    if backup.state["sample"] != _digest_of(sample):
+        warnings.warn(
+            "The sample is not the one from before the restart: the data set yields other "
+            "examples now. Events to come score channels on these.",
+            stacklevel=2,
+        )
+
+
+def _restore_run(run: PruningRun, plan: Plan | None, state: Mapping[str, Any]) -> None:
+    run.plan = plan
+    run.events = [Event.from_dict(event) for event in state["events"]]
+    run.skipped = [SkippedEvent(**skipped) for skipped in state["skipped"]]
+    run.times = StepTimes.from_list(state["times"])
+    run.events_seconds = state["events_seconds"]
 
 
 def _same_plan(plan: Plan, other: Plan | None) -> bool:

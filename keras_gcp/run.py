@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,12 +18,13 @@ from keras_gcp.channels.trace import trace
 from keras_gcp.costs import Count
 from keras_gcp.counting import count, count_map
 from keras_gcp.errors import VerificationFailed
-from keras_gcp.events import STAGES, Event
+from keras_gcp.events import STAGES, Event, SkippedEvent
 from keras_gcp.keras_state import Transaction
 from keras_gcp.pipeline import score, totals_of
 from keras_gcp.planning import choose, keep_of
 from keras_gcp.plans import Plan, Totals
 from keras_gcp.sample import Sample
+from keras_gcp.step_times import Savings, StepTimes
 from keras_gcp.surgery.narrow import narrow_model
 from keras_gcp.surgery.verify import example_count, masked_outputs, random_inputs, verify_narrow
 
@@ -72,6 +74,9 @@ class PruningRun:
         first_totals: What the model cost when the run began.
         plan: All cuts so far, as one plan for the model as it was at the first event.
         events: What each event did.
+        skipped: Events that failed, where training went on.
+        times: How long training steps took.
+        events_seconds: What all events took, without compiling the next steps anew.
     """
 
     settings: Settings
@@ -80,6 +85,15 @@ class PruningRun:
     first_totals: Totals
     plan: Plan | None = None
     events: list[Event] = field(default_factory=list)
+    skipped: list[SkippedEvent] = field(default_factory=list)
+    times: StepTimes = field(default_factory=StepTimes)
+    events_seconds: float = 0.0
+
+    @property
+    def savings(self) -> Savings:
+        """What pruning has cost and saved so far."""
+        retracing = sum(event.seconds["retrace"] for event in self.events)
+        return self.times.savings(self.events_seconds + retracing)
 
     @property
     def totals(self) -> Totals:
@@ -110,6 +124,27 @@ class PruningRun:
             in_fit: Whether `fit` is running.
             step: The training step before which it happens, if the schedule counts steps.
         """
+        began = time.perf_counter()
+        self.times.pause()
+        try:
+            event = self._event(model, limits, epoch, progress, in_fit, step)
+            if event.removed_channels:
+                self.times.cut()
+                backend.forget_shapes()
+                gc.collect()  # Dead graphs are cycles; Python would let dozens gather first.
+            return event
+        finally:
+            self.events_seconds += time.perf_counter() - began
+
+    def _event(
+        self,
+        model: Any,
+        limits: Mapping[str, float],
+        epoch: int,
+        progress: float,
+        in_fit: bool,
+        step: int | None,
+    ) -> Event:
         clock = _Clock()
         with clock.stage("trace"):
             channels = trace(model, self.settings.exclude)
@@ -154,16 +189,12 @@ class PruningRun:
         self.events.append(event)
         return event
 
-    def retraced(self, seconds: Sequence[float]) -> None:
-        """Completes the events that cut something.
-
-        Args:
-            seconds: For each of them, what compiling the next step anew took.
-        """
+    def note_retracing(self) -> None:
+        """Completes the events that cut something: what compiling the next step anew took."""
         cuts = [i for i, event in enumerate(self.events) if event.removed_channels]
-        for i, taken in zip(cuts, seconds, strict=True):
+        for i, seconds in zip(cuts, self.times.retrace_seconds(), strict=True):
             event = self.events[i]
-            self.events[i] = replace(event, seconds={**event.seconds, "retrace": taken})
+            self.events[i] = replace(event, seconds={**event.seconds, "retrace": seconds})
 
     def _class_scores(
         self, model: Any, channels: ChannelMap, now: Count, limits: Mapping[str, float]

@@ -71,6 +71,10 @@ class StepTimes:
         self._began: float | None = None
         self._in_first = True
 
+    def start(self) -> None:
+        """A fit begins; a step that an exception cut off, in an earlier one, does not count."""
+        self._began = None
+
     def step(self) -> None:
         """A step begins."""
         self._close()

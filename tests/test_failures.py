@@ -184,7 +184,14 @@ def test_interrupting_an_event_by_hand_always_ends_the_training(monkeypatch):
     assert trace(model).widths() == trace(networks.plain()).widths()
 
 
-@pytest.mark.parametrize("build", [networks.residual, networks.nested, networks.squeeze_excite])
+@pytest.mark.parametrize(
+    "build",
+    [
+        networks.nested,
+        pytest.param(networks.residual, marks=pytest.mark.slow),
+        pytest.param(networks.squeeze_excite, marks=pytest.mark.slow),
+    ],
+)
 def test_a_failure_at_any_single_change_of_surgery_is_taken_back(build, monkeypatch):
     model = compiled(build(), keras.optimizers.Adam(1e-2))
     fit(model, [], epochs=1)
