@@ -38,7 +38,7 @@ JAX_SETTINGS := JAX_DISABLE_MOST_OPTIMIZATIONS=1 JAX_COMPILATION_CACHE_DIR=$(CUR
 
 KERAS_VERSIONS ?= 3.12 3.13 3.14 3.15
 VERSION_TESTS := tests/test_keras_state.py tests/test_versions.py tests/test_callback.py \
-  tests/surgery tests/channels
+  tests/test_step_events.py tests/surgery
 
 WHEEL_TEST := build/wheel-test
 
