@@ -31,7 +31,7 @@ import keras
 import numpy as np
 from keras.src.backend.common import global_state
 from keras.src.ops.symbolic_arguments import SymbolicArguments
-from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR, global_seed_generator
+from keras.src.random.seed_generator import global_seed_generator
 from keras.src.utils import tracking
 
 from keras_gcp.errors import UnsupportedModel
@@ -556,7 +556,7 @@ def put_state_back(model: Any) -> None:
 
 def global_seed() -> Any | None:
     """The variable from which `keras.random` takes seeds if none is given; None if never used."""
-    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    generator = global_state.get_global_attribute("global_seed_generator")
     return None if generator is None else generator.state
 
 

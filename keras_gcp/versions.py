@@ -44,7 +44,6 @@ PRIVATE_STATE = {
     "keras.src.ops.symbolic_arguments.SymbolicArguments": "args kwargs",
     "keras.src.utils.tracking.DotNotTrackScope": "",
     "keras.src.backend.common.global_state.get_global_attribute": "",
-    "keras.src.random.seed_generator.GLOBAL_SEED_GENERATOR": "",
     "keras.src.random.seed_generator.global_seed_generator": "",
     "keras.src.backend.common.masking.set_keras_mask": "_keras_mask",
     "keras.optimizers.Optimizer": (
