@@ -55,9 +55,11 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"Unknown arguments: {arguments[1:]}")
     output = Path(FLAGS.output or Path(__file__).parent / "results" / "training_time.jsonl")
-    records = Records(output, ("network",))
+    records = Records(output, ("network", "epochs", "images"))
     for network in FLAGS.networks:
-        records.get(partial(run, network), network=network)
+        records.get(
+            partial(run, network), network=network, epochs=FLAGS.epochs, images=FLAGS.images
+        )
     text = "\n\n".join([_ratios(records.rows()), _losses(records.rows()), _events(records.rows())])
     print(text)
     output.with_suffix(".txt").write_text(text + "\n", encoding="utf-8")
@@ -148,7 +150,6 @@ def run(network: str) -> Row:
         "fixed_share": _fixed_share(network, x, y),
         "macs_by_epoch": _macs_by_epoch(pruning.events, total),
         "total_macs": total,
-        "images": FLAGS.images,
         "batch_size": FLAGS.batch_size,
         "machine": machine(),
     }
@@ -209,6 +210,8 @@ def _ratios(rows: Sequence[Row]) -> str:
     cells = [
         [
             row["network"],
+            row["epochs"],
+            row["images"],
             f"{row['macs_share']:.1%}",
             f"{1000 * row['dense_step']:.0f}",
             f"{1000 * row['pruned_step']:.0f}",
@@ -221,13 +224,12 @@ def _ratios(rows: Sequence[Row]) -> str:
         ]
         for row in rows
     ]
-    columns = ["network", "MACs left", "dense ms", "pruned ms", "step ratio", "dense s", "pruned s"]
-    columns += ["run ratio", "ideal", "even after"]
+    columns = ["network", "epochs", "images", "MACs left", "dense ms", "pruned ms", "ratio"]
+    columns += ["dense s", "pruned s", "run ratio", "ideal", "even after"]
     first = rows[0]
     title = (
-        f"Training {len(first['dense_epochs'])} epochs of {first['images']} images 32x32, batch "
-        f"{first['batch_size']}, warm, epochs in turns; steps after the last event, medians; "
-        f"{first['machine']}"
+        f"Training at 32x32, batch {first['batch_size']}, warm, epochs in turns; steps after the "
+        f"last event, medians; {first['machine']}"
     )
     return f"{title}\n{table(columns, cells)}"
 
