@@ -6,7 +6,7 @@ import os
 import warnings
 import weakref
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from typing import Any
 
 import keras
@@ -390,11 +390,10 @@ class GradualChannelPruning(keras.callbacks.Callback):
 
     def _in_words(self, schedule: Schedule) -> dict[str, str]:
         """What must be the same after a restart."""
-        name = getattr(self._criterion, "__qualname__", None) or self._criterion
         return {
             "budget": str(self._budget),
             "schedule": f"{schedules.unit_of(schedule)}s {schedule.events()}",
-            "criterion": str(name),
+            "criterion": _name_of(self._criterion),
             "align": str(self._settings.align),
             "floor": str(self._settings.floor),
             "exclude": str(list(self._settings.exclude)),
@@ -437,6 +436,13 @@ class GradualChannelPruning(keras.callbacks.Callback):
             self.model, self._require_run(), position, self._identity, self._companions
         )
         self._folder.write(epoch, backup)
+
+
+def _name_of(criterion: Any) -> str:
+    """A criterion in words that are the same in another process."""
+    if isinstance(criterion, str) or is_dataclass(criterion):
+        return str(criterion)
+    return getattr(criterion, "__qualname__", type(criterion).__qualname__)
 
 
 def _parsed_budget(budget: Any, fixed_channels: bool) -> Budget | None:

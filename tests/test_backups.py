@@ -376,6 +376,22 @@ def test_the_backup_of_another_plan_is_refused_with_the_difference_named(name, k
     assert len(BackupFolder(killed).files()) == 2
 
 
+class LastOnesMatter:
+    """A criterion without a name, whose `repr` is its address in memory."""
+
+    def __call__(self, model, channels, sample):
+        return {path: np.arange(1.0, len(c) + 1) for path, c in channels.produced.items()}
+
+
+def test_a_criterion_of_ones_own_is_the_same_one_after_the_restart(tmp_path):
+    train(tmp_path / "b", (3, 1), criterion=LastOnesMatter())
+    _, callback, _ = train(tmp_path / "b", criterion=LastOnesMatter())
+    assert len(callback.events) == 3
+    train(tmp_path / "b", (3, 1), criterion=LastOnesMatter())
+    with pytest.raises(InvalidArgument, match="criterion: LastOnesMatter there, l2_norm here"):
+        train(tmp_path / "b", criterion="l2_norm")
+
+
 def test_the_backup_of_another_model_is_refused_with_the_weight_named(killed):
     model = compiled(networks.plain(), "adam")
     callback = pruning(
