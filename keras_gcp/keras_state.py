@@ -389,10 +389,15 @@ def optimizer_chain(optimizer: Any) -> Iterator[Any]:
         yield from optimizer_chain(inner)
 
 
+def _optimizer_parts(model: Any) -> list[Any]:
+    """The optimizers of a model, and those they wrap."""
+    return [part for one in optimizers_of(model) for part in optimizer_chain(one)]
+
+
 def optimizer_variables(model: Any) -> list[Any]:
     """All variables of a model's optimizers and of those they wrap, each once, in a fixed order."""
-    parts = [part for one in optimizers_of(model) for part in optimizer_chain(one)]
-    return list({id(v): v for part in parts for v in part.variables}.values())
+    variables = (v for part in _optimizer_parts(model) for v in part.variables)
+    return list({id(v): v for v in variables}.values())
 
 
 def optimizer_slots(optimizer: Any) -> list[tuple[Any, Any]]:
@@ -443,7 +448,7 @@ def unknown_to_optimizer(model: Any) -> list[Any]:
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None or not optimizer.built:
         return []
-    parts = [part for one in optimizers_of(model) for part in optimizer_chain(one)]
+    parts = _optimizer_parts(model)
     known = {id(v) for part in parts if part.built for v in part._trainable_variables}
     return [v for v in model.trainable_variables if id(v) not in known]
 
