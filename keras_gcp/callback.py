@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_gcp import backend, criteria, keras_state, resume, schedules
+from keras_gcp import backend, compensation, criteria, keras_state, resume, schedules
 from keras_gcp.backups import Backup, BackupFolder
 from keras_gcp.budgets import Budget
 from keras_gcp.errors import BackupFailed, InvalidArgument, ReplicasDisagree
@@ -87,6 +87,12 @@ class GradualChannelPruning(keras.callbacks.Callback):
             `EarlyStopping`, `ReduceLROnPlateau`, `ModelCheckpoint` and `History`. The order in
             which TensorFlow shuffles arrays (`shuffle=True`) is not restored. A training that ends
             removes its backups. None: no backups.
+        compensate: What is done at a cut about what the removed channels did, on the sample.
+            `"least_squares"`: kernels that read them are refitted on the channels that stay, and
+            biases take what is constant. `"fold"`: only the latter. None: nothing. `"auto"`: least
+            squares if there is a sample.
+        recalibrate: Whether means and variances of `BatchNormalization` layers follow the change of
+            their inputs at a cut. `"auto"`: if there is a sample.
 
     Attributes:
         plan: All cuts so far as one `Plan` for the original model; None before the first event.
@@ -133,6 +139,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
         sample_size: int | None = SAMPLE_SIZE,
         on_failure: str = "raise",
         backup_dir: str | os.PathLike[str] | None = None,
+        compensate: str | None = compensation.AUTO,
+        recalibrate: str | bool = compensation.AUTO,
     ) -> None:
         super().__init__()
         self._fixed_channels = isinstance(schedule, ChannelsEvery)
@@ -149,7 +157,14 @@ class GradualChannelPruning(keras.callbacks.Callback):
         self._schedule = schedule
         exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
         self._criterion = criterion
-        self._settings = Settings(criteria.get(criterion, seed=seed), align, floor, exclude, verify)
+        self._settings = Settings(
+            criteria.get(criterion, seed=seed),
+            align,
+            floor,
+            exclude,
+            verify,
+            compensation.parse(compensate, recalibrate, sample is not None),
+        )
         self._sample_source, self._sample_size, self._seed = sample, sample_size, seed
         self._reset = reset
         self._on_failure = on_failure
@@ -398,6 +413,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
             "floor": str(self._settings.floor),
             "exclude": str(list(self._settings.exclude)),
             "sample_size": str(self._sample_size),
+            "compensation": str(self._settings.compensation),
         }
 
     def _start_later(self, backup: Backup, epochs: int) -> None:

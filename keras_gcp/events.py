@@ -8,9 +8,10 @@ from typing import Any, Self
 
 from keras_gcp.errors import InvalidArgument
 
-STAGES = ("trace", "loss", "score", "select", "narrow", "verify", "retrace")
+STAGES = ("trace", "loss", "score", "select", "compensate", "narrow", "verify", "retrace")
 """What takes time at an event: following the channels and counting; the loss on the sample, before
-and after; scores; choosing; the cut itself; its proof; and compiling the next step anew."""
+and after; scores; choosing; refitting what stays; the cut itself; its proof; and compiling the next
+step anew."""
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from keras_gcp import backend, criteria, keras_state
+from keras_gcp import backend, compensation, criteria, keras_state
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace, trace_as_planned
+from keras_gcp.compensation import Compensation, compensated
 from keras_gcp.counting import count_map
 from keras_gcp.keras_state import Transaction
 from keras_gcp.planning import choose, keep_of, parsed_limits
@@ -82,7 +83,15 @@ def plan(
     return choose(model, channels, scores, limits, align, floor, budget=str(Budget.parse(budget)))
 
 
-def apply(plan: Plan, model: Any) -> Any:
+def apply(
+    plan: Plan,
+    model: Any,
+    sample: Any = None,
+    compensate: str | None = "auto",
+    recalibrate: str | bool = "auto",
+    seed: int | None = None,
+    sample_size: int | None = SAMPLE_SIZE,
+) -> Any:
     """Makes a narrow copy of a model; the original stays as it is.
 
     The copy is cut, then compared with the masked original on random inputs.
@@ -90,23 +99,47 @@ def apply(plan: Plan, model: Any) -> Any:
     Args:
         plan: A plan for this model, or for one of the same architecture.
         model: The model.
+        sample: Examples to compensate the cut with: `x`, `(x, y)`, a `tf.data.Dataset` or a
+            `keras.utils.PyDataset`. Labels are not looked at.
+        compensate: What is done about what removed channels did. `"least_squares"`: kernels that
+            read them are refitted on the channels that stay, so that their outputs on the sample
+            come nearest to the wide model's, and biases take what is constant. `"fold"`: only
+            biases (and the means of normalizations) change. None: nothing. `"auto"`:
+            least squares if there is a sample.
+        recalibrate: Whether means and variances of `BatchNormalization` layers follow the change of
+            their inputs. `"auto"`: if there is a sample.
+        seed: Seed for drawing the sample.
+        sample_size: Number of examples drawn from `sample`; None takes all.
 
     Returns:
         A new, narrow plain `keras.Model` with the kept trained weights.
 
     Raises:
-        InvalidArgument: the plan was made for another model.
+        InvalidArgument: the plan was made for another model, or an argument is malformed.
         UnsupportedModel: a layer cannot be made again from its configuration.
         VerificationFailed: the copy does not compute what the masked model computes.
     """
+    drawn = _drawn(sample, sample_size, seed, model)
+    settings = compensation.parse(compensate, recalibrate, drawn is not None)
     channels = trace_as_planned(model)
     keep = keep_of(plan, channels)  # Refuses a foreign plan before anything is built.
     copy = copy_model(model)
+    values = compensated_weights(model, channels, keep, drawn, settings)
     # Of the original, not of the copy: so the copying is verified, too.
     inputs = random_inputs(model, example_count(model))
-    expected = masked_outputs(model, channels, keep, inputs)
+    with Transaction() as exchange:
+        put_values(values, model, exchange)
+        expected = masked_outputs(model, channels, keep, inputs)
+        exchange.rollback()
+    places = {
+        id(variable): copied for variable, copied in zip(model.weights, copy.weights, strict=True)
+    }
     own = trace_as_planned(copy)
-    _cut(copy, own, keep_of(plan, own), [], inputs, expected)
+    keep = keep_of(plan, own)
+    with Transaction() as transaction:
+        put_values({id(places[key]): value for key, value in values.items()}, copy, transaction)
+        narrow_model(copy, own, keep, transaction)
+        verify_narrow(copy, own, inputs, expected)
     return copy
 
 
@@ -120,8 +153,10 @@ def prune(
     exclude: Sequence[str] = (),
     seed: int | None = None,
     sample_size: int | None = SAMPLE_SIZE,
+    compensate: str | None = "auto",
+    recalibrate: str | bool = "auto",
 ) -> Any:
-    """`plan`, then `apply`: a narrow copy that meets a budget. Arguments as in `plan`.
+    """`plan`, then `apply`: a narrow copy that meets a budget. Arguments as there.
 
     Example:
 
@@ -129,11 +164,22 @@ def prune(
     small = keras_gcp.prune(model, {"macs": 0.5, "parameters": 0.6})
     ```
     """
-    chosen = plan(model, budget, criterion, sample, align, floor, exclude, seed, sample_size)
-    return apply(chosen, model)
+    drawn = _drawn(sample, sample_size, seed, model, needs_labels=True)
+    compensation.parse(compensate, recalibrate, drawn is not None)
+    chosen = plan(model, budget, criterion, drawn, align, floor, exclude, seed, sample_size)
+    return apply(chosen, model, drawn, compensate, recalibrate)
 
 
-def narrow(model: Any, plan: Plan, optimizer: Any = None) -> None:
+def narrow(
+    model: Any,
+    plan: Plan,
+    optimizer: Any = None,
+    sample: Any = None,
+    compensate: str | None = "auto",
+    recalibrate: str | bool = "auto",
+    seed: int | None = None,
+    sample_size: int | None = SAMPLE_SIZE,
+) -> None:
     """Makes a model narrower in place, for custom training loops.
 
     Layers and variables stay the same objects; their values, the slots of the optimizer, the
@@ -146,14 +192,21 @@ def narrow(model: Any, plan: Plan, optimizer: Any = None) -> None:
         plan: A plan for it.
         optimizer: An optimizer whose slots follow the weights. The optimizer that the model was
             compiled with always follows.
+        sample: As in `apply`.
+        compensate: As in `apply`.
+        recalibrate: As in `apply`.
+        seed: As in `apply`.
+        sample_size: As in `apply`.
 
     Raises:
-        InvalidArgument: the plan was made for another model.
+        InvalidArgument: the plan was made for another model, or an argument is malformed.
         UnsupportedModel: the optimizer keeps state that cannot be cut.
         VerificationFailed: the narrow model does not compute what the masked model computes.
         ReplicasDisagree: processes that train the model together have other plans, or one failed.
     """
     keras_state.check_strategy(model)
+    drawn = _drawn(sample, sample_size, seed, model)
+    settings = compensation.parse(compensate, recalibrate, drawn is not None)
     backend.require_same(model, "their plans", plan.to_json())
     channels = trace_as_planned(model)
     keep = keep_of(plan, channels)
@@ -161,24 +214,14 @@ def narrow(model: Any, plan: Plan, optimizer: Any = None) -> None:
     for one in optimizers:
         check_optimizer(one)
     inputs = random_inputs(model, example_count(model))
-    expected = masked_outputs(model, channels, keep, inputs)
-    _cut(model, channels, keep, optimizers, inputs, expected)
-
-
-def _cut(
-    model: Any,
-    channels: ChannelMap,
-    keep: np.ndarray,
-    optimizers: Sequence[Any],
-    inputs: Any,
-    expected: list[np.ndarray],
-) -> None:
-    """Narrows a model in place and compares it; on any failure it is as it was before."""
 
     def cut() -> None:
+        put_values(values, model, transaction)
+        expected = masked_outputs(model, channels, keep, inputs)
         narrow_model(model, channels, keep, transaction, optimizers)
         verify_narrow(model, channels, inputs, expected)
 
+    values = compensated_weights(model, channels, keep, drawn, settings)
     with Transaction() as transaction:
         backend.together(model, cut)
 
@@ -194,10 +237,44 @@ def score(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) 
     return criteria.class_scores(mean, channels)
 
 
+def compensated_weights(
+    model: Any,
+    channels: ChannelMap,
+    keep: np.ndarray,
+    sample: Sample | None,
+    settings: Compensation,
+) -> dict[int, np.ndarray]:
+    """`compensated`; where several processes train the model together, the mean of what they find.
+
+    Any of their results compensates; but it has to be the same in all of them.
+    """
+    if sample is None:
+        return {}
+    found = backend.together(model, lambda: compensated(model, channels, keep, sample, settings))
+    names = {id(variable): f"{i}" for i, variable in enumerate(model.weights)}
+    mean = backend.averaged(model, {names[k]: v for k, v in found.items()}, weight=len(sample))
+    return {key: mean[names[key]].astype(value.dtype) for key, value in found.items()}
+
+
 def totals_of(model: Any, channels: ChannelMap) -> Totals:
     """What a traced model costs."""
     counted = count_map(model, channels)
     return Totals(counted.macs, counted.parameters, counted.channels)
+
+
+def put_values(values: Mapping[int, np.ndarray], model: Any, transaction: Transaction) -> None:
+    """Gives variables of a model new values, by `id`."""
+    for variable in model.weights:
+        if id(variable) in values:
+            transaction.replace_value(variable, values[id(variable)])
+
+
+def _drawn(
+    sample: Any, size: int | None, seed: int | None, model: Any, needs_labels: bool = False
+) -> Sample | None:
+    if sample is None or isinstance(sample, Sample):
+        return sample
+    return draw_sample(sample, size, seed, model, needs_labels)
 
 
 def _distinct(optimizers: Sequence[Any]) -> list[Any]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -15,12 +16,13 @@ import numpy as np
 from keras_gcp import backend
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
+from keras_gcp.compensation import Compensation
 from keras_gcp.costs import Count
 from keras_gcp.counting import count, count_map
 from keras_gcp.errors import VerificationFailed
 from keras_gcp.events import STAGES, Event, SkippedEvent
 from keras_gcp.keras_state import Transaction
-from keras_gcp.pipeline import score, totals_of
+from keras_gcp.pipeline import compensated_weights, put_values, score, totals_of
 from keras_gcp.planning import choose, keep_of
 from keras_gcp.plans import Plan, Totals
 from keras_gcp.sample import Sample
@@ -61,6 +63,7 @@ class Settings:
     floor: int | float
     exclude: Sequence[str]
     verify: bool
+    compensation: Compensation
 
 
 @dataclass
@@ -166,9 +169,13 @@ class PruningRun:
         with Transaction() as transaction:
             backend.require_same(model, "their plans", plan.to_json())
             if plan.removed_channels:
-                backend.together(
-                    model, lambda: self._cut(model, channels, plan, clock, in_fit, transaction)
-                )
+                keep = keep_of(plan, channels)
+                with clock.stage("compensate"):
+                    values = compensated_weights(
+                        model, channels, keep, self.sample, self.settings.compensation
+                    )
+                cut = partial(self._cut, model, channels, plan, keep, values, clock, in_fit)
+                backend.together(model, lambda: cut(transaction))
                 loss_after = self._loss(model, clock)
             so_far = self.plan.then(plan) if self.plan else plan
         self.plan = so_far
@@ -208,11 +215,13 @@ class PruningRun:
         model: Any,
         channels: ChannelMap,
         plan: Plan,
+        keep: np.ndarray,
+        values: Mapping[int, np.ndarray],
         clock: _Clock,
         in_fit: bool,
         transaction: Transaction,
     ) -> None:
-        keep = keep_of(plan, channels)
+        put_values(values, model, transaction)
         inputs, expected = None, None
         if self.settings.verify:
             with clock.stage("verify"):

@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_gcp.criteria.base import Criterion
 from keras_gcp.criteria.bn_scale import BatchNormScale
+from keras_gcp.criteria.compensation_aware import CompensationAware
 from keras_gcp.criteria.feature_relevance import FeatureRelevance
 from keras_gcp.criteria.l1_norm import L1Norm
 from keras_gcp.criteria.l2_norm import L2Norm
@@ -16,7 +17,18 @@ from keras_gcp.criteria.taylor import Taylor
 from keras_gcp.errors import InvalidArgument
 
 _CRITERIA: Mapping[str, Callable[[], Any]] = MappingProxyType(
-    {kind.name: kind for kind in (FeatureRelevance, L1Norm, L2Norm, BatchNormScale, Taylor, Random)}
+    {
+        kind.name: kind
+        for kind in (
+            FeatureRelevance,
+            L1Norm,
+            L2Norm,
+            BatchNormScale,
+            Taylor,
+            CompensationAware,
+            Random,
+        )
+    }
 )
 
 

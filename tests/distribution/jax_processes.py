@@ -129,6 +129,31 @@ def failing(stage):
     return {"error": error, "taken_back": same, "width": width, "further": further}
 
 
+def skipped():
+    """An event that fails in process 1 only, where training goes on; the next one succeeds."""
+    verify, calls = keras_gcp.run.verify_narrow, []
+
+    def failing_once(*arguments):
+        calls.append(1)
+        if index == 1 and len(calls) == 1:
+            raise VerificationFailed("the cut of process 1 is broken")
+        return verify(*arguments)
+
+    keras_gcp.run.verify_narrow = failing_once
+    model, callback = fresh(), pruning("l2_norm", own_sample(), on_failure="skip")
+    try:
+        history = trained(model, callback, OwnPart())
+    finally:
+        keras_gcp.run.verify_narrow = verify
+    return {
+        "history": history,
+        "skipped": [one.error for one in callback.skipped],
+        "events": len(callback.events),
+        "kept": kept(callback.plan),
+        "numbers": numbers(model),
+    }
+
+
 def bad_sample():
     """A sample that one process cannot use."""
     sample = own_sample()
@@ -187,6 +212,7 @@ report(
     scores=scores(),
     failing_score=failing("score"),
     failing_verify=failing("verify"),
+    skipped=skipped(),
     bad_sample=bad_sample(),
     other_plans=other_plans(),
     resumed=resumed(),

@@ -53,6 +53,18 @@ def test_an_event_that_fails_in_one_process_is_taken_back_in_all(facts, stage):
     assert first["further"] == second["further"]
 
 
+def test_an_event_that_fails_in_one_process_is_skipped_in_all_and_made_up_for(facts):
+    first, second = (one["skipped"] for one in facts)
+    assert "ReplicasDisagree" in first["skipped"][0]
+    assert "VerificationFailed" in second["skipped"][0]
+    for one in (first, second):
+        assert len(one["skipped"]) == one["events"] == 1
+        assert sum(map(len, one["kept"].values())) <= 0.6 * 20
+    assert first["kept"] == second["kept"]
+    assert first["numbers"] == second["numbers"]
+    assert first["history"] == second["history"]
+
+
 def test_a_sample_that_one_process_cannot_use_stops_all_before_training(facts):
     first, second = (one["bad_sample"] for one in facts)
     assert first[0] == "ReplicasDisagree" and "process 1" in first[1]

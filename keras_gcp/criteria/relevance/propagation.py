@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +10,9 @@ import keras
 from keras import ops
 
 from keras_gcp import backend
+from keras_gcp.calls import run_call
 from keras_gcp.criteria.relevance.route import Leg, Route
 from keras_gcp.criteria.relevance.rules import Compiler, Step
-from keras_gcp.graph import Call, Tensor, map_structure
 
 
 @dataclass(frozen=True)
@@ -149,24 +148,13 @@ def forward(route: Route, inputs: Sequence[Any]) -> tuple[dict[int, Any], Any]:
     values = {x.index: value for x, value in zip(route.graph.inputs, inputs, strict=True)}
     (logits,) = route.graph.outputs
     for position, call in enumerate(route.graph.calls):
-        outputs = keras.tree.flatten(_run(call, values))
+        outputs = run_call(call, values)
         values.update({y.index: value for y, value in zip(call.outputs, outputs, strict=True)})
         for x in call.inputs:
             if route.last_use[x.index] == position and x.index not in route.kept:
                 values.pop(x.index, None)
     outputs = values[logits.index]
     return {index: value for index, value in values.items() if index in route.kept}, outputs
-
-
-def _run(call: Call, values: Mapping[int, Any]) -> Any:
-    def fill(leaf: Any) -> Any:
-        return values[leaf.index] if isinstance(leaf, Tensor) else leaf
-
-    args, kwargs = map_structure(fill, (call.args, call.kwargs))
-    kwargs.pop("training", None)  # What was true while the model was built need not be true now.
-    if "training" in inspect.signature(call.operation.call).parameters:
-        kwargs["training"] = False
-    return call.operation(*args, **kwargs)
 
 
 def _mean_over_space(relevance: Any, channel_axis: int) -> Any:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_gcp import backend
+from keras_gcp.calls import ordered_inputs
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.criteria.relevance import (  # noqa: F401  (they fill the table of rules)
@@ -191,7 +191,7 @@ def unit_batches(
         the size of a batch, so that what was compiled for the first one fits: the model's inputs,
         the classes `(units,)`, and where they are present `(units, ...)`.
     """
-    arrays = _ordered_inputs(x, model)
+    arrays = ordered_inputs(x, model)
     size = min(batch_size, len(units))
     for first in range(0, len(units), size):
         rows = np.arange(first, min(first + size, len(units)))
@@ -239,13 +239,6 @@ def _calls_by_path(channels: ChannelMap) -> dict[str, list[Call]]:
     for call in channels.graph.calls:
         calls.setdefault(call.path, []).append(call)
     return calls
-
-
-def _ordered_inputs(x: Any, model: Any) -> list[np.ndarray]:
-    """The arrays in the order of the model's inputs."""
-    if isinstance(x, dict):
-        return [x[tensor.name] for tensor in model.inputs]
-    return list(keras.tree.flatten(x))
 
 
 def _by_layer(relevance: np.ndarray, probes: Probes) -> dict[str, np.ndarray]:

@@ -1,0 +1,64 @@
+"""Runs recorded calls of a model, one by one, in inference mode."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_gcp import backend
+from keras_gcp.graph import Call, Graph, Tensor, map_structure
+
+
+def run_call(call: Call, values: Mapping[int, Any]) -> list[Any]:
+    """What a call returns, flattened.
+
+    Args:
+        call: The call.
+        values: Tensor index to value, at least for the call's inputs.
+    """
+
+    def fill(leaf: Any) -> Any:
+        return values[leaf.index] if isinstance(leaf, Tensor) else leaf
+
+    args, kwargs = map_structure(fill, (call.args, call.kwargs))
+    kwargs.pop("training", None)  # What was true while the model was built need not be true now.
+    if "training" in inspect.signature(call.operation.call).parameters:
+        kwargs["training"] = False
+    return list(keras.tree.flatten(call.operation(*args, **kwargs)))
+
+
+def run_alone(model: Any, call: Call, values: Mapping[int, Any]) -> list[Any]:
+    """`run_call`, compiled where the framework can run the model only that way."""
+    if backend.runs_eagerly(model):
+        return run_call(call, values)
+    indices = sorted({x.index for x in call.inputs})
+
+    def function(*tensors: Any) -> list[Any]:
+        return run_call(call, dict(zip(indices, tensors, strict=True)))
+
+    return list(backend.compiled(function, model)(*(values[index] for index in indices)))
+
+
+def last_uses(graph: Graph) -> dict[int, int]:
+    """Tensor index to the position of the last call that reads it; outputs of the model never."""
+    found = {x.index: at for at, call in enumerate(graph.calls) for x in call.inputs}
+    ends = {x.index for x in graph.outputs}
+    return {index: at for index, at in found.items() if index not in ends}
+
+
+def ordered_inputs(x: Any, model: Any) -> list[np.ndarray]:
+    """The arrays of a sample in the order of the model's inputs."""
+    if isinstance(x, dict):
+        return [x[tensor.name] for tensor in model.inputs]
+    return list(keras.tree.flatten(x))
+
+
+def as_floats(x: Any) -> np.ndarray:
+    """A tensor as NumPy's float32, or float64 if it is that."""
+    kind = keras.backend.standardize_dtype(x.dtype)
+    return ops.convert_to_numpy(x if kind == "float64" else ops.cast(x, "float32"))

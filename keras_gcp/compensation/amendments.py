@@ -1,0 +1,197 @@
+"""What is amended, layer class by layer class: kernels, biases, and means of normalizations.
+
+Every function sees one layer in the wide network and in the cut one, and returns new values of its
+variables. A layer without an entry in the table runs as it is, with removed channels masked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from keras_gcp.calls import as_floats
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.registry import entry_for
+from keras_gcp.compensation.least_squares import correction
+from keras_gcp.compensation.settings import Compensation
+from keras_gcp.graph import Call
+from keras_gcp.windows import channel_axis, channels_last, geometry_of, some_places
+
+_CHECKED_ROWS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """One layer, in both networks.
+
+    Attributes:
+        call: Its only call.
+        channels: The channel map.
+        keep: `(class_count,)`, True = kept.
+        settings: What is wanted.
+        before_normalization: Whether only a BatchNormalization reads its output.
+        run: New values of variables to the layer's output in the cut network.
+        wide_inputs: Its input tensors in the wide network.
+        narrow_inputs: Those in the cut one.
+        wide_output: Its output in the wide network.
+    """
+
+    call: Call
+    channels: ChannelMap
+    keep: np.ndarray
+    settings: Compensation
+    before_normalization: bool
+    run: Callable[[Mapping[int, np.ndarray]], Any]
+    wide_inputs: list[Any]
+    narrow_inputs: list[Any]
+    wide_output: Any
+
+    @property
+    def layer(self) -> Any:
+        """The layer."""
+        return self.call.operation
+
+    @property
+    def reads_removed(self) -> bool:
+        """Whether channels are removed that enter the layer."""
+        return not all(self.keep[self.channels.tensors[x.index]].all() for x in self.call.inputs)
+
+
+Values = dict[int, np.ndarray]
+"""New values by `id` of the variable."""
+
+Amend = Callable[[Place], Values]
+
+
+def amendment_for(layer: Any) -> Amend | None:
+    """How a layer is amended; None if it is left as it is."""
+    return entry_for(layer, _AMENDMENTS)
+
+
+@contextmanager
+def without_activation(layer: Any) -> Iterator[Callable[[Any], Any]]:
+    """Inside the context, a layer has no activation; gives the activation."""
+    activation = getattr(layer, "activation", None)
+    if not callable(activation):
+        yield lambda x: x
+        return
+    layer.activation = keras.activations.linear
+    try:
+        yield activation
+    finally:
+        layer.activation = activation
+
+
+def _amend_affine(place: Place) -> Values:
+    """Kernel by least squares where channels that it reads have gone, then the bias."""
+    layer = place.layer
+    values: Values = {}
+    if place.settings.method == "least_squares" and place.reads_removed:
+        values.update(_refitted_kernel(place))
+    if place.settings.method is not None and getattr(layer, "bias", None) is not None:
+        missing = as_floats(place.wide_output) - as_floats(place.run(values))
+        shift = _mean_by_channel(missing, channel_axis(layer, missing.ndim))
+        values[id(layer.bias)] = ops.convert_to_numpy(layer.bias) + shift
+    return values
+
+
+def _refitted_kernel(place: Place) -> Values:
+    kernel, axis = _kernel_of(place)
+    if kernel is None:
+        return {}
+    x = channels_last(place.layer, as_floats(place.narrow_inputs[0]))
+    present = channels_last(place.layer, as_floats(place.run({})))
+    wanted = channels_last(place.layer, as_floats(place.wide_output))
+    geometry = geometry_of(place.layer, x.shape[1:-1])
+    if geometry is None:
+        return {}
+    if not geometry.sizes:
+        x, present, wanted = (a.reshape(-1, a.shape[-1]) for a in (x, present, wanted))
+    kept = place.keep[place.channels.weights[id(kernel)].axes[axis]]
+    entries = math.prod(geometry.sizes) * int(kept.sum())
+    at = some_places(wanted.shape[:-1], entries)
+    rows = geometry.rows(x[..., kept], at)
+    old = ops.convert_to_numpy(kernel).astype(rows.dtype)
+    narrow = old[..., kept, :]
+    if not _reproduces(rows, narrow, present[at], place.layer):
+        return {}
+    has_bias = getattr(place.layer, "bias", None) is not None
+    change = correction(rows, wanted[at] - present[at], has_bias or place.before_normalization)
+    new = np.zeros_like(old)
+    new[..., kept, :] = narrow + change.reshape(narrow.shape)
+    return {id(kernel): new}
+
+
+def _reproduces(rows: np.ndarray, kernel: np.ndarray, outputs: np.ndarray, layer: Any) -> bool:
+    """Whether the windows are what the layer really sums over; if in doubt, it stays as it is."""
+    few = slice(_CHECKED_ROWS)
+    computed = rows[few] @ kernel.reshape(-1, kernel.shape[-1])
+    if getattr(layer, "bias", None) is not None:
+        computed = computed + ops.convert_to_numpy(layer.bias)
+    scale = max(float(np.abs(outputs[few]).max(initial=0.0)), 1e-6)
+    return bool(np.abs(computed - outputs[few]).max(initial=0.0) <= 0.05 * scale)
+
+
+def _kernel_of(place: Place) -> tuple[Any, int]:
+    """The one weight that sums over input channels, with the axis of these."""
+    weights = [place.channels.weights.get(id(v)) for v in place.layer.weights]
+    found = [(w.variable, axis) for w in weights if w is not None for axis in w.consumed]
+    return found[0] if len(found) == 1 else (None, 0)
+
+
+def _amend_normalization(place: Place) -> Values:
+    """Moving mean and variance follow the change of the inputs, seen on the sample.
+
+    Where nothing changes, they stay to the last bit: the sample is small, and not augmented.
+    """
+    layer = place.layer
+    wide, narrow = (as_floats(x[0]) for x in (place.wide_inputs, place.narrow_inputs))
+    axis = layer.axis % wide.ndim
+    values = {
+        id(layer.moving_mean): ops.convert_to_numpy(layer.moving_mean)
+        + _mean_by_channel(narrow - wide, axis)
+    }
+    if place.settings.recalibrate:
+        old, new = (_variance_by_channel(x, axis) for x in (wide, narrow))
+        variance = ops.convert_to_numpy(layer.moving_variance)
+        ratio = np.where(old > 0, new / np.where(old > 0, old, 1), 1)
+        values[id(layer.moving_variance)] = (variance * ratio).astype(variance.dtype)
+    return values
+
+
+def _mean_by_channel(x: np.ndarray, axis: int) -> np.ndarray:
+    others = tuple(a for a in range(x.ndim) if a != axis % x.ndim)
+    return x.mean(axis=others, dtype=np.float64).astype(x.dtype)
+
+
+def _variance_by_channel(x: np.ndarray, axis: int) -> np.ndarray:
+    others = tuple(a for a in range(x.ndim) if a != axis % x.ndim)
+    return x.var(axis=others, dtype=np.float64)
+
+
+_AMENDMENTS: Mapping[type | str, Amend] = {
+    **dict.fromkeys(
+        (
+            layers.Conv1D,
+            layers.Conv2D,
+            layers.Conv3D,
+            layers.Conv1DTranspose,
+            layers.Conv2DTranspose,
+            layers.Conv3DTranspose,
+            layers.DepthwiseConv1D,
+            layers.DepthwiseConv2D,
+            layers.SeparableConv1D,
+            layers.SeparableConv2D,
+            layers.Dense,
+        ),
+        _amend_affine,
+    ),
+    layers.BatchNormalization: _amend_normalization,
+}

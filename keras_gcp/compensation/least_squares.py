@@ -1,0 +1,46 @@
+"""Least squares on the inputs that are left: what a kernel has to become. Sees numbers only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+RIDGE = 1e-3
+"""Weight of staying as it is, in units of the inputs' mean variance."""
+
+
+def correction(
+    inputs: np.ndarray, missing: np.ndarray, intercept: bool, ridge: float = RIDGE
+) -> np.ndarray:
+    """What to add to a kernel so that its outputs come nearest to the wanted ones.
+
+    Minimises `|inputs @ D - missing|^2 + ridge * (mean variance) * rows * |D|^2` over D: with few
+    rows the kernel stays nearly as it is, with many the solution is that of least squares.
+
+    Source: Xie et al., "Compensating pruned channels", 2021 (arXiv 2108.13728): W' = Sigma_SS^-1
+    Sigma_S W; here for the difference to the present kernel, and with inputs of the network that
+    is cut already, so that it also makes up for what earlier layers have lost.
+
+    Args:
+        inputs: `(rows, entries)`, what the kernel is multiplied with.
+        missing: `(rows, filters)`, the wanted outputs minus the present ones.
+        intercept: Whether a constant is free besides (a bias, or the mean of the normalization
+            behind): then only deviations from the means are fitted.
+        ridge: See above.
+
+    Returns:
+        `(entries, filters)`.
+    """
+    x, t = inputs.astype(np.float64), missing.astype(np.float64)
+    if intercept:
+        x, t = x - x.mean(axis=0), t - t.mean(axis=0)
+    rows, entries = x.shape
+    penalty = ridge * float(np.square(x).sum()) / max(entries, 1)
+    if penalty == 0.0:  # Inputs without variance say nothing.
+        return np.zeros((entries, t.shape[1]))
+    if rows >= entries:
+        gram = x.T @ x
+        gram[np.diag_indices(entries)] += penalty
+        return np.linalg.solve(gram, x.T @ t)
+    gram = x @ x.T
+    gram[np.diag_indices(rows)] += penalty
+    return x.T @ np.linalg.solve(gram, t)

@@ -1,0 +1,186 @@
+"""The wide network and the cut one side by side, layer by layer, amended on the way."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_gcp import backend, keras_state
+from keras_gcp.calls import last_uses, ordered_inputs, run_alone
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.compensation.amendments import Place, amendment_for, without_activation
+from keras_gcp.compensation.settings import Compensation
+from keras_gcp.graph import Call
+from keras_gcp.sample import Sample
+
+_MOST_NUMBERS = 2**26
+"""Of the largest tensor, all examples together: some 256 MB in each network."""
+
+
+def compensated(
+    model: Any, channels: ChannelMap, keep: np.ndarray, sample: Sample, settings: Compensation
+) -> dict[int, np.ndarray]:
+    """What weights have to become so that a cut changes as little as possible.
+
+    Both networks run on the sample in inference mode, call by call; a layer of the cut one is
+    amended as soon as its inputs are known, so that it also makes up for what earlier layers have
+    lost. Nothing of the model changes.
+
+    Args:
+        model: The wide model.
+        channels: Its channel map.
+        keep: `(class_count,)` booleans, True = kept.
+        sample: Examples; as many are used as fit into some 256 MB per tensor.
+        settings: What is to be done.
+
+    Returns:
+        `id` of a variable to its new value, of its present (wide) shape. Of removed channels the
+        values mean nothing.
+    """
+    if not settings or keep.all():
+        return {}
+    with backend.without_gradients():
+        lockstep = _Lockstep(model, channels, keep, settings)
+        return lockstep.run(_inputs(model, channels, sample))
+
+
+def _inputs(model: Any, channels: ChannelMap, sample: Sample) -> list[Any]:
+    """The model's input tensors, of as many examples as the memory allows."""
+    largest = max(
+        math.prod(32 if size is None else size for size in x.shape[1:])
+        for call in channels.graph.calls
+        for x in (*call.inputs, *call.outputs)
+    )
+    examples = max(1, min(len(sample), _MOST_NUMBERS // largest))
+    arrays = ordered_inputs(sample.x, model)
+    return [
+        ops.convert_to_tensor(array[:examples], dtype=x.dtype)
+        for array, x in zip(arrays, channels.graph.inputs, strict=True)
+    ]
+
+
+class _Lockstep:
+    def __init__(
+        self, model: Any, channels: ChannelMap, keep: np.ndarray, settings: Compensation
+    ) -> None:
+        self._model, self._channels = model, channels
+        self._keep, self._settings = keep, settings
+        pairs = zip(model.weights, backend.local_weights(model), strict=True)
+        self._weights = {id(variable): value for variable, value in pairs}
+        self._masked = self._masked_weights()
+        self._amended: dict[int, np.ndarray] = {}
+        calls = channels.graph.calls
+        self._times_called = Counter(id(call.operation) for call in calls)
+        self._readers: dict[int, list[Call]] = {}
+        for call in calls:
+            for x in call.inputs:
+                self._readers.setdefault(x.index, []).append(call)
+        self._mixings = {
+            id(mixing.operation): mixing.restricted(keep[mixing.labels])
+            for mixing in channels.mixings
+            if not keep[mixing.labels].all()
+        }
+
+    def run(self, inputs: list[Any]) -> dict[int, np.ndarray]:
+        """Amends from the inputs to the outputs."""
+        graph = self._channels.graph
+        last = last_uses(graph)
+        wide = {x.index: value for x, value in zip(graph.inputs, inputs, strict=True)}
+        narrow = dict(wide)
+        for at, call in enumerate(graph.calls):
+            self._advance(call, wide, narrow)
+            for x in call.inputs:
+                if last.get(x.index) == at:
+                    wide.pop(x.index, None)
+                    narrow.pop(x.index, None)
+        return self._amended
+
+    def _advance(self, call: Call, wide: dict[int, Any], narrow: dict[int, Any]) -> None:
+        """Runs one call in both networks, and amends its layer if its inputs have changed."""
+        changed = any(wide[x.index] is not narrow[x.index] for x in call.inputs)
+        amend = amendment_for(call.operation)
+        once = self._times_called[id(call.operation)] == 1
+        layer = call.operation if amend is not None else None  # An LSTM needs its activations.
+        with without_activation(layer) as activation:
+            outputs = self._run(call, wide, {})
+            cut = self._is_cut(call)
+            if not changed and not cut:
+                results = outputs
+            elif amend is None or not once:
+                results = self._run(call, narrow, self._masked, restricted=True)
+            else:
+                place = self._place(call, wide, narrow, outputs[0])
+                self._amended.update(amend(place))
+                results = [place.run({})]
+        for x, a, b in zip(call.outputs, outputs, results, strict=True):
+            wide[x.index] = activation(a)
+            narrow[x.index] = wide[x.index] if a is b else activation(b)
+
+    def _place(
+        self, call: Call, wide: Mapping[int, Any], narrow: Mapping[int, Any], output: Any
+    ) -> Place:
+        def run(values: Mapping[int, np.ndarray]) -> Any:
+            weights = {**self._masked, **self._amended, **values}
+            return self._run(call, narrow, weights, restricted=True)[0]
+
+        readers = self._readers.get(call.outputs[0].index, [])
+        return Place(
+            call=call,
+            channels=self._channels,
+            keep=self._keep,
+            settings=self._settings,
+            before_normalization=len(readers) == 1 and self._normalizes(readers[0]),
+            run=run,
+            wide_inputs=[wide[x.index] for x in call.inputs],
+            narrow_inputs=[narrow[x.index] for x in call.inputs],
+            wide_output=output,
+        )
+
+    def _normalizes(self, call: Call) -> bool:
+        layer = call.operation
+        once = self._times_called[id(layer)] == 1
+        return once and hasattr(layer, "moving_mean") and amendment_for(layer) is not None
+
+    def _is_cut(self, call: Call) -> bool:
+        own = getattr(call.operation, "weights", ())
+        return any(id(v) in self._masked for v in own) or id(call.operation) in self._mixings
+
+    def _run(
+        self,
+        call: Call,
+        values: Mapping[int, Any],
+        weights: Mapping[int, np.ndarray],
+        restricted: bool = False,
+    ) -> list[Any]:
+        known = {**self._weights, **weights}
+        own = [v for v in getattr(call.operation, "weights", ()) if id(v) in known]
+        mapping = [(v, ops.convert_to_tensor(known[id(v)], dtype=v.dtype)) for v in own]
+        with ExitStack() as stack:
+            if restricted and id(call.operation) in self._mixings:
+                function = self._mixings[id(call.operation)]
+                stack.enter_context(keras_state.replaced_call(call.operation, function))
+            stack.enter_context(keras.StatelessScope(state_mapping=mapping))
+            return run_alone(self._model, call, values)
+
+    def _masked_weights(self) -> dict[int, np.ndarray]:
+        """The weights that read removed channels, with zeros there."""
+        found = {}
+        for key, weight in self._channels.weights.items():
+            value = None
+            for axis in weight.consumed:
+                kept = self._keep[weight.axes[axis]]
+                if not kept.all():
+                    shape = [1] * len(weight.variable.shape)
+                    shape[axis] = -1
+                    value = ops.convert_to_numpy(weight.variable) if value is None else value
+                    value = value * kept.reshape(shape).astype(value.dtype)
+            if value is not None:
+                found[key] = value
+        return found

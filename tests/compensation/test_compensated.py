@@ -1,0 +1,248 @@
+"""What weights become so that a cut changes as little as possible."""
+
+import keras
+import networks
+import numpy as np
+import pytest
+from fitting import compiled, data, fit, pruning
+from helpers import flat_outputs, inputs_for, random_plan, randomise
+from keras import layers
+
+import keras_gcp
+from keras_gcp import compensation
+from keras_gcp.channels.trace import trace_as_planned
+from keras_gcp.errors import InvalidArgument
+from keras_gcp.planning import keep_of
+
+METHODS = [("least_squares", True), ("least_squares", False), ("fold", True), ("fold", False)]
+
+
+def weights_of(model):
+    return [np.array(w) for w in model.get_weights()]
+
+
+def error(narrow, wide, inputs):
+    """Squared distance of the outputs, relative to how much the wide model's vary."""
+    return sum(
+        float(np.square(a - b).mean() / (b.var() + 1e-12))
+        for a, b in zip(flat_outputs(narrow, inputs), flat_outputs(wide, inputs), strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", sorted(networks.ALL))
+def test_outputs_come_nearer_to_those_of_the_wide_model_on_every_network(name):
+    model = randomise(networks.ALL[name]())
+    inputs = inputs_for(model, batch=96)
+    plan = random_plan(model, share=0.7)
+    before = weights_of(model)
+    plain = error(keras_gcp.apply(plan, model), model, inputs)
+    folded = error(keras_gcp.apply(plan, model, (inputs, None), "fold"), model, inputs)
+    refitted = error(keras_gcp.apply(plan, model, (inputs, None)), model, inputs)
+    assert folded < plain and refitted < plain
+    assert all(np.array_equal(a, b) for a, b in zip(before, weights_of(model), strict=True))
+
+
+def constant_channels(kind):
+    """Half of the channels behind a normalization are constants: their gamma is zero."""
+    shape, consumer = {
+        "dense": ((6,), lambda: layers.Dense(5, name="consumer")),
+        "1x1": ((6, 6, 3), lambda: layers.Conv2D(5, 1, name="consumer")),
+        "valid": ((6, 6, 3), lambda: layers.Conv2D(5, 3, name="consumer")),
+        "same": ((6, 6, 3), lambda: layers.Conv2D(5, 3, padding="same", name="consumer")),
+    }[kind]
+    inputs = keras.Input(shape)
+    first = layers.Dense(8) if kind == "dense" else layers.Conv2D(8, 3, padding="same")
+    x = layers.BatchNormalization(name="bn")(first(inputs))
+    x = consumer()(layers.ReLU()(x))
+    model = randomise(keras.Model(inputs, layers.Activation("tanh")(x)))
+    gamma = np.array(model.get_layer("bn").gamma)
+    gamma[::2] = 0
+    model.get_layer("bn").gamma.assign(gamma)
+    model.get_layer("bn").beta.assign(np.abs(model.get_layer("bn").beta) + 0.5)
+
+    def constants_last(model, channels, sample):
+        lead = next(path for path in channels.produced if path != "consumer")
+        return {lead: np.arange(8) % 2 + 1.0}
+
+    return model, keras_gcp.plan(model, {"channels": 0.5}, constants_last, align=1)
+
+
+@pytest.mark.parametrize("method", ["fold", "least_squares"])
+@pytest.mark.parametrize("kind", ["dense", "1x1", "valid"])
+def test_removing_constant_channels_is_exact(kind, method):
+    model, plan = constant_channels(kind)
+    x = np.random.default_rng(3).normal(size=(32, *model.input_shape[1:])).astype("float32")
+    narrow = keras_gcp.apply(plan, model, x[:16], method)
+    np.testing.assert_allclose(
+        flat_outputs(narrow, x)[0], flat_outputs(model, x)[0], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_at_borders_of_same_convolutions_constants_are_made_up_for_on_average():
+    model, plan = constant_channels("same")
+    x = np.random.default_rng(3).normal(size=(32, *model.input_shape[1:])).astype("float32")
+    plain = error(keras_gcp.apply(plan, model), model, [x])
+    folded = error(keras_gcp.apply(plan, model, x, "fold"), model, [x])
+    assert folded < 0.2 * plain
+
+
+@pytest.mark.parametrize("method,recalibrate", METHODS)
+def test_where_nothing_is_removed_nothing_changes(method, recalibrate):
+    model = randomise(networks.plain())
+    channels = trace_as_planned(model)
+    sample = keras_gcp.sample.Sample(inputs_for(model), None)
+    keep = np.ones(channels.class_count, bool)
+    settings = compensation.Compensation(method, recalibrate)
+    assert compensation.compensated(model, channels, keep, sample, settings) == {}
+
+
+def test_layers_before_the_cut_keep_every_bit():
+    model = randomise(networks.plain())
+    convolutions = [one for one in model.layers if isinstance(one, layers.Conv2D)]
+    last = convolutions[-1].name
+    others = [one.name for one in convolutions[:-1]]
+    plan = keras_gcp.plan(model, {"channels": 0.9}, exclude=others, align=1)
+    assert plan.removed_channels and len(plan.kept(last)) < convolutions[-1].filters
+    narrow = keras_gcp.apply(plan, model, (inputs_for(model), None))
+    for name in others:
+        for a, b in zip(
+            model.get_layer(name).get_weights(), narrow.get_layer(name).get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_layers_called_twice_keep_their_weights():
+    model = randomise(networks.shared_layer())
+    plan = random_plan(model)
+    channels = trace_as_planned(model)
+    calls = [id(call.operation) for call in channels.graph.calls]
+    shared = [
+        call.operation for call in channels.graph.calls if calls.count(id(call.operation)) > 1
+    ]
+    sample = keras_gcp.sample.Sample(inputs_for(model), None)
+    found = compensation.compensated(
+        model, channels, keep_of(plan, channels), sample, compensation.Compensation()
+    )
+    assert shared and found
+    assert not {id(v) for layer in shared for v in layer.weights} & found.keys()
+
+
+def test_normalizations_see_what_they_saw_before():
+    """Behind a recalibrated cut, inputs are standardised to the same mean and variance."""
+    model = randomise(networks.plain())
+    inputs = inputs_for(model, batch=64)
+    narrow = keras_gcp.apply(random_plan(model), model, (inputs, None), "fold")
+    for layer in model.layers:
+        if not isinstance(layer, layers.BatchNormalization):
+            continue
+        moments = []
+        for one in (model, narrow):
+            inside = keras.Model(one.inputs, one.get_layer(layer.name).output)
+            moments.append((inside.predict(inputs, verbose=0), one.get_layer(layer.name)))
+        (wide, _), (cut, bn) = moments
+        kept = np.isin(np.array(layer.gamma), np.array(bn.gamma))
+        wide = wide[..., kept]
+        axes = (0, 1, 2)
+        np.testing.assert_allclose(cut.mean(axes), wide.mean(axes), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(cut.var(axes), wide.var(axes), rtol=0.02, atol=1e-3)
+
+
+@pytest.mark.needs_tensorflow("TensorFlow has no channels_first convolutions on a CPU, but XLA")
+def test_channels_first_and_half_precision():
+    keras.config.set_image_data_format("channels_first")
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        inputs = keras.Input((3, 8, 8))
+        x = layers.Conv2D(8, 3, padding="same", use_bias=False)(inputs)
+        x = layers.ReLU()(layers.BatchNormalization(axis=1)(x))
+        x = layers.Conv2D(8, 3, padding="same", activation="relu")(x)
+        x = layers.Dense(4, dtype="float32")(layers.GlobalAveragePooling2D()(x))
+        model = randomise(keras.Model(inputs, x))
+    finally:
+        keras.config.set_image_data_format("channels_last")
+        keras.config.set_dtype_policy("float32")
+    x = np.random.default_rng(0).normal(size=(64, 3, 8, 8)).astype("float32")
+    plan = random_plan(model)
+    assert error(keras_gcp.apply(plan, model, x), model, [x]) < error(
+        keras_gcp.apply(plan, model), model, [x]
+    )
+
+
+def test_in_fit_the_loss_after_the_cut_is_lower_and_everything_trains_on():
+    losses = {}
+    for method in (None, "least_squares"):
+        keras.utils.set_random_seed(0)
+        model = compiled(randomise(networks.plain()))
+        callback = pruning(compensate=method, recalibrate=method is not None)
+        before = {}
+        fit(model, [callback], epochs=3)
+        (event,) = callback.events
+        losses[method] = event.loss_after - event.loss_before
+        assert (event.seconds["compensate"] > 0) or method is None
+        before = weights_of(model)
+        fit(model, [], epochs=1)
+        moved = [
+            not np.array_equal(a, b)
+            for a, b, v in zip(before, weights_of(model), model.weights, strict=True)
+            if v.trainable
+        ]
+        assert all(moved)
+    assert losses["least_squares"] < losses[None]
+
+
+def test_a_failing_compensation_leaves_the_model_as_it_was(monkeypatch):
+    model = compiled(randomise(networks.plain()))
+
+    def fails(*args, **kwargs):
+        raise MemoryError("no room for the windows")
+
+    monkeypatch.setattr("keras_gcp.compensation.amendments.correction", fails)
+    callback = pruning()
+    fit(model, [], epochs=1)
+    before = weights_of(model)
+    with pytest.raises(MemoryError):
+        fit(model, [callback], epochs=2, initial_epoch=1)
+    assert all(np.array_equal(a, b) for a, b in zip(before, weights_of(model), strict=True))
+
+
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        ({"compensate": "lstsq"}, "`compensate` expects.*'lstsq'"),
+        ({"recalibrate": 1}, "`recalibrate` expects.*1"),
+    ],
+)
+def test_unknown_settings_are_refused(arguments, message):
+    with pytest.raises(InvalidArgument, match=message):
+        pruning(**arguments)
+    model = networks.plain()
+    with pytest.raises(InvalidArgument, match=message):
+        keras_gcp.prune(model, {"macs": 0.5}, **arguments)
+
+
+@pytest.mark.parametrize("arguments", [{"compensate": "fold"}, {"recalibrate": True}])
+def test_without_a_sample_compensation_is_refused(arguments):
+    with pytest.raises(InvalidArgument, match="needs examples"):
+        pruning(sample=None, **arguments)
+    model = networks.plain()
+    with pytest.raises(InvalidArgument, match="needs examples"):
+        keras_gcp.prune(model, {"macs": 0.5}, **arguments)
+    with pytest.raises(InvalidArgument, match="needs examples"):
+        keras_gcp.narrow(model, random_plan(model), **arguments)
+
+
+def test_narrow_in_place_compensates_as_apply_does():
+    model = randomise(networks.plain())
+    inputs = inputs_for(model, batch=64)
+    plan = random_plan(model)
+    copy = keras_gcp.apply(plan, model, (inputs, None))
+    keras_gcp.narrow(model, plan, sample=(inputs, None))
+    for a, b in zip(weights_of(copy), weights_of(model), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_the_sample_may_be_a_dataset_with_labels():
+    model = randomise(networks.plain())
+    x, y = data(count=64)
+    narrow = keras_gcp.prune(model, {"channels": 0.6}, sample=(x, y), seed=0)
+    assert keras_gcp.count(narrow).channels <= 0.6 * keras_gcp.count(model).channels
