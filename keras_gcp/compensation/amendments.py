@@ -98,7 +98,8 @@ def _amend_affine(place: Place) -> Values:
     if place.settings.method is not None and getattr(layer, "bias", None) is not None:
         missing = as_floats(place.wide_output) - as_floats(place.run(values))
         shift = _mean_by_channel(missing, channel_axis(layer, missing.ndim))
-        values[id(layer.bias)] = ops.convert_to_numpy(layer.bias) + shift
+        bias = ops.convert_to_numpy(layer.bias)
+        values[id(layer.bias)] = (bias + shift).astype(bias.dtype)
     return values
 
 
@@ -149,26 +150,29 @@ def _kernel_of(place: Place) -> tuple[Any, int]:
 def _amend_normalization(place: Place) -> Values:
     """Moving mean and variance follow the change of the inputs, seen on the sample.
 
-    Where nothing changes, they stay to the last bit: the sample is small, and not augmented.
+    The outputs' mean (and variance, if recalibrated) become those of the wide network. Where inputs
+    do not change, statistics do not: the sample is small, and not augmented.
     """
     layer = place.layer
     wide, narrow = (as_floats(x[0]) for x in (place.wide_inputs, place.narrow_inputs))
     axis = layer.axis % wide.ndim
-    values = {
-        id(layer.moving_mean): ops.convert_to_numpy(layer.moving_mean)
-        + _mean_by_channel(narrow - wide, axis)
-    }
+    mean, variance = (ops.convert_to_numpy(v) for v in (layer.moving_mean, layer.moving_variance))
+    new_variance = variance
     if place.settings.recalibrate:
         old, new = (_variance_by_channel(x, axis) for x in (wide, narrow))
-        variance = ops.convert_to_numpy(layer.moving_variance)
         ratio = np.where(old > 0, new / np.where(old > 0, old, 1), 1)
-        values[id(layer.moving_variance)] = (variance * ratio).astype(variance.dtype)
+        new_variance = np.maximum((variance + layer.epsilon) * ratio - layer.epsilon, 0)
+    stretch = np.sqrt((new_variance + layer.epsilon) / (variance + layer.epsilon))
+    before, now = (_mean_by_channel(x, axis) for x in (wide, narrow))
+    values = {id(layer.moving_mean): (now - (before - mean) * stretch).astype(mean.dtype)}
+    if place.settings.recalibrate:
+        values[id(layer.moving_variance)] = new_variance.astype(variance.dtype)
     return values
 
 
 def _mean_by_channel(x: np.ndarray, axis: int) -> np.ndarray:
     others = tuple(a for a in range(x.ndim) if a != axis % x.ndim)
-    return x.mean(axis=others, dtype=np.float64).astype(x.dtype)
+    return x.mean(axis=others, dtype=np.float64)
 
 
 def _variance_by_channel(x: np.ndarray, axis: int) -> np.ndarray:
