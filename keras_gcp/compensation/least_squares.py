@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-RIDGE = 1e-3
+RIDGE = 0.03
 """Weight of staying as it is, in units of the inputs' mean variance."""
 
 

@@ -59,9 +59,10 @@ def _inputs(model: Any, channels: ChannelMap, sample: Sample) -> list[Any]:
         for x in (*call.inputs, *call.outputs)
     )
     examples = max(1, min(len(sample), _MOST_NUMBERS // largest))
+    rows = np.linspace(0, len(sample) - 1, examples).astype(int)  # It may be sorted by class.
     arrays = ordered_inputs(sample.x, model)
     return [
-        ops.convert_to_tensor(array[:examples], dtype=x.dtype)
+        ops.convert_to_tensor(array[rows], dtype=x.dtype)
         for array, x in zip(arrays, channels.graph.inputs, strict=True)
     ]
 

@@ -85,8 +85,9 @@ class CompensationAware:
             readers.setdefault(id(call), []).append((weight, axis))
         graph, last = channels.graph, last_uses(channels.graph)
         inputs = ordered_inputs(sample.x, model)
+        rows = np.linspace(0, len(sample) - 1, min(self.examples, len(sample))).astype(int)
         values = {
-            x.index: ops.convert_to_tensor(array[: self.examples], dtype=x.dtype)
+            x.index: ops.convert_to_tensor(array[rows], dtype=x.dtype)
             for x, array in zip(graph.inputs, inputs, strict=True)
         }
         weights = list(zip(model.weights, backend.local_weights(model), strict=True))
