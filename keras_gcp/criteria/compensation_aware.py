@@ -107,7 +107,9 @@ def _readers(channels: ChannelMap) -> Iterator[tuple[Call, Weight, int]]:
     for call in channels.graph.calls:
         for variable in getattr(call.operation, "weights", ()):
             weight = channels.weights.get(id(variable))
-            for axis in weight.consumed if weight is not None else ():
+            if weight is None:
+                continue
+            for axis in weight.consumed:
                 if channels.prunable[weight.axes[axis]].any():
                     yield call, weight, axis
 
