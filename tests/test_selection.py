@@ -6,13 +6,15 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from selection_cases import Case, chain, limit_at, random_case
 
 from keras_gcp.costs import Meter
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.selection import Candidates, Preferences, select, spent_of
+from keras_gcp.selection.candidates import Blocks
+from keras_gcp.selection.prices import best_by_prices
 
 WAYS = [("none", "global"), ("cost", "global"), ("none", "group")]
 
@@ -121,6 +123,7 @@ def test_with_a_larger_budget_the_first_difference_is_a_block_more(case, way):
     assert next((b for a, b in decisions if a != b), True)
 
 
+@settings(max_examples=50)
 @given(case=cases, way=st.floats(0, 1))
 def test_a_larger_number_of_channels_keeps_all_that_a_smaller_one_does(case, way):
     groups = [
@@ -148,6 +151,10 @@ def test_every_group_keeps_the_same_share_in_scope_group():
 # ---- by score for cost: within 1 % of the exact optimum
 
 
+# Those where the greedy outcome, before the exchange, lies 2 to 7 % below the optimum.
+@example(case=random_case(10))
+@example(case=random_case(2084))
+@example(case=random_case(2591))
 @settings(max_examples=150)
 @given(case=cases)
 def test_the_kept_score_is_within_one_percent_of_what_the_budget_can_buy(case):
@@ -163,11 +170,17 @@ def test_the_kept_score_is_within_one_percent_for_larger_networks_too(case):
     assert score(case, kept) >= 0.99 * case.score(case.all_that_fit()).max()
 
 
+@example(case=random_case(15))  # where the ranking keeps more than any outcome of the prices
 @given(case=cases)
-def test_to_weigh_costs_never_keeps_less_score_than_the_ranking(case):
-    assert score(case, solved(case, "cost")) >= score(case, solved(case)) * (1 - 1e-12)
+def test_prices_never_keep_less_score_than_the_ranking(case):
+    groups, ledger = case.groups, case.ledger
+    kept, prices = best_by_prices(groups, Blocks.of(groups), ledger, case.limits)
+    assert fits(case, kept)
+    assert (prices > 0).all()
+    assert score(case, kept) >= score(case, solved(case)) * (1 - 1e-12)
 
 
+@settings(max_examples=50)
 @given(case=cases, way=st.floats(0, 1))
 def test_a_larger_budget_keeps_as_much_score_to_one_percent(case, way):
     larger = case.with_limits({c: x + way * x for c, x in case.limits.items()})
