@@ -39,7 +39,7 @@ from keras_gcp.reporting.text import event_line, savings_line
 from keras_gcp.run import Original, PruningRun, Settings
 from keras_gcp.sample import SAMPLE_SIZE, draw_sample
 from keras_gcp.schedules import ChannelsEvery, Schedule
-from keras_gcp.selection import DEFAULT_FLOOR, check_align, check_floor
+from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
 from keras_gcp.step_times import Savings
 
 
@@ -65,9 +65,11 @@ class GradualChannelPruning(keras.callbacks.Callback):
             four cubic events between a tenth and a half of the epochs.
         criterion: Name of a criterion, or a callable `(model, channels, sample) -> {path of a
             producing layer: (width,) scores}`, larger = keep.
-        align: Widths to prefer: `"auto"` (multiples of 8 for layers of 16 channels and more, free
-            below) or a number; odd widths run slower than the next larger multiple.
-        floor: Least width of a layer: int = channels, float = share of the original width.
+        align: Widths to prefer, because odd ones run slower than the next larger multiple: `"auto"`
+            (multiples of 8 for layers of 16 channels and more, free below), a number, or a dict of
+            these by layer. A layer narrower than the number has the halves of it (4, 2, 1).
+        floor: Least width of a layer: int = channels, float = share of the original width, or a
+            dict of these by layer.
         exclude: Names (or paths) of layers whose outputs, and all that is tied to them, stay.
         verify: Whether to compare the narrow model with the masked one after each cut.
         seed: Seed for drawing the sample and for the random criterion; None draws one.
@@ -93,6 +95,15 @@ class GradualChannelPruning(keras.callbacks.Callback):
             squares if there is a sample.
         recalibrate: Whether means and variances of `BatchNormalization` layers follow the change of
             their inputs at a cut. `"auto"`: if there is a sample.
+        cap: Largest width that may remain, in the same terms, or None: layers that must shrink.
+            It holds from the first event on.
+        normalize: `"none"`: the channels with the least scores leave, whatever they cost.
+            `"cost"`: the kept channels have the largest total score that the budget buys (to about
+            1 %), so that a layer whose channels are dear loses more of them.
+        scope: `"global"`: one ranking of the whole network. `"group"`: every layer keeps the same
+            share of its width, as far as `align`, `floor` and `cap` let it.
+
+    Dicts by layer: as in `keras_gcp.plan`.
 
     Attributes:
         plan: All cuts so far as one `Plan` for the original model; None before the first event.
@@ -128,8 +139,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
         budget: Any = None,
         schedule: Schedule | None = None,
         criterion: Any = "feature_relevance",
-        align: str | int = "auto",
-        floor: int | float = DEFAULT_FLOOR,
+        align: Align = "auto",
+        floor: Floor = DEFAULT_FLOOR,
         exclude: Sequence[str] = (),
         verify: bool = True,
         seed: int | None = None,
@@ -141,6 +152,9 @@ class GradualChannelPruning(keras.callbacks.Callback):
         backup_dir: str | os.PathLike[str] | None = None,
         compensate: str | None = compensation.AUTO,
         recalibrate: str | bool = compensation.AUTO,
+        cap: Cap = None,
+        normalize: str = "none",
+        scope: str = "global",
     ) -> None:
         super().__init__()
         self._fixed_channels = isinstance(schedule, ChannelsEvery)
@@ -150,8 +164,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
                 "`schedule` expects `keras_gcp.schedules.linear(...)`, `cubic`, `one_shot` or "
                 f"`channels_every`. Received: {schedule!r}."
             )
-        check_align(align)
-        check_floor(floor)
+        preferences = Preferences(align, floor, cap, normalize, scope)
         check_reset(reset)
         check_on_failure(on_failure)
         self._schedule = schedule
@@ -159,8 +172,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         self._criterion = criterion
         self._settings = Settings(
             criteria.get(criterion, seed=seed),
-            align,
-            floor,
+            preferences,
             exclude,
             verify,
             compensation.parse(compensate, recalibrate, sample is not None),
@@ -409,8 +421,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
             "budget": str(self._budget),
             "schedule": f"{schedules.unit_of(schedule)}s {schedule.events()}",
             "criterion": _name_of(self._criterion),
-            "align": str(self._settings.align),
-            "floor": str(self._settings.floor),
+            **{name: str(value) for name, value in vars(self._settings.preferences).items()},
             "exclude": str(list(self._settings.exclude)),
             "sample_size": str(self._sample_size),
             "compensation": str(self._settings.compensation),

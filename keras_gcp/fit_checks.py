@@ -166,8 +166,7 @@ def check_feasible(
         channels,
         np.zeros(channels.class_count),
         limits,
-        settings.align,
-        settings.floor,
+        settings.preferences,
         original.widths,
     )
 

@@ -17,7 +17,7 @@ from keras_gcp.keras_state import Transaction
 from keras_gcp.planning import choose, keep_of, parsed_limits
 from keras_gcp.plans import Plan, Totals
 from keras_gcp.sample import SAMPLE_SIZE, Sample, draw_sample
-from keras_gcp.selection import DEFAULT_FLOOR, check_align, check_floor
+from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
 from keras_gcp.surgery.narrow import narrow_model
 from keras_gcp.surgery.optimizer import check_optimizer
 from keras_gcp.surgery.rebuild import copy_model
@@ -29,11 +29,14 @@ def plan(
     budget: Any,
     criterion: Any = "l2_norm",
     sample: Any = None,
-    align: str | int = "auto",
-    floor: int | float = DEFAULT_FLOOR,
+    align: Align = "auto",
+    floor: Floor = DEFAULT_FLOOR,
     exclude: Sequence[str] = (),
     seed: int | None = None,
     sample_size: int | None = SAMPLE_SIZE,
+    cap: Cap = None,
+    normalize: str = "none",
+    scope: str = "global",
 ) -> Plan:
     """Chooses which channels to keep so that a budget is met; changes nothing.
 
@@ -46,14 +49,25 @@ def plan(
             producing layer: (width,) scores}`, larger = keep.
         sample: `(x, y)` arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`; needed by
             criteria that look at data.
-        align: Widths to prefer: `"auto"` (multiples of 8 for layers of 16 channels and more, free
-            below) or a number; odd widths run slower than the next larger multiple.
-        floor: Least width of a layer: int = channels, float = share of its width.
+        align: Widths to prefer, because odd ones run slower than the next larger multiple: `"auto"`
+            (multiples of 8 for layers of 16 channels and more, free below), a number, or a dict of
+            these by layer. A layer narrower than the number has the halves of it (4, 2, 1).
+        floor: Least width of a layer: int = channels, float = share of its width, or a dict of
+            these by layer.
         exclude: Names (or paths) of layers whose outputs, and all that is tied to them, stay. A
             layer that hides convolutions or dense layers, and cannot be opened by
             `keras_gcp.flatten`, has to be named here; its multiply-adds are not counted.
         seed: Seed for drawing the sample and for the random criterion.
         sample_size: Number of examples drawn from `sample`; None takes all.
+        cap: Largest width that may remain, in the same terms, or None: layers that must shrink.
+        normalize: `"none"`: the channels with the least scores leave, whatever they cost.
+            `"cost"`: the kept channels have the largest total score that the budget buys (to about
+            1 %), so that a layer whose channels are dear loses more of them.
+        scope: `"global"`: one ranking of the whole network. `"group"`: every layer keeps the same
+            share of its width, as far as `align`, `floor` and `cap` let it.
+
+    Dicts by layer name convolutions, dense layers and embeddings, or nested models with all layers
+    inside; `"*"` stands for the layers not named, which have the default otherwise.
 
     Returns:
         A `Plan`: `.explain()`, `.kept(layer)`, `.to_json()`.
@@ -71,8 +85,7 @@ def plan(
     narrow_model = keras_gcp.apply(plan, model)
     ```
     """
-    check_align(align)
-    check_floor(floor)
+    preferences = Preferences(align, floor, cap, normalize, scope)
     Budget.parse(budget)
     scorer = criteria.get(criterion, seed=seed)
     channels = trace(model, exclude)
@@ -80,7 +93,7 @@ def plan(
     limits = parsed_limits(budget, totals, totals)
     drawn = None if sample is None else draw_sample(sample, sample_size, seed, model)
     scores = score(scorer, model, channels, drawn)
-    return choose(model, channels, scores, limits, align, floor, budget=str(Budget.parse(budget)))
+    return choose(model, channels, scores, limits, preferences, budget=str(Budget.parse(budget)))
 
 
 def apply(
@@ -148,13 +161,16 @@ def prune(
     budget: Any,
     criterion: Any = "l2_norm",
     sample: Any = None,
-    align: str | int = "auto",
-    floor: int | float = DEFAULT_FLOOR,
+    align: Align = "auto",
+    floor: Floor = DEFAULT_FLOOR,
     exclude: Sequence[str] = (),
     seed: int | None = None,
     sample_size: int | None = SAMPLE_SIZE,
     compensate: str | None = "auto",
     recalibrate: str | bool = "auto",
+    cap: Cap = None,
+    normalize: str = "none",
+    scope: str = "global",
 ) -> Any:
     """`plan`, then `apply`: a narrow copy that meets a budget. Arguments as there.
 
@@ -166,7 +182,20 @@ def prune(
     """
     drawn = _drawn(sample, sample_size, seed, model, needs_labels=True)
     compensation.parse(compensate, recalibrate, drawn is not None)
-    chosen = plan(model, budget, criterion, drawn, align, floor, exclude, seed, sample_size)
+    chosen = plan(
+        model,
+        budget,
+        criterion,
+        drawn,
+        align,
+        floor,
+        exclude,
+        seed,
+        sample_size,
+        cap,
+        normalize,
+        scope,
+    )
     return apply(chosen, model, drawn, compensate, recalibrate)
 
 

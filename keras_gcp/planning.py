@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from keras_gcp.budgets import Budget
-from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.map import ChannelMap, Group
 from keras_gcp.costs import Ledger
 from keras_gcp.counting import build_ledger, prunable_groups, require_known_positions
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.plans import Plan, PlannedGroup, PlannedMember, Totals
-from keras_gcp.selection import DEFAULT_FLOOR, Candidates, select
+from keras_gcp.selection import Candidates, Preferences, Spent, select, spent_of
+from keras_gcp.selection.widths import Producer, allowed_widths, bounds_of, check_layers
 
 
 def choose(
@@ -22,8 +23,7 @@ def choose(
     channels: ChannelMap,
     class_scores: np.ndarray,
     limits: Mapping[str, float],
-    align: str | int = "auto",
-    floor: int | float = DEFAULT_FLOOR,
+    preferences: Preferences,
     original_widths: Mapping[str, int] | None = None,
     budget: str = "",
 ) -> Plan:
@@ -34,51 +34,92 @@ def choose(
         channels: Its channel map.
         class_scores: `(class_count,)`, larger = keep.
         limits: What may remain, by coin.
-        align: See `keras_gcp.plan`.
-        floor: See `keras_gcp.plan`.
+        preferences: How to select.
         original_widths: Widths that shares refer to; the present ones if None.
         budget: The budget in words, for the plan.
 
     Raises:
         ImpossibleBudget: floors and alignment do not let the limits be met.
+        InvalidArgument: the preferences name layers that the model does not have, or contradict
+            one another.
     """
     if "macs" in limits:
         require_known_positions(channels)
     groups = prunable_groups(channels)
-    candidates = candidates_of(channels, class_scores, original_widths)
+    candidates = candidates_of(channels, class_scores, preferences, original_widths)
     ledger = build_ledger(model, channels)
-    kept = select(candidates, ledger, limits, align, floor)
+    kept = select(candidates, ledger, limits, preferences.normalize, preferences.scope)
     keep = np.ones(channels.class_count, bool)
-    for group, keep_group in zip(groups, kept, strict=True):
-        keep[group.classes] = keep_group
-    return plan_of(channels, keep, ledger, budget)
+    for group, one, count in zip(groups, candidates, kept.tolist(), strict=True):
+        keep[group.classes] = one.best(count)
+    return plan_of(channels, keep, ledger, budget, spent_of(candidates, ledger, limits, kept))
 
 
 def candidates_of(
     channels: ChannelMap,
     class_scores: np.ndarray,
+    preferences: Preferences,
     original_widths: Mapping[str, int] | None = None,
 ) -> list[Candidates]:
     """The prunable groups, as selection sees them."""
-    candidates = []
-    for group in prunable_groups(channels):
-        lead = group.members[0]
-        present = len(channels.produced[lead.path])
-        original = (original_widths or {}).get(lead.path, present)
-        candidates.append(
-            Candidates(
-                name=group.name,
-                scores=class_scores[group.classes],
-                multiplicity=max(member.multiplicity for member in group.members),
-                # A layer of several groups: each had its part of the original width.
-                original=max(len(group.classes), round(len(group.classes) * original / present)),
-                least=group.least,
-            )
+    _require_layers(channels, preferences)
+    return [
+        _candidates(
+            group,
+            class_scores[group.classes],
+            _original(group, channels, original_widths or {}),
+            preferences,
         )
-    return candidates
+        for group in prunable_groups(channels)
+    ]
 
 
-def plan_of(channels: ChannelMap, keep: np.ndarray, ledger: Ledger, budget: str = "") -> Plan:
+def _candidates(
+    group: Group, scores: np.ndarray, original: int, preferences: Preferences
+) -> Candidates:
+    bounds = bounds_of(
+        group.name,
+        [Producer(member.path, member.multiplicity) for member in group.members],
+        original,
+        group.least,
+        preferences.align,
+        preferences.floor,
+        preferences.cap,
+    )
+    return Candidates(
+        name=group.name,
+        scores=scores,
+        widths=allowed_widths(group.name, len(scores), original, bounds),
+        original=original,
+    )
+
+
+def _original(group: Group, channels: ChannelMap, original_widths: Mapping[str, int]) -> int:
+    """Channels of a group in the original model."""
+    lead = group.members[0].path
+    present = len(channels.produced[lead])
+    whole = original_widths.get(lead, present)
+    # A layer of several groups: each had its part of the original width.
+    return max(len(group.classes), round(len(group.classes) * whole / present))
+
+
+def _require_layers(channels: ChannelMap, preferences: Preferences) -> None:
+    """Refuses preferences for layers that the model does not have, or that have to stay."""
+    anchored = {m.path: g.anchored for g in channels.groups if g.anchored for m in g.members}
+    for group in prunable_groups(channels):
+        for member in group.members:
+            anchored.pop(member.path, None)
+    for name in ("align", "floor", "cap"):
+        check_layers(name, getattr(preferences, name), channels.produced, anchored)
+
+
+def plan_of(
+    channels: ChannelMap,
+    keep: np.ndarray,
+    ledger: Ledger,
+    budget: str = "",
+    spent: tuple[Spent, ...] = (),
+) -> Plan:
     """The plan that keeps the given classes."""
     groups = prunable_groups(channels)
     full = np.array([len(group.classes) for group in groups], np.int64)
@@ -90,6 +131,7 @@ def plan_of(channels: ChannelMap, keep: np.ndarray, ledger: Ledger, budget: str 
         after=_totals(ledger, kept),
         budget=budget,
         notes=dict(channels.refusals),
+        spent=spent,
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.reporting.text import table
+from keras_gcp.selection.spending import SPENT_COLUMNS, Spent
 
 FORMAT = 1
 
@@ -71,6 +72,7 @@ class Plan:
         after: Costs after the cut.
         budget: The budget in words.
         notes: Layer to why its channels could not be followed.
+        spent: What became of every entry of the budget. Plans of older versions have none.
     """
 
     layers: Mapping[str, np.ndarray]
@@ -79,6 +81,7 @@ class Plan:
     after: Totals
     budget: str = ""
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    spent: tuple[Spent, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -150,10 +153,16 @@ class Plan:
             combined = keep.copy()
             combined[keep] = later.layers[path]
             layers[path] = combined
-        return dataclasses.replace(self, layers=layers, after=later.after, budget=later.budget)
+        return dataclasses.replace(
+            self, layers=layers, after=later.after, budget=later.budget, spent=later.spent
+        )
 
     def explain(self) -> str:
-        """A text table: every group, its members, kept of original, and why it is anchored."""
+        """Text: what every group keeps, and why some stay whole; costs; which coin bound.
+
+        A coin of the budget binds if putting back any one removed block of channels would break
+        its limit. What is left of the others could not be spent because of it.
+        """
         rows = []
         for group in self.groups:
             keep = self.layers[group.members[0].path][list(group.positions)]
@@ -176,6 +185,8 @@ class Plan:
         ]
         if self.budget:
             lines.append(f"budget: {self.budget}")
+        if self.spent:
+            lines.append(table(SPENT_COLUMNS, [one.row() for one in self.spent]))
         lines.extend(f"not followed: {reason}" for reason in self.notes.values())
         return "\n".join(lines)
 
@@ -193,6 +204,7 @@ class Plan:
                 "after": dataclasses.asdict(self.after),
                 "budget": self.budget,
                 "notes": dict(self.notes),
+                "spent": [dataclasses.asdict(one) for one in self.spent],
             },
             indent=1,
         )
@@ -242,6 +254,7 @@ def _plan_of(data: Mapping[str, Any]) -> Plan:
         after=Totals(**data["after"]),
         budget=data["budget"],
         notes=data["notes"],
+        spent=tuple(Spent(**one) for one in data.get("spent", ())),
     )
 
 

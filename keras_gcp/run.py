@@ -26,6 +26,7 @@ from keras_gcp.pipeline import compensated_weights, put_values, score, totals_of
 from keras_gcp.planning import choose, keep_of
 from keras_gcp.plans import Plan, Totals
 from keras_gcp.sample import Sample
+from keras_gcp.selection import Preferences
 from keras_gcp.step_times import Savings, StepTimes
 from keras_gcp.surgery.narrow import narrow_model
 from keras_gcp.surgery.verify import example_count, masked_outputs, random_inputs, verify_narrow
@@ -59,8 +60,7 @@ class Settings:
     """How events select and cut."""
 
     scorer: Any
-    align: str | int
-    floor: int | float
+    preferences: Preferences
     exclude: Sequence[str]
     verify: bool
     compensation: Compensation
@@ -161,8 +161,7 @@ class PruningRun:
                 channels,
                 scores,
                 limits,
-                self.settings.align,
-                self.settings.floor,
+                self.settings.preferences,
                 self.original.widths,
             )
         loss_after = loss_before
@@ -206,7 +205,8 @@ class PruningRun:
     def _class_scores(
         self, model: Any, channels: ChannelMap, now: Count, limits: Mapping[str, float]
     ) -> np.ndarray:
-        if all(getattr(now, coin) <= limit for coin, limit in limits.items()):
+        holds = all(getattr(now, coin) <= limit for coin, limit in limits.items())
+        if holds and self.settings.preferences.cap is None:
             return np.zeros(channels.class_count)  # Nothing has to go, so nothing is ranked.
         return score(self.settings.scorer, model, channels, self.sample)
 

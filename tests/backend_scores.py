@@ -25,6 +25,7 @@ from keras_gcp.errors import UnsupportedModel
 from keras_gcp.pipeline import score
 from keras_gcp.planning import choose, keep_of
 from keras_gcp.sample import Sample
+from keras_gcp.selection import Preferences
 
 BUDGETS = (0.75, 0.5)
 """Shares of the multiply-adds that the plans leave."""
@@ -91,9 +92,9 @@ def measured(name):
     found = {f"{name}/weights": np.concatenate([w.ravel() for w in model.get_weights()])}
 
     def plans(scores):
-        macs = count_map(model, channels).macs
+        macs, free = count_map(model, channels).macs, Preferences(align=1, floor=1)
         return [
-            keep_of(choose(model, channels, scores, {"macs": share * macs}, 1, 1), channels)
+            keep_of(choose(model, channels, scores, {"macs": share * macs}, free), channels)
             for share in BUDGETS
         ]
 

@@ -11,6 +11,7 @@ from keras_gcp.counting import count_map
 from keras_gcp.graph import Tensor, map_structure
 from keras_gcp.planning import choose, keep_of
 from keras_gcp.plans import Plan
+from keras_gcp.selection import Preferences
 
 
 def randomise(model, seed=0):
@@ -47,7 +48,7 @@ def random_plan(model, share=0.5, seed=0, align=1, coin="channels", exclude=()) 
     channels = trace(model, exclude)
     scores = np.random.default_rng(seed).random(channels.class_count)
     limits = {coin: share * getattr(count_map(model, channels), coin)}
-    return choose(model, channels, scores, limits, align, 1)
+    return choose(model, channels, scores, limits, Preferences(align, 1))
 
 
 def masked_by_hand(model, plan: Plan, inputs):

@@ -355,6 +355,9 @@ DIFFERENCES = {
     "criterion": ({"criterion": "l2_norm"}, "criterion: feature_relevance there, l2_norm here"),
     "align": ({"align": 2}, "align: 1 there, 2 here"),
     "floor": ({"floor": 2}, "floor: .* there, 2 here"),
+    "cap": ({"cap": {"hidden": 4}}, r"cap: None there, \{'hidden': 4\} here"),
+    "normalize": ({"normalize": "cost"}, "normalize: none there, cost here"),
+    "scope": ({"scope": "group"}, "scope: global there, group here"),
     "exclude": ({"exclude": ["hidden"]}, r"exclude: \[\] there, \['hidden'\] here"),
     "optimizer": ({"optimizer": "sgd"}, "optimizer: Adam there, SGD here"),
 }

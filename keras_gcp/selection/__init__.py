@@ -1,0 +1,29 @@
+"""Selection: which channels stay, from scores, costs and allowed widths. Sees numbers and names."""
+
+from keras_gcp.selection.candidates import Candidates
+from keras_gcp.selection.choice import Preferences, select
+from keras_gcp.selection.spending import Spent, spent_of
+from keras_gcp.selection.widths import (
+    DEFAULT_FLOOR,
+    Align,
+    Cap,
+    Floor,
+    check_align,
+    check_cap,
+    check_floor,
+)
+
+__all__ = [
+    "DEFAULT_FLOOR",
+    "Align",
+    "Candidates",
+    "Cap",
+    "Floor",
+    "Preferences",
+    "Spent",
+    "check_align",
+    "check_cap",
+    "check_floor",
+    "select",
+    "spent_of",
+]

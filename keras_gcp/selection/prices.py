@@ -1,0 +1,103 @@
+"""Prices of channels: what one more costs, at the widths that a ranking by the prices leads to.
+
+A block of channels is worth its score, and costs what it adds to each coin. To rank blocks by score
+per unit of cost is the classical greedy answer to a knapsack problem (Dantzig, "Discrete-variable
+extremum problems", 1957). Here the cost of a channel depends on the widths around it: multiply-adds
+are products of neighbouring widths. At an optimum the prices are those at the very widths that the
+ranking by them leads to (the first-order condition of the Lagrangian: score = multiplier times
+marginal cost). So prices and widths are computed in turns, each time with the geometric mean of old
+and new prices, and the best outcome is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from keras_gcp.costs import Ledger
+from keras_gcp.selection.candidates import Blocks, Candidates, total_score, widest
+from keras_gcp.selection.ranking import keep_by_rank
+
+ROUNDS = 5
+LEAST_PRICE = 0.1
+"""As a share of the mean price. A group may be free for the moment, such as one away from the place
+where memory peaks, and count as soon as others have left."""
+
+
+def best_by_prices(
+    groups: Sequence[Candidates], blocks: Blocks, ledger: Ledger, limits: Mapping[str, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The greedy outcome with the largest total score, and the prices that led to it.
+
+    One of the outcomes is that of equal prices, so the ranking by score alone is never better.
+
+    Args:
+        groups: The groups; at their least widths the limits hold.
+        blocks: Their blocks.
+        ledger: Costs for any numbers of kept channels.
+        limits: What may remain, by coin.
+
+    Returns:
+        Kept channels per group, and prices per channel of each group, both `(groups,)`.
+    """
+    full = widest(groups)
+
+    def outcome(prices: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        order = blocks.by(blocks.scores / prices[blocks.groups])
+        kept = keep_by_rank(blocks, order, full, ledger, limits)
+        return total_score(groups, kept), kept, prices
+
+    outcomes = [outcome(np.ones(len(groups)))]
+    for coins in _sets_of_coins(limits):
+        prices = prices_at(full, groups, ledger, limits, coins)
+        for _ in range(ROUNDS):
+            outcomes.append(outcome(prices))
+            kept = outcomes[-1][1]
+            prices = np.sqrt(prices * prices_at(kept, groups, ledger, limits, coins))
+    _, kept, prices = max(outcomes, key=lambda found: found[0])
+    return kept, prices
+
+
+def _sets_of_coins(limits: Mapping[str, float]) -> list[list[str]]:
+    """Which coins to pay in: each alone, as if only that one were scarce, and all together."""
+    alone = [[coin] for coin in limits]
+    return alone if len(alone) == 1 else [*alone, list(limits)]
+
+
+def prices_at(
+    kept: np.ndarray,
+    groups: Sequence[Candidates],
+    ledger: Ledger,
+    limits: Mapping[str, float],
+    coins: Sequence[str],
+) -> np.ndarray:
+    """Cost of one more channel of each group around given widths, as a share of the limits.
+
+    Args:
+        kept: The widths, channels per group.
+        groups: The groups.
+        ledger: Costs for any numbers of kept channels.
+        limits: What may remain, by coin.
+        coins: Those that are paid in.
+    """
+    prices = np.zeros(len(groups))
+    for index, group in enumerate(groups):
+        upper, lower = _around(group.widths, int(kept[index]))
+        if upper > lower:
+            more, less = kept.copy(), kept.copy()
+            more[index], less[index] = upper, lower
+            added = (
+                (ledger.cost(coin, more) - ledger.cost(coin, less)) / (limits[coin] or 1.0)
+                for coin in coins
+            )
+            prices[index] = sum(added) / (upper - lower)
+    if not prices.any():
+        return np.ones(len(groups))  # Nothing costs anything here, so nothing is dearer.
+    return np.maximum(prices, LEAST_PRICE * prices.mean())
+
+
+def _around(widths: Sequence[int], width: int) -> tuple[int, int]:
+    """A wider and a narrower one, some way apart, because costs may rise in stairs."""
+    at, reach = widths.index(width), max(1, len(widths) // 8)
+    return widths[max(0, at - reach)], widths[min(len(widths) - 1, at + reach)]
