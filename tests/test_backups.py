@@ -214,7 +214,7 @@ def test_a_killed_training_with_events_within_epochs_ends_bit_equal(tmp_path):
 
 KINDS_OF_EVENTS = {
     "plateaus, guarded and distilled": {
-        "schedule": keras_gcp.schedules.on_plateau("loss", patience=1, share=0.4, until=4),
+        "schedule": keras_gcp.schedules.on_plateau("loss", 1, min_delta=9.0, share=0.4, until=4),
         "max_drop": 0.9,
         "validation_data": data(seed=1),
         "distill": keras_gcp.Distillation(),
@@ -227,7 +227,7 @@ KINDS_OF_EVENTS = {
     },
     "refused": {
         "schedule": keras_gcp.schedules.linear(1, 4),
-        "max_drop": 0.05,
+        "max_drop": 0.3,
         "validation_data": data(seed=1),
     },
 }
@@ -236,8 +236,12 @@ KINDS_OF_EVENTS = {
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The budget is not met")
 @pytest.mark.parametrize("name", sorted(KINDS_OF_EVENTS))
-def test_every_kind_of_event_is_resumed_bit_equal(name, tmp_path):
+def test_every_kind_of_event_is_resumed_bit_equal(name, tmp_path, monkeypatch):
     options = KINDS_OF_EVENTS[name]
+    if name == "refused":  # A network knows as much as it has weights.
+        wide = build().count_params()
+        share_left = lambda model, *arguments: model.count_params() / wide  # noqa: E731
+        monkeypatch.setattr("keras_gcp.measuring.accuracy", share_left)
     expected, callback, history = train(**options)
     for kill in [(2, 0), (3, 1), (5, 0)]:
         train(tmp_path / "b", kill, **options)
@@ -248,6 +252,7 @@ def test_every_kind_of_event_is_resumed_bit_equal(name, tmp_path):
     assert without_seconds(resumed.events) == without_seconds(callback.events)
     assert resumed.skipped == callback.skipped
     assert len(callback.events) + len(callback.skipped) >= 2
+    assert name != "refused" or callback.skipped
 
 
 class ShuffledAtEpochBegin(keras.utils.PyDataset):
