@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
         records.get(partial(run, network), network=network)
     rows = records.rows()
     cells = [
-        [row["network"], *(f"{row[stage]:.2f}" for stage in (*STAGES, "first_step"))]
+        [row["network"], *(f"{row.get(stage, 0.0):.2f}" for stage in (*STAGES, "first_step"))]
         + [f"{row['trace'] + row['select'] + row['narrow']:.2f}", f"{row['step']:.3f}"]
         for row in rows
     ]

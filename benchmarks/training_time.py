@@ -255,7 +255,10 @@ def _events(rows: Sequence[Row]) -> str:
         [
             row["network"],
             len(row["events"]),
-            *(f"{sum(e['seconds'][stage] for e in row['events']):.2f}" for stage in STAGES),
+            *(
+                f"{sum(e['seconds'].get(stage, 0.0) for e in row['events']):.2f}"
+                for stage in STAGES
+            ),
             f"{row['events_seconds']:.2f}",
         ]
         for row in rows

@@ -33,7 +33,11 @@ from examples.training import Recipe, Training, compile_for, same_widths_from_sc
 from keras_gcp.exporting import compare_latency
 from keras_gcp.reporting.html import write_report
 
-_SCHEDULES = {"linear": keras_gcp.schedules.linear, "cubic": keras_gcp.schedules.cubic}
+_SCHEDULES = {
+    "linear": keras_gcp.schedules.linear,
+    "cubic": keras_gcp.schedules.cubic,
+    "cosine": keras_gcp.schedules.cosine,
+}
 
 flags.DEFINE_enum("dataset", "digits", dataset_names(), "Data set.")
 flags.DEFINE_enum("network", "resnet20", keras_gcp.models.names(), "Reference network.")

@@ -22,12 +22,14 @@ from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.trace import trace
 from keras_gcp.counting import count
 from keras_gcp.criteria.relevance import register_relevance_rule, relevance_scores
+from keras_gcp.distillation import Distillation
 from keras_gcp.exporting import export
 from keras_gcp.flattening import flatten
 from keras_gcp.pipeline import apply, narrow, plan, prune
 from keras_gcp.plans import Plan
 
 __all__ = [
+    "Distillation",
     "GradualChannelPruning",
     "Plan",
     "__version__",

@@ -6,17 +6,20 @@ import os
 import warnings
 import weakref
 from collections.abc import Sequence
-from dataclasses import is_dataclass, replace
+from dataclasses import asdict, is_dataclass, replace
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_gcp import backend, compensation, criteria, keras_state, resume, schedules
+from keras_gcp.agenda import MIN_SHARE, Agenda, Due, check_min_share
 from keras_gcp.backups import Backup, BackupFolder
 from keras_gcp.budgets import Budget
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.distillation import Distillation, Teacher, check_distillation
 from keras_gcp.errors import BackupFailed, InvalidArgument, ReplicasDisagree
-from keras_gcp.events import Event, SkippedEvent, moment
+from keras_gcp.events import Event, Occasion, SkippedEvent, moment
 from keras_gcp.fit_checks import (
     AUTO,
     callbacks_to_reset,
@@ -29,16 +32,19 @@ from keras_gcp.fit_checks import (
     check_on_failure,
     check_only_pruner,
     check_reset,
-    check_schedule,
+    check_validation,
     companions_of,
+    monitored,
+    planned,
     register_pruner,
     reset_memory,
 )
+from keras_gcp.guards import VALIDATION_SIZE, AccuracyGuard, check_max_drop
 from keras_gcp.plans import Plan
-from keras_gcp.reporting.text import event_line, savings_line
+from keras_gcp.reporting.text import event_line, savings_line, unmet_line
 from keras_gcp.run import Original, PruningRun, Settings
 from keras_gcp.sample import SAMPLE_SIZE, draw_sample
-from keras_gcp.schedules import ChannelsEvery, Schedule
+from keras_gcp.schedules import AdaptiveSchedule, ChannelsEvery, Schedule
 from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
 from keras_gcp.step_times import Savings
 
@@ -61,8 +67,9 @@ class GradualChannelPruning(keras.callbacks.Callback):
         budget: Dict of what may *remain*: a share in (0, 1) of the original `"macs"`,
             `"parameters"` or (prunable) `"channels"`, or `keras_gcp.absolute(count)`. All entries
             must hold. None only with `schedules.channels_every`.
-        schedule: `keras_gcp.schedules.linear`, `cubic`, `one_shot` or `channels_every`. Default:
-            four cubic events between a tenth and a half of the epochs.
+        schedule: `keras_gcp.schedules.linear`, `cubic`, `cosine`, `one_shot`, `function`,
+            `on_plateau` or `channels_every`, or an object of one's own. Default: four cubic events
+            between a tenth and a half of the epochs.
         criterion: Name of a criterion, or a callable `(model, channels, sample) -> {path of a
             producing layer: (width,) scores}`, larger = keep.
         align: Widths to prefer, because odd ones run slower than the next larger multiple: `"auto"`
@@ -102,13 +109,28 @@ class GradualChannelPruning(keras.callbacks.Callback):
             1 %), so that a layer whose channels are dear loses more of them.
         scope: `"global"`: one ranking of the whole network. `"group"`: every layer keeps the same
             share of its width, as far as `align`, `floor` and `cap` let it.
+        min_share: Share of the original cost that is worth an event. One that would remove less is
+            put together with the next; the last ones, if they would, with the one before. The
+            budget is reached in any case. 0: the schedule is kept as it is, as it always is with
+            `channels_every`.
+        max_drop: How far the accuracy on `validation_data` may fall, in [0, 1): after no event is
+            it more than this below the best accuracy measured just before any event. An event
+            after which it would be is tried again with half, then a quarter of what it was to
+            remove. If that is still too much, nothing goes, and what is left is up to the next
+            event; behind the last one it stays. None: no limit.
+        validation_data: Examples for `max_drop`, in the same forms as `sample`, which training
+            does not see.
+        validation_size: Number of them, drawn once; None takes all.
+        distill: A `keras_gcp.Distillation`: from the first cut on the model also learns from
+            itself as it was before. None: it does not.
 
     Dicts by layer: as in `keras_gcp.plan`.
 
     Attributes:
         plan: All cuts so far as one `Plan` for the original model; None before the first event.
         events: What each event did, as `Event` objects.
-        skipped: Events that failed, as `SkippedEvent` objects; only with `on_failure="skip"`.
+        skipped: Events that failed (with `on_failure="skip"`) or were refused (with `max_drop`),
+            as `SkippedEvent` objects.
         savings: What pruning has cost and saved so far, in seconds.
 
     The logs (and so `History`, and callbacks further down the list, such as `CSVLogger`) carry
@@ -137,7 +159,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         self,
         sample: Any,
         budget: Any = None,
-        schedule: Schedule | None = None,
+        schedule: Schedule | AdaptiveSchedule | None = None,
         criterion: Any = "feature_relevance",
         align: Align = "auto",
         floor: Floor = DEFAULT_FLOOR,
@@ -155,18 +177,26 @@ class GradualChannelPruning(keras.callbacks.Callback):
         cap: Cap = None,
         normalize: str = "none",
         scope: str = "global",
+        min_share: float = MIN_SHARE,
+        max_drop: float | None = None,
+        validation_data: Any = None,
+        validation_size: int | None = VALIDATION_SIZE,
+        distill: Distillation | None = None,
     ) -> None:
         super().__init__()
         self._fixed_channels = isinstance(schedule, ChannelsEvery)
         self._budget = _parsed_budget(budget, self._fixed_channels)
-        if schedule is not None and not isinstance(schedule, Schedule):
+        if schedule is not None and not isinstance(schedule, Schedule | AdaptiveSchedule):
             raise InvalidArgument(
-                "`schedule` expects `keras_gcp.schedules.linear(...)`, `cubic`, `one_shot` or "
-                f"`channels_every`. Received: {schedule!r}."
+                "`schedule` expects `keras_gcp.schedules.linear(...)`, another one from there, or "
+                f"an object with a method `events()`. Received: {schedule!r}."
             )
         preferences = Preferences(align, floor, cap, normalize, scope)
         check_reset(reset)
         check_on_failure(on_failure)
+        check_min_share(min_share)
+        check_max_drop(max_drop, validation_data)
+        check_distillation(distill)
         self._schedule = schedule
         exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
         self._criterion = criterion
@@ -178,6 +208,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
             compensation.parse(compensate, recalibrate, sample is not None),
         )
         self._sample_source, self._sample_size, self._seed = sample, sample_size, seed
+        self._validation_source, self._validation_size = validation_data, validation_size
+        self._min_share, self._max_drop, self._distill = min_share, max_drop, distill
         self._reset = reset
         self._on_failure = on_failure
         self._folder = BackupFolder(backup_dir) if backup_dir is not None else None
@@ -187,9 +219,9 @@ class GradualChannelPruning(keras.callbacks.Callback):
         self._run: PruningRun | None = None
         self._first_model: Any = None  # weak reference to the model this callback prunes
         self._identity: dict[str, Any] = {}
+        self._teacher: Teacher | None = None
+        self._agenda = Agenda()
         # What belongs to one fit.
-        self._unit = "epoch"
-        self._due: dict[int, float] = {}
         self._first_epoch: int | None = None
         self._epoch, self._steps_before, self._steps_in_epoch = 0, 0, 0
         self._companions: list[Any] = []
@@ -208,7 +240,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
 
     @property
     def skipped(self) -> tuple[SkippedEvent, ...]:
-        """Events that failed and left the model as it was."""
+        """Events that failed or were refused, and left the model as it was."""
         return tuple(self._run.skipped) if self._run else ()
 
     @property
@@ -227,8 +259,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         check_only_pruner(model, self)
         check_fit_runs(model)
         schedule = self._schedule or schedules.default(epochs)
-        self._unit = schedules.unit_of(schedule)
-        self._due = check_schedule(schedule, epochs, self.params.get("steps"))
+        agenda = planned(schedule, epochs, self.params.get("steps"))
         self._companions = companions_of(self)
         check_companions(self._companions)
         self._to_reset = callbacks_to_reset(self, self._reset)
@@ -237,6 +268,10 @@ class GradualChannelPruning(keras.callbacks.Callback):
         self._agree_on_seed(backup)
         if self._run is None or self._first_model() is not model:
             backend.together(model, lambda: self._start(model, schedule))
+        else:
+            agenda.restore(self._agenda.to_dict())
+        self._agenda = agenda
+        self._learn_from_teacher()
         self._require_run().times.start()
         self._first_epoch = None
         self._to_resume = backup
@@ -249,13 +284,13 @@ class GradualChannelPruning(keras.callbacks.Callback):
             self._begin_first_epoch(epoch)
         elif self._folder is not None:
             self._back_up(epoch)
-        if self._unit == "epoch":
+        if self._agenda.unit == "epoch":
             self._run_due(epoch, epoch, None)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         # Steps are timed here alone: a method `on_train_batch_end` would make Keras wait for the
         # device after each of them.
-        if self._unit == "step":
+        if self._agenda.unit == "step":
             step = self._steps_before + batch
             self._run_due(step, self._epoch, step)
         self._steps_in_epoch = batch + int(self.model.steps_per_execution)
@@ -269,8 +304,11 @@ class GradualChannelPruning(keras.callbacks.Callback):
         run = self._require_run()
         run.times.pause()
         run.note_retracing()
+        if self._teacher is not None:
+            self._teacher.check_used(self.model)
         if logs is None:
             return
+        self._observe(logs)
         totals = run.totals
         logs["macs"] = float(totals.macs)
         logs["parameters"] = float(totals.parameters)
@@ -278,15 +316,17 @@ class GradualChannelPruning(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         backend.forget_gradients(self.model.train_function)
+        if self._teacher is not None:
+            self._teacher.detach(self.model)
         if self._folder is not None:
             self._folder.clear()
         self._warn_if_unmet()
         if self._verbose and self.events:
-            print(savings_line(self._require_run().savings, self.events))
+            print(savings_line(self._require_run().savings, self.events, self.skipped))
 
     # ---- steps
 
-    def _start(self, model: Any, schedule: Schedule) -> None:
+    def _start(self, model: Any, schedule: Schedule | AdaptiveSchedule) -> None:
         """Looks at everything once, so that nothing can go wrong ten epochs later."""
         scorer = criteria.get(self._criterion, seed=self._seed)
         self._settings = replace(self._settings, scorer=scorer)
@@ -300,10 +340,34 @@ class GradualChannelPruning(keras.callbacks.Callback):
         check_criterion(scorer, model, channels, sample)
         if self._budget is not None:
             check_feasible(model, channels, self._budget, totals, original, self._settings)
-        self._run = PruningRun(self._settings, original, sample, first_totals=totals)
+        self._run = PruningRun(
+            self._settings,
+            original,
+            sample,
+            first_totals=totals,
+            guard=self._guard(model, channels),
+        )
+        self._agenda = Agenda()
+        if self._distill is not None:
+            self._teacher = Teacher(self._distill, model, channels.graph)
         self._first_model = weakref.ref(model)
         if self._folder is not None:
             self._identity = resume.identity_of(model, self._in_words(schedule))
+
+    def _guard(self, model: Any, channels: ChannelMap) -> AccuracyGuard | None:
+        if self._max_drop is None:
+            return None
+        source, size = self._validation_source, self._validation_size
+        sample = check_validation(source, size, self._seed, model, channels)
+        return AccuracyGuard(sample, self._max_drop)
+
+    def _learn_from_teacher(self) -> None:
+        """Distils if something has been cut, in this fit or in one before."""
+        teacher = self._teacher
+        if teacher is None or not teacher.is_ready or not self._require_run().pruned_channels:
+            return
+        if not teacher.is_attached(self.model):
+            teacher.attach(self.model)
 
     def _require_run(self) -> PruningRun:
         if self._run is None:
@@ -327,34 +391,63 @@ class GradualChannelPruning(keras.callbacks.Callback):
         self._first_epoch = epoch
         if self._to_resume is not None:
             self._resume(self._to_resume)
-        if self.events or self.skipped:  # of an earlier fit, or before the restart
-            done = epoch if self._unit == "epoch" else self._steps_before
-            self._due = {at: progress for at, progress in self._due.items() if at >= done}
+        # Of an earlier fit, or before the restart.
+        if self.events or self.skipped or self._agenda.has_begun:
+            self._agenda.drop_before(epoch if self._agenda.unit == "epoch" else self._steps_before)
+
+    def _observe(self, logs: dict[str, Any]) -> None:
+        """Notes what the schedule monitors; the same in all processes."""
+        adaptive = self._agenda.adaptive
+        value = None if adaptive is None else monitored(logs, adaptive.monitor, self._epoch)
+        if value is not None:
+            mean = backend.averaged(self.model, {"value": np.array(value)}, weight=1.0)
+            self._agenda.observe(float(mean["value"]))
 
     def _run_due(self, position: int, epoch: int, step: int | None) -> None:
-        """The event that is due, if any; several at once where steps or epochs were left out."""
-        due = [at for at in self._due if at <= position]
-        if due:
-            progress = max(self._due.pop(at) for at in due)
-            self._event(epoch, step, progress, len(due))
+        """The event that is due, if any, unless it is too small for one of its own."""
+        due = self._agenda.due_at(position)
+        if due is not None and self._budget is not None:
+            run = self._require_run()
+            now, original = asdict(run.totals), run.original.costs()
+            due = self._agenda.put_together(due, now, self._limits, original, self._min_share)
+        if due is not None:
+            self._event(epoch, step, due)
 
-    def _event(self, epoch: int, step: int | None, progress: float, merged: int) -> None:
+    def _event(self, epoch: int, step: int | None, due: Due) -> None:
         run = self._require_run()
         keras_state.put_state_back(self.model)
         try:
             check_known_to_optimizer(self.model)  # Another callback may have unfrozen layers.
-            limits = self._limits(progress, merged)
-            event = run.event(self.model, limits, epoch, progress, in_fit=True, step=step)
+            self._show_teacher()
+            limits = self._limits(due.progress, due.merged)
+            occasion = Occasion(epoch, step, due.progress, limits, due.merged)
+            outcome = run.event(self.model, occasion, in_fit=True)
         except Exception as error:
             if self._on_failure == "raise":
                 raise
             self._skip(SkippedEvent(epoch, step, f"{type(error).__name__}: {error}"))
             return
-        if event.removed_channels:
+        if isinstance(outcome, SkippedEvent):
+            self._put_off(outcome)
+            return
+        self._agenda.done(outcome.progress)
+        if outcome.removed_channels:
             reset_memory(self._to_reset)
-        self._report(event)
+        self._learn_from_teacher()
+        self._report(outcome)
+
+    def _show_teacher(self) -> None:
+        """Before the first cut, the teacher takes the weights as they are now."""
+        if self._teacher is not None and not self._require_run().pruned_channels:
+            self._teacher.take(self.model.get_weights())
+
+    def _put_off(self, refused: SkippedEvent) -> None:
+        self._agenda.left_out()
+        if self._verbose:
+            print(f"{moment(refused.epoch, refused.step)}: nothing removed · {refused.error}")
 
     def _skip(self, skipped: SkippedEvent) -> None:
+        self._agenda.left_out()
         self._require_run().skipped.append(skipped)
         warnings.warn(
             f"The event before {moment(skipped.epoch, skipped.step)} failed and was skipped; the "
@@ -378,22 +471,23 @@ class GradualChannelPruning(keras.callbacks.Callback):
             print(run.plan.explain())
 
     def _warn_if_unmet(self) -> None:
-        """Says it if the last events were skipped, or the training ended before them."""
+        """Says it if events were skipped or refused, or the training ended before them."""
         run = self._require_run()
-        if self._budget is None or not (self._due or run.skipped):
+        if self._budget is None:
+            self._warn_if_refused()
             return
-        goal = max([*self._due.values(), *(event.progress for event in run.events)], default=1.0)
-        unmet = [
-            f"{coin} {getattr(run.totals, coin):,} (at most {limit:,.0f} wanted)"
-            for coin, limit in self._limits(goal).items()
-            if getattr(run.totals, coin) > limit
-        ]
-        if unmet:
-            failed = f"{len(run.skipped)} events failed and were skipped, "
-            left = f"{len(self._due)} had not come when the training ended"
+        limits = self._limits(self._agenda.goal)
+        now = {coin: getattr(run.totals, coin) for coin in limits}
+        line = unmet_line(now, limits, run.events, run.skipped, len(self._agenda.to_come))
+        if line:
+            warnings.warn(line, stacklevel=2)
+
+    def _warn_if_refused(self) -> None:
+        refused = sum(skipped.refused for skipped in self.skipped)
+        if refused:
             warnings.warn(
-                f"The budget is not met: {', '.join(unmet)}. Of the schedule's events, {failed}"
-                f"{left}.",
+                f"{refused} events of the schedule would have cost more accuracy than "
+                f"`max_drop={self._max_drop}` allows, and removed nothing.",
                 stacklevel=2,
             )
 
@@ -415,16 +509,20 @@ class GradualChannelPruning(keras.callbacks.Callback):
             (agreed,) = backend.averaged(self.model, {"seed": drawn}, weight=first)["seed"]
             self._seed = int(agreed)
 
-    def _in_words(self, schedule: Schedule) -> dict[str, str]:
+    def _in_words(self, schedule: Schedule | AdaptiveSchedule) -> dict[str, str]:
         """What must be the same after a restart."""
         return {
             "budget": str(self._budget),
-            "schedule": f"{schedules.unit_of(schedule)}s {schedule.events()}",
+            "schedule": schedules.in_words(schedule),
             "criterion": _name_of(self._criterion),
             **{name: str(value) for name, value in vars(self._settings.preferences).items()},
             "exclude": str(list(self._settings.exclude)),
             "sample_size": str(self._sample_size),
             "compensation": str(self._settings.compensation),
+            "min_share": str(self._min_share),
+            "max_drop": str(self._max_drop),
+            "validation_size": str(self._validation_size),
+            "distill": str(self._distill),
         }
 
     def _start_later(self, backup: Backup, epochs: int) -> None:
@@ -434,17 +532,22 @@ class GradualChannelPruning(keras.callbacks.Callback):
         resume.check_identity(backup.state["identity"], self._identity, self._folder.path)
         resume.check_epochs(position, epochs, self._folder.path)
         if backend.process_index(self.model) == 0:  # whose sample it was
-            resume.check_sample(self._require_run().sample, backup)
+            resume.check_samples(self._require_run(), backup)
         keras_state.set_initial_epoch(self.model, position.epoch)
 
     def _resume(self, backup: Backup) -> None:
         """Puts everything back at the very moment at which it was saved."""
         run, position = self._require_run(), resume.position_of(backup)
-        resume.restore(self.model, run, backup, self._companions)
+        resume.restore(self._training(), backup)
         keras_state.set_initial_epoch(self.model, None)  # Later fits start where they say.
         self._to_resume, self._steps_before = None, position.step
+        self._learn_from_teacher()
         if self._verbose:
             print(f"resumed before epoch {position.epoch}, after {len(run.events)} events")
+
+    def _training(self) -> resume.Training:
+        run, companions = self._require_run(), self._companions
+        return resume.Training(self.model, run, self._agenda, companions, self._teacher)
 
     def _back_up(self, epoch: int) -> None:
         try:
@@ -459,9 +562,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         if backend.process_index(self.model) != 0:
             return  # All processes are in the same state, and find the same folder.
         position = resume.Position(epoch, self._steps_before, self._seed)
-        backup = resume.capture(
-            self.model, self._require_run(), position, self._identity, self._companions
-        )
+        backup = resume.capture(self._training(), position, self._identity)
         self._folder.write(epoch, backup)
 
 

@@ -8,10 +8,33 @@ from typing import Any, Self
 
 from keras_gcp.errors import InvalidArgument
 
-STAGES = ("trace", "loss", "score", "select", "compensate", "narrow", "verify", "retrace")
+STAGES = (
+    *("trace", "loss", "score", "select", "compensate"),
+    *("narrow", "verify", "accuracy", "retrace"),
+)
 """What takes time at an event: following the channels and counting; the loss on the sample, before
-and after; scores; choosing; refitting what stays; the cut itself; its proof; and compiling the next
-step anew."""
+and after; scores; choosing; refitting what stays; the cut itself; its proof; the accuracy on
+validation data, before and after; and compiling the next step anew."""
+
+
+@dataclass(frozen=True)
+class Occasion:
+    """When an event takes place, and how far it is to go.
+
+    Attributes:
+        epoch: The 0-based epoch before which, or (with `step`) within which, it takes place.
+        step: The 0-based training step before which it takes place, counted through all epochs;
+            None if the schedule counts epochs.
+        progress: Share of the way to the budget that is to be gone afterwards.
+        limits: What may remain afterwards, by coin.
+        merged: How many events of the schedule it stands for.
+    """
+
+    epoch: int
+    step: int | None
+    progress: float
+    limits: Mapping[str, float]
+    merged: int = 1
 
 
 @dataclass(frozen=True)
@@ -22,7 +45,7 @@ class Event:
         epoch: The 0-based epoch before which, or (with `step`) within which, the event took place.
         step: The 0-based training step before which it took place, counted through all epochs;
             None if the schedule counts epochs.
-        progress: Share of the way to the budget, in [0, 1].
+        progress: Share of the way to the budget, in [0, 1], that is gone after it.
         removed_channels: Channels that went at this event.
         macs_before: Multiply-adds of the model for one example, before the event.
         macs_after: The same after it.
@@ -33,6 +56,11 @@ class Event:
         widths: Layer to number of output channels after the event.
         seconds: Stage to wall-clock seconds, one entry for each of `STAGES`. "retrace" is what the
             first training step took longer than the next ones; it is 0 until they are done.
+        merged: How many events of the schedule it stands for: neighbours that would have removed
+            too little are put together.
+        tries: How many cuts were tried; more than one if the accuracy fell too far at the first.
+        accuracy_before: Accuracy on the validation data before the event; None without `max_drop`.
+        accuracy_after: The same after it; None likewise.
     """
 
     epoch: int
@@ -47,6 +75,10 @@ class Event:
     loss_after: float | None
     widths: Mapping[str, int]
     seconds: Mapping[str, float]
+    merged: int = 1
+    tries: int = 1
+    accuracy_before: float | None = None
+    accuracy_after: float | None = None
 
     def __post_init__(self) -> None:
         if set(self.seconds) != set(STAGES):
@@ -80,17 +112,25 @@ class Event:
 
 @dataclass(frozen=True)
 class SkippedEvent:
-    """An event that failed, and left the model as it was.
+    """An event that failed, or was refused because of its accuracy, and left the model as it was.
 
     Attributes:
         epoch: As in `Event`.
         step: As in `Event`.
-        error: Class and message of the exception.
+        error: Class and message of the exception, or why it was refused.
+        refused: Whether it was refused.
+        tries: How many cuts were tried, if it was refused.
+        accuracy_before: As in `Event`, if it was refused.
+        accuracy_after: Accuracy after the smallest cut that was tried; None if none was.
     """
 
     epoch: int
     step: int | None
     error: str
+    refused: bool = False
+    tries: int = 0
+    accuracy_before: float | None = None
+    accuracy_after: float | None = None
 
 
 def moment(epoch: int, step: int | None) -> str:

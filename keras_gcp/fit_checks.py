@@ -5,13 +5,15 @@ from __future__ import annotations
 import gc
 import warnings
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_gcp import backend, criteria, keras_state
+from keras_gcp.accuracy import check_accuracy
+from keras_gcp.agenda import Agenda
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
@@ -20,8 +22,8 @@ from keras_gcp.pipeline import totals_of
 from keras_gcp.planning import choose, parsed_limits
 from keras_gcp.plans import Totals
 from keras_gcp.run import Original, Settings
-from keras_gcp.sample import Sample
-from keras_gcp.schedules import Schedule, unit_of
+from keras_gcp.sample import Sample, draw_sample
+from keras_gcp.schedules import AdaptiveSchedule, Schedule, checked_events, unit_of
 from keras_gcp.surgery.optimizer import check_optimizer
 
 AUTO = "auto"
@@ -102,6 +104,69 @@ def _check_steps(model: Any) -> None:
         )
 
 
+def planned(schedule: Schedule | AdaptiveSchedule, epochs: int, steps: int | None) -> Agenda:
+    """The events that a schedule has for a fit.
+
+    Args:
+        schedule: The schedule.
+        epochs: Number of epochs of the fit.
+        steps: Steps of an epoch; None if unknown.
+
+    Raises:
+        InvalidArgument: it has none.
+    """
+    if isinstance(schedule, Schedule):
+        inside = check_schedule(schedule, epochs, steps)
+        return Agenda(inside, unit_of(schedule), goal=max(inside.values()))
+    until = getattr(schedule, "until", None)
+    if until is not None and until >= epochs:
+        warnings.warn(
+            f"The schedule reaches the budget before epoch {until} at the latest, but the fit ends "
+            f"after {epochs} epochs: without enough plateaus the budget is not met.",
+            stacklevel=2,
+        )
+    return Agenda(adaptive=schedule)
+
+
+def monitored(logs: Mapping[str, Any], monitor: str, epoch: int) -> float | None:
+    """The entry of the logs that a schedule looks at; None in an epoch without validation.
+
+    Raises:
+        InvalidArgument: there is no such entry.
+    """
+    if monitor in logs:
+        return float(logs[monitor])
+    if not monitor.startswith("val_") or any(name.startswith("val_") for name in logs):
+        raise InvalidArgument(
+            f"The schedule monitors '{monitor}', which is not in the logs of this fit. Expected "
+            f"one of {', '.join(map(repr, sorted(logs)))}."
+        )
+    if epoch == 0:
+        warnings.warn(
+            f"The schedule monitors '{monitor}', but the first epoch had no validation, so no "
+            "event can come on a plateau yet. Pass `validation_data` to `fit`.",
+            stacklevel=2,
+        )
+    return None
+
+
+def check_validation(
+    source: Any, size: int | None, seed: int | None, model: Any, channels: ChannelMap
+) -> Sample:
+    """Draws the examples whose accuracy is guarded, and checks that the model can have one.
+
+    Raises:
+        InvalidArgument: they do not fit the model.
+        UnsupportedModel: the model is no classifier.
+    """
+    try:
+        sample = draw_sample(source, size, seed, model)
+        check_accuracy(model, channels.graph, sample)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"`validation_data` of GradualChannelPruning: {error}") from error
+    return sample
+
+
 def check_schedule(schedule: Schedule, epochs: int, steps: int | None) -> dict[int, float]:
     """The events of a schedule that lie inside the training: epoch (or step) to progress.
 
@@ -113,7 +178,7 @@ def check_schedule(schedule: Schedule, epochs: int, steps: int | None) -> dict[i
     Raises:
         InvalidArgument: none does.
     """
-    unit, events = unit_of(schedule), schedule.events()
+    unit, events = unit_of(schedule), checked_events(schedule)
     total = epochs if unit == "epoch" else None if steps is None else epochs * steps
     inside = {at: progress for at, progress in events.items() if total is None or at < total}
     if not inside:

@@ -24,7 +24,7 @@ import inspect
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import keras
@@ -455,8 +455,7 @@ def unknown_to_optimizer(model: Any) -> list[Any]:
 
 def build_optimizer(model: Any) -> None:
     """Makes the optimizer's slots now; `fit` would do the same at the first step."""
-    tensorflow = keras.config.backend() == "tensorflow"
-    with model.distribute_strategy.scope() if tensorflow else nullcontext():
+    with strategy_scope(model):
         for part in optimizer_chain(model.optimizer):
             if not part.built:
                 part.build(model.trainable_variables)
@@ -557,6 +556,61 @@ def put_state_back(model: Any) -> None:
     sync = getattr(model, "jax_state_sync", None)
     if sync is not None and getattr(model, "_jax_state", None):
         sync()
+
+
+def strategy_scope(model: Any) -> AbstractContextManager[Any]:
+    """Where variables are made that are to live beside a model's own."""
+    tensorflow = keras.config.backend() == "tensorflow"
+    return model.distribute_strategy.scope() if tensorflow else nullcontext()
+
+
+_OF_TRAINING = ("compute_loss", "make_train_function")
+"""Methods that a model has for itself while its training minimises another loss."""
+
+
+def set_training_loss(model: Any, function: Callable[..., Any]) -> None:
+    """Lets the running `fit` minimise `function(loss, penalties, x, y_pred, sample_weight)`.
+
+    `loss` is the model's own, `penalties` those summands of it that are not the data's. Validation
+    keeps the model's own loss, and nothing of this is saved with the model. Should an exception end
+    the fit, the next one (or `train_on_batch`) takes it back before it begins.
+    """
+    take_back_training_loss(model)
+    own_loss, own_function = model.compute_loss, model.make_train_function
+
+    def compute_loss(
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        loss = own_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+        if not training:
+            return loss
+        penalties = [model._aggregate_additional_loss(penalty) for penalty in model.losses]
+        return function(loss, penalties, x, y_pred, sample_weight)
+
+    def make_train_function(force: bool = False) -> Any:
+        if not force:  # Only what begins a training asks like this.
+            take_back_training_loss(model)
+        return own_function(force=force)
+
+    vars(model).update(zip(_OF_TRAINING, (compute_loss, make_train_function), strict=True))
+    model.make_train_function(force=True)
+
+
+def has_training_loss(model: Any) -> bool:
+    """Whether `set_training_loss` is in force."""
+    return all(name in vars(model) for name in _OF_TRAINING)
+
+
+def take_back_training_loss(model: Any) -> None:
+    """Gives a model its own loss back; what was compiled with the other one goes, too."""
+    if has_training_loss(model):
+        for name in _OF_TRAINING:
+            del vars(model)[name]
+        model.train_function = None
 
 
 def global_seed() -> Any | None:

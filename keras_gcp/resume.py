@@ -13,8 +13,10 @@ import keras
 import numpy as np
 
 from keras_gcp import backend, keras_state
+from keras_gcp.agenda import Agenda
 from keras_gcp.backups import Backup
 from keras_gcp.channels.trace import trace_as_planned
+from keras_gcp.distillation import Teacher
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.events import Event, SkippedEvent
 from keras_gcp.keras_state import Transaction
@@ -47,6 +49,25 @@ class Position:
     epoch: int
     step: int
     seed: int
+
+
+@dataclass
+class Training:
+    """What goes into a backup, and is put back.
+
+    Attributes:
+        model: The living model.
+        run: Its pruning run.
+        agenda: Where the schedule stands.
+        companions: The other callbacks of the fit.
+        teacher: The model before the first cut, if that is learnt from.
+    """
+
+    model: Any
+    run: PruningRun
+    agenda: Agenda
+    companions: Sequence[Any]
+    teacher: Teacher | None
 
 
 # ---- whose backup it is
@@ -126,28 +147,23 @@ def check_epochs(position: Position, epochs: int, folder: Any) -> None:
 # ---- out of the process
 
 
-def capture(
-    model: Any,
-    run: PruningRun,
-    position: Position,
-    identity: Mapping[str, Any],
-    companions: Sequence[Any],
-) -> Backup:
+def capture(training: Training, position: Position, identity: Mapping[str, Any]) -> Backup:
     """Everything that a new process needs to go on.
 
     Args:
-        model: The living model.
-        run: Its pruning run.
-        position: Where the training is.
+        training: The training.
+        position: Where it is.
         identity: What `identity_of` said before the first cut.
-        companions: The other callbacks of the fit.
     """
+    model, run, teacher = training.model, training.run, training.teacher
     arrays = _numbered("model", map(keras.ops.convert_to_numpy, model.variables))
     variables = keras_state.optimizer_variables(model)
     arrays |= _numbered("optimizer", map(keras.ops.convert_to_numpy, variables))
+    if teacher is not None and teacher.is_ready:
+        arrays |= _numbered("teacher", map(keras.ops.convert_to_numpy, teacher.weights))
     randomness, random_arrays = _random_state()
     memories = []
-    for number, companion in enumerate(_remembering(companions)):
+    for number, companion in enumerate(_remembering(training.companions)):
         memory, of_companion = _memory_of(companion, f"companion{number}")
         memories.append(memory)
         arrays |= of_companion
@@ -155,6 +171,8 @@ def capture(
         "identity": identity,
         "position": [position.epoch, position.step, position.seed],
         "sample": _digest_of(run.sample),
+        "validation": _digest_of(run.guard.sample if run.guard else None),
+        "agenda": training.agenda.to_dict(),
         "plan": run.plan.to_json() if run.plan else None,
         "events": [event.to_dict() for event in run.events],
         "skipped": [asdict(skipped) for skipped in run.skipped],
@@ -223,18 +241,17 @@ def _random_state() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 # ---- into the process
 
 
-def restore(model: Any, run: PruningRun, backup: Backup, companions: Sequence[Any]) -> None:
+def restore(training: Training, backup: Backup) -> None:
     """Puts a training back where it was; the inverse of `capture`.
 
     Args:
-        model: The model: as it was built, or as narrow as in the backup already.
-        run: Its pruning run.
-        backup: A backup of this training, by `check_identity`.
-        companions: The other callbacks of the fit.
+        training: The training; its model as it was built, or as narrow as in the backup already.
+        backup: A backup of it, by `check_identity`.
 
     Raises:
         InvalidArgument: the model is narrow in another way, or has other variables.
     """
+    model, run, teacher = training.model, training.run, training.teacher
     plan = Plan.from_json(backup.state["plan"]) if backup.state["plan"] else None
     with Transaction() as transaction:
         if plan is not None and not _same_plan(plan, run.plan):
@@ -250,17 +267,26 @@ def restore(model: Any, run: PruningRun, backup: Backup, companions: Sequence[An
         ]
     for variable, value in pairs:
         variable.assign(value)
+    if teacher is not None and "teacher-0" in backup.arrays:
+        teacher.take([value for _, value in _pairs("teacher", teacher.weights, backup)])
     _restore_run(run, plan, backup.state)
+    training.agenda.restore(backup.state["agenda"])
     _restore_random_state(backup)
-    _restore_companions(companions, backup)
+    _restore_companions(training.companions, backup)
 
 
-def check_sample(sample: Sample | None, backup: Backup) -> None:
-    """Warns if the sample is another one than before."""
-    if backup.state["sample"] != _digest_of(sample):
+def check_samples(run: PruningRun, backup: Backup) -> None:
+    """Warns if held examples are others than before."""
+    if backup.state["sample"] != _digest_of(run.sample):
         warnings.warn(
             "The sample is not the one from before the restart: the data set yields other "
             "examples now. Events to come score channels on these.",
+            stacklevel=2,
+        )
+    if backup.state["validation"] != _digest_of(run.guard.sample if run.guard else None):
+        warnings.warn(
+            "The validation data are not those from before the restart: the data set yields other "
+            "examples now. Events to come compare accuracies on both.",
             stacklevel=2,
         )
 

@@ -20,8 +20,10 @@ from keras_gcp.compensation import Compensation
 from keras_gcp.costs import Count
 from keras_gcp.counting import count, count_map
 from keras_gcp.errors import VerificationFailed
-from keras_gcp.events import STAGES, Event, SkippedEvent
+from keras_gcp.events import STAGES, Event, Occasion, SkippedEvent
+from keras_gcp.guards import AccuracyGuard, allows, shortened
 from keras_gcp.keras_state import Transaction
+from keras_gcp.measuring import accuracy_on, loss_on
 from keras_gcp.pipeline import compensated_weights, put_values, score, totals_of
 from keras_gcp.planning import choose, keep_of
 from keras_gcp.plans import Plan, Totals
@@ -77,9 +79,10 @@ class PruningRun:
         first_totals: What the model cost when the run began.
         plan: All cuts so far, as one plan for the model as it was at the first event.
         events: What each event did.
-        skipped: Events that failed, where training went on.
+        skipped: Events that failed or were refused, where training went on.
         times: How long training steps took.
         events_seconds: What all events took, without compiling the next steps anew.
+        guard: The accuracy that events must not take away, or None.
     """
 
     settings: Settings
@@ -91,6 +94,7 @@ class PruningRun:
     skipped: list[SkippedEvent] = field(default_factory=list)
     times: StepTimes = field(default_factory=StepTimes)
     events_seconds: float = 0.0
+    guard: AccuracyGuard | None = None
 
     @property
     def savings(self) -> Savings:
@@ -108,92 +112,152 @@ class PruningRun:
         """Output channels removed so far."""
         return self.plan.removed_channels if self.plan else 0
 
-    def event(
-        self,
-        model: Any,
-        limits: Mapping[str, float],
-        epoch: int,
-        progress: float,
-        in_fit: bool,
-        step: int | None = None,
-    ) -> Event:
+    def event(self, model: Any, occasion: Occasion, in_fit: bool) -> Event | SkippedEvent:
         """One event: score, select, cut, verify. On any failure the model is as it was before.
 
         Args:
             model: The living model.
-            limits: What may remain after this event, by coin.
-            epoch: The epoch before which, or within which, it happens.
-            progress: Share of the way that is gone afterwards.
+            occasion: When, and how far.
             in_fit: Whether `fit` is running.
-            step: The training step before which it happens, if the schedule counts steps.
+
+        Returns:
+            What it did; or that it was refused, because the accuracy would have fallen too far.
         """
         began = time.perf_counter()
         self.times.pause()
         try:
-            event = self._event(model, limits, epoch, progress, in_fit, step)
-            if event.removed_channels:
-                self.times.cut()
-                backend.forget_shapes()
-                gc.collect()  # Dead graphs are cycles; Python would let dozens gather first.
-            return event
+            outcome = self._event(model, occasion, in_fit)
+            self._note(outcome)
+            return outcome
         finally:
             self.events_seconds += time.perf_counter() - began
 
-    def _event(
-        self,
-        model: Any,
-        limits: Mapping[str, float],
-        epoch: int,
-        progress: float,
-        in_fit: bool,
-        step: int | None,
-    ) -> Event:
+    def _event(self, model: Any, occasion: Occasion, in_fit: bool) -> Event | SkippedEvent:
         clock = _Clock()
+        found = self._look_at(model, clock)
+        least = self._least_accuracy(found.accuracy)
+        if _too_low(found.accuracy, least):
+            return _refusal(occasion, found.accuracy, least, [])
+        with clock.stage("score"):
+            scores = self._class_scores(model, found.channels, found.count, occasion.limits)
+        refused: dict[str, float | None] = {}  # Plan to the accuracy that it would have left.
+        for share in self.guard.shares if self.guard else (1.0,):
+            with clock.stage("select"):
+                plan = self._choose(model, found, scores, occasion.limits, share)
+            if plan.to_json() in refused:
+                continue  # Channels that live or die together are that many.
+            try:
+                with Transaction() as transaction:
+                    after = self._carry_out(model, found, plan, clock, in_fit, transaction)
+                    if _too_low(after.accuracy, least):
+                        raise _Refused  # The transaction takes everything back.
+                    so_far = self.plan.then(plan) if self.plan else plan
+            except _Refused:
+                refused[plan.to_json()] = after.accuracy
+                continue
+            self.plan = so_far
+            event = self._record(occasion, found, plan, after, share, clock)
+            return replace(event, tries=len(refused) + 1)
+        return _refusal(occasion, found.accuracy, least, list(refused.values()))
+
+    def _note(self, outcome: Event | SkippedEvent) -> None:
+        if isinstance(outcome, SkippedEvent):
+            self.skipped.append(outcome)
+            changed = bool(outcome.tries)
+        else:
+            self.events.append(outcome)
+            changed = bool(outcome.removed_channels)
+            if changed:
+                self.times.cut()
+        if changed:
+            backend.forget_shapes()
+            gc.collect()  # Dead graphs are cycles; Python would let dozens gather first.
+
+    def _look_at(self, model: Any, clock: _Clock) -> _Found:
+        """The model before the event."""
         with clock.stage("trace"):
             channels = trace(model, self.settings.exclude)
-            before = count_map(model, channels)
-        loss_before = self._loss(model, clock)
-        with clock.stage("score"):
-            scores = self._class_scores(model, channels, before, limits)
-        with clock.stage("select"):
-            plan = choose(
-                model,
-                channels,
-                scores,
-                limits,
-                self.settings.preferences,
-                self.original.widths,
+            counted = count_map(model, channels)
+        loss = self._loss(model, clock)
+        return _Found(channels, counted, loss, self._accuracy(model, channels, clock))
+
+    def _choose(
+        self,
+        model: Any,
+        found: _Found,
+        scores: np.ndarray,
+        limits: Mapping[str, float],
+        share: float,
+    ) -> Plan:
+        """The plan that goes a share of the way from the present model to the limits."""
+        now = {coin: getattr(found.count, coin) for coin in limits}
+        return choose(
+            model,
+            found.channels,
+            scores,
+            limits if share == 1 else shortened(limits, now, share),
+            self.settings.preferences,
+            self.original.widths,
+        )
+
+    def _carry_out(
+        self,
+        model: Any,
+        found: _Found,
+        plan: Plan,
+        clock: _Clock,
+        in_fit: bool,
+        transaction: Transaction,
+    ) -> _After:
+        """Compensates and cuts as planned, and looks at what came of it."""
+        backend.require_same(model, "their plans", plan.to_json())
+        if not plan.removed_channels:
+            return _After(found.loss, found.accuracy)
+        channels, keep = found.channels, keep_of(plan, found.channels)
+        with clock.stage("compensate"):
+            values = compensated_weights(
+                model, channels, keep, self.sample, self.settings.compensation
             )
-        loss_after = loss_before
-        with Transaction() as transaction:
-            backend.require_same(model, "their plans", plan.to_json())
-            if plan.removed_channels:
-                keep = keep_of(plan, channels)
-                with clock.stage("compensate"):
-                    values = compensated_weights(
-                        model, channels, keep, self.sample, self.settings.compensation
-                    )
-                cut = partial(self._cut, model, channels, plan, keep, values, clock, in_fit)
-                backend.together(model, lambda: cut(transaction))
-                loss_after = self._loss(model, clock)
-            so_far = self.plan.then(plan) if self.plan else plan
-        self.plan = so_far
-        event = Event(
-            epoch=epoch,
-            step=step,
-            progress=progress,
+        cut = partial(self._cut, model, channels, plan, keep, values, clock, in_fit)
+        backend.together(model, lambda: cut(transaction))
+        return _After(self._loss(model, clock), self._accuracy(model, channels, clock))
+
+    def _record(
+        self,
+        occasion: Occasion,
+        found: _Found,
+        plan: Plan,
+        after: _After,
+        share: float,
+        clock: _Clock,
+    ) -> Event:
+        gone = max((event.progress for event in self.events), default=0.0)
+        further = share * max(0.0, occasion.progress - gone)
+        return Event(
+            epoch=occasion.epoch,
+            step=occasion.step,
+            progress=occasion.progress if share == 1 else gone + further,
             removed_channels=plan.removed_channels,
-            macs_before=before.macs,
+            macs_before=found.count.macs,
             macs_after=plan.after.macs,
-            parameters_before=before.parameters,
+            parameters_before=found.count.parameters,
             parameters_after=plan.after.parameters,
-            loss_before=loss_before,
-            loss_after=loss_after,
+            loss_before=found.loss,
+            loss_after=after.loss,
             widths=plan.widths(),
             seconds=clock.seconds,
+            merged=occasion.merged,
+            accuracy_before=found.accuracy,
+            accuracy_after=after.accuracy,
         )
-        self.events.append(event)
-        return event
+
+    def _least_accuracy(self, accuracy: float | None) -> float | None:
+        """What the guard demands: no cut may lead further below the best accuracy so far."""
+        if self.guard is None or accuracy is None:
+            return None
+        earlier = [event.accuracy_before for event in self.events]
+        earlier += [skipped.accuracy_before for skipped in self.skipped]
+        return self.guard.least([accuracy, *(one for one in earlier if one is not None)])
 
     def note_retracing(self) -> None:
         """Completes the events that cut something: what compiling the next step anew took."""
@@ -245,15 +309,60 @@ class PruningRun:
         return keras.tree.map_structure(lambda x: x[:examples], self.sample.x)
 
     def _loss(self, model: Any, clock: _Clock) -> float | None:
-        if self.sample is None or self.sample.y is None:
-            return None
-        x, y = self.sample.x, self.sample.y
         with clock.stage("loss"):
-            loss = backend.together(model, lambda: backend.sample_loss(model, x, y))
-        if loss is None:
+            return loss_on(model, self.sample)
+
+    def _accuracy(self, model: Any, channels: ChannelMap, clock: _Clock) -> float | None:
+        if self.guard is None:
             return None
-        mean = backend.averaged(model, {"loss": np.array(loss)}, weight=len(self.sample))
-        return float(mean["loss"])
+        with clock.stage("accuracy"):
+            return accuracy_on(model, channels.graph, self.guard.sample)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A model before an event."""
+
+    channels: ChannelMap
+    count: Count
+    loss: float | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class _After:
+    """The same model after it."""
+
+    loss: float | None
+    accuracy: float | None
+
+
+class _Refused(Exception):
+    """The accuracy has fallen too far, so the cut is taken back."""
+
+
+def _too_low(accuracy: float | None, least: float | None) -> bool:
+    return accuracy is not None and least is not None and not allows(accuracy, least)
+
+
+def _refusal(
+    occasion: Occasion,
+    before: float | None,
+    least: float | None,
+    after: Sequence[float | None],
+) -> SkippedEvent:
+    """Says that an event was refused, and why."""
+    tried = ", ".join(f"{accuracy:.2%}" for accuracy in after)
+    result = f"After smaller and smaller cuts it was {tried}." if after else "Nothing could go."
+    return SkippedEvent(
+        epoch=occasion.epoch,
+        step=occasion.step,
+        error=f"The accuracy was {before:.2%}, and {least:.2%} have to remain. {result}",
+        refused=True,
+        tries=len(after),
+        accuracy_before=before,
+        accuracy_after=after[-1] if after else None,
+    )
 
 
 def _require_counted(plan: Plan, counted: Any) -> None:

@@ -3,23 +3,30 @@
 Both are 0-based, as in Keras callbacks. An event takes place *before* its epoch or step.
 Steps are counted through all epochs: with 100 steps an epoch, step 250 is the 51st of epoch 2.
 
-`linear(begin=2, end=8, every=2)` and `cubic(begin=2, end=8, every=2)`:
+`linear(begin=2, end=8, every=2)`, and `cubic` and `cosine` with the same numbers:
 
-| event before epoch | linear | cubic |
-|---|---|---|
-| 2 | 25 % | 57.8 % |
-| 4 | 50 % | 87.5 % |
-| 6 | 75 % | 98.4 % |
-| 8 | 100 % | 100 % |
+| event before epoch | linear | cubic | cosine |
+|---|---|---|---|
+| 2 | 25 % | 57.8 % | 14.6 % |
+| 4 | 50 % | 87.5 % | 50.0 % |
+| 6 | 75 % | 98.4 % | 85.4 % |
+| 8 | 100 % | 100 % | 100 % |
+
+Those above are `Schedule`s: their events are known before training. `on_plateau` is an
+`AdaptiveSchedule`: its events depend on how the training goes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.plateaus import OnPlateau as OnPlateau
+from keras_gcp.plateaus import on_plateau as on_plateau
 
 UNITS = ("epoch", "step")
 """What schedules count in."""
@@ -33,12 +40,77 @@ class Schedule(Protocol):
     """
 
     def events(self) -> dict[int, float]:
-        """Epoch (or step) to progress in (0, 1] after the event before it."""
+        """Epoch (or step) to progress in [0, 1] after the event before it; never falling."""
 
 
-def unit_of(schedule: Schedule) -> str:
+@runtime_checkable
+class AdaptiveSchedule(Protocol):
+    """Anything that decides before each epoch whether an event is due.
+
+    Attributes:
+        monitor: Entry of the logs that it looks at.
+    """
+
+    monitor: str
+
+    def next(self, epoch: int, progress: float, values: Sequence[float]) -> float | None:
+        """How far an event before an epoch is to go.
+
+        It has to follow from the arguments alone: a training that is resumed asks again.
+
+        Args:
+            epoch: The 0-based epoch that is about to begin.
+            progress: Share of the way that is gone already.
+            values: Of the monitored entry, one per epoch since the last event (or since the
+                training began), latest last.
+
+        Returns:
+            The progress after the event; None if none is due.
+        """
+
+
+def unit_of(schedule: Any) -> str:
     """What a schedule counts in."""
     return getattr(schedule, "unit", "epoch")
+
+
+def in_words(schedule: Any) -> str:
+    """A schedule in words that are the same in another process."""
+    if isinstance(schedule, Schedule):
+        return f"{unit_of(schedule)}s {schedule.events()}"
+    return str(schedule) if is_dataclass(schedule) else type(schedule).__qualname__
+
+
+def checked_events(schedule: Schedule) -> dict[int, float]:
+    """The events of any schedule, in order.
+
+    Raises:
+        InvalidArgument: there are none, or they are no numbers that can be followed.
+    """
+    events = schedule.events()
+    if not isinstance(events, Mapping) or not events:
+        raise InvalidArgument(
+            f"`events()` of the schedule {schedule!r} must return a dict of epochs (or steps) to "
+            f"progress, with one entry at least. Received: {events!r}."
+        )
+    _require_unit(unit_of(schedule))
+    for at, progress in events.items():
+        _require_position(f"events() of {schedule!r}", at, least=0)
+        if isinstance(progress, bool) or not isinstance(progress, int | float):
+            progress = math.nan
+        if not 0 <= progress <= 1:
+            raise InvalidArgument(
+                f"`events()` of the schedule {schedule!r} returned the progress {events[at]!r} for "
+                f"{at}. Expected a number from 0 (nothing is gone) to 1 (the budget is reached)."
+            )
+    ordered = dict(sorted(events.items()))
+    for (a, before), (b, after) in itertools.pairwise(ordered.items()):
+        if after < before:
+            raise InvalidArgument(
+                f"The schedule {schedule!r} goes back: its progress is {before} at {a} and "
+                f"{after} at {b}, but channels do not return. Expected progress that never falls."
+            )
+    return ordered
 
 
 @dataclass(frozen=True)
@@ -118,6 +190,60 @@ def cubic(begin: int, end: int, every: int = 1, unit: str = "epoch") -> Curve:
         InvalidArgument: a number is negative, `end < begin`, `every < 1`, or an unknown unit.
     """
     return _curve(begin, end, every, _cubic, unit)
+
+
+def cosine(begin: int, end: int, every: int = 1, unit: str = "epoch") -> Curve:
+    """Small shares first and last, large ones between: progress (1 - cos(pi t)) / 2.
+
+    The remaining share falls as the learning rate does in Loshchilov and Hutter, "SGDR", 2016
+    (arXiv 1608.03983), equation 5, from 1 to 0; `t` is the share of the events that happened.
+
+    Args:
+        begin: 0-based epoch (or step) before which the first event takes place; it takes its share.
+        end: That before which the last event takes place; it reaches the budget.
+        every: Epochs (or steps) between events.
+        unit: "epoch" or "step".
+
+    Raises:
+        InvalidArgument: a number is negative, `end < begin`, `every < 1`, or an unknown unit.
+    """
+    return _curve(begin, end, every, _cosine, unit)
+
+
+def function(
+    shape: Callable[[float], float], begin: int, end: int, every: int = 1, unit: str = "epoch"
+) -> Curve:
+    """A course of one's own.
+
+    Args:
+        shape: Maps the share of the events that have happened, in (0, 1], to progress: it never
+            falls, and ends with 1 at 1.
+        begin: 0-based epoch (or step) before which the first event takes place; it takes its share.
+        end: That before which the last event takes place; it reaches the budget.
+        every: Epochs (or steps) between events.
+        unit: "epoch" or "step".
+
+    Raises:
+        InvalidArgument: as for `linear`; or `shape` is not such a function.
+
+    Example:
+
+    >>> keras_gcp.schedules.function(lambda t: t**2, begin=2, end=8, every=3).events()
+    {2: 0.1111111111111111, 5: 0.4444444444444444, 8: 1.0}
+    """
+    if not callable(shape):
+        raise InvalidArgument(
+            "`shape` expects a function of the share of the events that have happened. "
+            f"Received: {shape!r}."
+        )
+    schedule = _curve(begin, end, every, shape, unit)
+    last = checked_events(schedule)[end]
+    if last != 1:
+        raise InvalidArgument(
+            f"`shape(1.0)` is the progress after the last event and must be 1: the budget is "
+            f"reached. Received: {last!r}."
+        )
+    return schedule
 
 
 def one_shot(at: int, unit: str = "epoch") -> Curve:
@@ -202,3 +328,7 @@ def _linear(t: float) -> float:
 
 def _cubic(t: float) -> float:
     return 1.0 - (1.0 - t) ** 3
+
+
+def _cosine(t: float) -> float:
+    return (1.0 - math.cos(math.pi * t)) / 2

@@ -35,7 +35,8 @@ PRIVATE_STATE = {
     ),
     "keras.Sequential": "_functional",
     "keras.Model": (
-        "_initial_epoch make_train_function predict_function test_function train_function"
+        "_aggregate_additional_loss _initial_epoch compute_loss make_train_function "
+        "predict_function test_function train_function"
     ),
     "keras.src.models.functional.Functional": (
         "_inputs _inputs_struct _nodes_by_depth _outputs _outputs_struct"

@@ -212,6 +212,49 @@ def test_a_killed_training_with_events_within_epochs_ends_bit_equal(tmp_path):
     assert [e.step for e in resumed.events] == [e.step for e in callback.events] == [2, 5, 8]
 
 
+KINDS_OF_EVENTS = {
+    "plateaus, guarded and distilled": {
+        "schedule": keras_gcp.schedules.on_plateau("loss", 1, min_delta=9.0, share=0.4, until=4),
+        "max_drop": 0.9,
+        "validation_data": data(seed=1),
+        "distill": keras_gcp.Distillation(),
+    },
+    "put together": {
+        "schedule": keras_gcp.schedules.function(
+            lambda t: {0.25: 0.01, 0.5: 0.5, 0.75: 0.99, 1.0: 1.0}[t], begin=1, end=4
+        ),
+        "min_share": 0.1,
+    },
+    "refused": {
+        "schedule": keras_gcp.schedules.linear(1, 4),
+        "max_drop": 0.3,
+        "validation_data": data(seed=1),
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The budget is not met")
+@pytest.mark.parametrize("name", sorted(KINDS_OF_EVENTS))
+def test_every_kind_of_event_is_resumed_bit_equal(name, tmp_path, monkeypatch):
+    options = KINDS_OF_EVENTS[name]
+    if name == "refused":  # A network knows as much as it has weights.
+        wide = build().count_params()
+        share_left = lambda model, *arguments: model.count_params() / wide  # noqa: E731
+        monkeypatch.setattr("keras_gcp.measuring.accuracy", share_left)
+    expected, callback, history = train(**options)
+    for kill in [(2, 0), (3, 1), (5, 0)]:
+        train(tmp_path / "b", kill, **options)
+    model, resumed, its_history = train(tmp_path / "b", **options)
+    assert_equal_arrays(weights_of(model), weights_of(expected))
+    assert_equal_arrays(slots_of(model), slots_of(expected))
+    assert its_history == history
+    assert without_seconds(resumed.events) == without_seconds(callback.events)
+    assert resumed.skipped == callback.skipped
+    assert len(callback.events) + len(callback.skipped) >= 2
+    assert name != "refused" or callback.skipped
+
+
 class ShuffledAtEpochBegin(keras.utils.PyDataset):
     """Draws the order of an epoch from NumPy's global random state when the epoch begins."""
 
@@ -359,6 +402,8 @@ DIFFERENCES = {
     "normalize": ({"normalize": "cost"}, "normalize: none there, cost here"),
     "scope": ({"scope": "group"}, "scope: global there, group here"),
     "exclude": ({"exclude": ["hidden"]}, r"exclude: \[\] there, \['hidden'\] here"),
+    "min_share": ({"min_share": 0.0}, r"min_share: 0.03 there, 0.0 here"),
+    "distill": ({"distill": keras_gcp.Distillation()}, r"distill: None there, Distillation"),
     "optimizer": ({"optimizer": "sgd"}, "optimizer: Adam there, SGD here"),
 }
 

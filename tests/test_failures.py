@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from fitting import compiled, data, fit, pruning
 from helpers import random_plan
+from states import assert_same_state, state_of
 
 import keras_gcp
-from keras_gcp import keras_state
 from keras_gcp.channels.trace import trace, trace_as_planned
 from keras_gcp.errors import InvalidArgument, VerificationFailed
 from keras_gcp.keras_state import Transaction
@@ -47,36 +47,6 @@ ERRORS = {
     "device memory": exhausted,
     "full disk": lambda: OSError(errno.ENOSPC, "No space left on device"),
 }
-
-
-def state_of(model):
-    """Everything of a model and its optimizer that an event may change."""
-    layers = [layer for layer in model._flatten_layers() if layer.built]
-    return {
-        "weights": [np.array(w) for w in model.get_weights()],
-        "optimizer": [keras.ops.convert_to_numpy(v) for v in model.optimizer.variables],
-        "objects": [id(v._value) for v in [*model.variables, *model.optimizer.variables]],
-        "shapes": [tuple(v.shape) for v in [*model.variables, *model.optimizer.variables]],
-        "slots": [dict(p._trainable_variables_indices) for p in chain(model.optimizer)],
-        "config": model.get_config(),
-        "symbols": [tuple(x.shape) for layer in model.layers for x in flat(layer.output)],
-        "specs": [str(layer.input_spec) for layer in layers],
-        "functions": [getattr(model, name) for name in keras_state.COMPILED_FUNCTIONS],
-        "own attributes": [sorted(vars(layer)) for layer in layers],
-    }
-
-
-def chain(optimizer):
-    return list(keras_state.optimizer_chain(optimizer))
-
-
-def flat(structure):
-    return keras.tree.flatten(structure)
-
-
-def assert_same_state(now, then):
-    for key in then:
-        assert repr(now[key]) == repr(then[key]), key
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ def model():
 
 def test_public_names_and_arguments_are_as_documented():
     assert {
+        "Distillation",
         "GradualChannelPruning",
         "absolute",
         "apply",

@@ -1,6 +1,7 @@
 """Schedules: when events happen, and how far they go."""
 
 import itertools
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,73 @@ def test_cubic_as_in_the_documented_table():
     events = schedules.cubic(2, 8, 2).events()
     assert list(events) == [2, 4, 6, 8]
     assert list(events.values()) == pytest.approx([0.578125, 0.875, 0.984375, 1.0])
+
+
+def test_cosine_as_in_the_documented_table():
+    events = schedules.cosine(2, 8, 2).events()
+    assert list(events) == [2, 4, 6, 8]
+    assert list(events.values()) == pytest.approx([0.146447, 0.5, 0.853553, 1.0], abs=1e-6)
+
+
+def test_a_course_of_ones_own_is_asked_for_the_share_of_events_that_happened():
+    asked = []
+
+    def square(t):
+        asked.append(t)
+        return t * t
+
+    events = schedules.function(square, begin=1, end=5, every=2, unit="step").events()
+    assert events == {1: pytest.approx(1 / 9), 3: pytest.approx(4 / 9), 5: 1.0}
+    assert set(asked) == {1 / 3, 2 / 3, 1.0}
+
+
+@pytest.mark.parametrize(
+    "shape, message",
+    [
+        (lambda t: 1 - t, "goes back: its progress is .* at 1 and .* at 2"),
+        (lambda t: t / 2, r"must be 1: the budget is reached. Received: 0.5"),
+        (lambda t: 2 * t, "returned the progress 1.3"),
+        (lambda t: float("nan"), "returned the progress nan"),
+        (lambda t: "half", "returned the progress 'half'"),
+        (0.5, "expects a function"),
+    ],
+)
+def test_courses_that_cannot_be_followed_are_refused(shape, message):
+    with pytest.raises(InvalidArgument, match=message):
+        schedules.function(shape, begin=1, end=3)
+
+
+@dataclass(frozen=True)
+class Own:
+    """A schedule of one's own."""
+
+    given: object
+    unit: str = "epoch"
+
+    def events(self):
+        return self.given
+
+
+def test_a_schedule_of_ones_own_is_put_in_order():
+    assert list(schedules.checked_events(Own({5: 1.0, 2: 0.5}))) == [2, 5]
+
+
+@pytest.mark.parametrize(
+    "schedule, message",
+    [
+        (Own({}), "with one entry at least"),
+        (Own([1, 2]), r"must return a dict .* Received: \[1, 2\]"),
+        (Own({-1: 0.5}), "integer of at least 0. Received: -1"),
+        (Own({1.5: 0.5}), "integer of at least 0. Received: 1.5"),
+        (Own({1: 1.5}), "returned the progress 1.5 for 1"),
+        (Own({1: True}), "returned the progress True for 1"),
+        (Own({1: 0.5, 2: 0.4}), "channels do not return"),
+        (Own({1: 0.5}, unit="batch"), "`unit` of a schedule"),
+    ],
+)
+def test_schedules_of_ones_own_that_cannot_be_followed_are_refused(schedule, message):
+    with pytest.raises(InvalidArgument, match=message):
+        schedules.checked_events(schedule)
 
 
 def test_the_last_event_is_at_the_end_even_if_every_does_not_divide_the_span():
@@ -38,7 +106,7 @@ def test_the_authors_schedule_for_resnets_has_seven_events():
 
 
 @given(
-    st.sampled_from([schedules.linear, schedules.cubic]),
+    st.sampled_from([schedules.linear, schedules.cubic, schedules.cosine]),
     st.integers(0, 50),
     st.integers(0, 50),
     st.integers(1, 20),

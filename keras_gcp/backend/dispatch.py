@@ -126,6 +126,15 @@ def local_weights(model: Any) -> list[Any]:
     return _framework().local_weights(model)
 
 
+def frozen_weights(model: Any) -> list[Any]:
+    """The values of a model's weights for a training step that is compiled for another model.
+
+    On JAX they are NumPy arrays: such a step may span devices, and processes, on which these
+    weights are not.
+    """
+    return _framework().frozen_weights(model)
+
+
 def _framework() -> ModuleType:
     name = keras.config.backend()
     if name not in BACKENDS:

@@ -72,6 +72,10 @@ def local_weights(model: Any) -> list[Any]:
     return [_local(ops.convert_to_tensor(variable.value)) for variable in model.weights]
 
 
+def frozen_weights(model: Any) -> list[Any]:
+    return [np.asarray(_local(variable.value)) for variable in model.weights]  # not traced
+
+
 def _local(value: Any) -> Any:
     """Of a value that every device of every process holds, the copy on a device of this one."""
     return value if value.is_fully_addressable else value.addressable_data(0)

@@ -136,3 +136,7 @@ def _workers(model: Any) -> list[tuple[str, int]]:
 
 def local_weights(model: Any) -> list[Any]:
     return [ops.convert_to_tensor(variable.value) for variable in model.weights]
+
+
+def frozen_weights(model: Any) -> list[Any]:
+    return local_weights(model)

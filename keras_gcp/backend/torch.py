@@ -81,3 +81,7 @@ def gather_rows(model: Any, row: np.ndarray) -> np.ndarray:
 
 def local_weights(model: Any) -> list[Any]:
     return [ops.convert_to_tensor(variable.value) for variable in model.weights]
+
+
+def frozen_weights(model: Any) -> list[Any]:
+    return local_weights(model)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.events import STAGES, Event, moment
+from keras_gcp.events import STAGES, Event, SkippedEvent, moment
 from keras_gcp.reporting import units
 from keras_gcp.step_times import Savings
 
@@ -98,6 +98,15 @@ def event_line(event: Event, original_macs: int, original_parameters: int) -> st
     ]
     if event.loss_before is not None and event.loss_after is not None:
         parts.append(f"loss on the sample {event.loss_before:.4g} → {event.loss_after:.4g}")
+    if event.accuracy_before is not None and event.accuracy_after is not None:
+        accuracies = (
+            f"{units.percent(event.accuracy_before)} → {units.percent(event.accuracy_after)}"
+        )
+        parts.append(f"validation accuracy {accuracies}")
+    if event.tries > 1:
+        parts.append(f"smaller than scheduled (try {event.tries})")
+    if event.merged > 1:
+        parts.append(f"{event.merged} events of the schedule in one")
     taken = event.seconds
     parts.append(
         f"score {taken['score']:.2f} s, surgery {taken['narrow']:.2f} s, "
@@ -107,12 +116,15 @@ def event_line(event: Event, original_macs: int, original_parameters: int) -> st
     return " · ".join(parts)
 
 
-def savings_line(savings: Savings, events: Sequence[Event]) -> str:
+def savings_line(
+    savings: Savings, events: Sequence[Event], skipped: Sequence[SkippedEvent] = ()
+) -> str:
     """One line that says what pruning has cost in a training, and what it has saved.
 
     Args:
         savings: The sums.
         events: The events.
+        skipped: Events that failed or were refused.
 
     Returns:
         Text without a newline.
@@ -120,7 +132,13 @@ def savings_line(savings: Savings, events: Sequence[Event]) -> str:
     stages = {stage: sum(event.seconds[stage] for event in events) for stage in STAGES}
     largest = sorted(stages, key=lambda stage: -stages[stage])[:3]
     spent = ", ".join(f"{_STAGE_NAMES.get(s, s)} {units.seconds(stages[s])}" for s in largest)
-    count = f"{len(events)} events" if len(events) != 1 else "1 event"
+    scheduled = sum(event.merged for event in events)
+    count = _events(len(events))
+    if scheduled > len(events):
+        count += f" (in place of {scheduled}, of which some were too small)"
+    refused = sum(one.refused for one in skipped)
+    if refused:
+        count += f", {refused} more refused for their accuracy,"
     cost = f"pruning: {count} took {units.seconds(savings.events_seconds)} ({spent})"
     net, wide, narrow = savings.net_seconds, savings.wide_step_seconds, savings.narrow_step_seconds
     if net is None or wide is None or narrow is None or savings.saved_seconds is None:
@@ -130,6 +148,49 @@ def savings_line(savings: Savings, events: Sequence[Event]) -> str:
         return f"{cost}; {change}: training took {units.seconds(-net)} longer"
     result = f"{units.seconds(abs(net))} {'saved' if net >= 0 else 'lost so far'} in all"
     return f"{cost}; {change}, which saved {units.seconds(savings.saved_seconds)}: {result}"
+
+
+def unmet_line(
+    now: Mapping[str, float],
+    limits: Mapping[str, float],
+    events: Sequence[Event],
+    skipped: Sequence[SkippedEvent],
+    to_come: int,
+) -> str | None:
+    """What a budget lacks when a training has ended, and why; None if it is met.
+
+    Args:
+        now: What the model costs, by coin.
+        limits: What was to remain.
+        events: The events.
+        skipped: Events that failed or were refused.
+        to_come: Events that had not come.
+    """
+    unmet = [
+        f"{coin} {now[coin]:,} (at most {limit:,.0f} wanted)"
+        for coin, limit in limits.items()
+        if now[coin] > limit
+    ]
+    if not unmet:
+        return None
+    refused = sum(one.refused for one in skipped)
+    failed, smaller = len(skipped) - refused, sum(event.tries > 1 for event in events)
+    reasons = [
+        text
+        for number, text in (
+            (failed, f"{_events(failed)} failed and {'was' if failed == 1 else 'were'} skipped"),
+            (refused, f"{_events(refused)} would have cost more accuracy than `max_drop` allows"),
+            (smaller, f"{_events(smaller)} went less far than scheduled for the same reason"),
+            (to_come, f"{to_come} had not come when the training ended"),
+        )
+        if number
+    ]
+    why = ", ".join(reasons) or "the training ended before enough events had come"
+    return f"The budget is not met: {', '.join(unmet)}. Of the schedule's events, {why}."
+
+
+def _events(number: int) -> str:
+    return f"{number} event" if number == 1 else f"{number} events"
 
 
 def _milliseconds(seconds: float) -> str:

@@ -70,6 +70,7 @@ def pruned_fit(criterion):
         "widths": callback.plan.widths(),
         "numbers": numbers(model),
         "loss_before": callback.events[0].loss_before,
+        "accuracies": [event.accuracy_after for event in callback.events],
         "devices": sorted({len(sharding.device_set) for sharding in shardings}),
     }
 
@@ -209,6 +210,7 @@ def raised_by(work):
 report(
     feature_relevance=pruned_fit("feature_relevance"),
     random=pruned_fit("random"),
+    distilled=pruned_fit("distilled"),
     scores=scores(),
     failing_score=failing("score"),
     failing_verify=failing("verify"),

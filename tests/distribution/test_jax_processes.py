@@ -6,7 +6,7 @@ from distribution.launch import jax_processes, needs, run_processes
 
 pytestmark = [needs("jax"), pytest.mark.slow]
 
-CRITERIA = ["feature_relevance", "random"]
+CRITERIA = ["feature_relevance", "random", "distilled"]
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +21,7 @@ def test_processes_with_samples_and_seeds_of_their_own_cut_the_same_channels(fac
     assert first["kept"] == second["kept"]
     assert first["widths"]["a"] + first["widths"]["b"] <= 0.6 * 20
     assert first["loss_before"] == second["loss_before"]
+    assert first["accuracies"] == second["accuracies"]
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)

@@ -7,7 +7,7 @@ from distribution.launch import needs, run
 pytestmark = [needs("tensorflow"), pytest.mark.slow]
 
 
-@pytest.fixture(scope="module", params=["feature_relevance", "l2_norm"])
+@pytest.fixture(scope="module", params=["feature_relevance", "l2_norm", "distilled"])
 def facts(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("mirrored")
     return run("mirrored.py", request.param, folder, KERAS_BACKEND="tensorflow")
@@ -26,6 +26,7 @@ def test_two_devices_decide_as_one(facts):
     np.testing.assert_allclose(
         facts["two_devices"]["sample_losses"], facts["one_device"]["sample_losses"], rtol=1e-5
     )
+    assert facts["two_devices"]["accuracies"] == facts["one_device"]["accuracies"]
 
 
 @pytest.mark.parametrize("kind", ["weights", "slots"])

@@ -33,6 +33,11 @@ def network():
 
 
 def pruning(criterion, sample=None, **options):
+    """The callback; `"distilled"` stands for a training with all that events can have."""
+    if criterion == "distilled":
+        criterion = "l2_norm"
+        options["distill"] = keras_gcp.Distillation()
+        options["max_drop"], options["validation_data"] = 0.9, sample or data()
     return keras_gcp.GradualChannelPruning(
         sample or data(),
         {"channels": 0.6},

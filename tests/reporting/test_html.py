@@ -67,7 +67,7 @@ def test_every_event_file_and_layer_has_its_row(tmp_path, arguments):
     path = write_report(tmp_path / "report", **arguments)
     rows = [row for row in Tables(path.read_text(encoding="utf-8")).rows if row]
 
-    seconds = ["0.50", "1.50", "2.50", "3.50", "4.50", "5.50", "6.50", "24.50"]
+    seconds = [f"{0.5 + i:.2f}" for i in range(9)] + ["40.50"]
     assert rows == [
         ["1", "50 %", "12", "30.0 M(75.0 %)", "180 k(90.0 %)", "0.25 → 0.5", *seconds],
         ["3", "100 %", "12", "20.0 M(50.0 %)", "90.0 k(45.0 %)", "– → 0.5", *seconds],

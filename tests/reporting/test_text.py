@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.events import Event
-from keras_gcp.reporting.text import event_line, table
+from keras_gcp.events import Event, SkippedEvent
+from keras_gcp.reporting.text import event_line, table, unmet_line
 
 
 def test_columns_of_numbers_are_aligned_to_the_right():
@@ -57,6 +57,8 @@ SECONDS = {
     "select": 0.01,
     "narrow": 0.4,
     "verify": 0.6,
+    "accuracy": 0.0,
+    "compensate": 0.0,
     "retrace": 3.4,
 }
 
@@ -87,3 +89,18 @@ def test_an_event_is_one_line_with_all_its_numbers():
         "score 2.31 s, surgery 0.40 s, verify 0.60 s, trace 0.10 s, select 0.01 s, loss 0.20 s",
     ):
         assert part in line
+
+
+def test_a_budget_that_is_not_met_says_what_is_left_and_why():
+    now, limits = {"macs": 1200, "channels": 40}, {"macs": 1000.0, "channels": 50.0}
+    refused = SkippedEvent(3, None, "too much", refused=True)
+    failed = SkippedEvent(4, None, "RuntimeError: no")
+
+    assert unmet_line({"macs": 1000}, {"macs": 1000.0}, [], [refused], 1) is None
+    line = unmet_line(now, limits, [], [refused, refused, failed], 2)
+    assert line is not None
+    assert line.startswith("The budget is not met: macs 1,200 (at most 1,000 wanted). Of the")
+    assert "channels" not in line
+    assert "1 event failed and was skipped" in line
+    assert "2 events would have cost more accuracy than `max_drop` allows" in line
+    assert line.endswith("2 had not come when the training ended.")

@@ -141,6 +141,19 @@ def find_head(model: Any, graph: Graph) -> Head:
     return Head(kind, shape, activation, why, settings.get("ignore_class"))
 
 
+def last_function(graph: Graph) -> str:
+    """Name of the activation that a model's first output comes from; "linear" if there is none."""
+    call = _last_activated(graph)
+    if call is None:
+        return "linear"
+    operation: Any = getattr(call.operation, "layer", call.operation)  # TimeDistributed
+    function = getattr(operation, "activation", None)
+    if function is not None and function is not keras.activations.linear:
+        return str(getattr(function, "__name__", type(function).__name__))
+    kind = _activation_of(call)
+    return "log_softmax" if type(operation).__name__ == "LogSoftmax" else kind
+
+
 def _kind(shape: tuple[int | None, ...], activation: str, loss: Any) -> tuple[str | None, str]:
     """`(kind, what told it)`; without a kind, the reason."""
     several, flat = shape[-1] != 1, len(shape) == 2

@@ -1,0 +1,83 @@
+"""The share of examples that a classifier gets right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from keras_gcp import backend
+from keras_gcp.criteria.relevance.heads import Head, find_head
+from keras_gcp.criteria.relevance.units import Units, units_of
+from keras_gcp.errors import UnsupportedModel
+from keras_gcp.graph import Graph
+from keras_gcp.sample import Sample
+
+
+def classifier_head(model: Any, graph: Graph, argument: str) -> Head:
+    """The kind of classifier that a model is, for an argument that needs one.
+
+    Raises:
+        UnsupportedModel: it is none.
+    """
+    try:
+        return find_head(model, graph)
+    except UnsupportedModel as error:
+        shapes = ", ".join(str(tensor.shape) for tensor in graph.outputs)
+        raise UnsupportedModel(
+            f"{argument} needs a classifier with one output: class scores or logits of shape "
+            f"(batch, classes), (batch, 1) or (batch, ..., classes). Model '{model.name}' has "
+            f"outputs of shape {shapes}, and these or its loss say that it is none. Leave "
+            f"{argument} out."
+        ) from error
+
+
+def check_accuracy(model: Any, graph: Graph, sample: Sample) -> None:
+    """Refuses what has no accuracy, before it is wanted.
+
+    Raises:
+        UnsupportedModel: the model is no classifier.
+        InvalidArgument: the labels do not fit it.
+    """
+    units_of(classifier_head(model, graph, "`max_drop`"), sample.y)
+
+
+def accuracy(model: Any, graph: Graph, sample: Sample) -> float:
+    """The share of right answers on some examples, in inference mode.
+
+    One class of several: the greatest output is the true class. Two classes, or several at once:
+    outputs are on the right side of the threshold. Per place: counted over all places that have
+    a class.
+
+    Args:
+        model: A classifier with one output.
+        graph: Its calls.
+        sample: Examples with labels.
+
+    Raises:
+        UnsupportedModel: the model is no classifier.
+        InvalidArgument: the labels do not fit it.
+    """
+    head = find_head(model, graph)
+    units = units_of(head, sample.y)
+    outputs = np.asarray(backend.predict(model, sample.x), np.float32)
+    if head.kind == "multi-label":
+        labels = np.asarray(sample.y).reshape(outputs.shape) > 0.5
+        return float(((outputs > head.threshold) == labels).mean())
+    classes = _class_of_each(head, units)
+    if head.kind == "binary":
+        answers = (outputs[..., 0] > head.threshold).astype(classes.dtype)
+    else:
+        answers = outputs.argmax(axis=-1)
+    return float((answers == classes)[classes != _NO_CLASS].mean())
+
+
+_NO_CLASS = -1
+"""What `Units.places` has where a place has no class."""
+
+
+def _class_of_each(head: Head, units: Units) -> np.ndarray:
+    if not head.places:
+        return units.classes
+    assert units.places is not None
+    return units.places

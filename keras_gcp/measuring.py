@@ -1,0 +1,38 @@
+"""What a model achieves on held examples, over all processes that train it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from keras_gcp import backend
+from keras_gcp.accuracy import accuracy
+from keras_gcp.graph import Graph
+from keras_gcp.sample import Sample
+
+
+def loss_on(model: Any, sample: Sample | None) -> float | None:
+    """The compiled loss on the sample; None without labels or without a loss."""
+    if sample is None or sample.y is None:
+        return None
+    x, y = sample.x, sample.y
+    return _over_processes(model, sample, lambda: backend.sample_loss(model, x, y))
+
+
+def accuracy_on(model: Any, graph: Graph, sample: Sample) -> float:
+    """The share of right answers on some examples."""
+    mean = _over_processes(model, sample, lambda: accuracy(model, graph, sample))
+    assert mean is not None
+    return mean
+
+
+def _over_processes(
+    model: Any, sample: Sample, measure: Callable[[], float | None]
+) -> float | None:
+    own = backend.together(model, measure)
+    if own is None:
+        return None
+    mean = backend.averaged(model, {"mean": np.array(own)}, weight=len(sample))
+    return float(mean["mean"])

@@ -1,0 +1,124 @@
+"""Events whenever the training has stopped improving. Sees numbers only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from keras_gcp.errors import InvalidArgument
+
+MODES = ("auto", "min", "max")
+"""Whether smaller or greater values are better; "auto" tells it by the name."""
+
+_SMALLER = ("loss", "error")
+_GREATER = ("accuracy", "acc", "auc", "precision", "recall", "iou", "score")
+
+
+@dataclass(frozen=True)
+class OnPlateau:
+    """An event whenever a metric has stopped improving; made by `on_plateau`."""
+
+    monitor: str
+    patience: int
+    min_delta: float
+    share: float
+    until: int | None
+    mode: str
+
+    def next(self, epoch: int, progress: float, values: Sequence[float]) -> float | None:
+        """How far an event before an epoch is to go; None if none is due."""
+        if progress >= 1:
+            return None
+        if self.until is not None and epoch >= self.until:
+            return 1.0
+        if self.epochs_without_improvement(values) < self.patience:
+            return None
+        further = progress + self.share
+        return 1.0 if further > 1 - 1e-9 else further  # Ten tenths are one.
+
+    def epochs_without_improvement(self, values: Sequence[float]) -> int:
+        """How many of the latest values are not better than the best one before them."""
+        sign = -1.0 if self.mode == "min" else 1.0
+        best, since = None, 0
+        for value in values:
+            if value == value and (best is None or sign * (value - best) > self.min_delta):
+                best, since = value, 0
+            else:  # A value that is not a number is no improvement.
+                since += 1
+        return since
+
+
+def on_plateau(
+    monitor: str = "val_loss",
+    patience: int = 2,
+    min_delta: float = 0.0,
+    share: float = 0.25,
+    until: int | None = None,
+    mode: str = "auto",
+) -> OnPlateau:
+    """An event whenever a monitored metric has stopped improving.
+
+    So the network recovers from one cut as long as it can before the next comes. After an event
+    the waiting begins anew: a narrower model is another one, and so is its best value.
+
+    Args:
+        monitor: Entry of the logs, as for `keras.callbacks.EarlyStopping`.
+        patience: Epochs without improvement before an event.
+        min_delta: Least change that counts as an improvement.
+        share: Share of the way that each event goes, in (0, 1].
+        until: 0-based epoch before which whatever is left goes at once, plateau or not. None:
+            events come on plateaus only, and if there are too few the budget is not met, which a
+            warning says in the end.
+        mode: `"min"` if smaller values are better, `"max"` if greater ones are, `"auto"` where the
+            name tells it (`loss`, `error`; `accuracy`, `auc`, and the like).
+
+    Raises:
+        InvalidArgument: a value is out of its range, or `"auto"` does not know the name.
+
+    Example:
+
+    >>> keras_gcp.schedules.on_plateau("val_accuracy", patience=3, until=60).mode
+    'max'
+    """
+    if not isinstance(monitor, str) or not monitor:
+        raise InvalidArgument(
+            "`monitor` expects the name of an entry of the logs, such as 'val_loss'. "
+            f"Received: {monitor!r}."
+        )
+    for name, value, least in (("patience", patience, 1), ("until", until, 0)):
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int) or value < least
+        ):
+            raise InvalidArgument(
+                f"`{name}` expects an integer of at least {least}. Received: {value!r}."
+            )
+    if patience is None:
+        raise InvalidArgument("`patience` expects an integer of at least 1. Received: None.")
+    if not _is_number(min_delta) or not min_delta >= 0:
+        raise InvalidArgument(f"`min_delta` expects a number from 0. Received: {min_delta!r}.")
+    if not _is_number(share) or not 0 < share <= 1:
+        raise InvalidArgument(
+            f"`share` is the share of the way of one event, in (0, 1]. Received: {share!r}."
+        )
+    if mode not in MODES:
+        raise InvalidArgument(
+            f"`mode` expects one of {', '.join(map(repr, MODES))}. Received: {mode!r}."
+        )
+    mode = _mode_of(monitor) if mode == "auto" else mode
+    return OnPlateau(monitor, patience, float(min_delta), float(share), until, mode)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _mode_of(monitor: str) -> str:
+    name = monitor.lower()
+    if name.endswith(_SMALLER):
+        return "min"
+    if name.endswith(_GREATER):
+        return "max"
+    raise InvalidArgument(
+        f"Whether smaller or greater values of `monitor={monitor!r}` are better cannot be told by "
+        "its name. Say it: mode='min' or mode='max'."
+    )
