@@ -12,9 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_gcp import backend, criteria, keras_state, resume, schedules
+from keras_gcp import backend, coins, criteria, keras_state, resume, schedules
 from keras_gcp.backups import Backup, BackupFolder
 from keras_gcp.budgets import Budget
+from keras_gcp.costs import amount
 from keras_gcp.errors import BackupFailed, InvalidArgument, ReplicasDisagree
 from keras_gcp.events import Event, SkippedEvent, moment
 from keras_gcp.fit_checks import (
@@ -34,6 +35,7 @@ from keras_gcp.fit_checks import (
     register_pruner,
     reset_memory,
 )
+from keras_gcp.pipeline import totals_of
 from keras_gcp.plans import Plan
 from keras_gcp.reporting.text import event_line, savings_line
 from keras_gcp.run import Original, PruningRun, Settings
@@ -59,8 +61,10 @@ class GradualChannelPruning(keras.callbacks.Callback):
             `sample_size` examples are drawn once, when training begins. Labels sparse or one-hot.
             None is allowed with criteria that look at no data (`"l2_norm"`).
         budget: Dict of what may *remain*: a share in (0, 1) of the original `"macs"`,
-            `"parameters"` or (prunable) `"channels"`, or `keras_gcp.absolute(count)`. All entries
-            must hold. None only with `schedules.channels_every`.
+            `"parameters"`, (prunable) `"channels"`, `"tflite_bytes"`, `"tflite_bytes_int8"`,
+            `"peak_activation_bytes"`, `"peak_activation_bytes_int8"` or `"latency_ms"` (see
+            `keras_gcp.timed`), or `keras_gcp.absolute(count)`. All entries must hold. None only
+            with `schedules.channels_every`.
         schedule: `keras_gcp.schedules.linear`, `cubic`, `one_shot` or `channels_every`. Default:
             four cubic events between a tenth and a half of the epochs.
         criterion: Name of a criterion, or a callable `(model, channels, sample) -> {path of a
@@ -95,7 +99,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         savings: What pruning has cost and saved so far, in seconds.
 
     The logs (and so `History`, and callbacks further down the list, such as `CSVLogger`) carry
-    `macs`, `parameters` and `pruned_channels` for every epoch.
+    `macs`, `parameters`, `pruned_channels` and further coins of the budget for every epoch.
 
     Raises:
         InvalidArgument: an argument is malformed; at construction, or when training begins.
@@ -137,6 +141,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
         super().__init__()
         self._fixed_channels = isinstance(schedule, ChannelsEvery)
         self._budget = _parsed_budget(budget, self._fixed_channels)
+        if self._budget is not None:
+            coins.require_environment(self._budget)
         if schedule is not None and not isinstance(schedule, Schedule):
             raise InvalidArgument(
                 "`schedule` expects `keras_gcp.schedules.linear(...)`, `cubic`, `one_shot` or "
@@ -248,6 +254,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         logs["macs"] = float(totals.macs)
         logs["parameters"] = float(totals.parameters)
         logs["pruned_channels"] = float(run.pruned_channels)
+        logs.update({coin: float(cost) for coin, cost in totals.further.items()})
 
     def on_train_end(self, logs: Any = None) -> None:
         backend.forget_gradients(self.model.train_function)
@@ -263,10 +270,10 @@ class GradualChannelPruning(keras.callbacks.Callback):
         """Looks at everything once, so that nothing can go wrong ten epochs later."""
         scorer = criteria.get(self._criterion, seed=self._seed)
         self._settings = replace(self._settings, scorer=scorer)
-        channels, totals = check_model(model, self._settings.exclude)
-        original = Original(totals, channels.widths())
-        if self._reference is not None:
-            original = Original.of(self._reference, self._settings.exclude)
+        channels, _ = check_model(model, self._settings.exclude)
+        reference = model if self._reference is None else self._reference
+        original = Original.of(reference, self._settings.exclude, self._budget)
+        totals = totals_of(model, channels, original.coins)
         sample = None
         if self._sample_source is not None:
             sample = draw_sample(self._sample_source, self._sample_size, self._seed, model)
@@ -346,7 +353,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         run = self._require_run()
         if self._verbose:
             totals = run.original.totals
-            print(event_line(event, totals.macs, totals.parameters))
+            print(event_line(event, totals.macs, totals.parameters, totals.further))
         if self._verbose > 1 and run.plan:
             print(run.plan.explain())
 
@@ -356,10 +363,11 @@ class GradualChannelPruning(keras.callbacks.Callback):
         if self._budget is None or not (self._due or run.skipped):
             return
         goal = max([*self._due.values(), *(event.progress for event in run.events)], default=1.0)
+        costs = run.totals.costs()
         unmet = [
-            f"{coin} {getattr(run.totals, coin):,} (at most {limit:,.0f} wanted)"
+            f"{coin} {amount(coin, costs[coin])} (at most {amount(coin, limit)} wanted)"
             for coin, limit in self._limits(goal).items()
-            if getattr(run.totals, coin) > limit
+            if costs[coin] > limit
         ]
         if unmet:
             failed = f"{len(run.skipped)} events failed and were skipped, "

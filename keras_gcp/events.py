@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from keras_gcp.errors import InvalidArgument
@@ -32,6 +32,7 @@ class Event:
         widths: Layer to number of output channels after the event.
         seconds: Stage to wall-clock seconds, one entry for each of `STAGES`. "retrace" is what the
             first training step took longer than the next ones; it is 0 until they are done.
+        further: Costs after the event, by coin, in further coins of the budget.
     """
 
     epoch: int
@@ -46,6 +47,7 @@ class Event:
     loss_after: float | None
     widths: Mapping[str, int]
     seconds: Mapping[str, float]
+    further: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if set(self.seconds) != set(STAGES):
@@ -56,6 +58,7 @@ class Event:
         # A caller that goes on filling its dictionaries must not change what has happened.
         object.__setattr__(self, "widths", dict(self.widths))
         object.__setattr__(self, "seconds", dict(self.seconds))
+        object.__setattr__(self, "further", dict(self.further))
 
     def to_dict(self) -> dict[str, Any]:
         """The event as a dict that `json.dumps` takes."""

@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from keras_gcp import backend, criteria, keras_state
+from keras_gcp import backend, coins, criteria, keras_state
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace, trace_as_planned
-from keras_gcp.counting import count_map
+from keras_gcp.costs import Ledger
+from keras_gcp.counting import Coin, count_map
 from keras_gcp.keras_state import Transaction
 from keras_gcp.planning import choose, keep_of, parsed_limits
 from keras_gcp.plans import Plan, Totals
+from keras_gcp.recount import require_planned_costs, was_planned_for
 from keras_gcp.sample import SAMPLE_SIZE, Sample, draw_sample
 from keras_gcp.selection import DEFAULT_FLOOR, check_align, check_floor
 from keras_gcp.surgery.narrow import narrow_model
@@ -39,8 +41,9 @@ def plan(
     Args:
         model: A built functional or sequential `keras.Model`.
         budget: Dict of what may *remain*: a share in (0, 1) of this model's `"macs"`,
-            `"parameters"` or (prunable) `"channels"`, or `keras_gcp.absolute(count)`. All entries
-            must hold.
+            `"parameters"`, (prunable) `"channels"`, `"tflite_bytes"`, `"tflite_bytes_int8"`,
+            `"peak_activation_bytes"`, `"peak_activation_bytes_int8"` or `"latency_ms"` (see
+            `keras_gcp.timed`), or `keras_gcp.absolute(count)`. All entries must hold.
         criterion: Name of a criterion, or a callable `(model, channels, sample) -> {path of a
             producing layer: (width,) scores}`, larger = keep.
         sample: `(x, y)` arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`; needed by
@@ -72,14 +75,22 @@ def plan(
     """
     check_align(align)
     check_floor(floor)
-    Budget.parse(budget)
+    coins.require_environment(Budget.parse(budget))
     scorer = criteria.get(criterion, seed=seed)
+    parsed = Budget.parse(budget)
     channels = trace(model, exclude)
-    totals = totals_of(model, channels)
+    opened = coins.opened(parsed, model, channels)
+    totals = totals_of(model, channels, opened)
     limits = parsed_limits(budget, totals, totals)
     drawn = None if sample is None else draw_sample(sample, sample_size, seed, model)
     scores = score(scorer, model, channels, drawn)
-    return choose(model, channels, scores, limits, align, floor, budget=str(Budget.parse(budget)))
+
+    def chosen(ledger: Ledger) -> Plan:
+        return choose(
+            model, channels, scores, limits, align, floor, budget=str(parsed), ledger=ledger
+        )
+
+    return coins.settled(model, channels, limits, opened, chosen).plan
 
 
 def apply(plan: Plan, model: Any) -> Any:
@@ -106,7 +117,7 @@ def apply(plan: Plan, model: Any) -> Any:
     inputs = random_inputs(model, example_count(model))
     expected = masked_outputs(model, channels, keep, inputs)
     own = trace_as_planned(copy)
-    _cut(copy, own, keep_of(plan, own), [], inputs, expected)
+    _cut(copy, own, plan, [], inputs, expected)
     return copy
 
 
@@ -162,22 +173,25 @@ def narrow(model: Any, plan: Plan, optimizer: Any = None) -> None:
         check_optimizer(one)
     inputs = random_inputs(model, example_count(model))
     expected = masked_outputs(model, channels, keep, inputs)
-    _cut(model, channels, keep, optimizers, inputs, expected)
+    _cut(model, channels, plan, optimizers, inputs, expected)
 
 
 def _cut(
     model: Any,
     channels: ChannelMap,
-    keep: np.ndarray,
+    plan: Plan,
     optimizers: Sequence[Any],
     inputs: Any,
     expected: list[np.ndarray],
 ) -> None:
-    """Narrows a model in place and compares it; on any failure it is as it was before."""
+    """Narrows a model in place, compares and counts it; on any failure it is as it was before."""
+    keep, countable = keep_of(plan, channels), was_planned_for(plan, model, channels)
 
     def cut() -> None:
         narrow_model(model, channels, keep, transaction, optimizers)
         verify_narrow(model, channels, inputs, expected)
+        if countable:
+            require_planned_costs(plan, model)
 
     with Transaction() as transaction:
         backend.together(model, cut)
@@ -194,10 +208,10 @@ def score(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) 
     return criteria.class_scores(mean, channels)
 
 
-def totals_of(model: Any, channels: ChannelMap) -> Totals:
-    """What a traced model costs."""
-    counted = count_map(model, channels)
-    return Totals(counted.macs, counted.parameters, counted.channels)
+def totals_of(model: Any, channels: ChannelMap, opened: Sequence[Coin] = ()) -> Totals:
+    """What a traced model costs, in further coins, too."""
+    counted = count_map(model, channels, opened)
+    return Totals(counted.macs, counted.parameters, counted.channels, counted.further)
 
 
 def _distinct(optimizers: Sequence[Any]) -> list[Any]:

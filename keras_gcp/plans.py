@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_gcp.costs import amount
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.reporting.text import table
 
@@ -52,11 +53,55 @@ class PlannedGroup:
 
 @dataclass(frozen=True)
 class Totals:
-    """Costs of a model as a whole."""
+    """Costs of a model as a whole.
+
+    Attributes:
+        macs: Multiply-adds for one example.
+        parameters: Entries of all weights.
+        channels: Output channels that may be pruned.
+        further: Cost by coin, for the further coins of a budget.
+    """
 
     macs: int
     parameters: int
     channels: int
+    further: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def costs(self) -> dict[str, float]:
+        """Cost by coin."""
+        counted = {"macs": self.macs, "parameters": self.parameters, "channels": self.channels}
+        return {**counted, **self.further}
+
+
+@dataclass(frozen=True)
+class Check:
+    """A cost of the planned network, predicted and then measured on a real file.
+
+    Attributes:
+        coin: The coin.
+        predicted: What the plan was chosen by.
+        measured: What the file of the narrow network has.
+        limit: What may remain.
+    """
+
+    coin: str
+    predicted: float
+    measured: float
+    limit: float
+
+    @property
+    def error(self) -> float:
+        """How far off the prediction was, as a share of what was measured."""
+        return self.predicted / self.measured - 1
+
+    def __str__(self) -> str:
+        predicted, measured, limit = (
+            amount(self.coin, cost) for cost in (self.predicted, self.measured, self.limit)
+        )
+        return (
+            f"{self.coin} of the real file: {measured}, at most {limit} (predicted {predicted}, "
+            f"{self.error:+.1%})"
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,6 +116,7 @@ class Plan:
         after: Costs after the cut.
         budget: The budget in words.
         notes: Layer to why its channels could not be followed.
+        checks: Costs that were measured on a real file of the narrow network.
     """
 
     layers: Mapping[str, np.ndarray]
@@ -79,6 +125,7 @@ class Plan:
     after: Totals
     budget: str = ""
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -150,7 +197,9 @@ class Plan:
             combined = keep.copy()
             combined[keep] = later.layers[path]
             layers[path] = combined
-        return dataclasses.replace(self, layers=layers, after=later.after, budget=later.budget)
+        return dataclasses.replace(
+            self, layers=layers, after=later.after, budget=later.budget, checks=later.checks
+        )
 
     def explain(self) -> str:
         """A text table: every group, its members, kept of original, and why it is anchored."""
@@ -174,8 +223,14 @@ class Plan:
             _totals_line("parameters", self.before.parameters, self.after.parameters),
             _totals_line("prunable channels", self.before.channels, self.after.channels),
         ]
+        lines.extend(
+            _totals_line(coin, self.before.further[coin], cost)
+            for coin, cost in self.after.further.items()
+            if coin in self.before.further
+        )
         if self.budget:
             lines.append(f"budget: {self.budget}")
+        lines.extend(map(str, self.checks))
         lines.extend(f"not followed: {reason}" for reason in self.notes.values())
         return "\n".join(lines)
 
@@ -193,6 +248,7 @@ class Plan:
                 "after": dataclasses.asdict(self.after),
                 "budget": self.budget,
                 "notes": dict(self.notes),
+                "checks": [dataclasses.asdict(check) for check in self.checks],
             },
             indent=1,
         )
@@ -242,9 +298,10 @@ def _plan_of(data: Mapping[str, Any]) -> Plan:
         after=Totals(**data["after"]),
         budget=data["budget"],
         notes=data["notes"],
+        checks=tuple(Check(**check) for check in data.get("checks", ())),
     )
 
 
-def _totals_line(name: str, before: int, after: int) -> str:
+def _totals_line(name: str, before: float, after: float) -> str:
     share = f" ({after / before:.1%})" if before else ""
-    return f"{name}: {before:,} -> {after:,}{share}"
+    return f"{name}: {amount(name, before)} -> {amount(name, after)}{share}"
