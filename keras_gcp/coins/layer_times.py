@@ -145,7 +145,7 @@ class LayerTimes:
         try:
             single = one_call(call, self._channels, keep)
             taken = self._cache.get(
-                single.key, lambda: self._time_of(single.function, single.shapes, single.operation)
+                single.key, lambda: self._time_of(single.function, single.shapes)
             )
         except KerasGCPError:
             raise
@@ -160,12 +160,12 @@ class LayerTimes:
 
     def _time_of_nothing(self) -> float:
         """What the runtime takes for one element: calling it, more than computing."""
-        return self._time_of(lambda x: -x, (((1, 1), "float32"),), None)
+        return self._time_of(lambda x: -x, (((1, 1), "float32"),))
 
-    def _time_of(self, function: Any, shapes: Any, owner: Any) -> float:
+    def _time_of(self, function: Any, shapes: Any) -> float:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "layer.tflite"
-            write_function(function, shapes, path, owner)
+            write_function(function, shapes, path)
             return self._stopwatch(path, self._threads)
 
 

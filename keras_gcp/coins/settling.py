@@ -21,7 +21,7 @@ from keras_gcp.counting import Axes, Coin, build_ledger
 from keras_gcp.errors import ImpossibleBudget
 from keras_gcp.keras_state import Transaction
 from keras_gcp.planning import keep_of
-from keras_gcp.plans import Check, Plan
+from keras_gcp.plans import Check, Plan, Totals
 from keras_gcp.surgery.narrow import narrow_model
 from keras_gcp.surgery.rebuild import copy_model
 
@@ -92,11 +92,11 @@ class _Candidate:
         """How much of the limits is used."""
         return max(check.measured / check.limit for check in self.checks)
 
-    def settled(self) -> Plan:
-        """The plan with its measured costs."""
+    def settled(self, before: Totals) -> Plan:
+        """The plan with its measured costs; those before the cut as they were at first."""
         measured = {check.coin: check.measured for check in self.checks}
         after = replace(self.plan.after, further={**self.plan.after.further, **measured})
-        return replace(self.plan, after=after, checks=self.checks)
+        return replace(self.plan, before=before, after=after, checks=self.checks)
 
 
 def settled(
@@ -125,7 +125,7 @@ def settled(
     measured = [coin for coin in coins if isinstance(coin, Measured) and coin.name in limits]
     if not for_real or not measured or not plan.removed_channels:
         return Settled(plan, coins)
-    tried: list[_Candidate] = []
+    before, tried = plan.before, list[_Candidate]()
     while True:
         candidate = _measured(plan, model, channels, limits, coins)
         tried.append(candidate)
@@ -139,7 +139,7 @@ def settled(
     best = max((one for one in tried if one.fits), key=lambda one: one.fill, default=None)
     if best is None:
         raise ImpossibleBudget(_in_words(tried))
-    return Settled(best.settled(), coins, tuple(one.checks for one in tried))
+    return Settled(best.settled(before), coins, tuple(one.checks for one in tried))
 
 
 def _chosen_again(

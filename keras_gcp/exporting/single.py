@@ -13,7 +13,6 @@ def write_function(
     function: Callable[..., Any],
     shapes: Sequence[tuple[tuple[int, ...], str]],
     path: Path,
-    owner: Any = None,
 ) -> None:
     """Converts a function of tensors.
 
@@ -21,15 +20,16 @@ def write_function(
         function: Takes as many tensors as there are shapes.
         shapes: Shape and dtype of each, batch axis included.
         path: The .tflite file to write.
-        owner: What holds the variables that the function reads, or None.
     """
     import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     specs = [tf.TensorSpec(shape, dtype) for shape, dtype in shapes]
     with silenced():
         # Once outside of the graph: a layer makes its variables when it is first called.
         function(*(tf.zeros(shape, dtype) for shape, dtype in shapes))
         concrete = tf.function(function, autograph=False).get_concrete_function(*specs)
-        holder = tf.Module() if owner is None else owner
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], holder)
+        # As constants: weights that a file reads from variables are transposed at every call.
+        frozen = convert_variables_to_constants_v2(concrete)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], tf.Module())
         path.write_bytes(converter.convert())

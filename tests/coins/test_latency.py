@@ -249,6 +249,8 @@ def test_the_original_is_predicted_as_measured_and_the_candidate_measured(quick)
     assert check.limit == pytest.approx(0.6 * plan.before.further["latency_ms"])
     assert 0.9 * check.limit <= check.measured <= check.limit
     assert plan.after.further["latency_ms"] == check.measured
+    (coin,) = coins.opened(Budget.parse({"latency_ms": 0.6}), model, trace(model))
+    assert plan.before.further["latency_ms"] == pytest.approx(coin.original_ms)
     assert list(quick.glob("latency-*.json"))
     assert "latency_ms of the real file" in plan.explain()
 
