@@ -12,11 +12,11 @@ from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace, trace_as_planned
 from keras_gcp.costs import Ledger
-from keras_gcp.counting import Coin, count_map
+from keras_gcp.counting import Coin, build_ledger, count_map
 from keras_gcp.keras_state import Transaction
-from keras_gcp.planning import choose, keep_of, parsed_limits
+from keras_gcp.planning import choose, keep_of, parsed_limits, plan_of
 from keras_gcp.plans import Plan, Totals
-from keras_gcp.recount import require_planned_costs, was_planned_for
+from keras_gcp.recount import require_costs
 from keras_gcp.sample import SAMPLE_SIZE, Sample, draw_sample
 from keras_gcp.selection import DEFAULT_FLOOR, check_align, check_floor
 from keras_gcp.surgery.narrow import narrow_model
@@ -185,16 +185,28 @@ def _cut(
     expected: list[np.ndarray],
 ) -> None:
     """Narrows a model in place, compares and counts it; on any failure it is as it was before."""
-    keep, countable = keep_of(plan, channels), was_planned_for(plan, model, channels)
+    keep = keep_of(plan, channels)
+    expected_costs = _costs_of(plan, model, channels, keep)
 
     def cut() -> None:
         narrow_model(model, channels, keep, transaction, optimizers)
         verify_narrow(model, channels, inputs, expected)
-        if countable:
-            require_planned_costs(plan, model)
+        if expected_costs is not None:
+            require_costs(expected_costs, model, trace_as_planned(model))
 
     with Transaction() as transaction:
         backend.together(model, cut)
+
+
+def _costs_of(plan: Plan, model: Any, channels: ChannelMap, keep: np.ndarray) -> Totals | None:
+    """What this model costs once it is cut; None if its height and width are unknown.
+
+    Not what the plan says: that may have been made on smaller images, or edited by hand.
+    """
+    if any(site.positions is None for site in channels.macs):
+        return None
+    ledger = build_ledger(model, channels, coins.counted(plan.after.further))
+    return plan_of(channels, keep, ledger).after
 
 
 def score(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) -> np.ndarray:

@@ -23,7 +23,7 @@ from keras_gcp.keras_state import Transaction
 from keras_gcp.pipeline import score, totals_of
 from keras_gcp.planning import choose, keep_of
 from keras_gcp.plans import Plan, Totals
-from keras_gcp.recount import require_planned_costs
+from keras_gcp.recount import require_costs
 from keras_gcp.sample import Sample
 from keras_gcp.step_times import Savings, StepTimes
 from keras_gcp.surgery.narrow import narrow_model
@@ -250,7 +250,7 @@ class PruningRun:
             with clock.stage("verify"):
                 verify_narrow(model, channels, inputs, expected)
         with clock.stage("trace"):
-            require_planned_costs(plan, model, self.settings.exclude)
+            require_costs(plan.after, model, trace(model, self.settings.exclude))
 
     def _verification_inputs(self, model: Any) -> Any:
         examples = example_count(model)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_gcp.costs import Ledger, Meter
+from keras_gcp.costs import Ledger, Meter, amount
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 
 AUTO_BLOCK = 8
@@ -186,8 +186,11 @@ def _how_far(
     least = _after(blocks, full)
     parts = []
     for coin, limit in limits.items():
-        now, end = ledger.cost(coin, full), ledger.cost(coin, least)
-        parts.append(f"{coin}: asked for {limit:,.0f}, can go from {now:,} down to {end:,}")
+        now, end, asked = (
+            amount(coin, cost)
+            for cost in (ledger.cost(coin, full), ledger.cost(coin, least), limit)
+        )
+        parts.append(f"{coin}: asked for {asked}, can go from {now} down to {end}")
     return (
         "The budget cannot be reached with the present floors, alignment and anchored layers ("
         + "; ".join(parts)
