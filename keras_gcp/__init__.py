@@ -16,7 +16,7 @@ check_keras()  # Before any module that relies on private state of Keras is impo
 
 from keras_gcp import models, schedules
 from keras_gcp._version import __version__
-from keras_gcp.budgets import absolute
+from keras_gcp.budgets import absolute, timed
 from keras_gcp.callback import GradualChannelPruning
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.trace import trace
@@ -46,5 +46,6 @@ __all__ = [
     "register_rule",
     "relevance_scores",
     "schedules",
+    "timed",
     "trace",
 ]

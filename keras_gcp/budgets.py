@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from keras_gcp.costs import COINS
+from keras_gcp.costs import COINS, FURTHER, amount
 from keras_gcp.errors import InvalidArgument
 
 
@@ -44,14 +45,60 @@ def absolute(value: float) -> Absolute:
 
 
 @dataclass(frozen=True)
+class Timed:
+    """A limit on the latency, and how it is measured; made by `keras_gcp.timed`."""
+
+    limit: float | Absolute
+    threads: int = 1
+    cache_dir: str | None = None
+
+
+def timed(
+    limit: float | Absolute, threads: int = 1, cache_dir: str | os.PathLike[str] | None = None
+) -> Timed:
+    """A limit on `"latency_ms"`, with the settings of the measurement.
+
+    A plain share (`{"latency_ms": 0.6}`) means one thread and the usual folder.
+
+    Args:
+        limit: Share in (0, 1) of the original model's latency, or `keras_gcp.absolute(5.0)`
+            milliseconds.
+        threads: Threads of the TFLite runtime.
+        cache_dir: Folder in which measured layer times are kept, a file per machine, runtime and
+            number of threads. None: the folder in the environment variable `KERAS_GCP_CACHE`, else
+            `keras_gcp` in `XDG_CACHE_HOME`, else `~/.cache/keras_gcp`.
+
+    Returns:
+        A marker for budgets.
+
+    Raises:
+        InvalidArgument: a value is out of range.
+
+    Example:
+
+    ```python
+    keras_gcp.prune(model, {"latency_ms": keras_gcp.timed(0.6, threads=2)})
+    ```
+    """
+    if not isinstance(limit, Absolute):
+        _check_share("latency_ms", limit)
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise InvalidArgument(
+            f"`threads` of `keras_gcp.timed` expects a positive integer. Received: {threads!r}."
+        )
+    return Timed(limit, threads, None if cache_dir is None else os.fspath(cache_dir))
+
+
+@dataclass(frozen=True)
 class Budget:
     """What may remain, by coin: a share of the original in (0, 1), or an `Absolute`.
 
     Attributes:
-        entries: Coin to share or absolute count; all of them must hold.
+        entries: Coin to share or absolute count; all of them must hold. Of the latency also a
+            `Timed`.
     """
 
-    entries: Mapping[str, float | Absolute]
+    entries: Mapping[str, float | Absolute | Timed]
 
     @staticmethod
     def parse(budget: Any) -> Budget:
@@ -71,7 +118,18 @@ class Budget:
             _check_entry(coin, value)
         return Budget(dict(budget))
 
-    def limits(self, original: Mapping[str, int], progress: float = 1.0) -> dict[str, float]:
+    @property
+    def further(self) -> tuple[str, ...]:
+        """The coins in which models are not counted anyway."""
+        return tuple(coin for coin in self.entries if coin in FURTHER)
+
+    @property
+    def timing(self) -> Timed:
+        """How the latency is measured."""
+        value = self.entries["latency_ms"]
+        return value if isinstance(value, Timed) else Timed(value)
+
+    def limits(self, original: Mapping[str, float], progress: float = 1.0) -> dict[str, float]:
         """What may remain by coin, when `progress` of the way is gone.
 
         Args:
@@ -79,28 +137,46 @@ class Budget:
             progress: 0 = nothing removed yet, 1 = the budget itself.
         """
         limits = {}
-        for coin, value in self.entries.items():
-            full = original[coin]
+        for coin, entry in self.entries.items():
+            full, value = original[coin], _limit_of(entry)
             final = value.value if isinstance(value, Absolute) else value * full
             limits[coin] = full - progress * (full - final) if final < full else final
         return limits
 
     def __str__(self) -> str:
-        parts = [
-            f"{coin} <= {value.value:,.0f}"
-            if isinstance(value, Absolute)
-            else f"{coin} <= {value:.1%} of the original"
-            for coin, value in self.entries.items()
-        ]
-        return " and ".join(parts)
+        return " and ".join(_in_words(coin, value) for coin, value in self.entries.items())
+
+
+def _limit_of(entry: float | Absolute | Timed) -> float | Absolute:
+    return entry.limit if isinstance(entry, Timed) else entry
+
+
+def _in_words(coin: str, entry: float | Absolute | Timed) -> str:
+    value = _limit_of(entry)
+    if isinstance(value, Absolute):
+        text = f"{coin} <= {amount(coin, value.value)}"
+    else:
+        text = f"{coin} <= {value:.1%} of the original"
+    if isinstance(entry, Timed):
+        text += f" ({entry.threads} thread{'s' if entry.threads > 1 else ''})"
+    return text
 
 
 def _check_entry(coin: Any, value: Any) -> None:
     if coin not in COINS:
         known = ", ".join(repr(name) for name in COINS)
         raise InvalidArgument(f"`budget` names the coin {coin!r}. Expected one of {known}.")
-    if isinstance(value, Absolute):
-        return
+    if isinstance(value, Timed):
+        if coin != "latency_ms":
+            raise InvalidArgument(
+                f"`budget[{coin!r}]` is a `keras_gcp.timed(...)`, which is for 'latency_ms' only. "
+                "Expected a share or `keras_gcp.absolute(...)`."
+            )
+    elif not isinstance(value, Absolute):
+        _check_share(coin, value)
+
+
+def _check_share(coin: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
         raise InvalidArgument(
             f"`budget[{coin!r}]` is the share of the original that may remain and must lie "

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_gcp import backend, compensation, criteria, keras_state, resume, schedules
+from keras_gcp import backend, coins, compensation, criteria, keras_state, resume, schedules
 from keras_gcp.agenda import MIN_SHARE, Agenda, Due, check_min_share
 from keras_gcp.backups import Backup, BackupFolder
 from keras_gcp.budgets import Budget
@@ -40,6 +40,7 @@ from keras_gcp.fit_checks import (
     reset_memory,
 )
 from keras_gcp.guards import VALIDATION_SIZE, AccuracyGuard, check_max_drop
+from keras_gcp.pipeline import totals_of
 from keras_gcp.plans import Plan
 from keras_gcp.reporting.text import event_line, savings_line, unmet_line
 from keras_gcp.run import Original, PruningRun, Settings
@@ -65,8 +66,10 @@ class GradualChannelPruning(keras.callbacks.Callback):
             `sample_size` examples are drawn once, when training begins. Labels sparse or one-hot.
             None is allowed with criteria that look at no data (`"l2_norm"`).
         budget: Dict of what may *remain*: a share in (0, 1) of the original `"macs"`,
-            `"parameters"` or (prunable) `"channels"`, or `keras_gcp.absolute(count)`. All entries
-            must hold. None only with `schedules.channels_every`.
+            `"parameters"`, (prunable) `"channels"`, `"tflite_bytes"`, `"tflite_bytes_int8"`,
+            `"peak_activation_bytes"`, `"peak_activation_bytes_int8"` or `"latency_ms"` (see
+            `keras_gcp.timed`), or `keras_gcp.absolute(count)`. All entries must hold. None only
+            with `schedules.channels_every`.
         schedule: `keras_gcp.schedules.linear`, `cubic`, `cosine`, `one_shot`, `function`,
             `on_plateau` or `channels_every`, or an object of one's own. Default: four cubic events
             between a tenth and a half of the epochs.
@@ -134,7 +137,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         savings: What pruning has cost and saved so far, in seconds.
 
     The logs (and so `History`, and callbacks further down the list, such as `CSVLogger`) carry
-    `macs`, `parameters` and `pruned_channels` for every epoch.
+    `macs`, `parameters`, `pruned_channels` and further coins of the budget for every epoch.
 
     Raises:
         InvalidArgument: an argument is malformed; at construction, or when training begins.
@@ -186,6 +189,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
         super().__init__()
         self._fixed_channels = isinstance(schedule, ChannelsEvery)
         self._budget = _parsed_budget(budget, self._fixed_channels)
+        if self._budget is not None:
+            coins.require_environment(self._budget)
         if schedule is not None and not isinstance(schedule, Schedule | AdaptiveSchedule):
             raise InvalidArgument(
                 "`schedule` expects `keras_gcp.schedules.linear(...)`, another one from there, or "
@@ -313,6 +318,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         logs["macs"] = float(totals.macs)
         logs["parameters"] = float(totals.parameters)
         logs["pruned_channels"] = float(run.pruned_channels)
+        logs.update({coin: float(cost) for coin, cost in totals.further.items()})
 
     def on_train_end(self, logs: Any = None) -> None:
         backend.forget_gradients(self.model.train_function)
@@ -330,10 +336,10 @@ class GradualChannelPruning(keras.callbacks.Callback):
         """Looks at everything once, so that nothing can go wrong ten epochs later."""
         scorer = criteria.get(self._criterion, seed=self._seed)
         self._settings = replace(self._settings, scorer=scorer)
-        channels, totals = check_model(model, self._settings.exclude)
-        original = Original(totals, channels.widths())
-        if self._reference is not None:
-            original = Original.of(self._reference, self._settings.exclude)
+        channels, _ = check_model(model, self._settings.exclude)
+        reference = model if self._reference is None else self._reference
+        original = Original.of(reference, self._settings.exclude, self._budget)
+        totals = totals_of(model, channels, original.coins)
         sample = None
         if self._sample_source is not None:
             sample = draw_sample(self._sample_source, self._sample_size, self._seed, model)
@@ -466,7 +472,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         run = self._require_run()
         if self._verbose:
             totals = run.original.totals
-            print(event_line(event, totals.macs, totals.parameters))
+            print(event_line(event, totals.macs, totals.parameters, totals.further))
         if self._verbose > 1 and run.plan:
             print(run.plan.explain())
 
@@ -477,7 +483,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
             self._warn_if_refused()
             return
         limits = self._limits(self._agenda.goal)
-        now = {coin: getattr(run.totals, coin) for coin in limits}
+        costs = run.totals.costs()
+        now = {coin: costs[coin] for coin in limits}
         line = unmet_line(now, limits, run.events, run.skipped, len(self._agenda.to_come))
         if line:
             warnings.warn(line, stacklevel=2)

@@ -1,19 +1,39 @@
 """What a network costs, as a function of how many channels each group keeps.
 
-Everything is a sum of products: the multiply-adds of a convolution are positions times window
-times channels in times filters, and a weight's size is the product of its axes. Each axis is a
-fixed number plus a linear function of the groups' kept channels. Sees numbers only.
+Multiply-adds and parameters are sums of products: the multiply-adds of a convolution are positions
+times window times channels in times filters, and a weight's size is the product of its axes. Each
+axis is a fixed number plus a linear function of the groups' kept channels. Other coins bring a
+function of the axes' sizes (`keras_gcp.coins.functions`). No cost ever falls when a group keeps
+more channels; selection relies on that. Sees numbers only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
-COINS = ("macs", "parameters", "channels")
+ALWAYS = ("macs", "parameters", "channels")
+"""Coins in which every model is counted."""
+
+FURTHER = (
+    "tflite_bytes",
+    "tflite_bytes_int8",
+    "peak_activation_bytes",
+    "peak_activation_bytes_int8",
+    "latency_ms",
+)
+"""Coins in which a model is counted only where a budget names them."""
+
+COINS = ALWAYS + FURTHER
 """What a budget can be counted in."""
+
+
+def amount(coin: str, cost: float) -> str:
+    """A cost as people read it: counts with thousands separators, times with four digits."""
+    return f"{cost:.4g}" if coin == "latency_ms" else f"{cost:,.0f}"
 
 
 @dataclass(frozen=True)
@@ -42,6 +62,7 @@ class Count:
         weights: Entries of convolution and dense kernels only, the papers' parameter count.
         channels: Output channels of all layers that produce channels and may be pruned.
         layers: The same per layer, by path; channels excepted.
+        further: Cost by coin, for further coins of a budget.
     """
 
     macs: int
@@ -49,6 +70,11 @@ class Count:
     weights: int
     channels: int
     layers: Mapping[str, LayerCount]
+    further: Mapping[str, float] = field(default_factory=dict)
+
+    def cost(self, coin: str) -> float:
+        """The cost in a coin of a budget."""
+        return self.further[coin] if coin in self.further else getattr(self, coin)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +91,8 @@ class Products:
     axes: np.ndarray
 
     @staticmethod
-    def of(terms: Sequence[tuple[int, Sequence[int]]], axis_count: int) -> Products:
-        """Builds it from pairs (fixed factor, axes)."""
+    def of(terms: Sequence[tuple[float, Sequence[int]]], axis_count: int = -1) -> Products:
+        """Builds it from pairs (fixed factor, axes); -1 is the size 1 at the end, too."""
         most = max((len(axes) for _, axes in terms), default=0)
         padded = [list(axes) + [axis_count] * (most - len(axes)) for _, axes in terms]
         return Products(
@@ -81,6 +107,14 @@ class Products:
     def of_terms(self, terms: np.ndarray, sizes: np.ndarray) -> int:
         """The sum over some of the terms only."""
         return int((self.factors[terms] * sizes[self.axes[terms]].prod(axis=1)).sum())
+
+
+class CostFunction(Protocol):
+    """A cost as a function of the sizes of all axes; it must not fall when an axis grows."""
+
+    def total(self, sizes: np.ndarray) -> float:
+        """The cost for given axis sizes (1 appended)."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +148,7 @@ class Ledger:
         products: Sums of products by coin: `macs` and `parameters`.
         constants: What each coin counts besides (weights without labels).
         filters: `(groups,)`, output channels of producing layers per kept channel of each group.
+        functions: What further coins count, as functions of the axes' sizes.
     """
 
     fixed: np.ndarray
@@ -121,11 +156,14 @@ class Ledger:
     products: Mapping[str, Products]
     constants: Mapping[str, int]
     filters: np.ndarray
+    functions: Mapping[str, CostFunction] = field(default_factory=dict)
 
-    def cost(self, coin: str, kept: np.ndarray) -> int:
+    def cost(self, coin: str, kept: np.ndarray) -> int | float:
         """The cost in a coin when group g keeps `kept[g]` channels."""
         if coin == "channels":
             return int(self.filters @ kept)
+        if coin in self.functions:
+            return self.functions[coin].total(self.sizes(kept))
         return self.constants[coin] + self.products[coin].total(self.sizes(kept))
 
     def sizes(self, kept: np.ndarray) -> np.ndarray:
@@ -136,7 +174,8 @@ class Ledger:
 class Meter:
     """What a network costs while one group after the other grows.
 
-    A step takes as long as the group has places in the network, whatever the network's size.
+    For sums of products, a step takes as long as the group has places in the network, whatever the
+    network's size; functions of further coins are computed anew.
 
     Args:
         ledger: The costs.
@@ -152,7 +191,7 @@ class Meter:
         self._terms_of = {
             coin: _terms_by_group(ledger, coin, self._pairs_of)
             for coin in limits
-            if coin != "channels"
+            if coin in ledger.products
         }
 
     def grow(self, group: int, more: int) -> bool:
@@ -162,7 +201,10 @@ class Meter:
         self._sizes[slopes.axes[pairs]] += slopes.values[pairs] * more
         added = {"channels": int(self._ledger.filters[group]) * more}
         for coin in costs:
-            costs[coin] += self._part(coin, group) + added.get(coin, 0)
+            if coin in self._ledger.functions:
+                costs[coin] = self._ledger.functions[coin].total(self._sizes)
+            else:
+                costs[coin] += self._part(coin, group) + added.get(coin, 0)
         fits = all(costs[coin] <= limit for coin, limit in self._limits.items())
         if fits:
             self._costs = costs

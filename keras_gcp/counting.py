@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from keras_gcp.channels.map import ChannelMap, Group
 from keras_gcp.channels.trace import trace
-from keras_gcp.costs import Count, LayerCount, Ledger, Products, Slopes
+from keras_gcp.costs import CostFunction, Count, LayerCount, Ledger, Products, Slopes
 from keras_gcp.errors import UnsupportedModel
+from keras_gcp.graph import Shape
 
 
 def count(model: Any, exclude: Sequence[str] = ()) -> Count:
@@ -42,8 +43,8 @@ def count(model: Any, exclude: Sequence[str] = ()) -> Count:
     return count_map(model, trace(model, exclude))
 
 
-def count_map(model: Any, channels: ChannelMap) -> Count:
-    """`count` for a model that is traced already."""
+def count_map(model: Any, channels: ChannelMap, coins: Sequence[Coin] = ()) -> Count:
+    """`count` for a model that is traced already, in further coins, too."""
     require_known_positions(channels)
     layers: dict[str, LayerCount] = {}
     macs: dict[str, int] = defaultdict(int)
@@ -71,7 +72,15 @@ def count_map(model: Any, channels: ChannelMap) -> Count:
         weights=sum(unique.values()),
         channels=int(sum(channels.prunable[c].sum() for c in channels.produced.values())),
         layers=layers,
+        further=_further(model, channels, coins),
     )
+
+
+def _further(model: Any, channels: ChannelMap, coins: Sequence[Coin]) -> dict[str, float]:
+    if not coins:
+        return {}
+    ledger, full = build_ledger(model, channels, coins), full_widths(channels)
+    return {coin.name: ledger.cost(coin.name, full) for coin in coins}
 
 
 def require_known_positions(channels: ChannelMap) -> None:
@@ -93,14 +102,39 @@ def prunable_groups(channels: ChannelMap) -> tuple[Group, ...]:
     return tuple(group for group in channels.groups if group.anchored is None)
 
 
-def build_ledger(model: Any, channels: ChannelMap) -> Ledger:
-    """The model's costs as a function of the kept channels of each prunable group."""
+def full_widths(channels: ChannelMap) -> np.ndarray:
+    """Channels of each prunable group, `(groups,)`."""
+    return np.array([len(group.classes) for group in prunable_groups(channels)], np.int64)
+
+
+class Coin(Protocol):
+    """A further coin: how it counts a traced model at any width."""
+
+    @property
+    def name(self) -> str:
+        """Its name in a budget."""
+        ...
+
+    def function(self, model: Any, channels: ChannelMap, axes: Axes) -> CostFunction:
+        """The cost as a function of the sizes of the axes."""
+        ...
+
+
+def build_ledger(model: Any, channels: ChannelMap, coins: Sequence[Coin] = ()) -> Ledger:
+    """The model's costs as a function of the kept channels of each prunable group.
+
+    Args:
+        model: The model.
+        channels: Its channel map.
+        coins: Coins to count in besides multiply-adds, parameters and channels.
+    """
     groups = prunable_groups(channels)
-    axes = _Axes(channels.class_count, groups)
+    axes = Axes(channels.class_count, groups)
     axes_of = {
         key: {axis: axes.add(classes) for axis, classes in weight.axes.items()}
         for key, weight in channels.weights.items()
     }
+    functions = {coin.name: coin.function(model, channels, axes) for coin in coins}
     labelled = sum(math.prod(w.variable.shape) for w in channels.weights.values())
     products = {
         "macs": [(site.positions or 0, site.variable) for site in channels.macs],
@@ -121,11 +155,12 @@ def build_ledger(model: Any, channels: ChannelMap) -> Ledger:
         },
         constants={"macs": 0, "parameters": model.count_params() - labelled},
         filters=np.array([sum(m.multiplicity for m in g.members) for g in groups], np.int64),
+        functions=functions,
     )
 
 
-class _Axes:
-    """The different axes of all weights: most are those of several weights."""
+class Axes:
+    """The different axes of all weights and tensors: most are those of several."""
 
     def __init__(self, class_count: int, groups: Sequence[Group]) -> None:
         self.fixed: list[int] = []
@@ -148,6 +183,38 @@ class _Axes:
             self._positions.append(positions)
             self.fixed.append(len(owners) - int(positions.sum()))
         return self._known[key]
+
+    def of_tensor(self, block: np.ndarray, shape: Shape) -> tuple[int, tuple[int, ...]]:
+        """The elements of a tensor for one example: a fixed factor, and axes that depend on widths.
+
+        Args:
+            block: Its channel classes, a block of the tensor's rank without the batch axis.
+            shape: Its shape, batch axis first; all other sizes known.
+        """
+        factor, found = 1, []
+        for axis, size in enumerate(shape[1:]):
+            line = np.moveaxis(block, axis, 0).reshape(block.shape[axis], -1)
+            classes = line[:, 0]
+            varies = len(classes) > 1 and bool((classes != classes[0]).any())
+            if varies and (classes.tobytes() in self._known or self._is_even(classes)):
+                found.append(self.add(classes))
+            else:
+                factor *= size or 1
+        return factor, tuple(found)
+
+    def _is_even(self, classes: np.ndarray) -> bool:
+        """Whether the axis is linear in the kept channels of every group: so are those of weights.
+
+        An axis of a tensor that is not counts in full, which is never too little.
+        """
+        owners = self._group_of[classes]
+        present = np.unique(owners[owners >= 0])
+        each, counts = np.unique(classes[owners >= 0], return_counts=True)
+        return all(
+            (self._group_of[each] == group).sum() == self._group_sizes[group]
+            and len(np.unique(counts[self._group_of[each] == group])) == 1
+            for group in present
+        )
 
     def slopes(self) -> Slopes:
         """How the axes depend on the groups."""

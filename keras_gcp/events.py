@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from keras_gcp.errors import InvalidArgument
@@ -61,6 +61,7 @@ class Event:
         tries: How many cuts were tried; more than one if the accuracy fell too far at the first.
         accuracy_before: Accuracy on the validation data before the event; None without `max_drop`.
         accuracy_after: The same after it; None likewise.
+        further: Costs after the event, by coin, in further coins of the budget.
     """
 
     epoch: int
@@ -79,6 +80,7 @@ class Event:
     tries: int = 1
     accuracy_before: float | None = None
     accuracy_after: float | None = None
+    further: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if set(self.seconds) != set(STAGES):
@@ -89,6 +91,7 @@ class Event:
         # A caller that goes on filling its dictionaries must not change what has happened.
         object.__setattr__(self, "widths", dict(self.widths))
         object.__setattr__(self, "seconds", dict(self.seconds))
+        object.__setattr__(self, "further", dict(self.further))
 
     def to_dict(self) -> dict[str, Any]:
         """The event as a dict that `json.dumps` takes."""

@@ -17,6 +17,7 @@ from keras_gcp.agenda import Agenda
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
+from keras_gcp.counting import build_ledger
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.pipeline import totals_of
 from keras_gcp.planning import choose, parsed_limits
@@ -233,6 +234,7 @@ def check_feasible(
         limits,
         settings.preferences,
         original.widths,
+        ledger=build_ledger(model, channels, original.coins),
     )
 
 

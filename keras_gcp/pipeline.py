@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from keras_gcp import backend, compensation, criteria, keras_state
+from keras_gcp import backend, coins, compensation, criteria, keras_state
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace, trace_as_planned
 from keras_gcp.compensation import Compensation, compensated
-from keras_gcp.counting import count_map
+from keras_gcp.costs import Ledger
+from keras_gcp.counting import Coin, build_ledger, count_map
 from keras_gcp.keras_state import Transaction
-from keras_gcp.planning import choose, keep_of, parsed_limits
+from keras_gcp.planning import choose, keep_of, parsed_limits, plan_of
 from keras_gcp.plans import Plan, Totals
+from keras_gcp.recount import require_costs
 from keras_gcp.sample import SAMPLE_SIZE, Sample, draw_sample
 from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
 from keras_gcp.surgery.narrow import narrow_model
@@ -43,8 +45,9 @@ def plan(
     Args:
         model: A built functional or sequential `keras.Model`.
         budget: Dict of what may *remain*: a share in (0, 1) of this model's `"macs"`,
-            `"parameters"` or (prunable) `"channels"`, or `keras_gcp.absolute(count)`. All entries
-            must hold.
+            `"parameters"`, (prunable) `"channels"`, `"tflite_bytes"`, `"tflite_bytes_int8"`,
+            `"peak_activation_bytes"`, `"peak_activation_bytes_int8"` or `"latency_ms"` (see
+            `keras_gcp.timed`), or `keras_gcp.absolute(count)`. All entries must hold.
         criterion: Name of a criterion, or a callable `(model, channels, sample) -> {path of a
             producing layer: (width,) scores}`, larger = keep.
         sample: `(x, y)` arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`; needed by
@@ -86,14 +89,22 @@ def plan(
     ```
     """
     preferences = Preferences(align, floor, cap, normalize, scope)
-    Budget.parse(budget)
+    coins.require_environment(Budget.parse(budget))
     scorer = criteria.get(criterion, seed=seed)
+    parsed = Budget.parse(budget)
     channels = trace(model, exclude)
-    totals = totals_of(model, channels)
+    opened = coins.opened(parsed, model, channels)
+    totals = totals_of(model, channels, opened)
     limits = parsed_limits(budget, totals, totals)
     drawn = None if sample is None else draw_sample(sample, sample_size, seed, model)
     scores = score(scorer, model, channels, drawn)
-    return choose(model, channels, scores, limits, preferences, budget=str(Budget.parse(budget)))
+
+    def chosen(ledger: Ledger) -> Plan:
+        return choose(
+            model, channels, scores, limits, preferences, budget=str(parsed), ledger=ledger
+        )
+
+    return coins.settled(model, channels, limits, opened, chosen).plan
 
 
 def apply(
@@ -148,11 +159,8 @@ def apply(
         id(variable): copied for variable, copied in zip(model.weights, copy.weights, strict=True)
     }
     own = trace_as_planned(copy)
-    keep = keep_of(plan, own)
-    with Transaction() as transaction:
-        put_values({id(places[key]): value for key, value in values.items()}, copy, transaction)
-        narrow_model(copy, own, keep, transaction)
-        verify_narrow(copy, own, inputs, expected)
+    copied = {id(places[key]): value for key, value in values.items()}
+    _cut(copy, own, plan, [], inputs, copied, expected)
     return copy
 
 
@@ -243,16 +251,54 @@ def narrow(
     for one in optimizers:
         check_optimizer(one)
     inputs = random_inputs(model, example_count(model))
+    values = compensated_weights(model, channels, keep, drawn, settings)
+    _cut(model, channels, plan, optimizers, inputs, values)
+
+
+def _cut(
+    model: Any,
+    channels: ChannelMap,
+    plan: Plan,
+    optimizers: Sequence[Any],
+    inputs: Any,
+    values: Mapping[int, np.ndarray],
+    expected: list[np.ndarray] | None = None,
+) -> None:
+    """Narrows a model in place, compares and counts it; on any failure it is as it was before.
+
+    Args:
+        model: The model.
+        channels: Its channel map.
+        plan: What is kept.
+        optimizers: Whose slots follow.
+        inputs: What the comparison is made on.
+        values: Weights that compensate the cut, by `id` of the variable.
+        expected: What has to come out; None takes what the masked model computes.
+    """
+    keep = keep_of(plan, channels)
+    expected_costs = _costs_of(plan, model, channels, keep)
 
     def cut() -> None:
         put_values(values, model, transaction)
-        expected = masked_outputs(model, channels, keep, inputs)
+        wanted = masked_outputs(model, channels, keep, inputs) if expected is None else expected
         narrow_model(model, channels, keep, transaction, optimizers)
-        verify_narrow(model, channels, inputs, expected)
+        verify_narrow(model, channels, inputs, wanted)
+        if expected_costs is not None:
+            require_costs(expected_costs, model, trace_as_planned(model))
 
-    values = compensated_weights(model, channels, keep, drawn, settings)
     with Transaction() as transaction:
         backend.together(model, cut)
+
+
+def _costs_of(plan: Plan, model: Any, channels: ChannelMap, keep: np.ndarray) -> Totals | None:
+    """What this model costs once it is cut; None if its height and width are unknown.
+
+    Not what the plan says: that may have been made on smaller images, or edited by hand.
+    """
+    if any(site.positions is None for site in channels.macs):
+        return None
+    ledger = build_ledger(model, channels, coins.counted(plan.after.further))
+    return plan_of(channels, keep, ledger).after
 
 
 def score(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) -> np.ndarray:
@@ -285,10 +331,10 @@ def compensated_weights(
     return {key: mean[names[key]].astype(value.dtype) for key, value in found.items()}
 
 
-def totals_of(model: Any, channels: ChannelMap) -> Totals:
-    """What a traced model costs."""
-    counted = count_map(model, channels)
-    return Totals(counted.macs, counted.parameters, counted.channels)
+def totals_of(model: Any, channels: ChannelMap, opened: Sequence[Coin] = ()) -> Totals:
+    """What a traced model costs, in further coins, too."""
+    counted = count_map(model, channels, opened)
+    return Totals(counted.macs, counted.parameters, counted.channels, counted.further)
 
 
 def put_values(values: Mapping[int, np.ndarray], model: Any, transaction: Transaction) -> None:

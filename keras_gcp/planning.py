@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap, Group
-from keras_gcp.costs import Ledger
+from keras_gcp.costs import ALWAYS, Ledger, amount
 from keras_gcp.counting import build_ledger, prunable_groups, require_known_positions
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.plans import Plan, PlannedGroup, PlannedMember, Totals
@@ -26,6 +25,7 @@ def choose(
     preferences: Preferences,
     original_widths: Mapping[str, int] | None = None,
     budget: str = "",
+    ledger: Ledger | None = None,
 ) -> Plan:
     """Selects channels of a traced model under limits.
 
@@ -37,6 +37,7 @@ def choose(
         preferences: How to select.
         original_widths: Widths that shares refer to; the present ones if None.
         budget: The budget in words, for the plan.
+        ledger: The costs of the model; needed where a limit is on a further coin.
 
     Raises:
         ImpossibleBudget: floors and alignment do not let the limits be met.
@@ -47,7 +48,7 @@ def choose(
         require_known_positions(channels)
     groups = prunable_groups(channels)
     candidates = candidates_of(channels, class_scores, preferences, original_widths)
-    ledger = build_ledger(model, channels)
+    ledger = build_ledger(model, channels) if ledger is None else ledger
     kept = select(candidates, ledger, limits, preferences.normalize, preferences.scope)
     keep = np.ones(channels.class_count, bool)
     for group, one, count in zip(groups, candidates, kept.tolist(), strict=True):
@@ -198,7 +199,9 @@ def _planned(group: Any, channels: ChannelMap) -> PlannedGroup:
 
 
 def _totals(ledger: Ledger, kept: np.ndarray) -> Totals:
-    return Totals(*(ledger.cost(coin, kept) for coin in ("macs", "parameters", "channels")))
+    macs, parameters, channels = (int(ledger.cost(coin, kept)) for coin in ALWAYS)
+    further = {coin: ledger.cost(coin, kept) for coin in ledger.functions}
+    return Totals(macs, parameters, channels, further)
 
 
 def parsed_limits(budget: Any, totals: Totals, original: Totals) -> dict[str, float]:
@@ -207,10 +210,10 @@ def parsed_limits(budget: Any, totals: Totals, original: Totals) -> dict[str, fl
     Raises:
         InvalidArgument: the budget is malformed, or already met.
     """
-    now = asdict(totals)
-    limits = Budget.parse(budget).limits(asdict(original))
+    now = totals.costs()
+    limits = Budget.parse(budget).limits(original.costs())
     if all(now[coin] <= limit for coin, limit in limits.items()):
-        have = ", ".join(f"{now[coin]:,} {coin}" for coin in limits)
+        have = ", ".join(f"{amount(coin, now[coin])} {coin}" for coin in limits)
         raise InvalidArgument(
             f"The budget ({Budget.parse(budget)}) is already met: the model has {have}. Expected a "
             "budget below that; nothing would be pruned."

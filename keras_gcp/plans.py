@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_gcp.costs import amount
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.reporting.text import table
 from keras_gcp.selection.spending import SPENT_COLUMNS, Spent
@@ -53,11 +54,55 @@ class PlannedGroup:
 
 @dataclass(frozen=True)
 class Totals:
-    """Costs of a model as a whole."""
+    """Costs of a model as a whole.
+
+    Attributes:
+        macs: Multiply-adds for one example.
+        parameters: Entries of all weights.
+        channels: Output channels that may be pruned.
+        further: Cost by coin, for the further coins of a budget.
+    """
 
     macs: int
     parameters: int
     channels: int
+    further: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def costs(self) -> dict[str, float]:
+        """Cost by coin."""
+        counted = {"macs": self.macs, "parameters": self.parameters, "channels": self.channels}
+        return {**counted, **self.further}
+
+
+@dataclass(frozen=True)
+class Check:
+    """A cost of the planned network, predicted and then measured on a real file.
+
+    Attributes:
+        coin: The coin.
+        predicted: What the plan was chosen by.
+        measured: What the file of the narrow network has.
+        limit: What may remain.
+    """
+
+    coin: str
+    predicted: float
+    measured: float
+    limit: float
+
+    @property
+    def error(self) -> float:
+        """How far off the prediction was, as a share of what was measured."""
+        return self.predicted / self.measured - 1
+
+    def __str__(self) -> str:
+        predicted, measured, limit = (
+            amount(self.coin, cost) for cost in (self.predicted, self.measured, self.limit)
+        )
+        return (
+            f"{self.coin} of the real file: {measured}, at most {limit} (predicted {predicted}, "
+            f"{self.error:+.1%})"
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -73,6 +118,7 @@ class Plan:
         budget: The budget in words.
         notes: Layer to why its channels could not be followed.
         spent: What became of every entry of the budget. Plans of older versions have none.
+        checks: Costs that were measured on a real file of the narrow network.
     """
 
     layers: Mapping[str, np.ndarray]
@@ -82,6 +128,7 @@ class Plan:
     budget: str = ""
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     spent: tuple[Spent, ...] = ()
+    checks: tuple[Check, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -154,7 +201,12 @@ class Plan:
             combined[keep] = later.layers[path]
             layers[path] = combined
         return dataclasses.replace(
-            self, layers=layers, after=later.after, budget=later.budget, spent=later.spent
+            self,
+            layers=layers,
+            after=later.after,
+            budget=later.budget,
+            spent=later.spent,
+            checks=later.checks,
         )
 
     def explain(self) -> str:
@@ -183,10 +235,16 @@ class Plan:
             _totals_line("parameters", self.before.parameters, self.after.parameters),
             _totals_line("prunable channels", self.before.channels, self.after.channels),
         ]
+        lines.extend(
+            _totals_line(coin, self.before.further[coin], cost)
+            for coin, cost in self.after.further.items()
+            if coin in self.before.further
+        )
         if self.budget:
             lines.append(f"budget: {self.budget}")
         if self.spent:
             lines.append(table(SPENT_COLUMNS, [one.row() for one in self.spent]))
+        lines.extend(map(str, self.checks))
         lines.extend(f"not followed: {reason}" for reason in self.notes.values())
         return "\n".join(lines)
 
@@ -205,6 +263,7 @@ class Plan:
                 "budget": self.budget,
                 "notes": dict(self.notes),
                 "spent": [dataclasses.asdict(one) for one in self.spent],
+                "checks": [dataclasses.asdict(check) for check in self.checks],
             },
             indent=1,
         )
@@ -255,9 +314,10 @@ def _plan_of(data: Mapping[str, Any]) -> Plan:
         budget=data["budget"],
         notes=data["notes"],
         spent=tuple(Spent(**one) for one in data.get("spent", ())),
+        checks=tuple(Check(**check) for check in data.get("checks", ())),
     )
 
 
-def _totals_line(name: str, before: int, after: int) -> str:
+def _totals_line(name: str, before: float, after: float) -> str:
     share = f" ({after / before:.1%})" if before else ""
-    return f"{name}: {before:,} -> {after:,}{share}"
+    return f"{name}: {amount(name, before)} -> {amount(name, after)}{share}"

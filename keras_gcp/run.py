@@ -6,20 +6,20 @@ import gc
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_gcp import backend
+from keras_gcp import backend, coins
+from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
 from keras_gcp.compensation import Compensation
-from keras_gcp.costs import Count
-from keras_gcp.counting import count, count_map
-from keras_gcp.errors import VerificationFailed
+from keras_gcp.costs import Count, Ledger
+from keras_gcp.counting import Coin, count_map
 from keras_gcp.events import STAGES, Event, Occasion, SkippedEvent
 from keras_gcp.guards import AccuracyGuard, allows, shortened
 from keras_gcp.keras_state import Transaction
@@ -27,6 +27,7 @@ from keras_gcp.measuring import accuracy_on, loss_on
 from keras_gcp.pipeline import compensated_weights, put_values, score, totals_of
 from keras_gcp.planning import choose, keep_of
 from keras_gcp.plans import Plan, Totals
+from keras_gcp.recount import require_costs
 from keras_gcp.sample import Sample
 from keras_gcp.selection import Preferences
 from keras_gcp.step_times import Savings, StepTimes
@@ -41,20 +42,23 @@ class Original:
     Attributes:
         totals: What it costs.
         widths: Producing layer to its width.
+        coins: Further coins of the budget, fitted to it.
     """
 
     totals: Totals
     widths: Mapping[str, int]
+    coins: tuple[Coin, ...] = ()
 
     @staticmethod
-    def of(model: Any, exclude: Sequence[str] = ()) -> Original:
-        """Counts a model."""
+    def of(model: Any, exclude: Sequence[str] = (), budget: Budget | None = None) -> Original:
+        """Counts a model; for some coins it is converted and measured."""
         channels = trace(model, exclude)
-        return Original(totals_of(model, channels), channels.widths())
+        opened = coins.opened(budget, model, channels)
+        return Original(totals_of(model, channels, opened), channels.widths(), opened)
 
-    def costs(self) -> dict[str, int]:
+    def costs(self) -> dict[str, float]:
         """Cost by coin."""
-        return asdict(self.totals)
+        return self.totals.costs()
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,8 @@ class PruningRun:
         refused: dict[str, float | None] = {}  # Plan to the accuracy that it would have left.
         for share in self.guard.shares if self.guard else (1.0,):
             with clock.stage("select"):
-                plan = self._choose(model, found, scores, occasion.limits, share)
+                real = occasion.progress >= 1
+                plan = self._choose(model, found, scores, occasion.limits, share, real)
             if plan.to_json() in refused:
                 continue  # Channels that live or die together are that many.
             try:
@@ -177,7 +182,7 @@ class PruningRun:
         """The model before the event."""
         with clock.stage("trace"):
             channels = trace(model, self.settings.exclude)
-            counted = count_map(model, channels)
+            counted = count_map(model, channels, self.original.coins)
         loss = self._loss(model, clock)
         return _Found(channels, counted, loss, self._accuracy(model, channels, clock))
 
@@ -188,17 +193,30 @@ class PruningRun:
         scores: np.ndarray,
         limits: Mapping[str, float],
         share: float,
+        for_real: bool,
     ) -> Plan:
-        """The plan that goes a share of the way from the present model to the limits."""
-        now = {coin: getattr(found.count, coin) for coin in limits}
-        return choose(
-            model,
-            found.channels,
-            scores,
-            limits if share == 1 else shortened(limits, now, share),
-            self.settings.preferences,
-            self.original.widths,
-        )
+        """The plan that goes a share of the way from the present model to the limits.
+
+        With real files and measurements only where the budget ends.
+        """
+        now = {coin: found.count.cost(coin) for coin in limits}
+        limits = limits if share == 1 else shortened(limits, now, share)
+
+        def chosen(ledger: Ledger) -> Plan:
+            return choose(
+                model,
+                found.channels,
+                scores,
+                limits,
+                self.settings.preferences,
+                self.original.widths,
+                ledger=ledger,
+            )
+
+        coins_now = self.original.coins
+        settled = coins.settled(model, found.channels, limits, coins_now, chosen, for_real)
+        self.original = replace(self.original, coins=settled.coins)
+        return settled.plan
 
     def _carry_out(
         self,
@@ -249,6 +267,7 @@ class PruningRun:
             merged=occasion.merged,
             accuracy_before=found.accuracy,
             accuracy_after=after.accuracy,
+            further=plan.after.further,
         )
 
     def _least_accuracy(self, accuracy: float | None) -> float | None:
@@ -269,7 +288,7 @@ class PruningRun:
     def _class_scores(
         self, model: Any, channels: ChannelMap, now: Count, limits: Mapping[str, float]
     ) -> np.ndarray:
-        holds = all(getattr(now, coin) <= limit for coin, limit in limits.items())
+        holds = all(now.cost(coin) <= limit for coin, limit in limits.items())
         if holds and self.settings.preferences.cap is None:
             return np.zeros(channels.class_count)  # Nothing has to go, so nothing is ranked.
         return score(self.settings.scorer, model, channels, self.sample)
@@ -300,7 +319,7 @@ class PruningRun:
             with clock.stage("verify"):
                 verify_narrow(model, channels, inputs, expected)
         with clock.stage("trace"):
-            _require_counted(plan, count(model, self.settings.exclude))
+            require_costs(plan.after, model, trace(model, self.settings.exclude))
 
     def _verification_inputs(self, model: Any) -> Any:
         examples = example_count(model)
@@ -363,16 +382,6 @@ def _refusal(
         accuracy_before=before,
         accuracy_after=after[-1] if after else None,
     )
-
-
-def _require_counted(plan: Plan, counted: Any) -> None:
-    """The budget is met on the narrow graph itself, not only on paper."""
-    if (counted.macs, counted.parameters) != (plan.after.macs, plan.after.parameters):
-        raise VerificationFailed(
-            f"The narrow model has {counted.macs:,} MACs and {counted.parameters:,} parameters; "
-            f"the plan said {plan.after.macs:,} and {plan.after.parameters:,}. The cut is taken "
-            "back. Please report the network."
-        )
 
 
 class _Clock:

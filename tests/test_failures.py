@@ -27,7 +27,7 @@ STAGES = {
     "masked model": "keras_gcp.run.masked_outputs",
     "surgery": "keras_gcp.run.narrow_model",
     "verify": "keras_gcp.run.verify_narrow",
-    "count again": "keras_gcp.run.count",
+    "count again": "keras_gcp.run.require_costs",
 }
 
 

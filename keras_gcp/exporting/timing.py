@@ -125,6 +125,32 @@ def compare_latency(
     )
 
 
+def steady_milliseconds(
+    path: Path | str, threads: int = 1, rounds: int = 5, turn: float = 10.0
+) -> float:
+    """Time of one call that neighbours on the machine disturb little: the fastest turn's median.
+
+    Args:
+        path: The .tflite file.
+        threads: Threads of the runtime.
+        rounds: Number of turns.
+        turn: Milliseconds that a turn lasts, at least 3 and at most 200 calls.
+    """
+    interpreter = _ready(path, threads, warmup=2)
+    runs = _runs_in(turn, interpreter)
+    return min(statistics.median(_timed(interpreter, runs)) for _ in range(rounds))
+
+
+def runs_for(path: Path | str, threads: int, milliseconds: float) -> int:
+    """How many calls of a file fit into a time, at least 3 and at most 200."""
+    return _runs_in(milliseconds, _ready(path, threads, warmup=2))
+
+
+def _runs_in(milliseconds: float, interpreter: Any) -> int:
+    once = min(_timed(interpreter, 3))
+    return int(min(max(milliseconds / once, 3), 200))
+
+
 def _check(**numbers: int) -> None:
     for name, value in numbers.items():
         if value < 1:

@@ -104,6 +104,8 @@ def _kind_of(name: str) -> tuple[Callable[[float], str], Callable[[float, float]
         return units.percent, _points
     if "seconds" in name.lower():
         return units.seconds, _words("less", "more")
+    if name.lower().endswith("_ms"):
+        return units.milliseconds, _words("less", "more")
     if "bytes" in name.lower():
         return units.file_size, _words("smaller", "larger")
     return units.count, _words("fewer", "more")

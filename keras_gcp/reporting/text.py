@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+from keras_gcp.costs import amount
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.events import STAGES, Event, SkippedEvent, moment
 from keras_gcp.reporting import units
@@ -79,13 +80,19 @@ def table(
     return "\n".join(lines).strip("\n")
 
 
-def event_line(event: Event, original_macs: int, original_parameters: int) -> str:
+def event_line(
+    event: Event,
+    original_macs: int,
+    original_parameters: int,
+    original_further: Mapping[str, float] | None = None,
+) -> str:
     """One line that says what an event did and what it cost.
 
     Args:
         event: The event.
         original_macs: Multiply-adds of the model before any event.
         original_parameters: Its parameters.
+        original_further: Its cost in further coins of the budget, by coin.
 
     Returns:
         Text without a newline: when, channels removed, what is left and its share of the
@@ -96,6 +103,10 @@ def event_line(event: Event, original_macs: int, original_parameters: int) -> st
         f"MACs {_left(event.macs_after, original_macs)}",
         f"parameters {_left(event.parameters_after, original_parameters)}",
     ]
+    for coin, cost in event.further.items():
+        whole = (original_further or {}).get(coin)
+        share = f" ({units.percent(cost / whole)})" if whole else ""
+        parts.append(f"{coin} {amount(coin, cost)}{share}")
     if event.loss_before is not None and event.loss_after is not None:
         parts.append(f"loss on the sample {event.loss_before:.4g} → {event.loss_after:.4g}")
     if event.accuracy_before is not None and event.accuracy_after is not None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_gcp.costs import Ledger
+from keras_gcp.costs import Ledger, amount
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.selection.candidates import Blocks, Candidates, narrowest, widest
 from keras_gcp.selection.exchange import keep_most_score
@@ -116,8 +116,11 @@ def _how_far(
 ) -> str:
     parts = []
     for coin, limit in limits.items():
-        now, end = ledger.cost(coin, full), ledger.cost(coin, least)
-        parts.append(f"{coin}: asked for {limit:,.0f}, can go from {now:,} down to {end:,}")
+        now, end, asked = (
+            amount(coin, cost)
+            for cost in (ledger.cost(coin, full), ledger.cost(coin, least), limit)
+        )
+        parts.append(f"{coin}: asked for {asked}, can go from {now} down to {end}")
     return (
         "The budget cannot be reached with the present floors, alignment and anchored layers ("
         + "; ".join(parts)

@@ -1,0 +1,91 @@
+"""Times of single layers, kept on disk: one file per machine, runtime and number of threads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from keras_gcp.exporting.runtime import runtime_name
+
+METHOD = 1
+"""Changes whenever times are taken in another way, so that old files are not read."""
+
+
+def default_folder() -> Path:
+    """Where times are kept unless the user says otherwise."""
+    if own := os.environ.get("KERAS_GCP_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "keras_gcp"
+
+
+def fingerprint(threads: int) -> dict[str, str]:
+    """What a time depends on, besides the layer."""
+    return {
+        "processor": processor(),
+        "cpus": str(os.cpu_count()),
+        "threads": str(threads),
+        "runtime": runtime_name(),
+        "method": str(METHOD),
+    }
+
+
+def processor() -> str:
+    """The name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+class TimeCache:
+    """Milliseconds by description of a layer.
+
+    Args:
+        folder: Where the file lies; made when the first time is kept.
+        machine: What the times depend on, see `fingerprint`.
+    """
+
+    def __init__(self, folder: Path, machine: Mapping[str, str]) -> None:
+        self._machine = dict(machine)
+        text = json.dumps(self._machine, sort_keys=True)
+        self.path = folder / f"latency-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+        self._times = self._read()
+        self._new: dict[str, float] = {}
+
+    def get(self, key: str, measure: Callable[[], float]) -> float:
+        """The time kept under a key; measured if there is none."""
+        if key not in self._times:
+            self._times[key] = self._new[key] = measure()
+        return self._times[key]
+
+    def save(self) -> None:
+        """Writes new times, in one step, beside what other processes have written meanwhile."""
+        if not self._new:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        times = {**self._read(), **self._new}
+        text = json.dumps({"machine": self._machine, "milliseconds": times}, indent=1)
+        handle, aside = tempfile.mkstemp(dir=self.path.parent, suffix=".tmp")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(aside, self.path)
+        self._new = {}
+
+    def _read(self) -> dict[str, float]:
+        try:
+            content = json.loads(self.path.read_text("utf-8"))
+            if content["machine"] != self._machine:
+                return {}
+            return {str(key): float(value) for key, value in content["milliseconds"].items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}  # A damaged file is measured anew, and replaced.

@@ -1,0 +1,120 @@
+"""One call of a network by itself, at any width."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_gcp import keras_state
+from keras_gcp.channels.findings import Count
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.graph import Call, Tensor, map_structure
+from keras_gcp.surgery.narrow import narrow_shape
+
+# Settings of a layer that say nothing about what it computes, or how fast.
+_IRRELEVANT = ("name", "trainable", "dtype", "build_config", "seed", "rate")
+_IRRELEVANT_ENDS = ("_initializer", "_regularizer", "_constraint")
+
+
+@dataclass(frozen=True, eq=False)
+class OneCall:
+    """A call as a function of tensors.
+
+    Attributes:
+        operation: A layer of its own, of the narrow width; or the operation itself.
+        function: Takes the tensors that enter.
+        shapes: Shape and dtype of each, with batch size 1.
+        key: Says all that its time depends on: the same for equal layers of any network.
+    """
+
+    operation: Any
+    function: Callable[..., Any]
+    shapes: tuple[tuple[tuple[int, ...], str], ...]
+    key: str
+
+
+def one_call(call: Call, channels: ChannelMap, keep: np.ndarray) -> OneCall:
+    """The call as it would be in a network that keeps the given channel classes."""
+    config = _narrow_config(call.operation, channels, keep)
+    operation = _narrow_operation(call.operation, config, channels)
+    entering = list({x.index: x for x in call.inputs}.values())
+    place = {x.index: i for i, x in enumerate(entering)}
+    args, kwargs = _narrow_arguments(call, channels, keep)
+
+    def function(*tensors: Any) -> Any:
+        def fill(leaf: Any) -> Any:
+            return tensors[place[leaf.index]] if isinstance(leaf, Tensor) else leaf
+
+        filled, named = map_structure(fill, (args, kwargs))
+        return operation(*filled, **named)
+
+    shapes = tuple(
+        ((1, *(int(n or 1) for n in narrow_shape(x, x.shape, channels, keep)[1:])), _dtype(x))
+        for x in entering
+    )
+    return OneCall(operation, function, shapes, _key(call, config, (args, kwargs), shapes))
+
+
+def _narrow_operation(operation: Any, config: dict[str, Any], channels: ChannelMap) -> Any:
+    """A layer of its own; of an operation without weights a copy, where sizes stand in it."""
+    if keras_state.is_layer(operation):
+        return type(operation).from_config({**config, "dtype": "float32"})
+    names = [site.name for site in channels.configs if site.operation is operation]
+    narrow = copy.copy(operation) if names else operation
+    for name in names:
+        setattr(narrow, name, config[name])
+    return narrow
+
+
+def _narrow_config(operation: Any, channels: ChannelMap, keep: np.ndarray) -> dict[str, Any]:
+    try:
+        config = dict(operation.get_config())
+    except NotImplementedError:  # An operation of `keras.ops` that cannot be saved by itself.
+        config = {name: repr(value) for name, value in vars(operation).items() if name[0] != "_"}
+    inner = getattr(operation, "layer", None)
+    for site in channels.configs:
+        if site.operation is operation:
+            config[site.name] = _counted(site.value, keep)
+        elif inner is not None and site.operation is inner:
+            held = config["layer"]
+            settings = {**held["config"], site.name: _counted(site.value, keep)}
+            config["layer"] = {**held, "config": settings}
+    return config
+
+
+def _narrow_arguments(call: Call, channels: ChannelMap, keep: np.ndarray) -> tuple[Any, Any]:
+    args = list(call.args)
+    for site in channels.arguments:
+        if site.node is call.node:
+            args[site.position] = _counted(site.value, keep)
+    return tuple(args), call.kwargs
+
+
+def _counted(value: Any, keep: np.ndarray) -> Any:
+    return map_structure(
+        lambda leaf: int(keep[leaf.labels].sum()) if isinstance(leaf, Count) else leaf, value
+    )
+
+
+def _dtype(x: Tensor) -> str:
+    return "float32" if "float" in x.dtype else x.dtype
+
+
+def _key(call: Call, config: dict[str, Any], arguments: Any, shapes: Any) -> str:
+    kind = type(call.operation).__name__
+    settings = {
+        name: value
+        for name, value in config.items()
+        if name not in _IRRELEVANT and not name.endswith(_IRRELEVANT_ENDS)
+    }
+    constants = map_structure(lambda x: "tensor" if isinstance(x, Tensor) else x, arguments)
+    # Names differ from network to network; classes, settings and shapes do not.
+    text = json.dumps([kind, settings, shapes, repr(constants)], sort_keys=True, default=repr)
+    first = "x".join(str(n) for n in shapes[0][0][1:]) if shapes else ""
+    return f"{kind} {first} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
