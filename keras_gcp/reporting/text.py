@@ -178,7 +178,7 @@ def unmet_line(
         to_come: Events that had not come.
     """
     unmet = [
-        f"{coin} {now[coin]:,} (at most {limit:,.0f} wanted)"
+        f"{coin} {amount(coin, now[coin])} (at most {amount(coin, limit)} wanted)"
         for coin, limit in limits.items()
         if now[coin] > limit
     ]
