@@ -23,21 +23,28 @@ from keras_gcp.channels.trace import trace
 from keras_gcp.counting import count
 from keras_gcp.criteria.relevance import register_relevance_rule, relevance_scores
 from keras_gcp.distillation import Distillation
+from keras_gcp.evaluation import Smallest, frontier, sensitivity, smallest
 from keras_gcp.exporting import export
 from keras_gcp.flattening import flatten
+from keras_gcp.frontiers import Frontier
 from keras_gcp.pipeline import apply, narrow, plan, prune
 from keras_gcp.plans import Plan
+from keras_gcp.sensitivities import Sensitivity
 
 __all__ = [
     "Distillation",
+    "Frontier",
     "GradualChannelPruning",
     "Plan",
+    "Sensitivity",
+    "Smallest",
     "__version__",
     "absolute",
     "apply",
     "count",
     "export",
     "flatten",
+    "frontier",
     "models",
     "narrow",
     "plan",
@@ -46,6 +53,8 @@ __all__ = [
     "register_rule",
     "relevance_scores",
     "schedules",
+    "sensitivity",
+    "smallest",
     "timed",
     "trace",
 ]

@@ -13,13 +13,15 @@ from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace, trace_as_planned
 from keras_gcp.compensation import Compensation, compensated
 from keras_gcp.costs import Ledger
-from keras_gcp.counting import Coin, build_ledger, count_map
+from keras_gcp.counting import Coin, build_ledger, count_map, prunable_groups
+from keras_gcp.errors import InvalidArgument
 from keras_gcp.keras_state import Transaction
 from keras_gcp.planning import choose, keep_of, parsed_limits, plan_of
 from keras_gcp.plans import Plan, Totals
 from keras_gcp.recount import require_costs
 from keras_gcp.sample import SAMPLE_SIZE, Sample, draw_sample
 from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
+from keras_gcp.sensitivities import Sensitivity
 from keras_gcp.surgery.narrow import narrow_model
 from keras_gcp.surgery.optimizer import check_optimizer
 from keras_gcp.surgery.rebuild import copy_model
@@ -39,6 +41,7 @@ def plan(
     cap: Cap = None,
     normalize: str = "none",
     scope: str = "global",
+    prior: Sensitivity | None = None,
 ) -> Plan:
     """Chooses which channels to keep so that a budget is met; changes nothing.
 
@@ -68,6 +71,9 @@ def plan(
             1 %), so that a layer whose channels are dear loses more of them.
         scope: `"global"`: one ranking of the whole network. `"group"`: every layer keeps the same
             share of its width, as far as `align`, `floor` and `cap` let it.
+        prior: What `keras_gcp.sensitivity` measured on this model. Scores are multiplied by the
+            drop of the metric per removed channel at each width (`Sensitivity.weighted`), so
+            groups that lose little are pruned more.
 
     Dicts by layer name convolutions, dense layers and embeddings, or nested models with all layers
     inside; `"*"` stands for the layers not named, which have the default otherwise.
@@ -90,6 +96,7 @@ def plan(
     """
     preferences = Preferences(align, floor, cap, normalize, scope)
     coins.require_environment(Budget.parse(budget))
+    _check_prior(prior)
     scorer = criteria.get(criterion, seed=seed)
     parsed = Budget.parse(budget)
     channels = trace(model, exclude)
@@ -98,6 +105,9 @@ def plan(
     limits = parsed_limits(budget, totals, totals)
     drawn = None if sample is None else draw_sample(sample, sample_size, seed, model)
     scores = score(scorer, model, channels, drawn)
+    if prior is not None:
+        groups = {group.name: group.classes for group in prunable_groups(channels)}
+        scores = prior.weighted(scores, groups)
 
     def chosen(ledger: Ledger) -> Plan:
         return choose(
@@ -179,6 +189,7 @@ def prune(
     cap: Cap = None,
     normalize: str = "none",
     scope: str = "global",
+    prior: Sensitivity | None = None,
 ) -> Any:
     """`plan`, then `apply`: a narrow copy that meets a budget. Arguments as there.
 
@@ -203,6 +214,7 @@ def prune(
         cap,
         normalize,
         scope,
+        prior,
     )
     return apply(chosen, model, drawn, compensate, recalibrate)
 
@@ -350,6 +362,14 @@ def _drawn(
     if sample is None or isinstance(sample, Sample):
         return sample
     return draw_sample(sample, size, seed, model, needs_labels)
+
+
+def _check_prior(prior: Any) -> None:
+    if prior is not None and not isinstance(prior, Sensitivity):
+        raise InvalidArgument(
+            "`prior` expects what `keras_gcp.sensitivity` returned, or None. Received: "
+            f"{type(prior).__name__}."
+        )
 
 
 def _distinct(optimizers: Sequence[Any]) -> list[Any]:

@@ -19,8 +19,11 @@ from keras_gcp.backend.dispatch import (
     without_gradients,
 )
 from keras_gcp.backend.inference import (
+    DEFAULT_BATCH_SIZE,
+    Predictor,
     has_loss,
     loss_gradients,
+    loss_of_outputs,
     predict,
     sample_loss,
     worth_compiling,
@@ -28,6 +31,8 @@ from keras_gcp.backend.inference import (
 from keras_gcp.backend.replicas import averaged, require_same, together
 
 __all__ = [
+    "DEFAULT_BATCH_SIZE",
+    "Predictor",
     "averaged",
     "compiled",
     "forget_gradients",
@@ -36,6 +41,7 @@ __all__ = [
     "has_loss",
     "local_weights",
     "loss_gradients",
+    "loss_of_outputs",
     "predict",
     "process_count",
     "process_index",

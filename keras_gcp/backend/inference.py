@@ -129,6 +129,52 @@ def loss_gradients(
     return total, gradients
 
 
+class Predictor:
+    """A model's outputs for any values of its weights: compiled once, run as often as needed.
+
+    Weights are arguments of the compiled function, so other values need no new compilation. Use it
+    as a context manager: leaving it lets go of the compiled code.
+
+    Args:
+        model: A built `keras.Model`.
+        batch_size: Examples per batch; bounds the memory.
+        compile: Whether to compile; not worth its time for a few batches (`worth_compiling`).
+    """
+
+    def __init__(
+        self, model: Any, batch_size: int = DEFAULT_BATCH_SIZE, compile: bool = True
+    ) -> None:
+        def outputs_of(weights: Sequence[Any], x: Any) -> Any:
+            with _with_weights(model.weights, weights), without_gradients():
+                return model(keras_state.pack_inputs(model, x), training=False)
+
+        self._run = compiled(outputs_of, model) if compile else outputs_of
+        self._batch_size = batch_size
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        forget_gradients(self._run)
+
+    def batches(self, weights: Sequence[Any], x: Any, y: Any) -> Iterator[tuple[Any, Any, Any]]:
+        """Runs the model in inference mode.
+
+        Args:
+            weights: A tensor for every weight, in the order of `model.weights`.
+            x: Inputs, as for `predict`.
+            y: Labels, or a structure of them.
+
+        Yields:
+            `(x, y, outputs)` of every batch, as tensors.
+        """
+        count = len(keras.tree.flatten(x)[0])
+        for start in range(0, count, self._batch_size):
+            end = min(start + self._batch_size, count)
+            inputs = _rows(x, start, end)
+            yield inputs, _rows(y, start, end), self._run(weights, inputs)
+
+
 def has_loss(model: Any) -> bool:
     """Whether the model is compiled with a loss, or computes one of its own."""
     own = type(model).compute_loss is not keras.Model.compute_loss
@@ -137,7 +183,11 @@ def has_loss(model: Any) -> bool:
 
 def _loss(model: Any, x: Any, y: Any) -> Any:
     """The compiled loss of one batch, without penalties."""
-    y_pred = model(keras_state.pack_inputs(model, x), training=False)
+    return loss_of_outputs(model, x, y, model(keras_state.pack_inputs(model, x), training=False))
+
+
+def loss_of_outputs(model: Any, x: Any, y: Any, y_pred: Any) -> Any:
+    """The compiled loss of a batch whose outputs are known, without penalties on weights."""
     arguments: dict[str, Any] = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": None}
     if "training" in inspect.signature(model.compute_loss).parameters:
         arguments["training"] = False

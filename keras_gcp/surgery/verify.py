@@ -44,29 +44,49 @@ def masked(channels: ChannelMap, keep: np.ndarray) -> Iterator[None]:
     Values are exchanged, not overwritten: so even where memory has run out, the old ones come back.
     """
     exchange = Transaction()
-    restricted = ExitStack()
     try:
-        for mixing in channels.mixings:
-            kept = keep[mixing.labels]
-            if not kept.all():
-                call = mixing.restricted(kept)
-                restricted.enter_context(keras_state.replaced_call(mixing.operation, call))
-        for weight in channels.weights.values():
-            cut = {
-                a: c for a, c in weight.axes.items() if a in weight.consumed and not keep[c].all()
-            }
-            if not cut:
-                continue
-            value = np.array(keras.ops.convert_to_numpy(weight.variable))
-            for axis, classes in cut.items():
-                shape = [1] * value.ndim
-                shape[axis] = -1
-                value *= keep[classes].reshape(shape).astype(value.dtype)
-            exchange.replace_value(weight.variable, value)
-        yield
+        with masked_mixings(channels, keep):
+            for variable, value in masked_values(channels, keep):
+                exchange.replace_value(variable, value)
+            yield
     finally:
-        restricted.close()
         exchange.rollback()
+
+
+def masked_values(channels: ChannelMap, keep: np.ndarray) -> Iterator[tuple[Any, np.ndarray]]:
+    """The weights that read channels, with zeros where they read what is not kept.
+
+    Args:
+        channels: The channel map.
+        keep: `(class_count,)` booleans, True = kept.
+
+    Yields:
+        `(keras.Variable, value)` for every weight of which something changes.
+    """
+    for weight in channels.weights.values():
+        cut = {a: c for a, c in weight.axes.items() if a in weight.consumed and not keep[c].all()}
+        if not cut:
+            continue
+        value = np.array(keras.ops.convert_to_numpy(weight.variable))
+        for axis, classes in cut.items():
+            shape = [1] * value.ndim
+            shape[axis] = -1
+            value *= keep[classes].reshape(shape).astype(value.dtype)
+        yield weight.variable, value
+
+
+@contextmanager
+def masked_mixings(channels: ChannelMap, keep: np.ndarray) -> Iterator[bool]:
+    """Inside the context, layers that mix channels without weights compute from the kept ones.
+
+    Yields whether there are such layers: code that was compiled outside does not know of it.
+    """
+    with ExitStack() as restricted:
+        touched = [one for one in channels.mixings if not keep[one.labels].all()]
+        for mixing in touched:
+            call = mixing.restricted(keep[mixing.labels])
+            restricted.enter_context(keras_state.replaced_call(mixing.operation, call))
+        yield bool(touched)
 
 
 @contextmanager

@@ -1,0 +1,95 @@
+"""A model with channels masked: what a cut would leave, without cutting and without compiling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_gcp import backend
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.errors import UnsupportedModel
+from keras_gcp.evaluation.metrics import Metric
+from keras_gcp.sample import Sample
+from keras_gcp.surgery.verify import masked_mixings, masked_values
+
+
+def require_prunable(model: Any, channels: ChannelMap) -> None:
+    """Refuses a model of which nothing can be masked or cut."""
+    if not channels.prunable.any():
+        reasons = "; ".join(sorted({g.anchored for g in channels.groups if g.anchored}))
+        raise UnsupportedModel(
+            f"Model '{model.name}' has no channels that may be pruned: {reasons or 'no layers'}."
+        )
+
+
+def candidate_values(channels: ChannelMap, keep: np.ndarray) -> Iterator[tuple[Any, np.ndarray]]:
+    """The weights with which a candidate is evaluated: one that keeps these channels only.
+
+    The one place where weights of candidates are made. They have the wide model's shapes, with
+    zeros in the rows that read what is removed.
+
+    Args:
+        channels: The channel map.
+        keep: `(class_count,)` booleans, True = kept.
+
+    Yields:
+        `(keras.Variable, value)` for every weight that is not the model's own.
+    """
+    yield from masked_values(channels, keep)
+
+
+class MaskedModel:
+    """Measures a model with any of its channels masked; the model itself does not change.
+
+    The forward pass is compiled once, with the weights as arguments: a candidate is other values,
+    no other program. Only where a layer mixes channels without weights (layer normalization), and
+    some of them are masked, is it compiled for the candidate alone.
+
+    Use as a context manager.
+
+    Args:
+        model: The model.
+        channels: Its channel map.
+        data: The examples to measure on.
+        metric: What to measure.
+        batch_size: Examples per batch.
+
+    Attributes:
+        evaluations: How often the metric has been measured.
+    """
+
+    def __init__(
+        self, model: Any, channels: ChannelMap, data: Sample, metric: Metric, batch_size: int
+    ) -> None:
+        self._model, self._channels, self._data = model, channels, data
+        self._metric, self._batch_size = metric, batch_size
+        self._weights = backend.local_weights(model)
+        self._places = {id(variable): place for place, variable in enumerate(model.weights)}
+        self._predictor = backend.Predictor(model, batch_size)
+        self.evaluations = 0
+
+    def __enter__(self) -> MaskedModel:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._predictor.__exit__(*error)
+
+    def value(self, keep: np.ndarray) -> float:
+        """The metric when only these channels are read, `(class_count,)`, True = kept."""
+        self.evaluations += 1
+        weights = list(self._weights)
+        for variable, value in candidate_values(self._channels, keep):
+            place = self._places[id(variable)]
+            weights[place] = keras.ops.convert_to_tensor(value, dtype=variable.dtype)
+        with masked_mixings(self._channels, keep) as other_program:
+            if not other_program:
+                return self._measured(self._predictor, weights)
+            worth = backend.worth_compiling(self._model, len(self._data), self._batch_size)
+            with backend.Predictor(self._model, self._batch_size, worth) as predictor:
+                return self._measured(predictor, weights)
+
+    def _measured(self, predictor: Any, weights: list[Any]) -> float:
+        return self._metric.measure(predictor.batches(weights, self._data.x, self._data.y))

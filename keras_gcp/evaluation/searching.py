@@ -1,0 +1,216 @@
+"""The smallest model that is still good enough, found by bisection."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from keras_gcp import backend, criteria
+from keras_gcp.channels.trace import trace
+from keras_gcp.costs import COINS
+from keras_gcp.counting import build_ledger
+from keras_gcp.errors import ImpossibleBudget, InvalidArgument
+from keras_gcp.evaluation.masked import MaskedModel, require_prunable
+from keras_gcp.evaluation.metrics import Metric, metric_for, value_of
+from keras_gcp.evaluation.trials import Smallest, Trial, share_left
+from keras_gcp.pipeline import apply, plan
+from keras_gcp.planning import keep_of, plan_of
+from keras_gcp.plans import Plan
+from keras_gcp.sample import SAMPLE_SIZE, draw_sample
+
+
+def smallest(
+    model: Any,
+    accuracy_floor: float,
+    validation_data: Any,
+    metric: Any = None,
+    coin: str = "macs",
+    criterion: Any = "l2_norm",
+    sample: Any = None,
+    tolerance: float = 0.01,
+    max_evaluations: int = 20,
+    exclude: Any = (),
+    seed: int = 0,
+    size: int | None = None,
+    sample_size: int | None = SAMPLE_SIZE,
+    batch_size: int = backend.DEFAULT_BATCH_SIZE,
+    mode: str = "auto",
+    verbose: int = 1,
+    **plan_options: Any,
+) -> Smallest:
+    """Finds the smallest model whose accuracy stays above a floor, without training.
+
+    The channels are scored once, on the model as it is. Then the share of the coin that may remain
+    is bisected: for each share a plan is made, and the metric measured with the removed channels
+    masked, which needs no cut and no new compilation. In the end the smallest candidate that was
+    good enough is really cut, and measured again; is it not good enough after all, the next larger
+    one follows. So what is returned reaches the floor, whatever happens on the way. Accuracy need
+    not fall steadily with size: a smaller model that would do may lie beyond one that does not.
+
+    The idea of a search with a floor for the accuracy, restoring the weights for every candidate,
+    is that of Xie, Fu, Tian, Zhou, Chen, "Pruning with compensation", 2021 (arXiv 2108.13728).
+
+    Args:
+        model: A built functional or sequential `keras.Model`; it does not change.
+        accuracy_floor: The least value of the metric (the largest, if less is better).
+        validation_data: What to measure on: `(x, y)` arrays, a `tf.data.Dataset` or a
+            `keras.utils.PyDataset`, held in memory.
+        metric: As in `keras_gcp.sensitivity`; by default the first compiled metric.
+        coin: What is to be small: `"macs"`, `"parameters"` or `"channels"`.
+        criterion: As in `keras_gcp.plan`.
+        sample: As in `keras_gcp.plan`.
+        tolerance: The search ends when the share is known to this precision.
+        max_evaluations: The most evaluations of masked candidates.
+        exclude: As in `keras_gcp.plan`.
+        seed: As in `keras_gcp.plan`.
+        size: Number of examples drawn from `validation_data`; None takes all.
+        sample_size: Number of examples drawn from `sample`; None takes all.
+        batch_size: Examples per batch.
+        mode: As in `keras_gcp.sensitivity`.
+        verbose: 0 = silent, 1 = a line per candidate.
+        **plan_options: Further arguments of `keras_gcp.plan`, such as `align`, `floor` (the least
+            *width* of a layer) and `prior`.
+
+    Returns:
+        A `Smallest`: `.model`, `.plan`, `.value`, `.explain()`. Where nothing can be removed, its
+        model is a copy of the one given.
+
+    Raises:
+        InvalidArgument: the model itself is below the floor, or an argument is malformed.
+
+    Example:
+
+    ```python
+    found = keras_gcp.smallest(model, accuracy_floor=0.90, validation_data=(x_val, y_val))
+    print(found.explain())
+    found.model.save("small.keras")
+    ```
+    """
+    _check_arguments(accuracy_floor, coin, tolerance, max_evaluations)
+    scorer = criteria.get(criterion, seed=seed)
+    channels = trace(model, exclude)
+    require_prunable(model, channels)
+    data = draw_sample(validation_data, size, seed, model)
+    measured = metric_for(metric, model, data, mode)
+    drawn = None if sample is None else draw_sample(sample, sample_size, seed, model)
+    scores = criteria.checked_scores(scorer, model, channels, drawn)
+    everything = np.ones(channels.class_count, bool)
+    search = _Search(coin, measured, accuracy_floor, verbose)
+
+    def planned(limit: float) -> Plan:
+        return plan(
+            model,
+            {coin: limit},
+            criterion=lambda *_: scores,
+            exclude=exclude,
+            seed=seed,
+            **plan_options,
+        )
+
+    with MaskedModel(model, channels, data, measured, batch_size) as masked:
+        baseline = masked.value(everything)
+        if not measured.holds(baseline, accuracy_floor):
+            raise InvalidArgument(
+                f"The model itself has {measured.name} {baseline:.4f}, which does not reach "
+                f"`accuracy_floor` ({accuracy_floor!r}). Expected a floor that the model reaches "
+                "before anything is removed."
+            )
+        candidates = search.bisect(
+            planned,
+            lambda one: masked.value(keep_of(one, channels)),
+            tolerance,
+            max_evaluations,
+        )
+    for candidate in candidates:
+        narrow = apply(candidate, model)
+        value = value_of(measured, narrow, data, batch_size)
+        if search.note(candidate, share_left(candidate, coin), value, cut=True):
+            break
+    else:  # Nothing can go. A copy computes the same: `apply` compares it.
+        candidate = plan_of(channels, everything, build_ledger(model, channels))
+        narrow, value = apply(candidate, model), baseline
+    return Smallest(
+        model=narrow,
+        plan=candidate,
+        metric=measured.name,
+        floor=float(accuracy_floor),
+        baseline=baseline,
+        value=value,
+        coin=coin,
+        trials=tuple(search.trials),
+    )
+
+
+class _Search:
+    """Bisects the share that may remain, and notes what it tried."""
+
+    def __init__(self, coin: str, metric: Metric, floor: float, verbose: int) -> None:
+        self._coin, self._metric, self._floor, self._verbose = coin, metric, floor, verbose
+        self.trials: list[Trial] = []
+
+    def bisect(
+        self,
+        planned: Callable[[float], Plan],
+        measure: Callable[[Plan], float],
+        tolerance: float,
+        max_evaluations: int,
+    ) -> list[Plan]:
+        """The candidates that are good enough, the smallest first."""
+        low, high = 0.0, 1.0
+        known: dict[tuple[bytes, ...], bool] = {}
+        good: list[Plan] = []
+        while high - low > tolerance and len(self.trials) < max_evaluations:
+            limit = (low + high) / 2
+            try:
+                candidate = planned(limit)
+            except ImpossibleBudget:  # Floors and anchors do not let it go so far.
+                low = limit
+                continue
+            key = tuple(keep.tobytes() for keep in candidate.layers.values())
+            if key not in known:
+                known[key] = self.note(candidate, limit, measure(candidate), cut=False)
+                if known[key]:
+                    good.append(candidate)
+            if known[key]:
+                high = min(limit, share_left(candidate, self._coin))
+            else:
+                low = limit
+        return sorted(good, key=lambda one: share_left(one, self._coin))
+
+    def note(self, candidate: Plan, limit: float, value: float, cut: bool) -> bool:
+        """Notes what a candidate is worth; returns whether it is good enough."""
+        holds = self._metric.holds(value, self._floor)
+        share = share_left(candidate, self._coin)
+        self.trials.append(Trial(limit, share, value, holds, cut))
+        if self._verbose:
+            how = "cut" if cut else "masked"
+            print(
+                f"{self._coin} {share:.1%} of the original ({how}): {self._metric.name} "
+                f"{value:.4f}, {'good enough' if holds else f'below the floor {self._floor:.4f}'}"
+            )
+        return holds
+
+
+def _check_arguments(floor: Any, coin: Any, tolerance: Any, max_evaluations: Any) -> None:
+    if isinstance(floor, bool) or not isinstance(floor, int | float) or not math.isfinite(floor):
+        raise InvalidArgument(
+            "`accuracy_floor` expects a number, in the unit of the metric (0.9 for 90 %). "
+            f"Received: {floor!r}."
+        )
+    if coin not in COINS:
+        raise InvalidArgument(
+            f"`coin` expects one of {', '.join(map(repr, COINS))}. Received: {coin!r}."
+        )
+    if isinstance(tolerance, bool) or not isinstance(tolerance, float) or not 0 < tolerance < 1:
+        raise InvalidArgument(
+            "`tolerance` expects a share of the original between 0 and 1, both excluded. "
+            f"Received: {tolerance!r}."
+        )
+    whole = isinstance(max_evaluations, int) and not isinstance(max_evaluations, bool)
+    if not whole or max_evaluations < 1:
+        raise InvalidArgument(
+            f"`max_evaluations` expects a positive integer. Received: {max_evaluations!r}."
+        )

@@ -1,0 +1,98 @@
+"""A callback that measures and saves the model at the end of each stretch of a training."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_gcp import backend, keras_state
+from keras_gcp.channels.trace import trace
+from keras_gcp.counting import count_map
+from keras_gcp.evaluation.metrics import Metric, value_of
+from keras_gcp.frontiers import Frontier, FrontierPoint
+from keras_gcp.sample import Sample
+from keras_gcp.surgery.rebuild import copy_model
+
+
+class Snapshots(keras.callbacks.Callback):
+    """Measures and saves the model at the end of each stretch.
+
+    Args:
+        model: The model, as it is before training.
+        examples: What to measure on.
+        metric: What to measure.
+        coin: What budgets count.
+        exclude: As in `keras_gcp.plan`.
+        ends: Epochs trained at the end of each stretch, to its budget.
+        folder: Where to save.
+        verbose: Whether to print a line for each size.
+
+    Attributes:
+        frontier: The points so far.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        examples: Sample,
+        metric: Metric,
+        coin: str,
+        exclude: Sequence[str],
+        ends: Mapping[int, float],
+        folder: Path,
+        verbose: int,
+    ) -> None:
+        super().__init__()
+        self._examples, self._metric, self._exclude = examples, metric, exclude
+        self._ends, self._folder, self._verbose = ends, folder, verbose
+        self._original = self._cost(model, coin)
+        self.frontier = Frontier(metric.name, metric.higher_is_better, coin, ())
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if epoch + 1 in self._ends:
+            self.take(self.model, epoch + 1)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        missing = list(self._ends.values())[len(self.frontier.points) :]
+        if missing:
+            warnings.warn(
+                f"The training ended early, so the frontier has no points for the budgets "
+                f"{missing}: a size is measured at the end of its epochs.",
+                stacklevel=2,
+            )
+
+    def take(self, model: Any, epochs: int) -> None:
+        """Adds a point for the model as it is."""
+        budget, coin = self._ends[epochs], self.frontier.coin
+        keras_state.put_state_back(model)
+        counted = count_map(model, trace(model, self._exclude))
+        path = self._folder / f"{coin}_{100 * budget:.4g}_percent.keras"
+        # A copy is not compiled, so it loads without the user's own losses and optimizers.
+        copy = copy_model(model)
+        copy.save(path)
+        point = FrontierPoint(
+            budget=budget,
+            share=getattr(counted, coin) / self._original,
+            macs=counted.macs,
+            parameters=counted.parameters,
+            value=value_of(self._metric, copy, self._examples, backend.DEFAULT_BATCH_SIZE),
+            epochs=epochs,
+            path=path,
+        )
+        before = self.frontier
+        self.frontier = Frontier(
+            before.metric, before.higher_is_better, coin, (*before.points, point)
+        )
+        self.frontier.save(self._folder)
+        if self._verbose:
+            print(
+                f"{coin} {point.share:.1%} of the original, {epochs} epochs trained: "
+                f"{before.metric} {point.value:.4f}, saved as {path.name}"
+            )
+
+    def _cost(self, model: Any, coin: str) -> int:
+        return int(getattr(count_map(model, trace(model, self._exclude)), coin))

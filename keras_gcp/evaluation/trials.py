@@ -1,0 +1,104 @@
+"""What a search for the smallest model has tried, and found."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from keras_gcp.plans import Plan
+from keras_gcp.reporting.text import table
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate that was evaluated.
+
+    Attributes:
+        limit: Share of the coin that it was allowed.
+        share: Share that it has.
+        value: The metric.
+        holds: Whether that is good enough.
+        cut: Whether the candidate was really cut; otherwise its channels were masked.
+    """
+
+    limit: float
+    share: float
+    value: float
+    holds: bool
+    cut: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Smallest:
+    """The smallest model that was found to be good enough.
+
+    Attributes:
+        model: The narrow model, a plain `keras.Model` that is not compiled.
+        plan: What it keeps.
+        metric: The metric's name.
+        floor: What it had to reach.
+        baseline: The metric of the model that was given.
+        value: The metric of the narrow model itself, never worse than `floor`.
+        coin: What was to be small.
+        trials: The candidates, in the order of their evaluation.
+    """
+
+    model: Any
+    plan: Plan
+    metric: str
+    floor: float
+    baseline: float
+    value: float
+    coin: str
+    trials: tuple[Trial, ...]
+
+    def __repr__(self) -> str:
+        return (
+            f"<Smallest: {self.share:.1%} of the {self.coin}, {self.metric} {self.value:.4f} "
+            f"(floor {self.floor:.4f}, before {self.baseline:.4f})>"
+        )
+
+    @property
+    def share(self) -> float:
+        """Share of the coin that is left."""
+        return share_left(self.plan, self.coin)
+
+    def explain(self) -> str:
+        """A text table of the candidates, and what came of it."""
+        rows = [
+            [
+                f"{trial.limit:.1%}",
+                f"{trial.share:.1%}",
+                f"{trial.value:.4f}",
+                "yes" if trial.holds else "no",
+                "cut" if trial.cut else "masked",
+            ]
+            for trial in self.trials
+        ]
+        columns = [f"{self.coin} allowed", "left", self.metric, "good enough", "evaluated"]
+        before, after = (getattr(self.plan, when) for when in ("before", "after"))
+        return "\n".join(
+            [
+                table(columns, rows),
+                f"{self.coin}: {getattr(before, self.coin):,} -> {getattr(after, self.coin):,} "
+                f"({self.share:.1%})",
+                f"{self.metric}: {self.baseline:.4f} -> {self.value:.4f} (floor {self.floor:.4f})",
+            ]
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the model and the plan, as a dict that `json.dumps` takes."""
+        return {
+            "metric": self.metric,
+            "floor": self.floor,
+            "baseline": self.baseline,
+            "value": self.value,
+            "coin": self.coin,
+            "share": self.share,
+            "trials": [asdict(trial) for trial in self.trials],
+        }
+
+
+def share_left(plan: Plan, coin: str) -> float:
+    """Share of a coin that a plan leaves."""
+    return float(getattr(plan.after, coin) / getattr(plan.before, coin))

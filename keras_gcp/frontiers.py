@@ -1,0 +1,149 @@
+"""Frontiers: a metric against the size of the model, from one training. Sees numbers only."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_gcp.errors import InvalidArgument
+from keras_gcp.reporting.text import table
+
+FORMAT = 1
+FILE = "frontier.json"
+"""Name of the file with the points, in the folder with the models."""
+
+
+@dataclass(frozen=True)
+class FrontierPoint:
+    """One size of the model, at the last epoch before the next cut.
+
+    Attributes:
+        budget: Share of the coin that was allowed; 1.0 for the model before any cut.
+        share: Share of the coin that it has.
+        macs: Multiply-adds for one example.
+        parameters: Parameters.
+        value: The metric on the validation data.
+        epochs: Epochs trained until then.
+        path: The `.keras` file with the model.
+    """
+
+    budget: float
+    share: float
+    macs: int
+    parameters: int
+    value: float
+    epochs: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """What each size of a model is worth.
+
+    Attributes:
+        metric: The metric's name.
+        higher_is_better: Whether larger values are better.
+        coin: What budgets count.
+        points: From the full model to the smallest.
+    """
+
+    metric: str
+    higher_is_better: bool
+    coin: str
+    points: tuple[FrontierPoint, ...]
+
+    def best(self, within: float = 0.01) -> FrontierPoint:
+        """The smallest model that is nearly as good as the best one.
+
+        Args:
+            within: By how much its metric may be worse than the best of all points; in the unit of
+                the metric, so 0.01 is one percentage point of an accuracy.
+
+        Raises:
+            InvalidArgument: `within` is negative or no number.
+        """
+        if isinstance(within, bool) or not isinstance(within, int | float) or not within >= 0:
+            raise InvalidArgument(
+                "`within` expects by how much the metric may be worse than the best point's, 0 or "
+                f"more. Received: {within!r}."
+            )
+        sign = 1.0 if self.higher_is_better else -1.0
+        top = max(sign * point.value for point in self.points)
+        near = [point for point in self.points if sign * point.value >= top - within]
+        return min(near, key=lambda point: point.share)
+
+    def explain(self) -> str:
+        """A text table: every size, what it is worth, and its file."""
+        rows = [
+            [
+                "none" if point.budget == 1 else f"{point.budget:.1%}",
+                f"{point.share:.1%}",
+                point.macs,
+                point.parameters,
+                f"{point.value:.4f}",
+                point.epochs,
+                point.path.name,
+            ]
+            for point in self.points
+        ]
+        columns = ["budget", f"{self.coin} left", "MACs", "parameters", self.metric]
+        text = table([*columns, "epochs trained", "file"], rows)
+        return f"{text}\nin the folder {self.points[0].path.parent}" if self.points else text
+
+    def plot(self, path: str | Path) -> Path:
+        """Draws the metric against the share that is left.
+
+        Args:
+            path: PNG file to write.
+
+        Raises:
+            PlottingUnavailable: Matplotlib is not installed (`pip install keras-gcp[examples]`).
+        """
+        from keras_gcp.reporting.tradeoffs import frontier_curve
+
+        return frontier_curve(self, path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The points as a dict that `json.dumps` takes; of paths, the names of the files."""
+        points = [{**asdict(point), "path": point.path.name} for point in self.points]
+        return {"format": FORMAT, **asdict(self), "points": points}
+
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Writes the points beside the models."""
+        file = Path(directory) / FILE
+        unfinished = file.with_suffix(".tmp")
+        unfinished.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
+        unfinished.replace(file)
+
+    @staticmethod
+    def load(directory: str | os.PathLike[str]) -> Frontier:
+        """Reads the points that `keras_gcp.frontier` wrote into its folder.
+
+        Raises:
+            InvalidArgument: there are none.
+        """
+        file = Path(directory) / FILE
+        try:
+            return _frontier(json.loads(file.read_text("utf-8")), Path(directory))
+        except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, InvalidArgument):
+                raise
+            raise InvalidArgument(
+                f"'{directory}' is no folder that `keras_gcp.frontier` wrote: "
+                f"{type(error).__name__}: {error}."
+            ) from error
+
+
+def _frontier(values: Mapping[str, Any], directory: Path) -> Frontier:
+    if values["format"] != FORMAT:
+        raise InvalidArgument(
+            f"The frontier in '{directory}' has format {values['format']!r}; expected {FORMAT}."
+        )
+    points = tuple(
+        FrontierPoint(**{**point, "path": directory / point["path"]}) for point in values["points"]
+    )
+    return Frontier(values["metric"], values["higher_is_better"], values["coin"], points)

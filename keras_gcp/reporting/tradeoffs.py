@@ -1,0 +1,172 @@
+"""Pictures of what fewer channels cost: a metric against widths, and against the model's size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_gcp.errors import InvalidArgument
+from keras_gcp.reporting import units
+from keras_gcp.reporting.figures import (
+    BLUE,
+    DENSE,
+    FAINT,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    TRACK,
+    VERMILION,
+    figure,
+)
+from keras_gcp.reporting.widths import shortened
+
+if TYPE_CHECKING:  # These modules draw with this one.
+    from keras_gcp.frontiers import Frontier
+    from keras_gcp.sensitivities import GroupSensitivity, Sensitivity
+
+_COLORS = (VERMILION, BLUE, ORANGE, GREEN, PURPLE, SKY)
+_COIN_NAMES = {"macs": "MACs"}
+
+
+def sensitivity_curves(sensitivity: Sensitivity, path: str | Path) -> Path:
+    """Draws the metric against the kept share, a line per group; the six lowest in colour.
+
+    Args:
+        sensitivity: The measurements.
+        path: PNG file to write.
+
+    Returns:
+        The path.
+
+    Raises:
+        InvalidArgument: There is no group.
+        PlottingUnavailable: Matplotlib is not installed.
+    """
+    if not sensitivity.groups:
+        raise InvalidArgument("There are no groups to draw.")
+    scale = _Scale.of(
+        sensitivity.metric,
+        [sensitivity.baseline, *(p.value for g in sensitivity.groups for p in g.points)],
+    )
+    ranked = sorted(sensitivity.groups, key=lambda group: -_mean_drop(sensitivity, group))
+    colored, others = ranked[: len(_COLORS)], ranked[len(_COLORS) :]
+    title = f"What each group costs when it alone gets narrower ({len(ranked)} groups)"
+    with figure(path, 11.0, 5.2, title) as drawing:
+        axes = drawing.subplots()
+        axes.axhline(
+            scale.number(sensitivity.baseline),
+            color=DENSE,
+            linewidth=1.2,
+            linestyle=(0, (4, 3)),
+            label=f"whole model: {scale.text(sensitivity.baseline)}",
+        )
+        styles = zip(colored, _COLORS, strict=False)
+        for group, color in styles:
+            last = group.points[-1]
+            label = f"{shortened(group.name)}: {scale.text(last.value)}"
+            _draw_group(axes, sensitivity, group, scale, color=color, label=label, zorder=3)
+        for i, group in enumerate(others):
+            name = None if i else f"{len(others)} less sensitive ones"
+            _draw_group(axes, sensitivity, group, scale, color=TRACK, label=name, zorder=2)
+        axes.set_xlabel("channels kept, %")
+        axes.set_ylabel(scale.label)
+        axes.invert_xaxis()
+        axes.legend(
+            loc="upper left",
+            bbox_to_anchor=(1.0, 1.02),
+            fontsize=10,
+            title=f"at {units.percent(min(p.share for p in ranked[0].points), 0)} of its channels",
+            alignment="left",
+        )
+    return Path(path)
+
+
+def frontier_curve(frontier: Frontier, path: str | Path) -> Path:
+    """Draws the metric against the share of the coin that is left, every point written out.
+
+    Args:
+        frontier: The points.
+        path: PNG file to write.
+
+    Returns:
+        The path.
+
+    Raises:
+        InvalidArgument: There is no point.
+        PlottingUnavailable: Matplotlib is not installed.
+    """
+    if not frontier.points:
+        raise InvalidArgument("There are no points to draw.")
+    scale = _Scale.of(frontier.metric, (point.value for point in frontier.points))
+    coin = _COIN_NAMES.get(frontier.coin, frontier.coin)
+    title = f"One training, {len(frontier.points)} models: {frontier.metric} against {coin}"
+    with figure(path, 9.5, 5.0, title) as drawing:
+        axes = drawing.subplots()
+        first = frontier.points[0]
+        if first.budget == 1:
+            axes.axhline(
+                scale.number(first.value), color=DENSE, linewidth=1.2, linestyle=(0, (4, 3))
+            )
+        shares = [100 * point.share for point in frontier.points]
+        heights = [scale.number(point.value) for point in frontier.points]
+        axes.plot(shares, heights, "o-", color=BLUE, markersize=7)
+        for point, share, height in zip(frontier.points, shares, heights, strict=True):
+            axes.annotate(
+                scale.text(point.value),
+                (share, height),
+                xytext=(0, 10),
+                textcoords="offset points",
+                ha="center",
+                color=INK,
+                fontweight="bold",
+            )
+            axes.annotate(
+                f"{units.count(point.macs)} MACs\n{units.count(point.parameters)} parameters",
+                (share, height),
+                xytext=(0, -12),
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                color=FAINT,
+                fontsize=8,
+            )
+        axes.set_xlabel(f"{coin} left, %")
+        axes.set_ylabel(scale.label)
+        axes.margins(x=0.1, y=0.25)
+        axes.invert_xaxis()
+    return Path(path)
+
+
+class _Scale:
+    """How a metric is shown: shares in percent, anything else as it is."""
+
+    def __init__(self, metric: str, percent: bool) -> None:
+        self._factor = 100.0 if percent else 1.0
+        self._unit = " %" if percent else ""
+        self.label = f"{metric}, %" if percent else metric
+
+    @staticmethod
+    def of(metric: str, values: Iterable[float]) -> _Scale:
+        share = any(word in metric.lower() for word in ("acc", "precision", "recall"))
+        return _Scale(metric, share and all(0 <= value <= 1 for value in values))
+
+    def number(self, value: float) -> float:
+        return self._factor * value
+
+    def text(self, value: float) -> str:
+        return f"{100 * value:.1f} %" if self._unit else units.three_digits(value)
+
+
+def _mean_drop(sensitivity: Sensitivity, group: GroupSensitivity) -> float:
+    return sum(sensitivity.drop(point.value) for point in group.points) / len(group.points)
+
+
+def _draw_group(
+    axes: Any, sensitivity: Sensitivity, group: GroupSensitivity, scale: _Scale, **style: Any
+) -> None:
+    curve = {100.0: scale.number(sensitivity.baseline)}
+    curve.update((100 * p.kept / group.width, scale.number(p.value)) for p in group.points)
+    axes.plot(list(curve), list(curve.values()), "o-", markersize=4, **style)

@@ -1,0 +1,131 @@
+"""The smallest model is never worse than was asked for."""
+
+from __future__ import annotations
+
+import json
+
+import keras
+import networks
+import numpy as np
+import pytest
+from helpers import randomise
+
+import keras_gcp
+from keras_gcp.errors import InvalidArgument, UnsupportedModel
+from keras_gcp.evaluation.masked import MaskedModel
+
+OPTIONS = {"align": 1, "floor": 1, "tolerance": 0.05, "batch_size": 32, "verbose": 0}
+
+
+def accuracy_of(model, data):
+    x, y = data
+    return (keras.ops.convert_to_numpy(model(x)).argmax(-1) == y).mean()
+
+
+@pytest.mark.parametrize("floor", [0.9, 0.6, 0.3])
+def test_the_model_itself_reaches_the_floor_and_nothing_smaller_was_seen_to(model, data, floor):
+    before = model.get_weights()
+    found = keras_gcp.smallest(model, floor, data, **OPTIONS)
+    assert found.value >= floor
+    assert accuracy_of(found.model, data) == pytest.approx(found.value, abs=1e-6)
+    assert found.baseline == 1.0 and found.share < 1
+    assert keras_gcp.count(found.model).macs == found.plan.after.macs
+    last = found.trials[-1]
+    assert last.cut and last.holds and last.share == found.share
+    for trial in found.trials:
+        assert trial.holds == (trial.value >= floor)
+        assert not trial.holds or trial.share >= found.share
+    missed = max((t.share for t in found.trials if not t.holds), default=0.0)
+    assert found.share - missed < OPTIONS["tolerance"] + 0.15  # Widths of 8 and 12 are coarse.
+    for now, then in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_a_lower_floor_gives_a_smaller_model(model, data):
+    shares = [keras_gcp.smallest(model, floor, data, **OPTIONS).share for floor in (0.95, 0.4)]
+    assert shares[1] < shares[0]
+
+
+def test_where_nothing_can_go_it_is_a_copy(data):
+    model = randomise(networks.plain())
+    x, _ = data
+    y = keras.ops.convert_to_numpy(model(x))
+
+    def closeness(y, p):
+        return -np.abs(y - p).max()
+
+    found = keras_gcp.smallest(model, 0.0 - 1e-6, (x, y), closeness, **OPTIONS)
+    assert found.share == 1.0 and found.plan.removed_channels == 0
+    assert found.model is not model
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(found.model(x)), y, atol=1e-6)
+    assert not any(trial.holds for trial in found.trials)
+
+
+def test_a_candidate_that_only_seemed_good_enough_is_not_returned(model, data, monkeypatch):
+    monkeypatch.setattr(MaskedModel, "value", lambda self, keep: 1.0)
+    found = keras_gcp.smallest(model, 0.8, data, **OPTIONS)
+    cuts = [trial for trial in found.trials if trial.cut]
+    assert cuts and not cuts[0].holds  # The smallest of all was tried first.
+    assert found.value >= 0.8
+    if found.plan.removed_channels:
+        assert accuracy_of(found.model, data) >= 0.8
+
+
+def test_evaluations_are_bounded_and_plans_are_measured_once(model, data):
+    found = keras_gcp.smallest(model, 0.6, data, **{**OPTIONS, "tolerance": 1e-9})
+    masked = [trial for trial in found.trials if not trial.cut]
+    assert len(masked) <= 20
+    assert len({trial.share for trial in masked}) == len(masked)
+    few = keras_gcp.smallest(model, 0.6, data, max_evaluations=2, **OPTIONS)
+    assert sum(not trial.cut for trial in few.trials) == 2
+
+
+def test_less_is_better_for_a_loss(model, data):
+    before = model.evaluate(*data, verbose=0, return_dict=True)["loss"]
+    found = keras_gcp.smallest(model, before + 0.5, data, metric="loss", **OPTIONS)
+    assert found.baseline == pytest.approx(before, rel=1e-5)
+    assert before < found.value <= before + 0.5 and found.share < 1
+
+
+def test_coins_exclusions_and_priors_reach_the_plan(model, data):
+    prior = keras_gcp.sensitivity(model, data, shares=[0.5], verbose=0)
+    options = {"coin": "parameters", "exclude": ["b2a_conv"], "prior": prior}
+    found = keras_gcp.smallest(model, 0.5, data, **options, **OPTIONS)
+    left = found.plan.after.parameters / found.plan.before.parameters
+    assert found.share == pytest.approx(left)
+    assert len(found.plan.kept("b2a_conv")) == 12
+
+
+def test_it_is_explained(model, data, capsys):
+    found = keras_gcp.smallest(model, 0.6, data, **{**OPTIONS, "verbose": 1})
+    printed = capsys.readouterr().out
+    assert len(printed.splitlines()) == len(found.trials)
+    text = found.explain()
+    assert "masked" in text and "cut" in text and "floor 0.6000" in text
+    assert f"{found.plan.after.macs:,}" in text
+    assert json.loads(json.dumps(found.to_dict()))["value"] == found.value
+    assert "floor 0.6000" in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("floor", "options", "message"),
+    [
+        (1.01, {}, r"has accuracy 1.0000, which does not reach `accuracy_floor` \(1.01\)"),
+        (float("nan"), {}, "`accuracy_floor` expects"),
+        ("0.9", {}, "`accuracy_floor` expects"),
+        (0.9, {"coin": "euro"}, "`coin` expects"),
+        (0.9, {"tolerance": 0}, "`tolerance` expects"),
+        (0.9, {"max_evaluations": 0}, "`max_evaluations` expects"),
+        (0.9, {"align": "no"}, "`align` expects"),
+        (0.9, {"mode": "up"}, "`mode` expects"),
+    ],
+)
+def test_bad_arguments_are_refused(floor, options, message, model, data):
+    with pytest.raises(InvalidArgument, match=message):
+        keras_gcp.smallest(model, floor, data, **{**OPTIONS, **options})
+
+
+def test_a_model_without_prunable_channels_is_refused():
+    single = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    with pytest.raises(UnsupportedModel, match="no channels that may be pruned"):
+        keras_gcp.smallest(single, 0.5, (np.zeros((2, 3)), np.zeros(2)))
