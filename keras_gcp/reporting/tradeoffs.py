@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,6 @@ from keras_gcp.reporting import units
 from keras_gcp.reporting.figures import (
     BLUE,
     DENSE,
-    FAINT,
     GREEN,
     INK,
     ORANGE,
@@ -24,10 +24,12 @@ from keras_gcp.reporting.figures import (
 from keras_gcp.reporting.widths import shortened
 
 if TYPE_CHECKING:  # These modules draw with this one.
-    from keras_gcp.frontiers import Frontier
+    from keras_gcp.frontiers import Frontier, FrontierPoint
     from keras_gcp.sensitivities import GroupSensitivity, Sensitivity
 
 _COLORS = (VERMILION, BLUE, ORANGE, GREEN, PURPLE, SKY)
+_REFERENCE = {"color": DENSE, "linewidth": 1.2, "linestyle": (0, (4, 3))}
+_LEAST_GAP = 0.14  # of the width of the picture: below, labels of neighbours would overlap
 _COIN_NAMES = {"macs": "MACs"}
 
 
@@ -56,21 +58,19 @@ def sensitivity_curves(sensitivity: Sensitivity, path: str | Path) -> Path:
     title = f"What each group costs when it alone gets narrower ({len(ranked)} groups)"
     with figure(path, 11.0, 5.2, title) as drawing:
         axes = drawing.subplots()
-        axes.axhline(
-            scale.number(sensitivity.baseline),
-            color=DENSE,
-            linewidth=1.2,
-            linestyle=(0, (4, 3)),
-            label=f"whole model: {scale.text(sensitivity.baseline)}",
-        )
-        styles = zip(colored, _COLORS, strict=False)
-        for group, color in styles:
-            last = group.points[-1]
-            label = f"{shortened(group.name)}: {scale.text(last.value)}"
-            _draw_group(axes, sensitivity, group, scale, color=color, label=label, zorder=3)
+        axes.set_prop_cycle(color=_COLORS)
+        # In the order in which the lines end, from above.
+        for group in sorted(colored, key=lambda one: -scale.number(one.points[-1].value)):
+            label = f"{shortened(group.name)}: {scale.text(group.points[-1].value)}"
+            _draw_group(axes, sensitivity, group, scale, label=label, zorder=3)
         for i, group in enumerate(others):
             name = None if i else f"{len(others)} less sensitive ones"
             _draw_group(axes, sensitivity, group, scale, color=TRACK, label=name, zorder=2)
+        axes.axhline(
+            scale.number(sensitivity.baseline),
+            label=f"whole model: {scale.text(sensitivity.baseline)}",
+            **_REFERENCE,
+        )
         axes.set_xlabel("channels kept, %")
         axes.set_ylabel(scale.label)
         axes.invert_xaxis()
@@ -78,7 +78,7 @@ def sensitivity_curves(sensitivity: Sensitivity, path: str | Path) -> Path:
             loc="upper left",
             bbox_to_anchor=(1.0, 1.02),
             fontsize=10,
-            title=f"at {units.percent(min(p.share for p in ranked[0].points), 0)} of its channels",
+            title=f"with {units.percent(ranked[0].points[-1].share, 0)} of the channels",
             alignment="left",
         )
     return Path(path)
@@ -108,8 +108,9 @@ def frontier_curve(frontier: Frontier, path: str | Path) -> Path:
         first = frontier.points[0]
         if first.budget == 1:
             axes.axhline(
-                scale.number(first.value), color=DENSE, linewidth=1.2, linestyle=(0, (4, 3))
+                scale.number(first.value), label="before the first cut", zorder=1, **_REFERENCE
             )
+            axes.legend(loc="lower left", fontsize=10)
         shares = [100 * point.share for point in frontier.points]
         heights = [scale.number(point.value) for point in frontier.points]
         axes.plot(shares, heights, "o-", color=BLUE, markersize=7)
@@ -117,27 +118,30 @@ def frontier_curve(frontier: Frontier, path: str | Path) -> Path:
             axes.annotate(
                 scale.text(point.value),
                 (share, height),
-                xytext=(0, 10),
+                xytext=(4, 9),
                 textcoords="offset points",
-                ha="center",
                 color=INK,
                 fontweight="bold",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
             )
-            axes.annotate(
-                f"{units.count(point.macs)} MACs\n{units.count(point.parameters)} parameters",
-                (share, height),
-                xytext=(0, -12),
-                textcoords="offset points",
-                ha="center",
-                va="top",
-                color=FAINT,
-                fontsize=8,
-            )
-        axes.set_xlabel(f"{coin} left, %")
+        axes.set_xticks(shares, _sizes(frontier.points))
+        axes.set_xlabel(f"{coin} left")
         axes.set_ylabel(scale.label)
-        axes.margins(x=0.1, y=0.25)
+        axes.margins(x=0.1, y=0.15)
         axes.invert_xaxis()
     return Path(path)
+
+
+def _sizes(points: Sequence[FrontierPoint]) -> list[str]:
+    """What stands below each point; only its share where points are close together."""
+    shares = [f"{100 * point.share:.0f} %" for point in points]
+    gaps = [one.share - other.share for one, other in itertools.pairwise(points)]
+    if min(gaps, default=1.0) < _LEAST_GAP * max(1e-9, points[0].share - points[-1].share):
+        return shares
+    return [
+        f"{share}\n{units.count(point.macs)} MACs\n{units.count(point.parameters)} params"
+        for share, point in zip(shares, points, strict=True)
+    ]
 
 
 class _Scale:
