@@ -149,7 +149,7 @@ class Predictor:
                 return model(keras_state.pack_inputs(model, x), training=False)
 
         self._run = compiled(outputs_of, model) if compile else outputs_of
-        self._batch_size = batch_size
+        self._batch_size, self._same_size = batch_size, compile
 
     def __enter__(self) -> Predictor:
         return self
@@ -169,10 +169,26 @@ class Predictor:
             `(x, y, outputs)` of every batch, as tensors.
         """
         count = len(keras.tree.flatten(x)[0])
-        for start in range(0, count, self._batch_size):
-            end = min(start + self._batch_size, count)
-            inputs = _rows(x, start, end)
-            yield inputs, _rows(y, start, end), self._run(weights, inputs)
+        size = min(self._batch_size, count)
+        for start in range(0, count, size):
+            end = min(start + size, count)
+            inputs, labels = _rows(x, start, end), _rows(y, start, end)
+            if end - start < size and self._same_size:
+                outputs = self._run(weights, _filled_up(x, start, size))
+                outputs = keras.tree.map_structure(lambda y, n=end - start: y[:n], outputs)
+            else:
+                outputs = self._run(weights, inputs)
+            yield inputs, labels, outputs
+
+
+def _filled_up(x: Any, start: int, size: int) -> Any:
+    """The last rows, and the very last one again and again: another size would compile anew."""
+
+    def fill(leaf: Any) -> Any:
+        rows = np.minimum(np.arange(start, start + size), len(leaf) - 1)
+        return np.asarray(leaf)[rows]
+
+    return _rows(keras.tree.map_structure(fill, x), 0, size)
 
 
 def has_loss(model: Any) -> bool:

@@ -173,7 +173,8 @@ def _metrics_kept(model: Any) -> Iterator[None]:
 def _mean_loss(model: Any, batches: Batches) -> float:
     total, count = 0.0, 0
     for x, y, outputs in batches:
-        with keras.StatelessScope():  # Losses of several outputs are tracked in variables.
+        # Losses of several outputs are tracked in variables; here none of them may change.
+        with keras.StatelessScope([(v, v.value) for v in model.weights]):
             loss = backend.loss_of_outputs(model, x, y, outputs)
         examples = len(keras.tree.flatten(outputs)[0])
         total, count = total + examples * float(keras.ops.convert_to_numpy(loss)), count + examples

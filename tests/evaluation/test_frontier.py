@@ -164,6 +164,30 @@ def as_tensorflow_dataset():
     return tf.data.Dataset.from_tensor_slices(data()).batch(16)
 
 
+def trained_on(source, folder):
+    """The model after a short run, and the points."""
+    keras.utils.set_random_seed(1)
+    model = networks.plain()
+    arrays = isinstance(source, tuple)
+    frontier = train(
+        model,
+        folder,
+        source,
+        validation_data=source,
+        budgets=[0.6],
+        epochs_each=1,
+        metric="loss",
+        sample=data(),
+        fit_options={"shuffle": False, **({"batch_size": 16} if arrays else {})},
+    )
+    return model, frontier
+
+
+@pytest.fixture(scope="module")
+def on_arrays(tmp_path_factory):
+    return trained_on(data(), tmp_path_factory.mktemp("arrays") / "sizes")
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -171,23 +195,12 @@ def as_tensorflow_dataset():
         pytest.param(as_tensorflow_dataset, marks=pytest.mark.needs_tensorflow("tf.data")),
     ],
 )
-def test_data_sets_train_and_measure_as_arrays_do(make, tmp_path):
-    options = {"budgets": [0.6], "epochs_each": 1, "metric": "loss", "sample": data()}
-    models = []
-    for source, folder in ((data(), "arrays"), (make(), "set")):
-        keras.utils.set_random_seed(1)
-        models.append(networks.plain())
-        fit_options = {"shuffle": False, **({"batch_size": 16} if folder == "arrays" else {})}
-        frontier = train(
-            models[-1],
-            tmp_path / folder,
-            source,
-            validation_data=source,
-            fit_options=fit_options,
-            **options,
-        )
-        assert len(frontier.points) == 2 and frontier.points[0].epochs == 0
-    for one, other in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
+def test_data_sets_train_and_measure_as_arrays_do(make, on_arrays, tmp_path):
+    model, frontier = trained_on(make(), tmp_path / "sizes")
+    assert [point.epochs for point in frontier.points] == [0, 1]
+    for one, other in zip(frontier.points, on_arrays[1].points, strict=True):
+        assert one.value == pytest.approx(other.value, rel=1e-4)
+    for one, other in zip(model.get_weights(), on_arrays[0].get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 

@@ -43,7 +43,9 @@ def test_all_channels_kept_is_the_unmasked_metric_exactly(result, model, data):
         assert group.points[0].value == result.baseline
 
 
-def test_every_point_is_the_metric_of_the_model_cut_in_that_group_alone(result, model, data):
+def test_every_point_is_the_metric_of_the_model_cut_in_that_group_alone(residual):
+    model, data = residual
+    result = keras_gcp.sensitivity(model, data, shares=SHARES, batch_size=32, verbose=0)
     channels = trace(model)
     ledger = build_ledger(model, channels)
     scores = class_scores(get("l2_norm")(model, channels, None), channels)
@@ -106,7 +108,7 @@ def cached(model, data, tmp_path_factory):
         ("data", "data: "),
         ("metric", "metric: 'compiled metric accuracy' there, 'compiled loss' here"),
         ("criterion", "criterion: 'l2_norm' there, 'l1_norm' here"),
-        ("exclude", "exclude: 'none' there, 'b1_add' here"),
+        ("exclude", "exclude: 'none' there, 'a_conv' here"),
         ("sample", "sample: 'none' there"),
         ("seed", "seed: '0' there, '1' here"),
     ],
@@ -123,7 +125,7 @@ def test_a_cache_of_something_else_is_refused_and_the_difference_named(
     elif change == "data":
         data = (x[::-1].copy(), y)
     else:
-        other = {"metric": "loss", "criterion": "l1_norm", "exclude": "b1_add", "seed": 1}
+        other = {"metric": "loss", "criterion": "l1_norm", "exclude": "a_conv", "seed": 1}
         options[change] = other.get(change, data)
     try:
         with pytest.raises(InvalidArgument) as error:
@@ -173,7 +175,7 @@ def test_progress_is_shown_unless_silent(model, data, capsys):
     keras_gcp.sensitivity(model, data, shares=[0.5], verbose=1)
     total = 1 + len(prunable_groups(trace(model)))
     assert f"{total}/{total}" in capsys.readouterr().out
-    keras_gcp.sensitivity(model, data, shares=[0.5], verbose=0)
+    keras_gcp.sensitivity(model, (data[0][:8], data[1][:8]), shares=[0.5], verbose=0)
     assert capsys.readouterr().out == ""
 
 
@@ -218,7 +220,8 @@ def test_a_group_that_is_insensitive_is_pruned_more():
     without = keras_gcp.plan(model, budget, **options).widths()
     prior_widths = keras_gcp.plan(model, budget, prior=prior, **options).widths()
     assert without["idle"] > 4 and without["busy"] < 16  # By their norms, the two are alike.
-    assert prior_widths["busy"] == 16
+    harmless = min([p.kept for p in steep.points if p.value == 1.0], default=16)
+    assert prior_widths["busy"] >= harmless and prior_widths["busy"] > without["busy"]
     assert sum(prior_widths.values()) == sum(without.values())
     assert prior_widths["idle"] < without["idle"]
     cut = keras_gcp.prune(model, budget, prior=prior, **options)
@@ -226,7 +229,7 @@ def test_a_group_that_is_insensitive_is_pruned_more():
 
 
 def test_a_prior_of_another_model_or_none_at_all_is_refused(result, model):
-    with pytest.raises(InvalidArgument, match="group 'a_conv' was not measured"):
-        keras_gcp.plan(networks.plain(), {"macs": 0.5}, prior=result)
+    with pytest.raises(InvalidArgument, match="group 'stem_conv' was not measured"):
+        keras_gcp.plan(networks.residual(), {"macs": 0.5}, prior=result)
     with pytest.raises(InvalidArgument, match="`prior` expects"):
         keras_gcp.plan(model, {"macs": 0.5}, prior={"a_conv": 1.0})
