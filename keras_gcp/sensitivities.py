@@ -50,6 +50,15 @@ class GroupSensitivity:
     width: int
     points: tuple[SensitivityPoint, ...]
 
+    @property
+    def narrowed(self) -> bool:
+        """Whether it was measured with fewer channels at all; some groups have to keep theirs."""
+        return any(point.kept < self.width for point in self.points)
+
+    def limited(self, point: SensitivityPoint) -> bool:
+        """Whether more channels had to stay than the share asked for."""
+        return point.kept > max(1, round(point.share * self.width))
+
 
 @dataclass(frozen=True)
 class Sensitivity:
@@ -76,17 +85,23 @@ class Sensitivity:
     def explain(self) -> str:
         """A text table: every group, and the metric at every share."""
         shares = [point.share for point in self.groups[0].points] if self.groups else []
-        rows = [
-            [group.name, group.width, *(f"{point.value:.4f}" for point in group.points)]
-            for group in self.groups
+        limited = False
+        rows: list[list[Any]] = []
+        for group in self.groups:
+            marks = ["*" if group.limited(point) else "" for point in group.points]
+            limited |= any(marks)
+            values = (f"{p.value:.4f}{m}" for p, m in zip(group.points, marks, strict=True))
+            rows.append([group.name, group.width, *values])
+        lines = [
+            table(["group", "channels", *(f"{share:.0%}" for share in shares)], rows),
+            f"{self.metric} when one group alone keeps a share of its channels; the whole model: "
+            f"{self.baseline:.4f}, on {self.examples:,} examples",
         ]
-        return "\n".join(
-            [
-                table(["group", "channels", *(f"{share:.0%}" for share in shares)], rows),
-                f"{self.metric} when one group alone keeps a share of its channels; the whole "
-                f"model: {self.baseline:.4f}, on {self.examples:,} examples",
-            ]
-        )
+        if limited:
+            lines.append(
+                "* the group has to keep more channels than that; `plan.explain()` says why"
+            )
+        return "\n".join(lines)
 
     def plot(self, path: str | Path) -> Path:
         """Draws the curves of all groups, the most sensitive ones in colour.

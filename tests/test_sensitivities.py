@@ -111,6 +111,15 @@ def test_a_model_cut_since_takes_the_slopes_of_its_best_channels():
         prior.weighted(np.ones(5), {"a": np.arange(5)})
 
 
+def test_where_more_channels_have_to_stay_the_table_says_so():
+    points = (SensitivityPoint(0.5, 2, 0.8), SensitivityPoint(0.25, 2, 0.8))
+    limited = Sensitivity("metric", True, 0.9, 9, (GroupSensitivity("a", ("a",), 4, points),))
+    assert limited.groups[0].narrowed
+    assert "0.8000   0.8000*" in limited.explain()
+    assert "* the group has to keep more" in limited.explain()
+    assert "*" not in measured(a=(0.8, 0.5)).explain()
+
+
 def test_negative_scores_and_unknown_groups_are_refused():
     prior = measured(a=(0.8, 0.5))
     with pytest.raises(InvalidArgument, match="negative"):

@@ -145,7 +145,8 @@ def _compiled_names(model: Any, data: Sample) -> list[str]:
     outputs = backend.predict(model, few.x)
     with _metrics_kept(model):
         found = model.compute_metrics(few.x, few.y, outputs, None)
-    losses = {"loss", *(f"{output}_loss" for output in model.output_names)}
+    outputs_named = getattr(model, "output_names", ())  # A `Sequential` has none.
+    losses = {"loss", *(f"{name}_loss" for name in outputs_named)}
     return [name for name in found if name not in losses]
 
 

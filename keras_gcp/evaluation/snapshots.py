@@ -52,9 +52,15 @@ class Snapshots(keras.callbacks.Callback):
         self._original = self._cost(model, coin)
         self.frontier = Frontier(metric.name, metric.higher_is_better, coin, ())
 
+    def on_train_begin(self, logs: Any = None) -> None:
+        # Not before: the pruning callback, further up the list, may have refused the budgets.
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if 0 in self._ends:
+            self._take(0)
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if epoch + 1 in self._ends:
-            self.take(self.model, epoch + 1)
+            self._take(epoch + 1)
 
     def on_train_end(self, logs: Any = None) -> None:
         missing = list(self._ends.values())[len(self.frontier.points) :]
@@ -65,9 +71,9 @@ class Snapshots(keras.callbacks.Callback):
                 stacklevel=2,
             )
 
-    def take(self, model: Any, epochs: int) -> None:
+    def _take(self, epochs: int) -> None:
         """Adds a point for the model as it is."""
-        budget, coin = self._ends[epochs], self.frontier.coin
+        model, budget, coin = self.model, self._ends[epochs], self.frontier.coin
         keras_state.put_state_back(model)
         counted = count_map(model, trace(model, self._exclude))
         path = self._folder / f"{coin}_{100 * budget:.4g}_percent.keras"

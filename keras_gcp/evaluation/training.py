@@ -24,7 +24,7 @@ def frontier(
     data: Any,
     validation_data: Any,
     directory: str | os.PathLike[str],
-    budgets: Sequence[float] = (0.8, 0.6, 0.4, 0.2),
+    budgets: Sequence[float] = (0.8, 0.6, 0.4),
     epochs_each: int = 5,
     epochs_before: int = 0,
     coin: str = "macs",
@@ -104,8 +104,6 @@ def frontier(
     folder = _new_folder(directory)
     exclude = pruning_options.get("exclude", ())
     snapshots = Snapshots(model, examples, measured, coin, exclude, ends, folder, verbose)
-    if epochs_before == 0:
-        snapshots.take(model, 0)
     model.fit(
         **_fit_data(data),
         epochs=max(ends),
@@ -159,7 +157,6 @@ def _new_folder(directory: Any) -> Path:
             f"The folder '{folder}' holds a frontier already; its models would be overwritten. "
             "Name another folder, or delete that one."
         )
-    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # These modules draw with this one.
 
 _COLORS = (VERMILION, BLUE, ORANGE, GREEN, PURPLE, SKY)
 _REFERENCE = {"color": DENSE, "linewidth": 1.2, "linestyle": (0, (4, 3))}
-_LEAST_GAP = 0.14  # of the width of the picture: below, labels of neighbours would overlap
+_LEAST_GAP = 0.17  # of the width of the picture: below, labels of neighbours would overlap
 _COIN_NAMES = {"macs": "MACs"}
 
 
@@ -44,16 +44,17 @@ def sensitivity_curves(sensitivity: Sensitivity, path: str | Path) -> Path:
         The path.
 
     Raises:
-        InvalidArgument: There is no group.
+        InvalidArgument: There is no group that was measured with fewer channels.
         PlottingUnavailable: Matplotlib is not installed.
     """
-    if not sensitivity.groups:
-        raise InvalidArgument("There are no groups to draw.")
+    groups = [group for group in sensitivity.groups if group.narrowed]
+    if not groups:
+        raise InvalidArgument("There are no groups to draw: none was measured with fewer channels.")
     scale = _Scale.of(
         sensitivity.metric,
-        [sensitivity.baseline, *(p.value for g in sensitivity.groups for p in g.points)],
+        [sensitivity.baseline, *(p.value for g in groups for p in g.points)],
     )
-    ranked = sorted(sensitivity.groups, key=lambda group: -_mean_drop(sensitivity, group))
+    ranked = sorted(groups, key=lambda group: -_mean_drop(sensitivity, group))
     colored, others = ranked[: len(_COLORS)], ranked[len(_COLORS) :]
     title = f"What each group costs when it alone gets narrower ({len(ranked)} groups)"
     with figure(path, 11.0, 5.2, title) as drawing:
@@ -78,7 +79,7 @@ def sensitivity_curves(sensitivity: Sensitivity, path: str | Path) -> Path:
             loc="upper left",
             bbox_to_anchor=(1.0, 1.02),
             fontsize=10,
-            title=f"with {units.percent(ranked[0].points[-1].share, 0)} of the channels",
+            title="each at its narrowest",
             alignment="left",
         )
     return Path(path)
@@ -114,15 +115,15 @@ def frontier_curve(frontier: Frontier, path: str | Path) -> Path:
         shares = [100 * point.share for point in frontier.points]
         heights = [scale.number(point.value) for point in frontier.points]
         axes.plot(shares, heights, "o-", color=BLUE, markersize=7)
-        for point, share, height in zip(frontier.points, shares, heights, strict=True):
+        for i, point in enumerate(frontier.points):
             axes.annotate(
                 scale.text(point.value),
-                (share, height),
-                xytext=(4, 9),
+                (shares[i], heights[i]),
                 textcoords="offset points",
                 color=INK,
                 fontweight="bold",
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+                **_beside_the_line(heights, i),
             )
         axes.set_xticks(shares, _sizes(frontier.points))
         axes.set_xlabel(f"{coin} left")
@@ -130,6 +131,17 @@ def frontier_curve(frontier: Frontier, path: str | Path) -> Path:
         axes.margins(x=0.1, y=0.15)
         axes.invert_xaxis()
     return Path(path)
+
+
+def _beside_the_line(heights: Sequence[float], i: int) -> dict[str, Any]:
+    """Where a point's label stands: above, where the line leaves room, else below."""
+    rises_before = i > 0 and heights[i - 1] > heights[i]
+    rises_after = i + 1 < len(heights) and heights[i + 1] > heights[i]
+    if rises_before and rises_after:
+        return {"xytext": (0, -10), "ha": "center", "va": "top"}
+    if rises_after:
+        return {"xytext": (-4, 9), "ha": "right"}
+    return {"xytext": (4, 9), "ha": "left"}
 
 
 def _sizes(points: Sequence[FrontierPoint]) -> list[str]:

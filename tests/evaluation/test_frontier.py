@@ -257,8 +257,12 @@ def test_a_model_that_cannot_be_trained_or_saved_is_refused_before_training(tmp_
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 3)(Forgetful(2.0)(inputs)))
     with pytest.raises(UnsupportedModel, match="cannot be copied"):
         train(keras.Model(inputs, keras.layers.Dense(4)(x)), tmp_path / "sizes")
+
+
+def test_budgets_that_cannot_be_met_leave_no_folder_behind(tmp_path):
     with pytest.raises(ImpossibleBudget):
         train(networks.plain(), tmp_path / "sizes", budgets=[0.001])
+    assert not (tmp_path / "sizes").exists()
 
 
 def frontier_of(*pairs, higher=True):

@@ -31,6 +31,16 @@ def test_a_compiled_metric_has_the_value_that_evaluate_reports(model, wrong):
     assert measured("loss", model, wrong) == pytest.approx(reported["loss"], rel=1e-5)
 
 
+def test_the_first_compiled_metric_is_the_default_of_a_sequential_model_too(wrong):
+    own = randomise(networks.sequential())
+    metrics = ["sparse_categorical_crossentropy", "accuracy"]
+    own.compile("sgd", "sparse_categorical_crossentropy", metrics=metrics)
+    assert metric_for(None, own, wrong).name == "sparse_categorical_crossentropy"
+    assert not metric_for(None, own, wrong).higher_is_better
+    reported = own.evaluate(wrong.x, wrong.y, verbose=0, return_dict=True)
+    assert measured("accuracy", own, wrong) == pytest.approx(reported["accuracy"], abs=1e-6)
+
+
 def test_the_loss_is_without_penalties_on_weights(wrong):
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(4, 3, kernel_regularizer=keras.regularizers.L2(10.0))(inputs)

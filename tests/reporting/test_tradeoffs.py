@@ -73,6 +73,9 @@ def test_values_beyond_shares_are_drawn_as_they_are(tmp_path):
 def test_nothing_to_draw_is_refused(tmp_path):
     with pytest.raises(InvalidArgument, match="no groups"):
         sensitivity(0).plot(tmp_path / "none.png")
+    whole = GroupSensitivity("stem", ("stem",), 16, (SensitivityPoint(0.5, 16, 0.9),))
+    with pytest.raises(InvalidArgument, match="none was measured with fewer channels"):
+        Sensitivity("accuracy", True, 0.9, 9, (whole,)).plot(tmp_path / "none.png")
     with pytest.raises(InvalidArgument, match="no points"):
         frontier(0).plot(tmp_path / "none.png")
     assert not list(tmp_path.iterdir())
