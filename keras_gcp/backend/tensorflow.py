@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from keras import ops
 from tensorflow.python.eager import context
 from tensorflow.python.framework.ops import gradient_registry
 
@@ -135,7 +134,9 @@ def _workers(model: Any) -> list[tuple[str, int]]:
 
 
 def local_weights(model: Any) -> list[Any]:
-    return [ops.convert_to_tensor(variable.value) for variable in model.weights]
+    # Keras' function of that name leaves variables as they are, and a compiled function would then
+    # be traced anew wherever a tensor takes the place of a variable.
+    return [tf.convert_to_tensor(variable.value) for variable in model.weights]
 
 
 def frozen_weights(model: Any) -> list[Any]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 
 import keras
-import networks
 import numpy as np
 import pytest
-from helpers import randomise
 
 import keras_gcp
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
@@ -46,8 +44,7 @@ def test_a_lower_floor_gives_a_smaller_model(model, data):
     assert shares[1] < shares[0]
 
 
-def test_where_nothing_can_go_it_is_a_copy(data):
-    model = randomise(networks.plain())
+def test_where_nothing_can_go_it_is_a_copy(model, data):
     x, _ = data
     y = keras.ops.convert_to_numpy(model(x))
 
