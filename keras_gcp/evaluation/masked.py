@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -25,20 +25,34 @@ def require_prunable(model: Any, channels: ChannelMap) -> None:
         )
 
 
-def candidate_values(channels: ChannelMap, keep: np.ndarray) -> Iterator[tuple[Any, np.ndarray]]:
+Amended = Callable[[np.ndarray], Mapping[int, np.ndarray]]
+"""From the channels that a candidate keeps to what its other weights become, by `id`."""
+
+
+def candidate_values(
+    model: Any, channels: ChannelMap, keep: np.ndarray, amended: Mapping[int, np.ndarray]
+) -> Iterator[tuple[Any, np.ndarray]]:
     """The weights with which a candidate is evaluated: one that keeps these channels only.
 
     The one place where weights of candidates are made. They have the wide model's shapes, with
     zeros in the rows that read what is removed.
 
     Args:
-        channels: The channel map.
+        model: The model.
+        channels: Its channel map.
         keep: `(class_count,)` booleans, True = kept.
+        amended: What compensation makes of weights, by `id`; rows of removed channels mean nothing.
 
     Yields:
         `(keras.Variable, value)` for every weight that is not the model's own.
     """
-    yield from masked_values(channels, keep)
+    masked = set()
+    for variable, value in masked_values(channels, keep, amended):
+        masked.add(id(variable))
+        yield variable, value
+    for variable in model.weights:
+        if id(variable) in amended and id(variable) not in masked:
+            yield variable, amended[id(variable)]
 
 
 class MaskedModel:
@@ -56,16 +70,23 @@ class MaskedModel:
         data: The examples to measure on.
         metric: What to measure.
         batch_size: Examples per batch.
+        amended: How the weights of a candidate are compensated; by default they are not.
 
     Attributes:
         evaluations: How often the metric has been measured.
     """
 
     def __init__(
-        self, model: Any, channels: ChannelMap, data: Sample, metric: Metric, batch_size: int
+        self,
+        model: Any,
+        channels: ChannelMap,
+        data: Sample,
+        metric: Metric,
+        batch_size: int,
+        amended: Amended = lambda keep: {},
     ) -> None:
         self._model, self._channels, self._data = model, channels, data
-        self._metric, self._batch_size = metric, batch_size
+        self._metric, self._batch_size, self._amended = metric, batch_size, amended
         self._weights = backend.local_weights(model)
         self._places = {id(variable): place for place, variable in enumerate(model.weights)}
         self._predictor = backend.Predictor(model, batch_size)
@@ -81,7 +102,8 @@ class MaskedModel:
         """The metric when only these channels are read, `(class_count,)`, True = kept."""
         self.evaluations += 1
         weights = list(self._weights)
-        for variable, value in candidate_values(self._channels, keep):
+        amended = self._amended(keep)
+        for variable, value in candidate_values(self._model, self._channels, keep, amended):
             place = self._places[id(variable)]
             weights[place] = keras.ops.convert_to_tensor(value, dtype=variable.dtype)
         with masked_mixings(self._channels, keep) as other_program:

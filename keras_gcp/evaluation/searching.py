@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_gcp import backend, criteria
+from keras_gcp import backend, compensation, criteria
 from keras_gcp.channels.trace import trace
 from keras_gcp.costs import COINS
 from keras_gcp.counting import build_ledger
@@ -16,7 +16,7 @@ from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.evaluation.masked import MaskedModel, require_prunable
 from keras_gcp.evaluation.metrics import Metric, metric_for, value_of
 from keras_gcp.evaluation.trials import Smallest, Trial, share_left
-from keras_gcp.pipeline import apply, plan
+from keras_gcp.pipeline import apply, compensated_weights, plan
 from keras_gcp.planning import keep_of, plan_of
 from keras_gcp.plans import Plan
 from keras_gcp.sample import SAMPLE_SIZE, draw_sample
@@ -39,13 +39,16 @@ def smallest(
     batch_size: int = backend.DEFAULT_BATCH_SIZE,
     mode: str = "auto",
     verbose: int = 1,
+    compensate: str | None = "auto",
+    recalibrate: str | bool = "auto",
     **plan_options: Any,
 ) -> Smallest:
     """Finds the smallest model whose accuracy stays above a floor, without training.
 
     The channels are scored once, on the model as it is. Then the share of the coin that may remain
     is bisected: for each share a plan is made, and the metric measured with the removed channels
-    masked, which needs no cut and no new compilation. In the end the smallest candidate that was
+    masked (and compensated, if there is a
+    sample), which needs no cut and no new compilation. In the end the smallest candidate that was
     good enough is really cut, and measured again; is it not good enough after all, the next larger
     one follows. So what is returned reaches the floor, whatever happens on the way. Accuracy need
     not fall steadily with size: a smaller model that would do may lie beyond one that does not.
@@ -71,6 +74,9 @@ def smallest(
         batch_size: Examples per batch.
         mode: As in `keras_gcp.sensitivity`.
         verbose: 0 = silent, 1 = a line per candidate.
+        compensate: As in `keras_gcp.apply`: with a sample, the kernels of every candidate are
+            refitted by least squares; None: only cut.
+        recalibrate: As in `keras_gcp.apply`.
         **plan_options: Further arguments of `keras_gcp.plan`, such as `align`, `floor` (the least
             *width* of a layer) and `prior`.
 
@@ -96,6 +102,7 @@ def smallest(
     data = draw_sample(validation_data, size, seed, model)
     measured = metric_for(metric, model, data, mode)
     drawn = None if sample is None else draw_sample(sample, sample_size, seed, model)
+    settings = compensation.parse(compensate, recalibrate, drawn is not None)
     scores = criteria.checked_scores(scorer, model, channels, drawn)
     everything = np.ones(channels.class_count, bool)
     search = _Search(coin, measured, accuracy_floor, verbose)
@@ -110,7 +117,10 @@ def smallest(
             **plan_options,
         )
 
-    with MaskedModel(model, channels, data, measured, batch_size) as masked:
+    def amended(keep: np.ndarray) -> dict[int, np.ndarray]:
+        return compensated_weights(model, channels, keep, drawn, settings)
+
+    with MaskedModel(model, channels, data, measured, batch_size, amended) as masked:
         baseline = masked.value(everything)
         if not measured.holds(baseline, accuracy_floor):
             raise InvalidArgument(
@@ -125,7 +135,7 @@ def smallest(
             max_evaluations,
         )
     for candidate in candidates:
-        narrow = apply(candidate, model)
+        narrow = apply(candidate, model, drawn, compensate, recalibrate)
         value = value_of(measured, narrow, data, batch_size)
         if search.note(candidate, share_left(candidate, coin), value, cut=True):
             break

@@ -8,8 +8,9 @@ that mix channels without weights between them (layer normalization) compute fro
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -20,6 +21,8 @@ from keras_gcp.channels.map import ChannelMap
 from keras_gcp.errors import VerificationFailed
 from keras_gcp.graph import Graph
 from keras_gcp.keras_state import Transaction
+
+NO_VALUES: Mapping[int, np.ndarray] = MappingProxyType({})
 
 # Outputs are compared relative to the largest one. Leaving out channels that are multiplied by
 # zero only changes the order of summation: a few hundred roundings at most.
@@ -53,12 +56,15 @@ def masked(channels: ChannelMap, keep: np.ndarray) -> Iterator[None]:
         exchange.rollback()
 
 
-def masked_values(channels: ChannelMap, keep: np.ndarray) -> Iterator[tuple[Any, np.ndarray]]:
+def masked_values(
+    channels: ChannelMap, keep: np.ndarray, values: Mapping[int, np.ndarray] = NO_VALUES
+) -> Iterator[tuple[Any, np.ndarray]]:
     """The weights that read channels, with zeros where they read what is not kept.
 
     Args:
         channels: The channel map.
         keep: `(class_count,)` booleans, True = kept.
+        values: Values to start from in place of the variables' own, by `id`.
 
     Yields:
         `(keras.Variable, value)` for every weight of which something changes.
@@ -67,7 +73,8 @@ def masked_values(channels: ChannelMap, keep: np.ndarray) -> Iterator[tuple[Any,
         cut = {a: c for a, c in weight.axes.items() if a in weight.consumed and not keep[c].all()}
         if not cut:
             continue
-        value = np.array(keras.ops.convert_to_numpy(weight.variable))
+        own = values.get(id(weight.variable))
+        value = np.array(keras.ops.convert_to_numpy(weight.variable) if own is None else own)
         for axis, classes in cut.items():
             shape = [1] * value.ndim
             shape[axis] = -1

@@ -93,6 +93,19 @@ def test_coins_exclusions_and_priors_reach_the_plan(model, data):
     assert len(found.plan.kept("a_conv")) == 8
 
 
+def test_with_a_sample_candidates_are_compensated_and_cut_as_they_were_measured(residual):
+    model, data = residual
+    plain = keras_gcp.smallest(model, 0.8, data, **OPTIONS)
+    options = {"sample": data, "sample_size": None, **OPTIONS}
+    found = keras_gcp.smallest(model, 0.8, data, **options)
+    assert found.share < plain.share - 0.1
+    cut = found.trials[-1]
+    measured = {trial.share: trial.value for trial in found.trials if not trial.cut}
+    assert cut.cut and cut.value == pytest.approx(measured[cut.share], abs=0.011)  # one example
+    without = keras_gcp.smallest(model, 0.8, data, compensate=None, recalibrate=False, **options)
+    assert without.share == plain.share
+
+
 def test_it_is_explained(model, data, capsys):
     found = keras_gcp.smallest(model, 0.5, data, **{**OPTIONS, "verbose": 1})
     printed = capsys.readouterr().out
@@ -115,6 +128,7 @@ def test_it_is_explained(model, data, capsys):
         (0.9, {"max_evaluations": 0}, "`max_evaluations` expects"),
         (0.9, {"align": "no"}, "`align` expects"),
         (0.9, {"mode": "up"}, "`mode` expects"),
+        (0.9, {"compensate": "fold"}, "needs examples, and no sample"),
     ],
 )
 def test_bad_arguments_are_refused(floor, options, message, model, data):
