@@ -56,7 +56,8 @@ def test_public_names_and_arguments_are_as_documented():
     names = ["model", "budget", "criterion", "sample", "align", "floor", "exclude", "seed"]
     assert list(inspect.signature(keras_gcp.plan).parameters)[:8] == names
     assert list(inspect.signature(keras_gcp.prune).parameters)[:8] == names
-    assert list(inspect.signature(keras_gcp.narrow).parameters) == ["model", "plan", "optimizer"]
+    names = ["model", "plan", "optimizer", "sample", "compensate", "recalibrate"]
+    assert list(inspect.signature(keras_gcp.narrow).parameters)[:6] == names
 
 
 @pytest.mark.parametrize(
