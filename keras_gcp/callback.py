@@ -6,7 +6,7 @@ import os
 import warnings
 import weakref
 from collections.abc import Sequence
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import is_dataclass, replace
 from typing import Any
 
 import keras
@@ -414,7 +414,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         due = self._agenda.due_at(position)
         if due is not None and self._budget is not None:
             run = self._require_run()
-            now, original = asdict(run.totals), run.original.costs()
+            now, original = run.totals.costs(), run.original.costs()
             due = self._agenda.put_together(due, now, self._limits, original, self._min_share)
         if due is not None:
             self._event(epoch, step, due)

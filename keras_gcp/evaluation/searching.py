@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_gcp import backend, compensation, criteria
 from keras_gcp.channels.trace import trace
-from keras_gcp.costs import COINS
+from keras_gcp.costs import ALWAYS
 from keras_gcp.counting import build_ledger
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.evaluation.masked import MaskedModel, require_prunable
@@ -210,9 +210,9 @@ def _check_arguments(floor: Any, coin: Any, tolerance: Any, max_evaluations: Any
             "`accuracy_floor` expects a number, in the unit of the metric (0.9 for 90 %). "
             f"Received: {floor!r}."
         )
-    if coin not in COINS:
+    if coin not in ALWAYS:
         raise InvalidArgument(
-            f"`coin` expects one of {', '.join(map(repr, COINS))}. Received: {coin!r}."
+            f"`coin` expects one of {', '.join(map(repr, ALWAYS))}. Received: {coin!r}."
         )
     if isinstance(tolerance, bool) or not isinstance(tolerance, float) or not 0 < tolerance < 1:
         raise InvalidArgument(

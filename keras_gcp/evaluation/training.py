@@ -10,7 +10,7 @@ from typing import Any
 
 from keras_gcp import backend
 from keras_gcp.callback import GradualChannelPruning
-from keras_gcp.costs import COINS
+from keras_gcp.costs import ALWAYS
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.evaluation.metrics import metric_for
 from keras_gcp.evaluation.snapshots import Snapshots
@@ -175,9 +175,9 @@ def _checked_budgets(budgets: Any) -> list[float]:
 
 
 def _check_arguments(coin: Any, epochs_each: Any, epochs_before: Any, fit_options: Any) -> None:
-    if coin not in COINS:
+    if coin not in ALWAYS:
         raise InvalidArgument(
-            f"`coin` expects one of {', '.join(map(repr, COINS))}. Received: {coin!r}."
+            f"`coin` expects one of {', '.join(map(repr, ALWAYS))}. Received: {coin!r}."
         )
     for name, value, least in (
         ("epochs_each", epochs_each, 1),
