@@ -89,6 +89,8 @@ def frontier(
     examples = draw_sample(validation_data, None, None, model)
     measured = metric_for(metric, model, examples, mode)
     ends = {epochs_before + i * epochs_each: share for i, share in enumerate([1.0, *shares])}
+    # Every budget is a point, however close to the next: no event is put together with another.
+    pruning_options.setdefault("min_share", 0.0)
     pruning = GradualChannelPruning(
         sample=pruning_options.pop("sample", _without_weights(data)),
         budget={coin: shares[-1]},

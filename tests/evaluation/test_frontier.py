@@ -204,6 +204,12 @@ def test_data_sets_train_and_measure_as_arrays_do(make, on_arrays, tmp_path):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
+def test_budgets_that_are_close_together_have_points_of_their_own(tmp_path):
+    options = {"budgets": [0.7, 0.69], "coin": "channels", "epochs_each": 1}
+    frontier = train(networks.plain(), tmp_path / "sizes", **options, floor=1)
+    assert [point.share for point in frontier.points] == [1.0, 0.7, 0.65]  # of 20 channels
+
+
 class Stop(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.model.stop_training = epoch == 1
