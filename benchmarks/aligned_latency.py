@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> None:
         f"TFLite latency (float32, batch 1, medians of interleaved rounds) at equal multiply-adds; "
         f"{rows[0]['runtime']}; {rows[0]['machine']}"
     )
-    text = f"{title}\n{table(columns, cells)}"
+    text = f"{title}\n{table(columns, cells, width=160)}"
     print(text)
     output.with_suffix(".txt").write_text(text + "\n", encoding="utf-8")
 
