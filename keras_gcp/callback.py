@@ -104,7 +104,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
             biases take what is constant. `"fold"`: only the latter. None: nothing. `"auto"`: least
             squares if there is a sample.
         recalibrate: Whether means and variances of `BatchNormalization` layers follow the change of
-            their inputs at a cut. `"auto"`: if there is a sample.
+            their inputs at a cut. `"auto"`: if there is a sample. Layers with `trainable=False`
+            keep their numbers, here and with `compensate`.
         cap: Largest width that may remain, in the same terms, or None: layers that must shrink.
             It holds from the first event on.
         normalize: `"none"`: the channels with the least scores leave, whatever they cost.
@@ -210,7 +211,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
             preferences,
             exclude,
             verify,
-            compensation.parse(compensate, recalibrate, sample is not None),
+            compensation.parse(compensate, recalibrate, sample is not None, spare_frozen=True),
         )
         self._sample_source, self._sample_size, self._seed = sample, sample_size, seed
         self._validation_source, self._validation_size = validation_data, validation_size

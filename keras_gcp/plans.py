@@ -183,6 +183,10 @@ class Plan:
         members = {m.path for group in self.groups for m in group.members}
         return {path: len(keep) for path, keep in self.layers.items() if path in members}
 
+    def keeps_what_is_kept_by(self, other: Plan) -> bool:
+        """Whether two plans for the same model are the same cut, whatever their budgets."""
+        return all(np.array_equal(keep, other.layers[path]) for path, keep in self.layers.items())
+
     def then(self, later: Plan) -> Plan:
         """This plan followed by one for the narrowed model, as one plan for the original.
 

@@ -144,12 +144,12 @@ class PruningRun:
             return _refusal(occasion, found.accuracy, least, [])
         with clock.stage("score"):
             scores = self._class_scores(model, found.channels, found.count, occasion.limits)
-        refused: dict[str, float | None] = {}  # Plan to the accuracy that it would have left.
+        refused: list[tuple[Plan, float | None]] = []  # with the accuracy that was left
         for share in self.guard.shares if self.guard else (1.0,):
             with clock.stage("select"):
                 real = occasion.progress >= 1
                 plan = self._choose(model, found, scores, occasion.limits, share, real)
-            if plan.to_json() in refused:
+            if any(plan.keeps_what_is_kept_by(other) for other, _ in refused):
                 continue  # Channels that live or die together are that many.
             try:
                 with Transaction() as transaction:
@@ -158,12 +158,12 @@ class PruningRun:
                         raise _Refused  # The transaction takes everything back.
                     so_far = self.plan.then(plan) if self.plan else plan
             except _Refused:
-                refused[plan.to_json()] = after.accuracy
+                refused.append((plan, after.accuracy))
                 continue
             self.plan = so_far
             event = self._record(occasion, found, plan, after, share, clock)
             return replace(event, tries=len(refused) + 1)
-        return _refusal(occasion, found.accuracy, least, list(refused.values()))
+        return _refusal(occasion, found.accuracy, least, [accuracy for _, accuracy in refused])
 
     def _note(self, outcome: Event | SkippedEvent) -> None:
         if isinstance(outcome, SkippedEvent):

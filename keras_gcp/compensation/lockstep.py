@@ -106,7 +106,7 @@ class _Lockstep:
     def _advance(self, call: Call, wide: dict[int, Any], narrow: dict[int, Any]) -> None:
         """Runs one call in both networks, and amends its layer if its inputs have changed."""
         changed = any(wide[x.index] is not narrow[x.index] for x in call.inputs)
-        amend = amendment_for(call.operation)
+        amend = None if self._is_spared(call.operation) else amendment_for(call.operation)
         once = self._times_called[id(call.operation)] == 1
         layer = call.operation if amend is not None else None  # An LSTM needs its activations.
         with without_activation(layer) as activation:
@@ -147,7 +147,12 @@ class _Lockstep:
     def _normalizes(self, call: Call) -> bool:
         layer = call.operation
         once = self._times_called[id(layer)] == 1
-        return once and hasattr(layer, "moving_mean") and amendment_for(layer) is not None
+        if not once or self._is_spared(layer):
+            return False
+        return hasattr(layer, "moving_mean") and amendment_for(layer) is not None
+
+    def _is_spared(self, operation: Any) -> bool:
+        return self._settings.spare_frozen and not getattr(operation, "trainable", True)
 
     def _is_cut(self, call: Call) -> bool:
         own = getattr(call.operation, "weights", ())

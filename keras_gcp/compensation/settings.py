@@ -21,10 +21,12 @@ class Compensation:
             and what stays constant goes into biases. "fold": only the latter. None: neither.
         recalibrate: Whether mean and variance of BatchNormalization layers behind a cut follow the
             change of their inputs. (With a method, the mean does in any case.)
+        spare_frozen: Whether layers with `trainable=False` keep their numbers.
     """
 
     method: str | None = DEFAULT
     recalibrate: bool = True
+    spare_frozen: bool = False
 
     def __bool__(self) -> bool:
         return self.method is not None or self.recalibrate
@@ -33,13 +35,16 @@ class Compensation:
 NO_COMPENSATION = Compensation(None, False)
 
 
-def parse(compensate: Any, recalibrate: Any, has_sample: bool) -> Compensation:
+def parse(
+    compensate: Any, recalibrate: Any, has_sample: bool, spare_frozen: bool = False
+) -> Compensation:
     """Checks what a user wrote.
 
     Args:
         compensate: "auto", "least_squares", "fold", or None.
         recalibrate: "auto", True or False.
         has_sample: Whether there are examples; without, "auto" means nothing is done.
+        spare_frozen: See `Compensation`.
 
     Raises:
         InvalidArgument: an unknown value, or one that needs a sample where there is none.
@@ -64,4 +69,5 @@ def parse(compensate: Any, recalibrate: Any, has_sample: bool) -> Compensation:
     return Compensation(
         DEFAULT if compensate == AUTO else compensate,
         True if recalibrate == AUTO else recalibrate,
+        spare_frozen,
     )
