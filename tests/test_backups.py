@@ -195,6 +195,7 @@ def test_a_resumed_training_ends_bit_equal_to_an_uninterrupted_one(kill, uninter
     assert not (tmp_path / "b").exists()  # A training that ends removes its backups.
 
 
+@pytest.mark.slow
 def test_a_training_may_be_killed_again_and_again(uninterrupted, tmp_path):
     for kill in [(1, 1), (2, 2), (2, 0), (5, 1)]:
         train(tmp_path / "b", kill)

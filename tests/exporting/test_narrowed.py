@@ -12,7 +12,13 @@ from keras_gcp.exporting import export
 from keras_gcp.pipeline import narrow
 
 
-@pytest.mark.parametrize("network", ["residual", "depthwise", "nested"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        "residual",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("depthwise", "nested")),
+    ],
+)
 def test_a_network_narrowed_between_two_fits_is_exported_narrow(network, tmp_path):
     model = randomise(networks.ALL[network]())
     x = inputs_for(model, batch=16)
