@@ -30,7 +30,13 @@ flags.DEFINE_float("budget_macs", 0.5, "Share of the multiply-adds that may rema
 flags.DEFINE_string("criterion", "feature_relevance", "Name of the criterion.")
 flags.DEFINE_list("exclude", [], "Layers that stay as they are.")
 flags.DEFINE_string("align", "auto", "Widths to prefer: auto, or a number.")
-flags.DEFINE_integer("sample_size", 512, "Training images on which channels are scored.")
+flags.DEFINE_integer("sample_size", 512, "Training images for scores and compensation.")
+flags.DEFINE_enum(
+    "compensate",
+    "least_squares",
+    ["least_squares", "fold", "none"],
+    "What is done about what removed channels did.",
+)
 flags.DEFINE_integer("epochs", 4, "Epochs of fine-tuning.")
 flags.DEFINE_integer("batch_size", 128, "Images per step.")
 flags.DEFINE_float("learning_rate", 0.01, "Highest learning rate of fine-tuning.")
@@ -58,17 +64,21 @@ def main(arguments: Sequence[str]) -> None:
     model = keras.models.load_model(FLAGS.model, compile=False)
     before = accuracy(model, data, recipe)
     chosen = np.random.default_rng(FLAGS.seed).permutation(len(data.x_train))[: FLAGS.sample_size]
+    sample = (data.x_train[chosen], data.y_train[chosen])
     plan = keras_gcp.plan(
         model,
         {"macs": FLAGS.budget_macs},
         criterion=FLAGS.criterion,
-        sample=(data.x_train[chosen], data.y_train[chosen]),
+        sample=sample,
         align=FLAGS.align if FLAGS.align == "auto" else int(FLAGS.align),
         exclude=FLAGS.exclude,
         seed=FLAGS.seed,
     )
     print(plan.explain())
-    narrow = keras_gcp.apply(plan, model)
+    if FLAGS.compensate == "none":
+        narrow = keras_gcp.apply(plan, model)
+    else:
+        narrow = keras_gcp.apply(plan, model, sample, FLAGS.compensate, sample_size=None)
     cut = accuracy(narrow, data, recipe)
     tuned = train(narrow, data, recipe, verbose=FLAGS.verbose).accuracy
 

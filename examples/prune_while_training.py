@@ -52,7 +52,13 @@ flags.DEFINE_integer("until", 9, "Epoch before which the last event takes place.
 flags.DEFINE_integer("every", 3, "Epochs between events.")
 flags.DEFINE_string("align", "auto", "Widths to prefer: auto, or a number.")
 flags.DEFINE_float("floor", 0.1, "Share of its width that every layer keeps at least.")
-flags.DEFINE_integer("sample_size", 512, "Training images on which channels are scored.")
+flags.DEFINE_integer("sample_size", 512, "Training images for scores and compensation.")
+flags.DEFINE_enum(
+    "compensate",
+    "least_squares",
+    ["least_squares", "fold", "none"],
+    "What is done at a cut about what removed channels did.",
+)
 flags.DEFINE_integer("batch_size", 64, "Images per step.")
 flags.DEFINE_float("learning_rate", 0.1, "Highest learning rate.")
 flags.DEFINE_enum("decay", "one_cycle", ["one_cycle", "steps"], "Course of the learning rate.")
@@ -146,6 +152,8 @@ def pruning_callback(data: Data) -> keras_gcp.GradualChannelPruning:
         align=FLAGS.align if FLAGS.align == "auto" else int(FLAGS.align),
         floor=FLAGS.floor,
         sample_size=FLAGS.sample_size,
+        compensate=None if FLAGS.compensate == "none" else FLAGS.compensate,
+        recalibrate=FLAGS.compensate != "none",
         seed=FLAGS.seed,
         on_failure=FLAGS.on_failure,
         backup_dir=FLAGS.backup_dir,

@@ -77,6 +77,7 @@ def test_prune_while_training_takes_every_flag_of_its_docstring(tmp_path):
         "--every=1",
         "--align=4",
         "--floor=0.2",
+        "--compensate=fold",
         "--decay=steps",
         "--learning_rate=0.05",
         "--batch_size=32",
