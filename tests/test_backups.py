@@ -182,7 +182,11 @@ def without_seconds(events):
     return [{**event.to_dict(), "seconds": None} for event in events]
 
 
-@pytest.mark.parametrize("kill", [(0, 1), (1, 2), (2, 0), (4, 1)], ids=str)
+@pytest.mark.parametrize(
+    "kill",
+    [(0, 1), (2, 0), *(pytest.param(kill, marks=pytest.mark.slow) for kill in ((1, 2), (4, 1)))],
+    ids=str,
+)
 def test_a_resumed_training_ends_bit_equal_to_an_uninterrupted_one(kill, uninterrupted, tmp_path):
     weights, slots, callback, history = uninterrupted
     train(tmp_path / "b", kill)
@@ -273,6 +277,7 @@ class ShuffledAtEpochBegin(keras.utils.PyDataset):
         self.order = np.random.permutation(48)
 
 
+@pytest.mark.slow
 def test_a_data_set_that_shuffles_by_numpys_random_state_is_resumed_bit_equal(tmp_path):
     def start(kill=None, folder=tmp_path / "b"):
         model = build()
@@ -311,6 +316,7 @@ def test_without_a_seed_the_sample_and_random_scores_are_those_from_before(tmp_p
     assert first._settings.scorer == second._settings.scorer
 
 
+@pytest.mark.slow
 def test_random_numbers_drawn_after_the_restart_are_those_of_the_uninterrupted_run(tmp_path):
     class Draw(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -325,7 +331,9 @@ def test_random_numbers_drawn_after_the_restart_are_those_of_the_uninterrupted_r
     assert drawn == {epoch: expected[epoch] for epoch in (3, 4, 5)}
 
 
-@pytest.mark.parametrize("first", [True, False], ids=["before", "behind"])
+@pytest.mark.parametrize(
+    "first", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["before", "behind"]
+)
 def test_other_callbacks_remember_what_they_knew(first, tmp_path):
     """Early stopping waits on, and restores the best weights from before the restart."""
     best_is_3 = keras.callbacks.LambdaCallback(
@@ -355,6 +363,7 @@ def test_other_callbacks_remember_what_they_knew(first, tmp_path):
     assert results[0][1:] == results[1][1:]
 
 
+@pytest.mark.slow
 def test_swapped_ema_weights_are_not_swapped_twice(tmp_path):
     def options():
         return {
@@ -368,6 +377,7 @@ def test_swapped_ema_weights_are_not_swapped_twice(tmp_path):
     assert_equal_arrays(weights_of(model), weights_of(expected))
 
 
+@pytest.mark.slow
 def test_a_fit_that_follows_in_the_same_process_starts_where_it_says(tmp_path):
     train(tmp_path / "b", (3, 1))
     model, *_ = train(tmp_path / "b")
@@ -432,6 +442,7 @@ class LastOnesMatter:
         return {path: np.arange(1.0, len(c) + 1) for path, c in channels.produced.items()}
 
 
+@pytest.mark.slow
 def test_a_criterion_of_ones_own_is_the_same_one_after_the_restart(tmp_path):
     train(tmp_path / "b", (3, 1), criterion=LastOnesMatter())
     _, callback, _ = train(tmp_path / "b", criterion=LastOnesMatter())
@@ -492,6 +503,7 @@ def test_a_model_cut_otherwise_in_the_same_process_is_refused(tmp_path):
         fit(model, [callback], epochs=6)
 
 
+@pytest.mark.slow
 def test_the_same_model_and_callback_resume_where_no_cut_lies_between(tmp_path, uninterrupted):
     model = build()
     options = {"criterion": "feature_relevance", "backup_dir": tmp_path / "b"}

@@ -37,7 +37,17 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+@pytest.mark.parametrize(
+    "name",
+    [
+        "adam",
+        "sgd",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in sorted(OPTIMIZERS.keys() - {"adam", "sgd"})
+        ),
+    ],
+)
 def test_training_goes_on_bit_equal_to_a_fresh_narrow_model_with_the_same_weights_and_slots(name):
     assert_trains_on_like_a_fresh_model(
         networks.residual(), lambda model: compiled(model, OPTIMIZERS[name]())

@@ -234,6 +234,7 @@ def quick(monkeypatch, tmp_path):
 
 
 @tensorflow_only
+@pytest.mark.slow
 def test_the_original_is_predicted_as_measured_and_the_candidate_measured(quick):
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
