@@ -3,6 +3,7 @@
 import keras
 import networks
 import numpy as np
+import pytest
 from helpers import inputs_for, randomise
 
 import keras_gcp
@@ -23,6 +24,7 @@ def scores_at(floatx, weights=None):
         keras.config.set_dtype_policy(previous)
 
 
+@pytest.mark.not_on("jax", "64 bits have to be switched on when JAX starts")
 def test_relevance_in_float64_is_that_of_float32():
     single, weights = scores_at("float32")
     double, wide = scores_at("float64", weights)
