@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -351,6 +352,11 @@ def totals_of(model: Any, channels: ChannelMap, opened: Sequence[Coin] = ()) -> 
 
 def put_values(values: Mapping[int, np.ndarray], model: Any, transaction: Transaction) -> None:
     """Gives variables of a model new values, by `id`."""
+    if not values:
+        return
+    for one in [model, *keras_state.models_sharing(model)]:
+        # Changes are taken back in reverse: PyTorch's parameters are listed anew when all are back.
+        transaction.on_rollback(partial(keras_state.retrack_torch_parameters, one))
     for variable in model.weights:
         if id(variable) in values:
             transaction.replace_value(variable, values[id(variable)])
