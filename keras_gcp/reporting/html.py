@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.events import STAGES, Event
+from keras_gcp.events import Event
 from keras_gcp.reporting import rows
 from keras_gcp.reporting.curves import History, training_curves
 from keras_gcp.reporting.figures import PlottingUnavailable
@@ -97,7 +97,7 @@ def write_report(
         title=title,
         cards=[rows.card(name, *values) for name, values in summary.items()],
         pictures={name: _embedded(path) for name, path in pictures.items()},
-        stages=STAGES,
+        stages=rows.stages_of(events),
         events=rows.event_rows(events),
         files=rows.file_rows(files, latencies),
         widths=rows.width_rows(widths_before, widths_after),

@@ -71,7 +71,13 @@ def card(name: str, before: float | None, after: float) -> Card:
 
 def event_rows(events: Sequence[Event]) -> list[EventRow]:
     """One row per event, in order."""
-    return [_event_row(event, events[0]) for event in events]
+    stages = stages_of(events)
+    return [_event_row(event, events[0], stages) for event in events]
+
+
+def stages_of(events: Sequence[Event]) -> tuple[str, ...]:
+    """The stages that took any time at any event: without a guard no accuracy is measured."""
+    return tuple(s for s in STAGES if any(event.seconds[s] > 0 for event in events))
 
 
 def file_rows(
@@ -124,7 +130,7 @@ def _words(less: str, more: str) -> Callable[[float, float], str]:
     return change
 
 
-def _event_row(event: Event, first: Event) -> EventRow:
+def _event_row(event: Event, first: Event, stages: Sequence[str]) -> EventRow:
     return EventRow(
         epoch=event.epoch,
         progress=units.percent(event.progress, 0),
@@ -134,7 +140,7 @@ def _event_row(event: Event, first: Event) -> EventRow:
         parameters=units.count(event.parameters_after),
         parameters_share=units.percent(event.parameters_after / first.parameters_before),
         loss=f"{_loss(event.loss_before)} → {_loss(event.loss_after)}",
-        seconds=tuple(f"{event.seconds[stage]:.2f}" for stage in STAGES),
+        seconds=tuple(f"{event.seconds[stage]:.2f}" for stage in stages),
         total=f"{sum(event.seconds.values()):.2f}",
     )
 
