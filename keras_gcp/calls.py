@@ -58,6 +58,16 @@ def ordered_inputs(x: Any, model: Any) -> list[np.ndarray]:
     return list(keras.tree.flatten(x))
 
 
+def input_tensors(model: Any, graph: Graph, x: Any, count: int) -> list[Any]:
+    """Some examples as the model's input tensors, taken evenly: they may be sorted by class."""
+    arrays = ordered_inputs(x, model)
+    rows = np.linspace(0, len(arrays[0]) - 1, count).astype(int)
+    return [
+        ops.convert_to_tensor(array[rows], dtype=tensor.dtype)
+        for array, tensor in zip(arrays, graph.inputs, strict=True)
+    ]
+
+
 def as_floats(x: Any) -> np.ndarray:
     """A tensor as NumPy's float32, or float64 if it is that."""
     kind = keras.backend.standardize_dtype(x.dtype)

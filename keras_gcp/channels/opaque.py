@@ -11,7 +11,7 @@ from keras_gcp.channels.registry import rule_for
 from keras_gcp.graph import Graph
 
 # Layers whose kernels hold most of a network's multiply-adds, and whose channels can be pruned.
-_WITH_KERNEL = (
+WITH_KERNEL = (
     layers.Conv1D,
     layers.Conv2D,
     layers.Conv3D,
@@ -46,7 +46,7 @@ def hidden_kernels(operation: Any) -> list[str]:
     if not is_composite(operation):
         return []
     inner = keras_state.sublayers(operation)
-    return [layer.name for layer in inner if isinstance(layer, _WITH_KERNEL)]
+    return [layer.name for layer in inner if isinstance(layer, WITH_KERNEL)]
 
 
 def opaque_layers(graph: Graph) -> dict[str, str]:

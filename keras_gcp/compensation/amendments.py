@@ -7,17 +7,16 @@ variables. A layer without an entry in the table runs as it is, with removed cha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 from keras import layers, ops
 
 from keras_gcp.calls import as_floats
 from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.opaque import WITH_KERNEL
 from keras_gcp.channels.registry import entry_for
 from keras_gcp.compensation.least_squares import correction
 from keras_gcp.compensation.settings import Compensation
@@ -73,20 +72,6 @@ Amend = Callable[[Place], Values]
 def amendment_for(layer: Any) -> Amend | None:
     """How a layer is amended; None if it is left as it is."""
     return entry_for(layer, _AMENDMENTS)
-
-
-@contextmanager
-def without_activation(layer: Any) -> Iterator[Callable[[Any], Any]]:
-    """Inside the context, a layer has no activation; gives the activation."""
-    activation = getattr(layer, "activation", None)
-    if not callable(activation):
-        yield lambda x: x
-        return
-    layer.activation = keras.activations.linear
-    try:
-        yield activation
-    finally:
-        layer.activation = activation
 
 
 def _amend_affine(place: Place) -> Values:
@@ -181,21 +166,6 @@ def _variance_by_channel(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 _AMENDMENTS: Mapping[type | str, Amend] = {
-    **dict.fromkeys(
-        (
-            layers.Conv1D,
-            layers.Conv2D,
-            layers.Conv3D,
-            layers.Conv1DTranspose,
-            layers.Conv2DTranspose,
-            layers.Conv3DTranspose,
-            layers.DepthwiseConv1D,
-            layers.DepthwiseConv2D,
-            layers.SeparableConv1D,
-            layers.SeparableConv2D,
-            layers.Dense,
-        ),
-        _amend_affine,
-    ),
+    **dict.fromkeys(WITH_KERNEL, _amend_affine),
     layers.BatchNormalization: _amend_normalization,
 }

@@ -13,11 +13,12 @@ import numpy as np
 from keras import ops
 
 from keras_gcp import backend, keras_state
-from keras_gcp.calls import last_uses, ordered_inputs, run_alone
+from keras_gcp.calls import input_tensors, last_uses, run_alone
 from keras_gcp.channels.map import ChannelMap
-from keras_gcp.compensation.amendments import Place, amendment_for, without_activation
+from keras_gcp.compensation.amendments import Place, amendment_for
 from keras_gcp.compensation.settings import Compensation
 from keras_gcp.graph import Call
+from keras_gcp.masking import masked_values, without_activation
 from keras_gcp.sample import Sample
 
 _MOST_NUMBERS = 2**26
@@ -59,12 +60,7 @@ def _inputs(model: Any, channels: ChannelMap, sample: Sample) -> list[Any]:
         for x in (*call.inputs, *call.outputs)
     )
     examples = max(1, min(len(sample), _MOST_NUMBERS // largest))
-    rows = np.linspace(0, len(sample) - 1, examples).astype(int)  # It may be sorted by class.
-    arrays = ordered_inputs(sample.x, model)
-    return [
-        ops.convert_to_tensor(array[rows], dtype=x.dtype)
-        for array, x in zip(arrays, channels.graph.inputs, strict=True)
-    ]
+    return input_tensors(model, channels.graph, sample.x, examples)
 
 
 class _Lockstep:
@@ -75,7 +71,7 @@ class _Lockstep:
         self._keep, self._settings = keep, settings
         pairs = zip(model.weights, backend.local_weights(model), strict=True)
         self._weights = {id(variable): value for variable, value in pairs}
-        self._masked = self._masked_weights()
+        self._masked = {id(v): value for v, value in masked_values(channels, keep)}
         self._amended: dict[int, np.ndarray] = {}
         calls = channels.graph.calls
         self._times_called = Counter(id(call.operation) for call in calls)
@@ -165,28 +161,12 @@ class _Lockstep:
         weights: Mapping[int, np.ndarray],
         restricted: bool = False,
     ) -> list[Any]:
-        known = {**self._weights, **weights}
-        own = [v for v in getattr(call.operation, "weights", ()) if id(v) in known]
-        mapping = [(v, ops.convert_to_tensor(known[id(v)], dtype=v.dtype)) for v in own]
+        own = [v for v in getattr(call.operation, "weights", ()) if id(v) in self._weights]
+        values_of = {id(v): weights.get(id(v), self._weights[id(v)]) for v in own}
+        mapping = [(v, ops.convert_to_tensor(values_of[id(v)], dtype=v.dtype)) for v in own]
         with ExitStack() as stack:
             if restricted and id(call.operation) in self._mixings:
                 function = self._mixings[id(call.operation)]
                 stack.enter_context(keras_state.replaced_call(call.operation, function))
             stack.enter_context(keras.StatelessScope(state_mapping=mapping))
             return run_alone(self._model, call, values)
-
-    def _masked_weights(self) -> dict[int, np.ndarray]:
-        """The weights that read removed channels, with zeros there."""
-        found = {}
-        for key, weight in self._channels.weights.items():
-            value = None
-            for axis in weight.consumed:
-                kept = self._keep[weight.axes[axis]]
-                if not kept.all():
-                    shape = [1] * len(weight.variable.shape)
-                    shape[axis] = -1
-                    value = ops.convert_to_numpy(weight.variable) if value is None else value
-                    value = value * kept.reshape(shape).astype(value.dtype)
-            if value is not None:
-                found[key] = value
-        return found

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_gcp import backend
-from keras_gcp.calls import as_floats, last_uses, ordered_inputs, run_alone
+from keras_gcp.calls import as_floats, input_tensors, last_uses, run_alone
 from keras_gcp.channels.map import ChannelMap, Weight
 from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
@@ -84,12 +84,8 @@ class CompensationAware:
         for call, weight, axis in _readers(channels):
             readers.setdefault(id(call), []).append((weight, axis))
         graph, last = channels.graph, last_uses(channels.graph)
-        inputs = ordered_inputs(sample.x, model)
-        rows = np.linspace(0, len(sample) - 1, min(self.examples, len(sample))).astype(int)
-        values = {
-            x.index: ops.convert_to_tensor(array[rows], dtype=x.dtype)
-            for x, array in zip(graph.inputs, inputs, strict=True)
-        }
+        inputs = input_tensors(model, graph, sample.x, min(self.examples, len(sample)))
+        values = {x.index: value for x, value in zip(graph.inputs, inputs, strict=True)}
         weights = list(zip(model.weights, backend.local_weights(model), strict=True))
         for at, call in enumerate(graph.calls):
             for weight, axis in readers.get(id(call), []):

@@ -12,8 +12,8 @@ from keras_gcp import backend
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.evaluation.metrics import Metric
+from keras_gcp.masking import masked_mixings, masked_values
 from keras_gcp.sample import Sample
-from keras_gcp.surgery.verify import masked_mixings, masked_values
 
 
 def require_prunable(model: Any, channels: ChannelMap) -> None:

@@ -8,9 +8,8 @@ that mix channels without weights between them (layer normalization) compute fro
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -20,9 +19,7 @@ from keras_gcp import backend, keras_state
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.errors import VerificationFailed
 from keras_gcp.graph import Graph
-from keras_gcp.keras_state import Transaction
-
-NO_VALUES: Mapping[int, np.ndarray] = MappingProxyType({})
+from keras_gcp.masking import masked, without_activation
 
 # Outputs are compared relative to the largest one. Leaving out channels that are multiplied by
 # zero only changes the order of summation: a few hundred roundings at most.
@@ -41,62 +38,6 @@ _MOST_NUMBERS = _MOST_EXAMPLES * 32 * 32 * 3
 
 
 @contextmanager
-def masked(channels: ChannelMap, keep: np.ndarray) -> Iterator[None]:
-    """Inside the context, no layer of the model reads a channel that is not kept.
-
-    Values are exchanged, not overwritten: so even where memory has run out, the old ones come back.
-    """
-    exchange = Transaction()
-    try:
-        with masked_mixings(channels, keep):
-            for variable, value in masked_values(channels, keep):
-                exchange.replace_value(variable, value)
-            yield
-    finally:
-        exchange.rollback()
-
-
-def masked_values(
-    channels: ChannelMap, keep: np.ndarray, values: Mapping[int, np.ndarray] = NO_VALUES
-) -> Iterator[tuple[Any, np.ndarray]]:
-    """The weights that read channels, with zeros where they read what is not kept.
-
-    Args:
-        channels: The channel map.
-        keep: `(class_count,)` booleans, True = kept.
-        values: Values to start from in place of the variables' own, by `id`.
-
-    Yields:
-        `(keras.Variable, value)` for every weight of which something changes.
-    """
-    for weight in channels.weights.values():
-        cut = {a: c for a, c in weight.axes.items() if a in weight.consumed and not keep[c].all()}
-        if not cut:
-            continue
-        own = values.get(id(weight.variable))
-        value = np.array(keras.ops.convert_to_numpy(weight.variable) if own is None else own)
-        for axis, classes in cut.items():
-            shape = [1] * value.ndim
-            shape[axis] = -1
-            value *= keep[classes].reshape(shape).astype(value.dtype)
-        yield weight.variable, value
-
-
-@contextmanager
-def masked_mixings(channels: ChannelMap, keep: np.ndarray) -> Iterator[bool]:
-    """Inside the context, layers that mix channels without weights compute from the kept ones.
-
-    Yields whether there are such layers: code that was compiled outside does not know of it.
-    """
-    with ExitStack() as restricted:
-        touched = [one for one in channels.mixings if not keep[one.labels].all()]
-        for mixing in touched:
-            call = mixing.restricted(keep[mixing.labels])
-            restricted.enter_context(keras_state.replaced_call(mixing.operation, call))
-        yield bool(touched)
-
-
-@contextmanager
 def _linear_outputs(graph: Graph) -> Iterator[None]:
     """Inside the context, output layers have no activation.
 
@@ -107,16 +48,11 @@ def _linear_outputs(graph: Graph) -> Iterator[None]:
         id(call.operation): call.operation
         for call in graph.calls
         if ends & {x.index for x in call.outputs}
-        and callable(getattr(call.operation, "activation", None))
     }
-    saved = [(layer, layer.activation) for layer in layers.values()]
-    try:
-        for layer, _ in saved:
-            layer.activation = keras.activations.linear
+    with ExitStack() as linear:
+        for layer in layers.values():
+            linear.enter_context(without_activation(layer))
         yield
-    finally:
-        for layer, activation in saved:
-            layer.activation = activation
 
 
 def outputs_of(model: Any, graph: Graph, inputs: Any) -> list[np.ndarray]:
