@@ -41,12 +41,13 @@ def main(arguments: Sequence[str]) -> None:
     for network in FLAGS.networks:
         records.get(partial(run, network), network=network)
     rows = records.rows()
+    stages = [stage for stage in STAGES if any(row[stage] > 0 for row in rows)]
     cells = [
-        [row["network"], *(f"{row.get(stage, 0.0):.2f}" for stage in (*STAGES, "first_step"))]
-        + [f"{row['trace'] + row['select'] + row['narrow']:.2f}", f"{row['step']:.3f}"]
+        [row["network"], *(f"{row[stage]:.2f}" for stage in (*stages, "first_step"))]
+        + [f"{row['step']:.3f}"]
         for row in rows
     ]
-    columns = ["network", *STAGES, "first step", "trace+select+narrow", "usual step"]
+    columns = ["network", *stages, "first step", "usual step"]
     title = (
         f"Seconds of one event to 50 % of the MACs ({rows[0]['sample_size']} images, batch 128); "
         f"{rows[0]['machine']}"

@@ -216,8 +216,6 @@ def _ratios(rows: Sequence[Row]) -> str:
     cells = [
         [
             row["network"],
-            row["epochs"],
-            row["images"],
             f"{row['macs_share']:.1%}",
             f"{1000 * row['dense_step']:.0f}",
             f"{1000 * row['pruned_step']:.0f}",
@@ -231,12 +229,13 @@ def _ratios(rows: Sequence[Row]) -> str:
         ]
         for row in rows
     ]
-    columns = ["network", "epochs", "images", "MACs left", "dense ms", "pruned ms", "ratio"]
+    columns = ["network", "MACs left", "dense ms", "pruned ms", "ratio"]
     columns += ["dense s", "pruned s", "run ratio", "as run", "ideal", "even after"]
     first = rows[0]
     title = (
-        f"Training at 32x32, batch {first['batch_size']}, warm, epochs in turns; steps after the "
-        f"last event, medians; {first['machine']}"
+        f"{first['epochs']} epochs of {first['images']:,} images of 32x32, batch "
+        f"{first['batch_size']}, warm, epochs in turns; steps after the last event, medians; "
+        f"{first['machine']}"
     )
     return f"{title}\n{table(columns, cells)}"
 
