@@ -61,6 +61,16 @@ class Data:
             y_test=self.y_test[:test],
         )
 
+    def hold_out(self, count: int) -> tuple[Data, tuple[np.ndarray, np.ndarray]]:
+        """The same data without the last `count` training images, and these."""
+        if not 0 < count < len(self.x_train):
+            raise ValueError(
+                f"Of {len(self.x_train)} training images {count} cannot be held out. Expected at "
+                "least one, and one that remains."
+            )
+        rest = replace(self, x_train=self.x_train[:-count], y_train=self.y_train[:-count])
+        return rest, (self.x_train[-count:], self.y_train[-count:])
+
 
 @dataclass(frozen=True)
 class _Source:

@@ -22,7 +22,7 @@ from examples import prune_while_training
 SETTINGS = (
     "--dataset=digits",
     "--network=resnet20",
-    "--budget_macs=0.45",
+    "--budget=macs=45%",
     "--epochs=20",
     "--begin=3",
     "--until=9",

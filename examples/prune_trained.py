@@ -1,7 +1,7 @@
 """Takes a trained model file, plans, prunes, fine-tunes, and compares before and after.
 
     python examples/prune_trained.py --model=resnet8.h5 --dataset=cifar10 --nostandardise \
-        --budget_macs=0.5 --epochs=4 --learning_rate=0.01 --output_dir=savedmodels/resnet8
+        --budget=macs=50% --epochs=4 --learning_rate=0.01 --output_dir=savedmodels/resnet8
 """
 
 from __future__ import annotations
@@ -20,23 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import exam
 import keras_gcp
 from examples.datasets import Data, load
 from examples.datasets import names as dataset_names
+from examples.pruning_flags import budget, compensation, selection
 from examples.training import Recipe, compile_for, train
 from keras_gcp.reporting.text import table
 
 flags.DEFINE_string("model", None, "A .keras or .h5 file of a classifier.", required=True)
 flags.DEFINE_enum("dataset", "cifar10", dataset_names(), "Data set it was trained on.")
 flags.DEFINE_bool("standardise", True, "Whether it wants standardised pixels, or 0 to 255.")
-flags.DEFINE_float("budget_macs", 0.5, "Share of the multiply-adds that may remain.")
-flags.DEFINE_string("criterion", "feature_relevance", "Name of the criterion.")
-flags.DEFINE_list("exclude", [], "Layers that stay as they are.")
-flags.DEFINE_string("align", "auto", "Widths to prefer: auto, or a number.")
-flags.DEFINE_integer("sample_size", 512, "Training images for scores and compensation.")
-flags.DEFINE_enum(
-    "compensate",
-    "least_squares",
-    ["least_squares", "fold", "none"],
-    "What is done about what removed channels did.",
-)
 flags.DEFINE_integer("epochs", 4, "Epochs of fine-tuning.")
 flags.DEFINE_integer("batch_size", 128, "Images per step.")
 flags.DEFINE_float("learning_rate", 0.01, "Highest learning rate of fine-tuning.")
@@ -67,18 +57,14 @@ def main(arguments: Sequence[str]) -> None:
     sample = (data.x_train[chosen], data.y_train[chosen])
     plan = keras_gcp.plan(
         model,
-        {"macs": FLAGS.budget_macs},
-        criterion=FLAGS.criterion,
+        budget(),
         sample=sample,
-        align=FLAGS.align if FLAGS.align == "auto" else int(FLAGS.align),
-        exclude=FLAGS.exclude,
+        sample_size=None,
         seed=FLAGS.seed,
+        **selection(),
     )
     print(plan.explain())
-    if FLAGS.compensate == "none":
-        narrow = keras_gcp.apply(plan, model)
-    else:
-        narrow = keras_gcp.apply(plan, model, sample, FLAGS.compensate, sample_size=None)
+    narrow = keras_gcp.apply(plan, model, sample, sample_size=None, **compensation())
     cut = accuracy(narrow, data, recipe)
     tuned = train(narrow, data, recipe, verbose=FLAGS.verbose).accuracy
 

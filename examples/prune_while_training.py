@@ -1,14 +1,20 @@
 """Trains a network and prunes it during the one `model.fit`, then exports it and writes a report.
 
     python examples/prune_while_training.py --dataset=digits --network=resnet20 \
-        --budget_macs=0.45 --epochs=20 --begin=3 --until=9 --every=3 \
+        --budget=macs=45% --epochs=20 --begin=3 --until=9 --every=3 \
         --output_dir=savedmodels/digits_resnet20
 
 The authors' run on CIFAR-10 (200 epochs; take a GPU):
 
     python examples/prune_while_training.py --dataset=cifar10 --network=resnet110 \
         --epochs=200 --batch_size=256 --decay=steps --begin=21 --until=147 --every=21 \
-        --schedule=linear --budget_macs=0.44 --output_dir=savedmodels/cifar10_resnet110
+        --schedule=linear --budget=macs=44% --output_dir=savedmodels/cifar10_resnet110
+
+A file of at most 100 kB as int8, no event that costs more than 1 % of accuracy, and the network as
+it was before the first of them as a teacher:
+
+    python examples/prune_while_training.py --budget=tflite_bytes_int8=100000 --max_drop=0.01 \
+        --distill_weight=0.5
 """
 
 from __future__ import annotations
@@ -29,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import exam
 import keras_gcp
 from examples.datasets import Data, load
 from examples.datasets import names as dataset_names
+from examples.pruning_flags import budget, compensation, selection
 from examples.training import Recipe, Training, compile_for, same_widths_from_scratch, train
 from keras_gcp.exporting import compare_latency
 from keras_gcp.reporting.html import write_report
@@ -42,23 +49,15 @@ _SCHEDULES = {
 flags.DEFINE_enum("dataset", "digits", dataset_names(), "Data set.")
 flags.DEFINE_enum("network", "resnet20", keras_gcp.models.names(), "Reference network.")
 flags.DEFINE_enum("shortcut", "projection", ["projection", "pad"], "Shortcuts of ResNets.")
-flags.DEFINE_float("budget_macs", 0.45, "Share of the multiply-adds that may remain.")
-flags.DEFINE_float("budget_parameters", None, "Share of the parameters that may remain.")
-flags.DEFINE_string("criterion", "feature_relevance", "Name of the criterion.")
 flags.DEFINE_enum("schedule", "cubic", sorted(_SCHEDULES), "Course of the budget.")
 flags.DEFINE_integer("epochs", 20, "Epochs.")
 flags.DEFINE_integer("begin", 3, "0-based epoch before which the first event takes place.")
 flags.DEFINE_integer("until", 9, "Epoch before which the last event takes place.")
 flags.DEFINE_integer("every", 3, "Epochs between events.")
-flags.DEFINE_string("align", "auto", "Widths to prefer: auto, or a number.")
 flags.DEFINE_float("floor", 0.1, "Share of its width that every layer keeps at least.")
-flags.DEFINE_integer("sample_size", 512, "Training images for scores and compensation.")
-flags.DEFINE_enum(
-    "compensate",
-    "least_squares",
-    ["least_squares", "fold", "none"],
-    "What is done at a cut about what removed channels did.",
-)
+flags.DEFINE_float("max_drop", None, "Accuracy that an event may cost; refused if it costs more.")
+flags.DEFINE_integer("held_out", 256, "Training images kept back to measure that, with --max_drop.")
+flags.DEFINE_float("distill_weight", 0.0, "Weight of the loss against the unpruned network.")
 flags.DEFINE_integer("batch_size", 64, "Images per step.")
 flags.DEFINE_float("learning_rate", 0.1, "Highest learning rate.")
 flags.DEFINE_enum("decay", "one_cycle", ["one_cycle", "steps"], "Course of the learning rate.")
@@ -81,6 +80,9 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"Unknown arguments: {arguments[1:]}")
     data = load(FLAGS.dataset, seed=FLAGS.seed).take(FLAGS.train_size, FLAGS.test_size)
+    held_out = None
+    if FLAGS.max_drop is not None:  # From all trainings, so that they stay comparable.
+        data, held_out = data.hold_out(FLAGS.held_out)
     recipe = Recipe(
         epochs=FLAGS.epochs,
         batch_size=FLAGS.batch_size,
@@ -97,7 +99,7 @@ def main(arguments: Sequence[str]) -> None:
         dense = train(dense_model, data, recipe, verbose=FLAGS.verbose)
     print("With pruning:")
     model = build_network(data)
-    pruning = pruning_callback(data)
+    pruning = pruning_callback(data, held_out)
     pruned = train(model, data, recipe, [pruning], verbose=FLAGS.verbose)
     scratch = None
     if FLAGS.scratch:
@@ -139,25 +141,24 @@ def build_network(data: Data) -> keras.Model:
     return keras_gcp.models.build(FLAGS.network, **options)
 
 
-def pruning_callback(data: Data) -> keras_gcp.GradualChannelPruning:
+def pruning_callback(data: Data, held_out: Any) -> keras_gcp.GradualChannelPruning:
     """The callback of the flags."""
-    budget = {"macs": FLAGS.budget_macs}
-    if FLAGS.budget_parameters is not None:
-        budget["parameters"] = FLAGS.budget_parameters
+    weight = FLAGS.distill_weight
     return keras_gcp.GradualChannelPruning(
         sample=(data.x_train, data.y_train),
-        budget=budget,
+        budget=budget(),
         schedule=_SCHEDULES[FLAGS.schedule](FLAGS.begin, FLAGS.until, FLAGS.every),
-        criterion=FLAGS.criterion,
-        align=FLAGS.align if FLAGS.align == "auto" else int(FLAGS.align),
         floor=FLAGS.floor,
         sample_size=FLAGS.sample_size,
-        compensate=None if FLAGS.compensate == "none" else FLAGS.compensate,
-        recalibrate=FLAGS.compensate != "none",
+        max_drop=FLAGS.max_drop,
+        validation_data=held_out,
+        distill=keras_gcp.Distillation(weight) if weight else None,
         seed=FLAGS.seed,
         on_failure=FLAGS.on_failure,
         backup_dir=FLAGS.backup_dir,
         verbose=FLAGS.verbose,
+        **selection(),
+        **compensation(),
     )
 
 
@@ -197,14 +198,15 @@ def report_on(
     summary: dict[str, tuple[float | None, float]] = {
         "MACs": (plan.before.macs, plan.after.macs),
         "parameters": (plan.before.parameters, plan.after.parameters),
+        **{coin: (plan.before.further[coin], cost) for coin, cost in plan.after.further.items()},
         "test accuracy": (dense.accuracy if dense else None, pruned.accuracy),
         "training seconds": (dense.seconds if dense else None, pruned.seconds),
     }
     notes = [
         f"Network {FLAGS.network}, data {FLAGS.dataset}, seed {FLAGS.seed}, one run; "
         "accuracy is that of the last epoch.",
-        f"Criterion {FLAGS.criterion} on {FLAGS.sample_size} training images; budget "
-        f"{FLAGS.budget_macs:.0%} of the MACs (multiply-adds of convolutions and dense layers).",
+        f"Criterion {FLAGS.criterion} on {FLAGS.sample_size} training images; budget {budget()}. "
+        "MACs are the multiply-adds of convolutions and dense layers.",
         f"{os.cpu_count()} CPUs ({platform.machine()}), Keras {keras.__version__} on "
         f"{keras.config.backend()}; TFLite latency at batch 1 on one thread, median.",
     ]

@@ -181,3 +181,14 @@ def test_a_model_fits_on_the_batches():
 def test_mismatched_labels_are_refused():
     with pytest.raises(ValueError, match="3 images, 2 labels"):
         datasets.AugmentedBatches(np.zeros((3, 4, 4, 1)), np.zeros(2), 1)
+
+
+def test_held_out_images_are_training_images_that_are_not_trained_on():
+    data = datasets.load("digits", scale=1)
+    rest, (x, y) = data.hold_out(97)
+    assert len(rest.x_train) == len(rest.y_train) == 1_200
+    assert np.array_equal(np.concatenate([rest.x_train, x]), data.x_train)
+    assert np.array_equal(np.concatenate([rest.y_train, y]), data.y_train)
+    assert rest.x_test is data.x_test
+    with pytest.raises(ValueError, match="1297 cannot be held out"):
+        data.hold_out(1_297)
