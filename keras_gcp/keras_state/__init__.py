@@ -1,0 +1,119 @@
+"""The only package that touches private state of Keras.
+
+- `reading`: `read_graph` turns a functional model into plain data (`keras_gcp.graph`).
+- `replaying`: what `keras_gcp.flatten` needs to run a graph again on other symbolic tensors.
+- `optimizers`: which optimizers a model has, and their slots.
+- `devices`: where its variables live.
+- `fitting`: a `fit` that is about to begin, or is running.
+- `writing`: `Transaction` changes variables, layers, optimizer slots and symbolic shapes of a
+  *living* model, remembers how each of them was, and takes all of it back on request.
+
+`keras_gcp.versions` says which versions of Keras have it. What each piece of state is for:
+
+- `Variable._value`, `Variable._shape`: the backend's tensor and its recorded shape. `assign`
+  refuses another shape, so surgery replaces both.
+- `Layer._build_shapes_dict`: written to `.keras` files; when stale, saving works, loading fails.
+- `KerasTensor._shape`: what `summary()`, `layer.output` and submodels built later see.
+- `BaseOptimizer._trainable_variables_indices`: slot positions; on TensorFlow keyed by the inner
+  `tf.Variable`, so it is stale after a replacement.
+- `train_function`, `test_function`, `predict_function`: compiled code that captured the old
+  variables. If kept, TensorFlow goes on training the old, wide variables without any error.
+"""
+
+from keras_gcp.keras_state.devices import (
+    check_strategy,
+    least_width_of_strided_pointwise,
+    strategy_scope,
+)
+from keras_gcp.keras_state.fitting import (
+    global_seed,
+    has_training_loss,
+    put_state_back,
+    set_global_seed,
+    set_initial_epoch,
+    set_training_loss,
+    steps_compiled_by_hand,
+    take_back_training_loss,
+)
+from keras_gcp.keras_state.optimizers import (
+    build_optimizer,
+    factored_slots,
+    optimizer_chain,
+    optimizer_slots,
+    optimizer_variables,
+    optimizers_of,
+    unknown_to_optimizer,
+    unsliceable_slots,
+)
+from keras_gcp.keras_state.reading import (
+    functional_of,
+    input_structure,
+    is_layer,
+    models_sharing,
+    pack_inputs,
+    read_graph,
+)
+from keras_gcp.keras_state.replaying import (
+    calls_between,
+    carries_mask,
+    has_unknown_size,
+    input_symbols,
+    layer_calls,
+    new_inputs,
+    operations,
+    own_state,
+    run_graph,
+    shipped_by_keras,
+    sublayers,
+    twin,
+)
+from keras_gcp.keras_state.writing import (
+    COMPILED_FUNCTIONS,
+    Transaction,
+    replaced_call,
+    retrack_torch_parameters,
+)
+
+__all__ = [
+    "COMPILED_FUNCTIONS",
+    "Transaction",
+    "build_optimizer",
+    "calls_between",
+    "carries_mask",
+    "check_strategy",
+    "factored_slots",
+    "functional_of",
+    "global_seed",
+    "has_training_loss",
+    "has_unknown_size",
+    "input_structure",
+    "input_symbols",
+    "is_layer",
+    "layer_calls",
+    "least_width_of_strided_pointwise",
+    "models_sharing",
+    "new_inputs",
+    "operations",
+    "optimizer_chain",
+    "optimizer_slots",
+    "optimizer_variables",
+    "optimizers_of",
+    "own_state",
+    "pack_inputs",
+    "put_state_back",
+    "read_graph",
+    "replaced_call",
+    "retrack_torch_parameters",
+    "run_graph",
+    "set_global_seed",
+    "set_initial_epoch",
+    "set_training_loss",
+    "shipped_by_keras",
+    "steps_compiled_by_hand",
+    "strategy_scope",
+    "sublayers",
+    "take_back_training_loss",
+    "twin",
+    "unknown_to_optimizer",
+    "unsliceable_slots",
+]
