@@ -51,3 +51,12 @@ def test_no_small_change_of_the_correction_is_better():
 
 def test_inputs_that_never_vary_change_nothing():
     assert not correction(np.ones((9, 4)), np.ones((9, 2)), intercept=True).any()
+
+
+def test_products_in_single_precision_lead_to_the_same_correction(monkeypatch):
+    x, gone, kernel = numbers(400, 40, 10, 5)
+    x, missing = x.astype("float32"), (gone @ kernel).astype("float32")
+    exact = correction(x, missing, intercept=True)
+    monkeypatch.setattr("keras_gcp.compensation.least_squares._SINGLE_PRECISION_FROM", 40)
+    fast = correction(x, missing, intercept=True)
+    assert 0 < np.abs(fast - exact).max() < 1e-5 * np.abs(exact).max()
