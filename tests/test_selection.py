@@ -258,6 +258,14 @@ def test_an_impossible_budget_says_how_far_it_can_go():
         select(groups, chain([8, 8]).ledger, {"channels": 3})
 
 
+@pytest.mark.parametrize(("widths", "helps"), [((8, 4), True), ((8, 7, 6), False)])
+def test_an_impossible_budget_advises_a_finer_alignment_only_where_there_is_one(widths, helps):
+    groups = [Candidates("g", np.ones(8), widths, 8)]
+    with pytest.raises(ImpossibleBudget) as error:
+        select(groups, chain([8]).ledger, {"channels": 3})
+    assert ("align=1" in str(error.value)) is helps
+
+
 @pytest.mark.parametrize("name", ["normalize", "scope"])
 @pytest.mark.parametrize("value", ["layer", None, 1, ["cost"]])
 def test_unknown_ways_to_weigh_channels_are_refused_with_the_known_ones(name, value):

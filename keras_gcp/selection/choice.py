@@ -89,7 +89,7 @@ def select(
     """
     full, least = widest(groups), narrowest(groups)
     if not holds(ledger, limits, least):
-        raise ImpossibleBudget(_how_far(full, least, ledger, limits))
+        raise ImpossibleBudget(_how_far(groups, ledger, limits))
     if holds(ledger, limits, full):
         return full
     if normalize == "cost":
@@ -111,9 +111,8 @@ def _check_one_of(name: str, value: object, known: Sequence[str]) -> None:
         )
 
 
-def _how_far(
-    full: np.ndarray, least: np.ndarray, ledger: Ledger, limits: Mapping[str, float]
-) -> str:
+def _how_far(groups: Sequence[Candidates], ledger: Ledger, limits: Mapping[str, float]) -> str:
+    full, least = widest(groups), narrowest(groups)
     parts = []
     for coin, limit in limits.items():
         now, end, asked = (
@@ -121,9 +120,11 @@ def _how_far(
             for cost in (ledger.cost(coin, full), ledger.cost(coin, least), limit)
         )
         parts.append(f"{coin}: asked for {asked}, can go from {now} down to {end}")
+    in_blocks = any(np.diff(group.widths).min(initial=0) < -1 for group in groups)
+    align = "set `align=1`, " if in_blocks else ""
     return (
         "The budget cannot be reached with the present floors, alignment and anchored layers ("
         + "; ".join(parts)
-        + "). Allow more to remain, lower `floor`, set `align=1`, or shorten `exclude`; "
+        + f"). Allow more to remain, lower `floor`, {align}or shorten `exclude`; "
         "`plan.explain()` of a smaller cut lists what is anchored and why."
     )
