@@ -3,8 +3,9 @@
     python benchmarks/digits.py
 
 The demo's network and recipe. For each split: last-epoch test accuracy of the pruned run, of the
-dense run, and of the final widths trained from fresh weights; bytes and latency of the TFLite
-files. Paired differences are given with their 95 % interval (Student's t).
+same without compensation of the cuts, of the dense run, and of the final widths trained from fresh
+weights; bytes and latency of the TFLite files. Paired differences are given with their 95 %
+interval (Student's t).
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def run(split: int) -> Row:
-    """The three trainings of one split."""
+    """The trainings of one split."""
     data = load("digits", seed=split)
     recipe = Recipe(epochs=20, batch_size=64, seed=split)
 
@@ -61,22 +62,25 @@ def run(split: int) -> Row:
         keras.utils.set_random_seed(split)
         return keras_gcp.models.resnet20(data.input_shape, data.classes)
 
+    def pruning_with(**options: Any) -> keras_gcp.GradualChannelPruning:
+        sample, schedule = (data.x_train, data.y_train), keras_gcp.schedules.cubic(3, 9, 3)
+        return keras_gcp.GradualChannelPruning(sample, BUDGET, schedule, seed=split, **options)
+
     print(f"split {split}")
     wide = network()
     dense = train(wide, data, recipe)
-    pruning = keras_gcp.GradualChannelPruning(
-        (data.x_train, data.y_train),
-        BUDGET,
-        keras_gcp.schedules.cubic(3, 9, 3),
-        seed=split,
-    )
-    model = network()
+    pruning, model = pruning_with(), network()
     pruned = train(model, data, recipe, [pruning])
     scratch = train(same_widths_from_scratch(model, split), data, recipe)
+    uncompensated = pruning_with(compensate=None, recalibrate=False)
+    plainly_cut = train(network(), data, recipe, [uncompensated])
     return {
         "dense": dense.accuracy,
         "pruned": pruned.accuracy,
+        "uncompensated": plainly_cut.accuracy,
         "scratch": scratch.accuracy,
+        "loss_after_events": [event.loss_after for event in pruning.events],
+        "loss_after_events_uncompensated": [event.loss_after for event in uncompensated.events],
         "dense_seconds": dense.seconds,
         "pruned_seconds": pruned.seconds,
         "macs_share": pruning.plan.after.macs / pruning.plan.before.macs,
@@ -109,19 +113,23 @@ def summary(rows: Sequence[Row]) -> str:
             f"{row['parameters_share']:.1%}",
             f"{row['dense']:.2%}",
             f"{row['pruned']:.2%}",
+            f"{row['uncompensated']:.2%}",
             f"{row['scratch']:.2%}",
             f"{row['tflite_bytes'][0] / row['tflite_bytes'][1]:.2f}",
             f"{row['tflite_milliseconds'][0] / row['tflite_milliseconds'][1]:.2f}",
         ]
         for row in rows
     ]
-    columns = ["split", "MACs left", "params left", "dense", "pruned", "scratch"]
+    columns = ["split", "MACs left", "params left", "dense", "pruned", "uncompensated", "scratch"]
     lines = [
         "ResNet-20 on scikit-learn digits (16x16), 20 epochs; last-epoch test accuracy "
         f"(500 images); {rows[0]['machine']}",
         table([*columns, "bytes /", "latency /"], cells),
         _difference("pruned - dense", [row["pruned"] - row["dense"] for row in rows]),
         _difference("pruned - scratch", [row["pruned"] - row["scratch"] for row in rows]),
+        _difference(
+            "pruned - uncompensated", [row["pruned"] - row["uncompensated"] for row in rows]
+        ),
         "bytes / and latency /: factor by which the TFLite file got smaller and faster (batch 1, "
         "one thread, median of interleaved rounds)",
     ]
