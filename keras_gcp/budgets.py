@@ -147,6 +147,18 @@ class Budget:
         return " and ".join(_in_words(coin, value) for coin, value in self.entries.items())
 
 
+def check_coin(coin: Any) -> None:
+    """Refuses an argument `coin` that names none.
+
+    Raises:
+        InvalidArgument: it is unknown.
+    """
+    if coin not in COINS:
+        raise InvalidArgument(
+            f"`coin` expects one of {', '.join(map(repr, COINS))}. Received: {coin!r}."
+        )
+
+
 def _limit_of(entry: float | Absolute | Timed) -> float | Absolute:
     return entry.limit if isinstance(entry, Timed) else entry
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 import weakref
+import zlib
 from collections.abc import Sequence
 from dataclasses import is_dataclass, replace
 from typing import Any
@@ -14,11 +15,10 @@ import numpy as np
 
 from keras_gcp import backend, coins, compensation, criteria, keras_state, resume, schedules
 from keras_gcp.agenda import MIN_SHARE, Agenda, Due, check_min_share
-from keras_gcp.backups import Backup, BackupFolder
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.distillation import Distillation, Teacher, check_distillation
-from keras_gcp.errors import BackupFailed, InvalidArgument, ReplicasDisagree
+from keras_gcp.errors import InvalidArgument
 from keras_gcp.events import Event, Occasion, SkippedEvent, moment
 from keras_gcp.fit_checks import (
     AUTO,
@@ -31,6 +31,7 @@ from keras_gcp.fit_checks import (
     check_model,
     check_on_failure,
     check_only_pruner,
+    check_prior_fits,
     check_reset,
     check_validation,
     companions_of,
@@ -40,13 +41,15 @@ from keras_gcp.fit_checks import (
     reset_memory,
 )
 from keras_gcp.guards import VALIDATION_SIZE, AccuracyGuard, check_max_drop
-from keras_gcp.pipeline import totals_of
+from keras_gcp.pipeline import check_prior, totals_of
 from keras_gcp.plans import Plan
 from keras_gcp.reporting.text import event_line, savings_line, unmet_line
+from keras_gcp.restarts import Restarts
 from keras_gcp.run import Original, PruningRun, Settings
 from keras_gcp.sample import SAMPLE_SIZE, draw_sample
 from keras_gcp.schedules import AdaptiveSchedule, ChannelsEvery, Schedule
 from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
+from keras_gcp.sensitivities import Sensitivity
 from keras_gcp.step_times import Savings
 
 
@@ -127,6 +130,9 @@ class GradualChannelPruning(keras.callbacks.Callback):
         validation_size: Number of them, drawn once; None takes all.
         distill: A `keras_gcp.Distillation`: from the first cut on the model also learns from
             itself as it was before. None: it does not.
+        prior: What `keras_gcp.sensitivity` measured on the model, or on the wider one that it was
+            cut from. Scores are multiplied by the drop of the metric per removed channel at each
+            width, so that groups that lose little are pruned more, at every event.
 
     Dicts by layer: as in `keras_gcp.plan`.
 
@@ -136,6 +142,9 @@ class GradualChannelPruning(keras.callbacks.Callback):
         skipped: Events that failed (with `on_failure="skip"`) or were refused (with `max_drop`),
             as `SkippedEvent` objects.
         savings: What pruning has cost and saved so far, in seconds.
+        costs: What the model costs now, by coin: `"macs"`, `"parameters"`, `"channels"` and further
+            ones of the budget. Empty before training.
+        original_costs: What shares refer to, likewise.
 
     The logs (and so `History`, and callbacks further down the list, such as `CSVLogger`) carry
     `macs`, `parameters`, `pruned_channels` and further coins of the budget for every epoch.
@@ -186,6 +195,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         validation_data: Any = None,
         validation_size: int | None = VALIDATION_SIZE,
         distill: Distillation | None = None,
+        prior: Sensitivity | None = None,
     ) -> None:
         super().__init__()
         self._fixed_channels = isinstance(schedule, ChannelsEvery)
@@ -203,6 +213,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         check_min_share(min_share)
         check_max_drop(max_drop, validation_data)
         check_distillation(distill)
+        check_prior(prior)
         self._schedule = schedule
         exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
         self._criterion = criterion
@@ -212,19 +223,19 @@ class GradualChannelPruning(keras.callbacks.Callback):
             exclude,
             verify,
             compensation.parse(compensate, recalibrate, sample is not None, spare_frozen=True),
+            prior,
         )
         self._sample_source, self._sample_size, self._seed = sample, sample_size, seed
         self._validation_source, self._validation_size = validation_data, validation_size
         self._min_share, self._max_drop, self._distill = min_share, max_drop, distill
         self._reset = reset
         self._on_failure = on_failure
-        self._folder = BackupFolder(backup_dir) if backup_dir is not None else None
+        self._restarts = Restarts(backup_dir, on_failure)
         self._reference = reference
         self._verbose = verbose
         # What belongs to one model, set when its training begins.
         self._run: PruningRun | None = None
         self._first_model: Any = None  # weak reference to the model this callback prunes
-        self._identity: dict[str, Any] = {}
         self._teacher: Teacher | None = None
         self._agenda = Agenda()
         # What belongs to one fit.
@@ -232,7 +243,6 @@ class GradualChannelPruning(keras.callbacks.Callback):
         self._epoch, self._steps_before, self._steps_in_epoch = 0, 0, 0
         self._companions: list[Any] = []
         self._to_reset: tuple[Any, ...] = ()
-        self._to_resume: Backup | None = None
 
     @property
     def plan(self) -> Plan | None:
@@ -254,6 +264,16 @@ class GradualChannelPruning(keras.callbacks.Callback):
         """What pruning has cost and saved so far; None before training."""
         return self._run.savings if self._run else None
 
+    @property
+    def costs(self) -> dict[str, float]:
+        """What the model costs now, by coin."""
+        return self._run.totals.costs() if self._run else {}
+
+    @property
+    def original_costs(self) -> dict[str, float]:
+        """What the model cost that shares refer to, by coin."""
+        return self._run.original.costs() if self._run else {}
+
     # ---- Keras' hooks
 
     def set_model(self, model: Any) -> None:
@@ -270,8 +290,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         check_companions(self._companions)
         self._to_reset = callbacks_to_reset(self, self._reset)
         check_known_to_optimizer(model)
-        backup = self._found_backup()
-        self._agree_on_seed(backup)
+        self._agree_on_seed(self._restarts.find(model))
         if self._run is None or self._first_model() is not model:
             backend.together(model, lambda: self._start(model, schedule))
         else:
@@ -280,16 +299,14 @@ class GradualChannelPruning(keras.callbacks.Callback):
         self._learn_from_teacher()
         self._require_run().times.start()
         self._first_epoch = None
-        self._to_resume = backup
-        if backup is not None:
-            self._start_later(backup, epochs)
+        self._restarts.prepare(model, self._require_run(), epochs)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._count_steps_before(epoch)
         if self._first_epoch is None:
             self._begin_first_epoch(epoch)
-        elif self._folder is not None:
-            self._back_up(epoch)
+        else:
+            self._restarts.write(self._training(), self._position(epoch))
         if self._agenda.unit == "epoch":
             self._run_due(epoch, epoch, None)
 
@@ -325,8 +342,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         backend.forget_gradients(self.model.train_function)
         if self._teacher is not None:
             self._teacher.detach(self.model)
-        if self._folder is not None:
-            self._folder.clear()
+        self._restarts.clear()
         self._warn_if_unmet()
         if self._verbose and self.events:
             print(savings_line(self._require_run().savings, self.events, self.skipped))
@@ -345,6 +361,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         if self._sample_source is not None:
             sample = draw_sample(self._sample_source, self._sample_size, self._seed, model)
         check_criterion(scorer, model, channels, sample)
+        check_prior_fits(self._settings, model, channels, sample)
         if self._budget is not None:
             check_feasible(model, channels, self._budget, totals, original, self._settings)
         self._run = PruningRun(
@@ -358,8 +375,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
         if self._distill is not None:
             self._teacher = Teacher(self._distill, model, channels.graph)
         self._first_model = weakref.ref(model)
-        if self._folder is not None:
-            self._identity = resume.identity_of(model, self._in_words(schedule))
+        if self._restarts.wanted:
+            self._restarts.identify(model, self._in_words(schedule))
 
     def _guard(self, model: Any, channels: ChannelMap) -> AccuracyGuard | None:
         if self._max_drop is None:
@@ -396,8 +413,9 @@ class GradualChannelPruning(keras.callbacks.Callback):
 
     def _begin_first_epoch(self, epoch: int) -> None:
         self._first_epoch = epoch
-        if self._to_resume is not None:
-            self._resume(self._to_resume)
+        position = self._restarts.go_on(self._training())
+        if position is not None:
+            self._went_on(position)
         # Of an earlier fit, or before the restart.
         if self.events or self.skipped or self._agenda.has_begun:
             self._agenda.drop_before(epoch if self._agenda.unit == "epoch" else self._steps_before)
@@ -499,18 +517,12 @@ class GradualChannelPruning(keras.callbacks.Callback):
                 stacklevel=2,
             )
 
-    # ---- backups
+    # ---- restarts
 
-    def _found_backup(self) -> Backup | None:
-        backup = self._folder.newest() if self._folder else None
-        position = resume.position_of(backup) if backup else None
-        backend.require_same(self.model, "the backups that they find", str(position))
-        return backup
-
-    def _agree_on_seed(self, backup: Backup | None) -> None:
+    def _agree_on_seed(self, position: resume.Position | None) -> None:
         """The seed from before a restart, the user's, or a new one; the same in all processes."""
-        if backup is not None:
-            self._seed = resume.position_of(backup).seed
+        if position is not None:
+            self._seed = position.seed
         elif self._seed is None:
             drawn = np.random.SeedSequence().generate_state(1)
             first = float(backend.process_index(self.model) == 0)
@@ -531,47 +543,26 @@ class GradualChannelPruning(keras.callbacks.Callback):
             "max_drop": str(self._max_drop),
             "validation_size": str(self._validation_size),
             "distill": str(self._distill),
+            "prior": _digest_of(self._settings.prior),
         }
 
-    def _start_later(self, backup: Backup, epochs: int) -> None:
-        """Checks a backup, and lets `fit` begin with its epoch."""
-        assert self._folder is not None
-        position = resume.position_of(backup)
-        resume.check_identity(backup.state["identity"], self._identity, self._folder.path)
-        resume.check_epochs(position, epochs, self._folder.path)
-        if backend.process_index(self.model) == 0:  # whose sample it was
-            resume.check_samples(self._require_run(), backup)
-        keras_state.set_initial_epoch(self.model, position.epoch)
-
-    def _resume(self, backup: Backup) -> None:
-        """Puts everything back at the very moment at which it was saved."""
-        run, position = self._require_run(), resume.position_of(backup)
-        resume.restore(self._training(), backup)
-        keras_state.set_initial_epoch(self.model, None)  # Later fits start where they say.
-        self._to_resume, self._steps_before = None, position.step
+    def _went_on(self, position: resume.Position) -> None:
+        self._steps_before = position.step
         self._learn_from_teacher()
         if self._verbose:
-            print(f"resumed before epoch {position.epoch}, after {len(run.events)} events")
+            print(f"resumed before epoch {position.epoch}, after {len(self.events)} events")
 
     def _training(self) -> resume.Training:
         run, companions = self._require_run(), self._companions
         return resume.Training(self.model, run, self._agenda, companions, self._teacher)
 
-    def _back_up(self, epoch: int) -> None:
-        try:
-            backend.together(self.model, lambda: self._write_backup(epoch))
-        except (BackupFailed, ReplicasDisagree) as error:
-            if self._on_failure == "raise":
-                raise
-            warnings.warn(f"{error} The training goes on.", stacklevel=2)
+    def _position(self, epoch: int) -> resume.Position:
+        assert self._seed is not None  # since training began
+        return resume.Position(epoch, self._steps_before, self._seed)
 
-    def _write_backup(self, epoch: int) -> None:
-        assert self._folder is not None and self._seed is not None
-        if backend.process_index(self.model) != 0:
-            return  # All processes are in the same state, and find the same folder.
-        position = resume.Position(epoch, self._steps_before, self._seed)
-        backup = resume.capture(self._training(), position, self._identity)
-        self._folder.write(epoch, backup)
+
+def _digest_of(prior: Sensitivity | None) -> str:
+    return "None" if prior is None else f"{zlib.crc32(repr(prior).encode()):08x}"
 
 
 def _name_of(criterion: Any) -> str:

@@ -19,7 +19,7 @@ from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
 from keras_gcp.counting import build_ledger
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.pipeline import totals_of
+from keras_gcp.pipeline import score, totals_of, weighted
 from keras_gcp.planning import choose, parsed_limits
 from keras_gcp.plans import Totals
 from keras_gcp.run import Original, Settings
@@ -210,6 +210,20 @@ def check_on_failure(on_failure: Any) -> None:
 def check_criterion(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) -> None:
     """Asks the criterion whether it can score this model on this sample."""
     criteria.check(scorer, model, channels, sample)
+
+
+def check_prior_fits(
+    settings: Settings, model: Any, channels: ChannelMap, sample: Sample | None
+) -> None:
+    """Refuses a prior of another model, or scores that cannot be multiplied with it.
+
+    Only scores show whether some are negative, so there is one pass over the sample.
+
+    Raises:
+        InvalidArgument: they do not go together.
+    """
+    if settings.prior is not None:
+        weighted(score(settings.scorer, model, channels, sample), channels, settings.prior)
 
 
 def check_feasible(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,10 +22,10 @@ from keras_gcp.recount import require_costs
 from keras_gcp.sample import SAMPLE_SIZE, Sample, draw_sample
 from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
 from keras_gcp.sensitivities import Sensitivity
-from keras_gcp.surgery.narrow import narrow_model
+from keras_gcp.surgery.cut import cut_in_place, put_values
 from keras_gcp.surgery.optimizer import check_optimizer
 from keras_gcp.surgery.rebuild import copy_model
-from keras_gcp.surgery.verify import example_count, masked_outputs, random_inputs, verify_narrow
+from keras_gcp.surgery.verify import example_count, masked_outputs, random_inputs
 
 
 def plan(
@@ -96,24 +95,42 @@ def plan(
     ```
     """
     preferences = Preferences(align, floor, cap, normalize, scope)
-    coins.require_environment(Budget.parse(budget))
-    _check_prior(prior)
-    scorer = criteria.get(criterion, seed=seed)
     parsed = Budget.parse(budget)
+    coins.require_environment(parsed)
+    check_prior(prior)
+    scorer = criteria.get(criterion, seed=seed)
     channels = trace(model, exclude)
     opened = coins.opened(parsed, model, channels)
     totals = totals_of(model, channels, opened)
-    limits = parsed_limits(budget, totals, totals)
+    limits = parsed_limits(parsed, totals, totals)
     drawn = None if sample is None else draw_sample(sample, sample_size, seed, model)
-    scores = score(scorer, model, channels, drawn)
-    if prior is not None:
-        groups = {group.name: group.classes for group in prunable_groups(channels)}
-        scores = prior.weighted(scores, groups)
+    scores = weighted(score(scorer, model, channels, drawn), channels, prior)
+    return plan_by_scores(model, channels, scores, limits, opened, preferences, str(parsed))
+
+
+def plan_by_scores(
+    model: Any,
+    channels: ChannelMap,
+    scores: np.ndarray,
+    limits: Mapping[str, float],
+    opened: Sequence[Coin],
+    preferences: Preferences,
+    budget: str,
+) -> Plan:
+    """The plan whose costs stay within limits.
+
+    Args:
+        model: The model.
+        channels: Its channel map.
+        scores: One score per channel class, larger = keep.
+        limits: What may remain, by coin.
+        opened: The coins among them that need more than counting.
+        preferences: How to select.
+        budget: The limits in words.
+    """
 
     def chosen(ledger: Ledger) -> Plan:
-        return choose(
-            model, channels, scores, limits, preferences, budget=str(parsed), ledger=ledger
-        )
+        return choose(model, channels, scores, limits, preferences, budget=budget, ledger=ledger)
 
     return coins.settled(model, channels, limits, opened, chosen).plan
 
@@ -260,12 +277,12 @@ def narrow(
     backend.require_same(model, "their plans", plan.to_json())
     channels = trace_as_planned(model)
     keep = keep_of(plan, channels)
-    optimizers = _distinct([optimizer, getattr(model, "optimizer", None)])
-    for one in optimizers:
+    given = [] if optimizer is None else [optimizer]
+    for one in [*given, *keras_state.optimizers_of(model)]:
         check_optimizer(one)
     inputs = random_inputs(model, example_count(model))
     values = compensated_weights(model, channels, keep, drawn, settings)
-    _cut(model, channels, plan, optimizers, inputs, values)
+    _cut(model, channels, plan, given, inputs, values)
 
 
 def _cut(
@@ -283,7 +300,7 @@ def _cut(
         model: The model.
         channels: Its channel map.
         plan: What is kept.
-        optimizers: Whose slots follow.
+        optimizers: Whose slots follow, besides those that the model holds.
         inputs: What the comparison is made on.
         values: Weights that compensate the cut, by `id` of the variable.
         expected: What has to come out; None takes what the masked model computes.
@@ -292,10 +309,7 @@ def _cut(
     expected_costs = _costs_of(plan, model, channels, keep)
 
     def cut() -> None:
-        put_values(values, model, transaction)
-        wanted = masked_outputs(model, channels, keep, inputs) if expected is None else expected
-        narrow_model(model, channels, keep, transaction, optimizers)
-        verify_narrow(model, channels, inputs, wanted)
+        cut_in_place(model, channels, keep, values, transaction, inputs, expected, optimizers)
         if expected_costs is not None:
             require_costs(expected_costs, model, trace_as_planned(model))
 
@@ -325,6 +339,13 @@ def score(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) 
     return criteria.class_scores(mean, channels)
 
 
+def weighted(scores: np.ndarray, channels: ChannelMap, prior: Sensitivity | None) -> np.ndarray:
+    """Scores of channel classes, as what was measured before would have them."""
+    if prior is None:
+        return scores
+    return prior.weighted(scores, {one.name: one.classes for one in prunable_groups(channels)})
+
+
 def compensated_weights(
     model: Any,
     channels: ChannelMap,
@@ -350,18 +371,6 @@ def totals_of(model: Any, channels: ChannelMap, opened: Sequence[Coin] = ()) -> 
     return Totals(counted.macs, counted.parameters, counted.channels, counted.further)
 
 
-def put_values(values: Mapping[int, np.ndarray], model: Any, transaction: Transaction) -> None:
-    """Gives variables of a model new values, by `id`."""
-    if not values:
-        return
-    for one in [model, *keras_state.models_sharing(model)]:
-        # Changes are taken back in reverse: PyTorch's parameters are listed anew when all are back.
-        transaction.on_rollback(partial(keras_state.retrack_torch_parameters, one))
-    for variable in model.weights:
-        if id(variable) in values:
-            transaction.replace_value(variable, values[id(variable)])
-
-
 def _drawn(
     sample: Any, size: int | None, seed: int | None, model: Any, needs_labels: bool = False
 ) -> Sample | None:
@@ -370,17 +379,10 @@ def _drawn(
     return draw_sample(sample, size, seed, model, needs_labels)
 
 
-def _check_prior(prior: Any) -> None:
+def check_prior(prior: Any) -> None:
+    """Refuses what no sensitivity is."""
     if prior is not None and not isinstance(prior, Sensitivity):
         raise InvalidArgument(
             "`prior` expects what `keras_gcp.sensitivity` returned, or None. Received: "
             f"{type(prior).__name__}."
         )
-
-
-def _distinct(optimizers: Sequence[Any]) -> list[Any]:
-    found: list[Any] = []
-    for one in optimizers:
-        if one is not None and all(one is not other for other in found):
-            found.append(one)
-    return found

@@ -258,7 +258,7 @@ def restore(training: Training, backup: Backup) -> None:
             _require_wide(run)
             channels = trace_as_planned(model)
             keep = keep_of(plan, channels)
-            narrow_model(model, channels, keep, transaction, [model.optimizer], in_fit=True)
+            narrow_model(model, channels, keep, transaction, in_fit=True)
         elif plan is None:
             _require_wide(run)
         pairs = [

@@ -24,15 +24,16 @@ from keras_gcp.events import STAGES, Event, Occasion, SkippedEvent
 from keras_gcp.guards import AccuracyGuard, allows, shortened
 from keras_gcp.keras_state import Transaction
 from keras_gcp.measuring import accuracy_on, loss_on
-from keras_gcp.pipeline import compensated_weights, put_values, score, totals_of
+from keras_gcp.pipeline import compensated_weights, score, totals_of, weighted
 from keras_gcp.planning import choose, keep_of
 from keras_gcp.plans import Plan, Totals
 from keras_gcp.recount import require_costs
 from keras_gcp.sample import Sample
 from keras_gcp.selection import Preferences
+from keras_gcp.sensitivities import Sensitivity
 from keras_gcp.step_times import Savings, StepTimes
-from keras_gcp.surgery.narrow import narrow_model
-from keras_gcp.surgery.verify import example_count, masked_outputs, random_inputs, verify_narrow
+from keras_gcp.surgery.cut import cut_in_place
+from keras_gcp.surgery.verify import example_count, random_inputs
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Settings:
     exclude: Sequence[str]
     verify: bool
     compensation: Compensation
+    prior: Sensitivity | None = None
 
 
 @dataclass
@@ -291,7 +293,8 @@ class PruningRun:
         holds = all(now.cost(coin) <= limit for coin, limit in limits.items())
         if holds and self.settings.preferences.cap is None:
             return np.zeros(channels.class_count)  # Nothing has to go, so nothing is ranked.
-        return score(self.settings.scorer, model, channels, self.sample)
+        scores = score(self.settings.scorer, model, channels, self.sample)
+        return weighted(scores, channels, self.settings.prior)
 
     def _cut(
         self,
@@ -304,20 +307,16 @@ class PruningRun:
         in_fit: bool,
         transaction: Transaction,
     ) -> None:
-        put_values(values, model, transaction)
-        inputs, expected = None, None
-        if self.settings.verify:
-            with clock.stage("verify"):
-                inputs = self._verification_inputs(model)
-                expected = masked_outputs(model, channels, keep, inputs)
-        optimizer = getattr(model, "optimizer", None)
-        with clock.stage("narrow"):
-            narrow_model(
-                model, channels, keep, transaction, [optimizer] if optimizer else [], in_fit
-            )
-        if expected is not None:
-            with clock.stage("verify"):
-                verify_narrow(model, channels, inputs, expected)
+        cut_in_place(
+            model,
+            channels,
+            keep,
+            values,
+            transaction,
+            inputs=self._verification_inputs(model) if self.settings.verify else None,
+            in_fit=in_fit,
+            stage=clock.stage,
+        )
         with clock.stage("trace"):
             require_costs(plan.after, model, trace(model, self.settings.exclude))
 

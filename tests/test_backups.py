@@ -392,7 +392,7 @@ def test_savings_and_skipped_events_are_known_after_the_restart(tmp_path, monkey
         monkeypatch.undo()
         raise RuntimeError("made by the test")
 
-    monkeypatch.setattr("keras_gcp.run.verify_narrow", fail)
+    monkeypatch.setattr("keras_gcp.surgery.cut.verify_narrow", fail)
     with pytest.warns(UserWarning, match="skipped"):
         train(tmp_path / "b", (4, 1), on_failure="skip")
     _, callback, _ = train(tmp_path / "b", on_failure="skip")

@@ -347,7 +347,7 @@ def test_an_exception_inside_an_event_leaves_model_and_optimizer_as_they_were(mo
     def fail(*arguments):
         raise VerificationFailed("made by the test")
 
-    monkeypatch.setattr("keras_gcp.run.verify_narrow", fail)
+    monkeypatch.setattr("keras_gcp.surgery.cut.verify_narrow", fail)
     with pytest.raises(VerificationFailed):
         fit(model, [watch, callback])
     for now, then in zip(model.get_weights(), watch.weights[0], strict=True):

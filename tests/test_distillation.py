@@ -188,7 +188,7 @@ def test_a_cut_that_is_taken_back_gives_no_teacher(monkeypatch):
         def on_epoch_begin(self, epoch, logs=None):
             taken.append(weights_of(self.model))
 
-    monkeypatch.setattr("keras_gcp.run.verify_narrow", fail)
+    monkeypatch.setattr("keras_gcp.surgery.cut.verify_narrow", fail)
     callback = distilling(schedules.linear(1, 2), on_failure="skip")
     model = compiled(network())
     with pytest.warns(UserWarning, match="skipped"):

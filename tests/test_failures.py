@@ -24,9 +24,9 @@ STAGES = {
     "loss": "keras_gcp.run.backend.sample_loss",
     "score": "keras_gcp.run.score",
     "select": "keras_gcp.run.choose",
-    "masked model": "keras_gcp.run.masked_outputs",
-    "surgery": "keras_gcp.run.narrow_model",
-    "verify": "keras_gcp.run.verify_narrow",
+    "masked model": "keras_gcp.surgery.cut.masked_outputs",
+    "surgery": "keras_gcp.surgery.cut.narrow_model",
+    "verify": "keras_gcp.surgery.cut.verify_narrow",
     "count again": "keras_gcp.run.require_costs",
 }
 

@@ -128,7 +128,7 @@ def test_the_transaction_of_an_event_dies(monkeypatch):
         return narrow(model, channels, keep, transaction, *rest)
 
     narrow = surgery.narrow_model
-    monkeypatch.setattr("keras_gcp.run.narrow_model", noted)
+    monkeypatch.setattr("keras_gcp.surgery.cut.narrow_model", noted)
     fit(compiled(networks.residual()), [pruning()], epochs=2)
     gc.collect()
     assert [ref() for ref in made] == [None]

@@ -27,6 +27,7 @@ from keras_gcp.errors import (
     UnsupportedModel,
     VerificationFailed,
 )
+from keras_gcp.surgery import cut as surgery
 
 NAMES = ["plain", "residual", "concatenation", "depthwise", "flatten_dense", "nested", "grouped"]
 
@@ -431,7 +432,7 @@ def test_a_failing_cut_leaves_everything_as_it_was(name, error, monkeypatch):
         raise error
 
     wide = model.count_params()
-    monkeypatch.setattr(pipeline, "verify_narrow", failing)
+    monkeypatch.setattr(surgery, "verify_narrow", failing)
     with pytest.raises(type(error)):
         keras_gcp.narrow(model, plan, optimizer)
     assert seen and seen[0] < wide  # it had been cut
@@ -449,7 +450,7 @@ def test_a_wrong_cut_is_noticed_and_taken_back(monkeypatch):
     model = randomise(networks.plain())
     plan, inputs = random_plan(model), inputs_for(model)
     before = arrays(model.variables)
-    real = pipeline.narrow_model
+    real = surgery.narrow_model
 
     def swapped(model, channels, keep, transaction, *rest):
         """Keeps as many channels as planned, but others."""
@@ -459,7 +460,7 @@ def test_a_wrong_cut_is_noticed_and_taken_back(monkeypatch):
         assert (wrong != keep).any()
         return real(model, channels, wrong, transaction, *rest)
 
-    monkeypatch.setattr(pipeline, "narrow_model", swapped)
+    monkeypatch.setattr(surgery, "narrow_model", swapped)
     with pytest.raises(VerificationFailed, match="'plain' differs from the masked model"):
         keras_gcp.narrow(model, plan)
     assert_equal_arrays(arrays(model.variables), before)

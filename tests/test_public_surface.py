@@ -221,7 +221,7 @@ def test_a_failed_verification_takes_the_cut_back(monkeypatch):
     def fail(*arguments):
         raise VerificationFailed("made by the test")
 
-    monkeypatch.setattr("keras_gcp.pipeline.verify_narrow", fail)
+    monkeypatch.setattr("keras_gcp.surgery.cut.verify_narrow", fail)
     with pytest.raises(VerificationFailed):
         keras_gcp.narrow(own, plan)
     assert own.get_config() == config

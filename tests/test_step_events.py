@@ -141,7 +141,7 @@ def test_a_step_event_that_fails_leaves_the_epoch_bit_identical(monkeypatch):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             losses.append(fit(model, callbacks).history["loss"])
-        monkeypatch.setattr("keras_gcp.run.verify_narrow", fail)
+        monkeypatch.setattr("keras_gcp.surgery.cut.verify_narrow", fail)
     assert losses[0] == losses[1]
     assert [(s.epoch, s.step) for s in callbacks[0].skipped] == [(1, 4)]
 

@@ -8,18 +8,28 @@ from typing import Any
 
 import numpy as np
 
-from keras_gcp import backend, compensation, criteria
+from keras_gcp import backend, coins, compensation, criteria
+from keras_gcp.budgets import Budget, check_coin
 from keras_gcp.channels.trace import trace
-from keras_gcp.costs import ALWAYS
 from keras_gcp.counting import build_ledger
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.evaluation.masked import MaskedModel, require_prunable
 from keras_gcp.evaluation.metrics import Metric, metric_for, value_of
 from keras_gcp.evaluation.trials import Smallest, Trial, share_left
-from keras_gcp.pipeline import apply, compensated_weights, plan
+from keras_gcp.pipeline import (
+    apply,
+    check_prior,
+    compensated_weights,
+    plan_by_scores,
+    score,
+    totals_of,
+    weighted,
+)
 from keras_gcp.planning import keep_of, plan_of
 from keras_gcp.plans import Plan
 from keras_gcp.sample import SAMPLE_SIZE, draw_sample
+from keras_gcp.selection import Preferences
+from keras_gcp.sensitivities import Sensitivity
 
 
 def smallest(
@@ -41,17 +51,18 @@ def smallest(
     verbose: int = 1,
     compensate: str | None = "auto",
     recalibrate: str | bool = "auto",
-    **plan_options: Any,
+    prior: Sensitivity | None = None,
+    **selection: Any,
 ) -> Smallest:
     """Finds the smallest model whose accuracy stays above a floor, without training.
 
     The channels are scored once, on the model as it is. Then the share of the coin that may remain
     is bisected: for each share a plan is made, and the metric measured with the removed channels
-    masked (and compensated, if there is a
-    sample), which needs no cut and no new compilation. In the end the smallest candidate that was
-    good enough is really cut, and measured again; is it not good enough after all, the next larger
-    one follows. So what is returned reaches the floor, whatever happens on the way. Accuracy need
-    not fall steadily with size: a smaller model that would do may lie beyond one that does not.
+    masked (and compensated, if there is a sample), which needs no cut and no new compilation. In
+    the end the smallest candidate that was good enough is really cut, and measured again; is it not
+    good enough after all, the next larger one follows. So what is returned reaches the floor,
+    whatever happens on the way. Accuracy need not fall steadily with size: a smaller model that
+    would do may lie beyond one that does not.
 
     The idea of a search with a floor for the accuracy, restoring the weights for every candidate,
     is that of Xie, Fu, Tian, Zhou, Chen, "Pruning with compensation", 2021 (arXiv 2108.13728).
@@ -62,7 +73,8 @@ def smallest(
         validation_data: What to measure on: `(x, y)` arrays, a `tf.data.Dataset` or a
             `keras.utils.PyDataset`, held in memory.
         metric: As in `keras_gcp.sensitivity`; by default the first compiled metric.
-        coin: What is to be small: `"macs"`, `"parameters"` or `"channels"`.
+        coin: What is to be small: `"macs"`, or another coin of `keras_gcp.plan`. Bytes of files and
+            latencies are predicted, then checked on a real file for every candidate.
         criterion: As in `keras_gcp.plan`.
         sample: As in `keras_gcp.plan`.
         tolerance: The search ends when the share is known to this precision.
@@ -77,8 +89,9 @@ def smallest(
         compensate: As in `keras_gcp.apply`: with a sample, the kernels of every candidate are
             refitted by least squares; None: only cut.
         recalibrate: As in `keras_gcp.apply`.
-        **plan_options: Further arguments of `keras_gcp.plan`, such as `align`, `floor` (the least
-            *width* of a layer) and `prior`.
+        prior: As in `keras_gcp.plan`.
+        **selection: How to select, as in `keras_gcp.plan`: `align`, `floor` (the least *width* of a
+            layer), `cap`, `normalize` and `scope`.
 
     Returns:
         A `Smallest`: `.model`, `.plan`, `.value`, `.explain()`. Where nothing can be removed, its
@@ -95,26 +108,30 @@ def smallest(
     found.model.save("small.keras")
     ```
     """
-    _check_arguments(accuracy_floor, coin, tolerance, max_evaluations)
+    _check_arguments(accuracy_floor, tolerance, max_evaluations)
+    check_coin(coin)
+    any_share = Budget({coin: 0.5})
+    coins.require_environment(any_share)
     scorer = criteria.get(criterion, seed=seed)
+    check_prior(prior)
+    preferences = Preferences(**selection)
     channels = trace(model, exclude)
     require_prunable(model, channels)
     data = draw_sample(validation_data, size, seed, model)
     measured = metric_for(metric, model, data, mode)
     drawn = None if sample is None else draw_sample(sample, sample_size, seed, model)
     settings = compensation.parse(compensate, recalibrate, drawn is not None)
-    scores = criteria.checked_scores(scorer, model, channels, drawn)
+    scores = weighted(score(scorer, model, channels, drawn), channels, prior)
+    opened = coins.opened(any_share, model, channels)
+    original = totals_of(model, channels, opened).costs()
     everything = np.ones(channels.class_count, bool)
     search = _Search(coin, measured, accuracy_floor, verbose)
 
-    def planned(limit: float) -> Plan:
-        return plan(
-            model,
-            {coin: limit},
-            criterion=lambda *_: scores,
-            exclude=exclude,
-            seed=seed,
-            **plan_options,
+    def planned(share: float) -> Plan:
+        budget = Budget({coin: share})
+        limits = budget.limits(original)
+        return plan_by_scores(
+            model, channels, scores, limits, opened, preferences, budget=str(budget)
         )
 
     def amended(keep: np.ndarray) -> dict[int, np.ndarray]:
@@ -140,7 +157,7 @@ def smallest(
         if search.note(candidate, share_left(candidate, coin), value, cut=True):
             break
     else:  # Nothing can go. A copy computes the same: `apply` compares it.
-        candidate = plan_of(channels, everything, build_ledger(model, channels))
+        candidate = plan_of(channels, everything, build_ledger(model, channels, opened))
         narrow, value = apply(candidate, model), baseline
     return Smallest(
         model=narrow,
@@ -204,15 +221,11 @@ class _Search:
         return holds
 
 
-def _check_arguments(floor: Any, coin: Any, tolerance: Any, max_evaluations: Any) -> None:
+def _check_arguments(floor: Any, tolerance: Any, max_evaluations: Any) -> None:
     if isinstance(floor, bool) or not isinstance(floor, int | float) or not math.isfinite(floor):
         raise InvalidArgument(
             "`accuracy_floor` expects a number, in the unit of the metric (0.9 for 90 %). "
             f"Received: {floor!r}."
-        )
-    if coin not in ALWAYS:
-        raise InvalidArgument(
-            f"`coin` expects one of {', '.join(map(repr, ALWAYS))}. Received: {coin!r}."
         )
     if isinstance(tolerance, bool) or not isinstance(tolerance, float) or not 0 < tolerance < 1:
         raise InvalidArgument(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from keras_gcp import backend, keras_state
-from keras_gcp.channels.trace import trace
-from keras_gcp.counting import count_map
+from keras_gcp.callback import GradualChannelPruning
 from keras_gcp.evaluation.metrics import Metric, value_of
 from keras_gcp.frontiers import Frontier, FrontierPoint
 from keras_gcp.sample import Sample
@@ -22,11 +21,10 @@ class Snapshots(keras.callbacks.Callback):
     """Measures and saves the model at the end of each stretch.
 
     Args:
-        model: The model, as it is before training.
+        pruning: The pruning callback of the same fit, further up the list.
         examples: What to measure on.
         metric: What to measure.
         coin: What budgets count.
-        exclude: As in `keras_gcp.plan`.
         ends: Epochs trained at the end of each stretch, to its budget.
         folder: Where to save.
         verbose: Whether to print a line for each size.
@@ -37,19 +35,17 @@ class Snapshots(keras.callbacks.Callback):
 
     def __init__(
         self,
-        model: Any,
+        pruning: GradualChannelPruning,
         examples: Sample,
         metric: Metric,
         coin: str,
-        exclude: Sequence[str],
         ends: Mapping[int, float],
         folder: Path,
         verbose: int,
     ) -> None:
         super().__init__()
-        self._examples, self._metric, self._exclude = examples, metric, exclude
+        self._pruning, self._examples, self._metric = pruning, examples, metric
         self._ends, self._folder, self._verbose = ends, folder, verbose
-        self._original = self._cost(model, coin)
         self.frontier = Frontier(metric.name, metric.higher_is_better, coin, ())
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -75,16 +71,16 @@ class Snapshots(keras.callbacks.Callback):
         """Adds a point for the model as it is."""
         model, budget, coin = self.model, self._ends[epochs], self.frontier.coin
         keras_state.put_state_back(model)
-        counted = count_map(model, trace(model, self._exclude))
+        costs, original = self._pruning.costs, self._pruning.original_costs
         path = self._folder / f"{coin}_{100 * budget:.4g}_percent.keras"
         # A copy is not compiled, so it loads without the user's own losses and optimizers.
         copy = copy_model(model)
         copy.save(path)
         point = FrontierPoint(
             budget=budget,
-            share=getattr(counted, coin) / self._original,
-            macs=counted.macs,
-            parameters=counted.parameters,
+            share=costs[coin] / original[coin],
+            macs=int(costs["macs"]),
+            parameters=int(costs["parameters"]),
             value=value_of(self._metric, copy, self._examples, backend.DEFAULT_BATCH_SIZE),
             epochs=epochs,
             path=path,
@@ -99,6 +95,3 @@ class Snapshots(keras.callbacks.Callback):
                 f"{coin} {point.share:.1%} of the original, {epochs} epochs trained: "
                 f"{before.metric} {point.value:.4f}, saved as {path.name}"
             )
-
-    def _cost(self, model: Any, coin: str) -> int:
-        return int(getattr(count_map(model, trace(model, self._exclude)), coin))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_gcp import backend
+from keras_gcp.budgets import check_coin
 from keras_gcp.callback import GradualChannelPruning
-from keras_gcp.costs import ALWAYS
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.evaluation.metrics import metric_for
 from keras_gcp.evaluation.snapshots import Snapshots
@@ -55,7 +55,8 @@ def frontier(
         budgets: Shares of the original that may remain, in (0, 1).
         epochs_each: Epochs after each event.
         epochs_before: Epochs before the first event; 0 for a model that is trained already.
-        coin: What budgets count: `"macs"`, `"parameters"` or `"channels"`.
+        coin: What budgets count: `"macs"`, or another coin of `keras_gcp.plan`. Bytes of files and
+            latencies are predicted, and for the last size checked on a real file.
         metric: As in `keras_gcp.sensitivity`; by default the first compiled metric.
         mode: As in `keras_gcp.sensitivity`.
         callbacks: Further callbacks of the fit.
@@ -104,8 +105,7 @@ def frontier(
         **pruning_options,
     )
     folder = _new_folder(directory)
-    exclude = pruning_options.get("exclude", ())
-    snapshots = Snapshots(model, examples, measured, coin, exclude, ends, folder, verbose)
+    snapshots = Snapshots(pruning, examples, measured, coin, ends, folder, verbose)
     model.fit(
         **_fit_data(data),
         epochs=max(ends),
@@ -177,10 +177,7 @@ def _checked_budgets(budgets: Any) -> list[float]:
 
 
 def _check_arguments(coin: Any, epochs_each: Any, epochs_before: Any, fit_options: Any) -> None:
-    if coin not in ALWAYS:
-        raise InvalidArgument(
-            f"`coin` expects one of {', '.join(map(repr, ALWAYS))}. Received: {coin!r}."
-        )
+    check_coin(coin)
     for name, value, least in (
         ("epochs_each", epochs_each, 1),
         ("epochs_before", epochs_before, 0),

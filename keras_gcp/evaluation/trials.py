@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from keras_gcp.costs import amount
 from keras_gcp.plans import Plan
 from keras_gcp.reporting.text import table
 
@@ -76,12 +77,14 @@ class Smallest:
             for trial in self.trials
         ]
         columns = [f"{self.coin} allowed", "left", self.metric, "good enough", "evaluated"]
-        before, after = (getattr(self.plan, when) for when in ("before", "after"))
+        before, after = (
+            amount(self.coin, totals.costs()[self.coin])
+            for totals in (self.plan.before, self.plan.after)
+        )
         return "\n".join(
             [
                 table(columns, rows),
-                f"{self.coin}: {getattr(before, self.coin):,} -> {getattr(after, self.coin):,} "
-                f"({self.share:.1%})",
+                f"{self.coin}: {before} -> {after} ({self.share:.1%})",
                 f"{self.metric}: {self.baseline:.4f} -> {self.value:.4f} (floor {self.floor:.4f})",
             ]
         )
@@ -101,4 +104,4 @@ class Smallest:
 
 def share_left(plan: Plan, coin: str) -> float:
     """Share of a coin that a plan leaves."""
-    return float(getattr(plan.after, coin) / getattr(plan.before, coin))
+    return plan.after.costs()[coin] / plan.before.costs()[coin]

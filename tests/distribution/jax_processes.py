@@ -20,7 +20,7 @@ import numpy as np  # noqa: E402
 from helpers import random_plan  # noqa: E402
 from training import BATCH, EXAMPLES, data, kept, network, pruning, report, trained  # noqa: E402
 
-import keras_gcp.run  # noqa: E402
+import keras_gcp.surgery.cut  # noqa: E402
 from keras_gcp import criteria  # noqa: E402
 from keras_gcp.errors import KerasGCPError, VerificationFailed  # noqa: E402
 from keras_gcp.pipeline import score  # noqa: E402
@@ -92,7 +92,7 @@ def scores():
 
 def failing(stage):
     """An event that fails in process 1 only, while it scores or after it has cut."""
-    verify = keras_gcp.run.verify_narrow
+    verify = keras_gcp.surgery.cut.verify_narrow
     norm = criteria.get("l2_norm")
 
     def failing_criterion(model, channels, sample):
@@ -106,7 +106,7 @@ def failing(stage):
         return verify(*arguments)
 
     if stage == "verify":
-        keras_gcp.run.verify_narrow = failing_verification
+        keras_gcp.surgery.cut.verify_narrow = failing_verification
     model = fresh()
     callback = pruning(failing_criterion if stage == "score" else "l2_norm", own_sample())
     before = {}
@@ -122,7 +122,7 @@ def failing(stage):
             )
         )
     finally:
-        keras_gcp.run.verify_narrow = verify
+        keras_gcp.surgery.cut.verify_narrow = verify
     # The model is whole: the processes go on with it together.
     same = before["numbers"] == numbers(model)
     further = model.fit(OwnPart(), verbose=0, shuffle=False).history["loss"]
@@ -132,7 +132,7 @@ def failing(stage):
 
 def skipped():
     """An event that fails in process 1 only, where training goes on; the next one succeeds."""
-    verify, calls = keras_gcp.run.verify_narrow, []
+    verify, calls = keras_gcp.surgery.cut.verify_narrow, []
 
     def failing_once(*arguments):
         calls.append(1)
@@ -140,12 +140,12 @@ def skipped():
             raise VerificationFailed("the cut of process 1 is broken")
         return verify(*arguments)
 
-    keras_gcp.run.verify_narrow = failing_once
+    keras_gcp.surgery.cut.verify_narrow = failing_once
     model, callback = fresh(), pruning("l2_norm", own_sample(), on_failure="skip")
     try:
         history = trained(model, callback, OwnPart())
     finally:
-        keras_gcp.run.verify_narrow = verify
+        keras_gcp.surgery.cut.verify_narrow = verify
     return {
         "history": history,
         "skipped": [one.error for one in callback.skipped],

@@ -12,6 +12,9 @@ import pytest
 from fitting import compiled, data
 
 import keras_gcp
+from keras_gcp import coins
+from keras_gcp.channels.trace import trace
+from keras_gcp.counting import count_map
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument, UnsupportedModel
 from keras_gcp.frontiers import Frontier, FrontierPoint
 
@@ -208,6 +211,19 @@ def test_budgets_that_are_close_together_have_points_of_their_own(tmp_path):
     options = {"budgets": [0.7, 0.69], "coin": "channels", "epochs_each": 1}
     frontier = train(networks.plain(), tmp_path / "sizes", **options, floor=1)
     assert [point.share for point in frontier.points] == [1.0, 0.7, 0.65]  # of 20 channels
+
+
+def test_a_frontier_counts_any_coin(tmp_path):
+    coin = "peak_activation_bytes"
+    options = {"budgets": [0.7], "coin": coin, "epochs_each": 1, "floor": 1}
+    frontier = train(networks.residual(), tmp_path / "sizes", **options)
+
+    def peak(model):
+        return count_map(model, trace(model), coins.counted([coin])).cost(coin)
+
+    wide, narrow = (peak(keras.models.load_model(point.path)) for point in frontier.points)
+    assert [point.share for point in frontier.points] == [1.0, narrow / wide]
+    assert narrow / wide <= 0.7
 
 
 class Stop(keras.callbacks.Callback):

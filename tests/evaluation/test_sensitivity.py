@@ -16,6 +16,7 @@ from keras_gcp.counting import build_ledger, prunable_groups
 from keras_gcp.criteria import class_scores, get
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.planning import plan_of
+from keras_gcp.sensitivities import GroupSensitivity, SensitivityPoint
 
 SHARES = (1.0, 0.5, 0.25)
 
@@ -233,3 +234,54 @@ def test_a_prior_of_another_model_or_none_at_all_is_refused(result, model):
         keras_gcp.plan(networks.residual(), {"macs": 0.5}, prior=result)
     with pytest.raises(InvalidArgument, match="`prior` expects"):
         keras_gcp.plan(model, {"macs": 0.5}, prior={"a_conv": 1.0})
+
+
+def pruned_with(prior, budget, criterion="l2_norm"):
+    """The callback after two events, of a training in which no weight moves."""
+    model = with_idle_branch()
+    model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
+    x, y = np.ones((8, 8, 8, 3), "float32"), np.arange(8) % 4
+    schedule = keras_gcp.schedules.linear(0, 1, 1)
+    pruning = keras_gcp.GradualChannelPruning(
+        (x, y), budget, schedule, criterion, align=1, floor=1, verbose=0, prior=prior
+    )
+    model.fit(x, y, batch_size=8, epochs=2, callbacks=[pruning], verbose=0)
+    return pruning
+
+
+def test_in_a_fit_a_prior_leads_to_the_same_widths_as_in_one_plan():
+    budget = {"channels": 0.6}
+    groups = [measured("idle", 16, (1.0, 1.0)), measured("busy", 16, (0.9, 0.5))]
+    prior = keras_gcp.Sensitivity("accuracy", True, 1.0, 128, tuple(groups))
+    expected = keras_gcp.plan(with_idle_branch(), budget, prior=prior, align=1, floor=1).widths()
+    found = pruned_with(prior, budget).plan.widths()
+    assert found == expected and found["idle"] < 4 < 12 < found["busy"]
+
+
+def measured(name, width, values):
+    pairs = zip((12, 4), values, strict=True)
+    points = tuple(SensitivityPoint(kept / width, kept, value) for kept, value in pairs)
+    return GroupSensitivity(name, (name,), width, points)
+
+
+def negative(model, channels, sample):
+    return {"idle": -np.ones(16), "busy": np.ones(16)}
+
+
+@pytest.mark.parametrize(
+    ("names", "criterion", "message"),
+    [
+        (("idle", "other"), "l2_norm", "another model: group 'busy' was not measured"),
+        (("idle", "busy"), negative, "group 'idle' has negative ones"),
+    ],
+)
+def test_a_prior_that_does_not_fit_is_refused_before_training(names, criterion, message):
+    groups = tuple(measured(name, 16, (0.9, 0.5)) for name in names)
+    prior = keras_gcp.Sensitivity("accuracy", True, 1.0, 128, groups)
+    with pytest.raises(InvalidArgument, match=message):
+        pruned_with(prior, {"channels": 0.6}, criterion)
+
+
+def test_what_is_no_sensitivity_is_refused_at_construction():
+    with pytest.raises(InvalidArgument, match="`prior` expects"):
+        keras_gcp.GradualChannelPruning(None, {"macs": 0.5}, criterion="l2_norm", prior=[0.1])

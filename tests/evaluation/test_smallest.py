@@ -93,6 +93,14 @@ def test_coins_exclusions_and_priors_reach_the_plan(model, data):
     assert len(found.plan.kept("a_conv")) == 8
 
 
+def test_the_peak_of_memory_may_be_what_is_to_be_small(model, data):
+    coin = "peak_activation_bytes"
+    found = keras_gcp.smallest(model, 0.5, data, coin=coin, **OPTIONS)
+    before, after = (t.further[coin] for t in (found.plan.before, found.plan.after))
+    assert found.value >= 0.5 and found.share == after / before < 1
+    assert f"{coin}: {before:,.0f} -> {after:,.0f}" in found.explain()
+
+
 def test_with_a_sample_candidates_are_compensated_and_cut_as_they_were_measured(residual):
     model, data = residual
     plain = keras_gcp.smallest(model, 0.8, data, **OPTIONS)
