@@ -2,6 +2,7 @@
 
 import errno
 import warnings
+from pkgutil import resolve_name
 
 import keras
 import networks
@@ -71,18 +72,9 @@ class FailAtOnce:
         raise self.error
 
 
-def found(path):
-    """The object of a dotted path."""
-    module, *names = path.split(".run.")[0], *path.split(".run.")[1].split(".")
-    found = __import__("importlib").import_module(f"{module}.run")
-    for name in names:
-        found = getattr(found, name)
-    return found
-
-
 @pytest.mark.parametrize("stage", sorted(STAGES))
 def test_a_skipped_event_leaves_the_training_bit_identical(stage, undisturbed, monkeypatch):
-    failing = FailAtOnce(found(STAGES[stage]), RuntimeError("made by the test"), behind=True)
+    failing = FailAtOnce(resolve_name(STAGES[stage]), RuntimeError("made by the test"), behind=True)
     keras.utils.set_random_seed(3)
     model = compiled(networks.flatten_dense())
     callback = pruning(criterion="feature_relevance", on_failure="skip")
@@ -105,7 +97,7 @@ def test_a_skipped_event_leaves_the_training_bit_identical(stage, undisturbed, m
 @pytest.mark.parametrize("on_failure", ["raise", "skip"])
 def test_every_kind_of_failure_leaves_the_model_as_it_was(kind, on_failure, monkeypatch):
     error = ERRORS[kind]()
-    failing = FailAtOnce(found(STAGES["verify"]), error, behind=True)
+    failing = FailAtOnce(resolve_name(STAGES["verify"]), error, behind=True)
     monkeypatch.setattr(STAGES["verify"], failing)
     model = compiled(networks.plain(), keras.optimizers.Adam(1e-2))
     states = []
@@ -132,7 +124,7 @@ def test_every_kind_of_failure_leaves_the_model_as_it_was(kind, on_failure, monk
 
 def test_the_event_after_a_skipped_one_makes_up_for_it(monkeypatch):
     monkeypatch.setattr(
-        STAGES["verify"], FailAtOnce(found(STAGES["verify"]), ERRORS["verification"]())
+        STAGES["verify"], FailAtOnce(resolve_name(STAGES["verify"]), ERRORS["verification"]())
     )
     model = compiled(networks.plain())
     callback = pruning({"channels": 0.5}, keras_gcp.schedules.linear(1, 2), on_failure="skip")
@@ -146,7 +138,8 @@ def test_the_event_after_a_skipped_one_makes_up_for_it(monkeypatch):
 
 def test_interrupting_an_event_by_hand_always_ends_the_training(monkeypatch):
     monkeypatch.setattr(
-        STAGES["verify"], FailAtOnce(found(STAGES["verify"]), KeyboardInterrupt(), behind=True)
+        STAGES["verify"],
+        FailAtOnce(resolve_name(STAGES["verify"]), KeyboardInterrupt(), behind=True),
     )
     model = compiled(networks.plain())
     with pytest.raises(KeyboardInterrupt):
