@@ -53,6 +53,19 @@ sys.meta_path.insert(0, Absent())
 """
 
 
+@pytest.fixture
+def single_channels():
+    """Lets PyTorch train convolutions from or to one channel, in networks without strided 1x1 ones.
+
+    Without oneDNN it cannot (2.13: "slow_conv2d: grad_weight must be contiguous"), pruned or not.
+    """
+    if keras.config.backend() != "torch":
+        yield
+        return
+    with torch.backends.mkldnn.flags(enabled=True):
+        yield
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What a backend does not have is skipped there, with the reason that the mark gives."""
     backend = keras.config.backend()

@@ -200,7 +200,7 @@ def test_other_networks_prune_within_fit_and_save(build, tmp_path):
 def test_the_cumulative_plan_gives_the_final_architecture_from_the_original():
     model = compiled(networks.concatenation())
     original = keras.models.clone_model(model)
-    callback = pruning({"channels": 0.5}, keras_gcp.schedules.linear(1, 2))
+    callback = pruning({"channels": 0.5}, keras_gcp.schedules.linear(1, 2), floor=2)
     fit(model, [callback])
     replayed = keras_gcp.apply(callback.plan, original)
     assert trace(replayed).widths() == trace(model).widths()
@@ -332,7 +332,7 @@ def test_frozen_layers_are_cut_but_do_not_learn(frozen):
     layer.trainable = False
     compiled(model)
     kernel = keras.ops.convert_to_numpy(layer.kernel)
-    callback = pruning({"channels": 0.25})
+    callback = pruning({"channels": 0.4}, floor=2)
     fit(model, [callback])
     kept = callback.plan.kept(layer.name)
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer.kernel), kernel[..., kept])
@@ -372,7 +372,7 @@ def test_a_custom_criterion_decides_what_goes():
         np.testing.assert_array_equal(kept, np.arange(width - len(kept), width))
 
 
-def test_layers_may_get_down_to_one_channel_over_several_events():
+def test_layers_may_get_down_to_one_channel_over_several_events(single_channels):
     model = compiled(networks.depthwise())
     budget, schedule = {"channels": keras_gcp.absolute(4)}, keras_gcp.schedules.linear(1, 3)
     callback = pruning(budget, schedule, floor=1)

@@ -109,7 +109,7 @@ def test_steps_of_a_data_set_of_unknown_length_are_counted_as_they_come():
         def __getitem__(self, index):
             return x[:16], y[:16]
 
-    callback = pruning({"channels": 0.5}, schedules.linear(2, 7, 5, unit="step"))
+    callback = pruning({"channels": 0.5}, schedules.linear(2, 7, 5, unit="step"), floor=2)
     model.fit(Unknown(), steps_per_epoch=STEPS, epochs=3, verbose=0, callbacks=[callback])
     assert moments(callback) == [(0, 2), (2, 7)]
 
@@ -117,7 +117,7 @@ def test_steps_of_a_data_set_of_unknown_length_are_counted_as_they_come():
         while True:
             yield x[:16], y[:16]
 
-    again = pruning({"channels": 0.4}, schedules.linear(2, 7, 5, unit="step"))
+    again = pruning({"channels": 0.4}, schedules.linear(2, 7, 5, unit="step"), floor=2)
     model.fit(generator(), steps_per_epoch=STEPS, epochs=3, verbose=0, callbacks=[again])
     assert moments(again) == [(0, 2), (2, 7)]
 
