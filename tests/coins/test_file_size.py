@@ -48,7 +48,7 @@ def with_one_more(plan, model):
         pytest.param("residual", {"tflite_bytes": 0.6}, marks=pytest.mark.slow),
         pytest.param("depthwise", {"tflite_bytes": 0.8}, marks=pytest.mark.slow),
         pytest.param(
-            "flatten_dense", {"tflite_bytes": keras_gcp.absolute(7000)}, marks=pytest.mark.slow
+            "flatten_dense", {"tflite_bytes": keras_gcp.absolute(4900)}, marks=pytest.mark.slow
         ),
     ],
 )
