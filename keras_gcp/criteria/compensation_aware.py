@@ -22,6 +22,10 @@ from keras_gcp.windows import channels_last, geometry_of, some_places
 
 _JITTER = 1e-6
 
+_TIE = 1e-5
+"""Share of the whole variance within which candidates count as equal: which of two equal channels
+comes first must not depend on roundings, since the other one is worth nothing then."""
+
 
 @dataclass(frozen=True)
 class CompensationAware:
@@ -172,7 +176,8 @@ def greedy_order(
         own = np.where(free[:, None, None], own, np.eye(taps))
         parts = missing.reshape(channels, taps, filters)
         values = np.einsum("cto,cto->c", parts, np.linalg.solve(own, parts))
-        best = int(np.argmax(np.where(free, values, -np.inf)))
+        values = np.where(free, values, -np.inf)
+        best = int(np.argmax(values >= values.max() - _TIE * total))  # The first of equal ones.
         picked.append(best)
         gains.append(max(float(values[best]), 0.0) / max(total, 1e-30))
         free[best] = False

@@ -51,6 +51,19 @@ def test_of_two_equal_channels_one_is_worth_nothing():
     assert min(gain_of[0], gain_of[2]) < 1e-4 < max(gain_of[0], gain_of[2])
 
 
+def test_of_equal_channels_the_first_is_picked_whatever_the_roundings():
+    rows, kernel = problem(channels=6, taps=2)
+    rows[:, 6:10] = rows[:, :4]  # The fourth is the first again, the fifth the second.
+    kernel[6:10] = kernel[:4]
+    picks = []
+    for seed in range(8):
+        noise = 1e-7 * np.random.default_rng(seed).normal(size=rows.shape)
+        noisy = rows * (1 + noise)
+        picks.append(greedy_order(noisy.T @ noisy / len(rows), kernel, taps=2)[0].tolist())
+    assert all(pick == picks[0] for pick in picks)
+    assert picks[0].index(0) < picks[0].index(3) and picks[0].index(1) < picks[0].index(4)
+
+
 def test_all_channels_together_explain_everything():
     rows, kernel = problem()
     _, gains = greedy_order(rows.T @ rows / len(rows), kernel, taps=3)

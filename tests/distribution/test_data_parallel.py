@@ -22,7 +22,7 @@ def test_losses_equal_those_of_one_device_before_and_after_the_cuts(facts):
 
 def test_four_devices_decide_as_one(facts):
     assert facts["four_devices"]["kept"] == facts["one_device"]["kept"]
-    assert len(facts["four_devices"]["kept"]["a"]) < 8
+    assert sum(map(len, facts["four_devices"]["kept"].values())) <= 0.6 * 20
     np.testing.assert_allclose(
         facts["four_devices"]["sample_losses"], facts["one_device"]["sample_losses"], rtol=1e-5
     )

@@ -22,7 +22,7 @@ def test_losses_equal_those_of_one_device_before_and_after_the_cuts(facts):
 
 def test_two_devices_decide_as_one(facts):
     assert facts["two_devices"]["kept"] == facts["one_device"]["kept"]
-    assert len(facts["two_devices"]["kept"]["a"]) < 8
+    assert sum(map(len, facts["two_devices"]["kept"].values())) <= 0.6 * 20
     np.testing.assert_allclose(
         facts["two_devices"]["sample_losses"], facts["one_device"]["sample_losses"], rtol=1e-5
     )
