@@ -118,12 +118,9 @@ def event_line(
         parts.append(f"smaller than scheduled (try {event.tries})")
     if event.merged > 1:
         parts.append(f"{event.merged} events of the schedule in one")
-    taken = event.seconds
-    parts.append(
-        f"score {taken['score']:.2f} s, surgery {taken['narrow']:.2f} s, "
-        f"verify {taken['verify']:.2f} s, trace {taken['trace']:.2f} s, "
-        f"select {taken['select']:.2f} s, loss {taken['loss']:.2f} s"
-    )
+    taken = [(stage, event.seconds[stage]) for stage in STAGES if event.seconds[stage] > 0]
+    if taken:
+        parts.append(", ".join(f"{_STAGE_NAMES.get(s, s)} {seconds:.2f} s" for s, seconds in taken))
     return " · ".join(parts)
 
 
