@@ -19,7 +19,7 @@ from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
 from keras_gcp.counting import build_ledger
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.pipeline import score, totals_of, weighted
+from keras_gcp.pipeline import totals_of, weighted
 from keras_gcp.planning import choose, parsed_limits
 from keras_gcp.plans import Totals
 from keras_gcp.run import Original, Settings
@@ -223,7 +223,9 @@ def check_prior_fits(
         InvalidArgument: they do not go together.
     """
     if settings.prior is not None:
-        weighted(score(settings.scorer, model, channels, sample), channels, settings.prior)
+        # This process' own scores: the caller waits for the others, and must not do so twice.
+        scores = criteria.checked_scores(settings.scorer, model, channels, sample)
+        weighted(criteria.class_scores(scores, channels), channels, settings.prior)
 
 
 def check_feasible(
