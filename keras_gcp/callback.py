@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 import weakref
-import zlib
 from collections.abc import Sequence
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -376,7 +375,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
             self._teacher = Teacher(self._distill, model, channels.graph)
         self._first_model = weakref.ref(model)
         if self._restarts.wanted:
-            self._restarts.identify(model, self._in_words(schedule))
+            self._restarts.identify(model, self._choices(schedule))
 
     def _guard(self, model: Any, channels: ChannelMap) -> AccuracyGuard | None:
         if self._max_drop is None:
@@ -529,21 +528,21 @@ class GradualChannelPruning(keras.callbacks.Callback):
             (agreed,) = backend.averaged(self.model, {"seed": drawn}, weight=first)["seed"]
             self._seed = int(agreed)
 
-    def _in_words(self, schedule: Schedule | AdaptiveSchedule) -> dict[str, str]:
+    def _choices(self, schedule: Schedule | AdaptiveSchedule) -> dict[str, object]:
         """What must be the same after a restart."""
         return {
-            "budget": str(self._budget),
-            "schedule": schedules.in_words(schedule),
-            "criterion": _name_of(self._criterion),
-            **{name: str(value) for name, value in vars(self._settings.preferences).items()},
-            "exclude": str(list(self._settings.exclude)),
-            "sample_size": str(self._sample_size),
-            "compensation": str(self._settings.compensation),
-            "min_share": str(self._min_share),
-            "max_drop": str(self._max_drop),
-            "validation_size": str(self._validation_size),
-            "distill": str(self._distill),
-            "prior": _digest_of(self._settings.prior),
+            "budget": self._budget,
+            "schedule": schedule,
+            "criterion": self._criterion,
+            **vars(self._settings.preferences),
+            "exclude": list(self._settings.exclude),
+            "sample_size": self._sample_size,
+            "compensation": self._settings.compensation,
+            "min_share": self._min_share,
+            "max_drop": self._max_drop,
+            "validation_size": self._validation_size,
+            "distill": self._distill,
+            "prior": self._settings.prior,
         }
 
     def _went_on(self, position: resume.Position) -> None:
@@ -559,17 +558,6 @@ class GradualChannelPruning(keras.callbacks.Callback):
     def _position(self, epoch: int) -> resume.Position:
         assert self._seed is not None  # since training began
         return resume.Position(epoch, self._steps_before, self._seed)
-
-
-def _digest_of(prior: Sensitivity | None) -> str:
-    return "None" if prior is None else f"{zlib.crc32(repr(prior).encode()):08x}"
-
-
-def _name_of(criterion: Any) -> str:
-    """A criterion in words that are the same in another process."""
-    if isinstance(criterion, str) or is_dataclass(criterion):
-        return str(criterion)
-    return getattr(criterion, "__qualname__", type(criterion).__qualname__)
 
 
 def _parsed_budget(budget: Any, fixed_channels: bool) -> Budget | None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import warnings
+import zlib
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
-from keras_gcp import backend, keras_state, resume
+from keras_gcp import backend, keras_state, resume, schedules
 from keras_gcp.backups import Backup, BackupFolder
 from keras_gcp.errors import BackupFailed, ReplicasDisagree
 from keras_gcp.run import PruningRun
+from keras_gcp.sensitivities import Sensitivity
 
 
 class Restarts:
@@ -39,9 +42,10 @@ class Restarts:
         backend.require_same(model, "the backups that they find", str(position))
         return position
 
-    def identify(self, model: Any, settings: Mapping[str, str]) -> None:
+    def identify(self, model: Any, settings: Mapping[str, object]) -> None:
         """Notes which training this is; before the first cut."""
-        self._identity = resume.identity_of(model, settings)
+        words = {name: in_words(value) for name, value in settings.items()}
+        self._identity = resume.identity_of(model, words)
 
     def prepare(self, model: Any, run: PruningRun, epochs: int) -> None:
         """Checks the backup that was found, if any, and lets `fit` begin with its epoch."""
@@ -85,3 +89,14 @@ class Restarts:
         """Removes the backups of a training that has ended."""
         if self._folder is not None:
             self._folder.clear()
+
+
+def in_words(setting: object) -> str:
+    """A setting in words that are the same in another process."""
+    if isinstance(setting, schedules.Schedule | schedules.AdaptiveSchedule):
+        return schedules.in_words(setting)
+    if isinstance(setting, Sensitivity):
+        return f"{zlib.crc32(repr(setting).encode()):08x}"
+    if callable(setting) and not is_dataclass(setting):  # a user's criterion
+        return getattr(setting, "__qualname__", type(setting).__qualname__)
+    return str(setting)
