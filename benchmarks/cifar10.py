@@ -1,4 +1,4 @@
-"""CIFAR-10: pruned inside one fit, dense, and the same widths from scratch, side by side.
+"""CIFAR-10: pruned inside one fit (with and without compensation), dense, same widths from scratch.
 
     python benchmarks/cifar10.py                      ResNet-8, 12 epochs: under an hour on 2 cores
     python benchmarks/cifar10.py --recipe=authors --network=resnet110 --budget_macs=0.44
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,17 @@ flags.DEFINE_enum("recipe", "short", ["short", "authors"], "12 epochs, or the au
 flags.DEFINE_integer("epochs", None, "Instead of the recipe's.")
 flags.DEFINE_float("budget_macs", 0.5, "Share of the multiply-adds that may remain.")
 flags.DEFINE_string("criterion", "feature_relevance", "Name of the criterion.")
-flags.DEFINE_list("seeds", ["0"], "One row of three runs for each.")
-flags.DEFINE_list("runs", ["pruned", "dense", "scratch"], "Which runs; scratch needs pruned.")
+flags.DEFINE_list("seeds", ["0"], "One row of each run for each of them.")
+flags.DEFINE_list("runs", ["pruned", "uncompensated", "dense", "scratch"], "Scratch needs pruned.")
 flags.DEFINE_string("output", None, "JSON lines file; default under benchmarks/results.")
 flags.DEFINE_integer("verbose", 1, "0: silent, 1: progress bars.")
 
 FLAGS = flags.FLAGS
+
+PRUNED: Mapping[str, dict[str, Any]] = {
+    "pruned": {"compensate": "least_squares", "recalibrate": True},
+    "uncompensated": {"compensate": None, "recalibrate": False},
+}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -63,8 +68,8 @@ def run(kind: str, data: Data, seed: int, records: Records) -> dict[str, Any]:
     recipe = recipe_of(seed)
     keras.utils.set_random_seed(seed)
     model = keras_gcp.models.build(FLAGS.network, input_shape=(32, 32, 3), classes=10)
-    if kind == "pruned":
-        return pruned_run(model, data, recipe)
+    if kind in PRUNED:
+        return pruned_run(kind, model, data, recipe)
     if kind == "scratch":
         pruned = records.find(seed=seed, run="pruned")
         if pruned is None:
@@ -75,7 +80,7 @@ def run(kind: str, data: Data, seed: int, records: Records) -> dict[str, Any]:
     return _entry(model, recipe, train(model, data, recipe, verbose=FLAGS.verbose))
 
 
-def pruned_run(model: keras.Model, data: Data, recipe: Recipe) -> dict[str, Any]:
+def pruned_run(kind: str, model: keras.Model, data: Data, recipe: Recipe) -> dict[str, Any]:
     """One training with pruning; its plan and events are kept in the row."""
     epochs = recipe.epochs
     if FLAGS.recipe == "authors":
@@ -89,8 +94,9 @@ def pruned_run(model: keras.Model, data: Data, recipe: Recipe) -> dict[str, Any]
         criterion=FLAGS.criterion,
         seed=recipe.seed,
         verbose=1,
+        **PRUNED[kind],
     )
-    print(f"seed {recipe.seed}: pruned")
+    print(f"seed {recipe.seed}: {kind}")
     training = train(model, data, recipe, [pruning], verbose=FLAGS.verbose)
     row = _entry(model, recipe, training)
     row["plan"] = json.loads(pruning.plan.to_json())
