@@ -78,14 +78,20 @@ def _narrow_config(operation: Any, channels: ChannelMap, keep: np.ndarray) -> di
     except NotImplementedError:  # An operation of `keras.ops` that cannot be saved by itself.
         config = {name: repr(value) for name, value in vars(operation).items() if name[0] != "_"}
     inner = getattr(operation, "layer", None)
+    if inner is not None:
+        config["layer"] = _unbuilt(config["layer"])
     for site in channels.configs:
         if site.operation is operation:
             config[site.name] = _counted(site.value, keep)
         elif inner is not None and site.operation is inner:
-            held = config["layer"]
-            settings = {**held["config"], site.name: _counted(site.value, keep)}
-            config["layer"] = {**held, "config": settings}
+            config["layer"]["config"][site.name] = _counted(site.value, keep)
     return config
+
+
+def _unbuilt(saved: dict[str, Any]) -> dict[str, Any]:
+    """A saved layer without the shape it was built for, which would be the wide one."""
+    parts = {name: value for name, value in saved.items() if name != "build_config"}
+    return {**parts, "config": {**saved["config"], "dtype": "float32"}}
 
 
 def _narrow_arguments(call: Call, channels: ChannelMap, keep: np.ndarray) -> tuple[Any, Any]:

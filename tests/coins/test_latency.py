@@ -8,6 +8,7 @@ import arena
 import keras
 import networks
 import numpy as np
+import patterns
 import pytest
 from keras import layers
 
@@ -128,9 +129,9 @@ def test_equal_layers_of_different_networks_share_their_times():
     assert set(first[1:]).isdisjoint(second[1:])
 
 
-@pytest.mark.parametrize("name", sorted(set(networks.ALL) - {"sequence"}))
+@pytest.mark.parametrize("name", sorted({**networks.ALL, **patterns.ALL}.keys() - {"sequence"}))
 def test_every_layer_by_itself_writes_what_it_writes_in_the_narrow_network(name):
-    model = networks.ALL[name]()
+    model = {**networks.ALL, **patterns.ALL}[name]()
     channels = trace(model)
     keep = np.ones(channels.class_count, bool)
     for group in channels.groups:
