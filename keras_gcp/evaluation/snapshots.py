@@ -46,7 +46,18 @@ class Snapshots(keras.callbacks.Callback):
         super().__init__()
         self._pruning, self._examples, self._metric = pruning, examples, metric
         self._ends, self._folder, self._verbose = ends, folder, verbose
+        self._unsaid: list[str] = []
         self.frontier = Frontier(metric.name, metric.higher_is_better, coin, ())
+
+    @property
+    def lines(self) -> keras.callbacks.Callback:
+        """Prints the lines; stands before the pruning callback, whose events come after them.
+
+        At the end of an epoch they would run into Keras' progress bar, which is still open.
+        """
+        return keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: self._say(), on_train_end=lambda logs: self._say()
+        )
 
     def on_train_begin(self, logs: Any = None) -> None:
         # Not before: the pruning callback, further up the list, may have refused the budgets.
@@ -66,6 +77,12 @@ class Snapshots(keras.callbacks.Callback):
                 f"{missing}: a size is measured at the end of its epochs.",
                 stacklevel=2,
             )
+
+    def _say(self) -> None:
+        if self._verbose:
+            for line in self._unsaid:
+                print(line)
+        self._unsaid.clear()
 
     def _take(self, epochs: int) -> None:
         """Adds a point for the model as it is."""
@@ -90,8 +107,7 @@ class Snapshots(keras.callbacks.Callback):
             before.metric, before.higher_is_better, coin, (*before.points, point)
         )
         self.frontier.save(self._folder)
-        if self._verbose:
-            print(
-                f"{coin} {point.share:.1%} of the original, {epochs} epochs trained: "
-                f"{before.metric} {point.value:.4f}, saved as {path.name}"
-            )
+        self._unsaid.append(
+            f"{coin} {point.share:.1%} of the original, {epochs} epochs trained: "
+            f"{before.metric} {point.value:.4f}, saved as {path.name}"
+        )

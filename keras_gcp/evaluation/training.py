@@ -109,7 +109,7 @@ def frontier(
     model.fit(
         **_fit_data(data),
         epochs=max(ends),
-        callbacks=[*callbacks, pruning, snapshots],
+        callbacks=[*callbacks, snapshots.lines, pruning, snapshots],
         verbose="auto" if verbose else 0,
         **(fit_options or {}),
     )

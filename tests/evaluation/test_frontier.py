@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from pathlib import Path
 
@@ -53,22 +55,25 @@ class Accuracies(keras.callbacks.Callback):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A frontier, the model that was trained, and what Keras reported on the way."""
+    """A frontier, the model that was trained, what Keras reported on the way, what was printed."""
     keras.utils.set_random_seed(0)
     model, reported = networks.plain(), Accuracies()
     folder = tmp_path_factory.mktemp("run") / "sizes"
-    frontier = train(
-        model,
-        folder,
-        epochs_before=1,
-        callbacks=[reported],
-        fit_options={"batch_size": 16, "shuffle": False, "validation_data": data(seed=1)},
-    )
-    return frontier, model, reported.by_epoch
+    fit_options = {"batch_size": 16, "shuffle": False, "validation_data": data(seed=1)}
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        frontier = train(
+            model,
+            folder,
+            epochs_before=1,
+            callbacks=[reported],
+            fit_options=fit_options,
+            verbose=1,
+        )
+    return frontier, model, reported.by_epoch, printed.getvalue()
 
 
 def test_there_is_a_point_for_the_full_model_and_one_for_each_budget_that_it_meets(trained):
-    frontier, _, _ = trained
+    frontier, *_ = trained
     full = keras_gcp.count(networks.plain())
     assert [point.budget for point in frontier.points] == [1.0, 0.7, 0.4]
     assert [point.epochs for point in frontier.points] == [1, 3, 5]
@@ -79,16 +84,25 @@ def test_there_is_a_point_for_the_full_model_and_one_for_each_budget_that_it_mee
 
 
 def test_values_are_those_of_the_last_epoch_before_each_cut(trained):
-    frontier, _, reported = trained
+    frontier, _, reported, _ = trained
     for point in frontier.points:
         assert point.value == pytest.approx(reported[point.epochs], abs=1e-6)
     assert len(set(reported.values())) > 1
 
 
+def test_each_size_has_a_line_of_its_own_before_the_event_that_follows(trained):
+    *_, printed = trained
+    lines = [line for line in printed.splitlines() if "saved as" in line or "removed" in line]
+    starts = ["macs 100.0%", "epoch 1:", "macs 6", "epoch 3:", "macs 3"]
+    assert len(lines) == len(starts)
+    for line, start in zip(lines, starts, strict=True):
+        assert line.startswith(start)
+
+
 def test_the_saved_models_load_without_keras_gcp_and_have_the_value_that_is_reported(
     trained, without_keras_gcp, tmp_path
 ):
-    frontier, _, _ = trained
+    frontier, *_ = trained
     x, y = data(seed=1)
     np.savez(tmp_path / "examples.npz", x=x, y=y)
     printed = without_keras_gcp(
@@ -110,20 +124,20 @@ print(json.dumps(found))
 
 
 def test_the_last_model_is_the_one_that_was_trained(trained):
-    frontier, model, _ = trained
+    frontier, model, *_ = trained
     last = keras.models.load_model(frontier.points[-1].path)
     for saved, own in zip(last.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(saved, own)
 
 
 def test_a_frontier_is_read_again_from_its_folder(trained):
-    frontier, _, _ = trained
+    frontier, *_ = trained
     assert Frontier.load(frontier.points[0].path.parent) == frontier
     assert json.dumps(frontier.to_dict())
 
 
 def test_a_folder_that_holds_a_frontier_is_refused_before_training(trained):
-    frontier, _, _ = trained
+    frontier, *_ = trained
     model = networks.plain()
     before = model.get_weights()
     with pytest.raises(InvalidArgument, match="holds a frontier already"):
@@ -141,7 +155,7 @@ def test_a_folder_without_a_frontier_is_refused(text, tmp_path):
 
 
 def test_it_is_explained(trained):
-    frontier, _, _ = trained
+    frontier, *_ = trained
     text = frontier.explain()
     for point in frontier.points:
         assert point.path.name in text and f"{point.value:.4f}" in text
