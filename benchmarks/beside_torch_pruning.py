@@ -1,7 +1,7 @@
 """Side by side with Torch-Pruning: the same trained weights, the same budget, no training after it.
 
-    python benchmarks/torch_pruning.py --side=ours
-    KERAS_BACKEND=torch .venv-peer/bin/python benchmarks/torch_pruning.py --side=peer
+    python benchmarks/beside_torch_pruning.py --side=ours
+    KERAS_BACKEND=torch .venv-peer/bin/python benchmarks/beside_torch_pruning.py --side=peer
 
 The second runs in an environment of its own (`pip install torch torch-pruning "keras-gcp[test]"`):
 PyTorch is no dependency of this project. Either prints the table of what is there.
