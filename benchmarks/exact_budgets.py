@@ -22,7 +22,10 @@ import keras
 import numpy as np
 from absl import app, flags
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import examples`
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import benchmarks`
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # for `import helpers`
+
+from helpers import load_trained
 
 import keras_gcp
 from benchmarks import deployed
@@ -32,6 +35,7 @@ from keras_gcp.budgets import Budget
 from keras_gcp.channels.trace import trace
 from keras_gcp.coins.files import as_if_trained, converted_bytes
 from keras_gcp.counting import build_ledger, count_map, prunable_groups
+from keras_gcp.errors import ImpossibleBudget
 from keras_gcp.planning import candidates_of, keep_of, plan_of
 from keras_gcp.reporting.text import table
 from keras_gcp.selection import Preferences
@@ -71,7 +75,8 @@ def main(arguments: Sequence[str]) -> None:
     records = Records(output, ("network", "budget"))
     for network in FLAGS.networks:
         for budget in FLAGS.budgets:
-            records.get(partial(run, network, budget), network=network, budget=budget)
+            make = partial(run, network, budget, records)
+            records.get(make, network=network, budget=budget)
     text = summary(records.rows())
     print(text)
     output.with_suffix(".txt").write_text(text + "\n", encoding="utf-8")
@@ -80,18 +85,25 @@ def main(arguments: Sequence[str]) -> None:
 def build(name: str) -> Any:
     """A network by name."""
     if name in TRAINED:
-        return keras.models.load_model(_FOLDER / f"{name}.h5", compile=False)
+        return load_trained(_FOLDER / f"{name}.h5")
     keras.utils.set_random_seed(0)
     return deployed.build(name)
 
 
-def run(network: str, budget: str) -> Row:
+def run(network: str, budget: str, records: Records) -> Row:
     """Plans, cuts, counts; and with every block put back, counts again."""
-    model, shares = build(network), BUDGETS[budget]
+    model, shares = build(network), dict(BUDGETS[budget])
+    for row in records.rows():
+        if row["network"] == network and row.get("refused"):
+            shares.pop(row["budget"], None)  # Out of reach alone, and so with others.
     original = counted(model, shares)
     limits = Budget.parse(shares).limits(original)
     began = time.perf_counter()
-    plan = keras_gcp.plan(model, shares)
+    try:
+        plan = keras_gcp.plan(model, shares)
+    except ImpossibleBudget as error:
+        print(f"{network}, {budget}: refused", flush=True)
+        return {"limits": limits, "refused": str(error), "machine": machine()}
     seconds = time.perf_counter() - began
     reached = counted(keras_gcp.apply(plan, model), shares)
     breaking = [
@@ -143,11 +155,7 @@ def summary(rows: Sequence[Row]) -> str:
             row["budget"],
             coin if row["budget"] == "all of them" else "",
             f"{limit:,.0f}",
-            f"{row['reached'][coin]:,.0f}",
-            f"{1 - row['reached'][coin] / limit:.2%}",
-            "yes" if row["holds"] else "NO",
-            f"{row['breaking']} of {row['blocks']}",
-            f"{row['seconds']:.1f}",
+            *_outcome(row, coin, limit),
         ]
         for row in rows
         for coin, limit in row["limits"].items()
@@ -159,6 +167,19 @@ def summary(rows: Sequence[Row]) -> str:
         f"s: the plan, conversions included; {rows[0]['machine']}"
     )
     return f"{title}\n{table(columns, cells, width=170)}"
+
+
+def _outcome(row: Row, coin: str, limit: float) -> list[str]:
+    if "refused" in row:
+        return ["refused: anchored channels need more", "", "", "", ""]
+    reached = row["reached"][coin]
+    return [
+        f"{reached:,.0f}",
+        f"{1 - reached / limit:.2%}",
+        "yes" if row["holds"] else "NO",
+        f"{row['breaking']} of {row['blocks']}",
+        f"{row['seconds']:.1f}",
+    ]
 
 
 if __name__ == "__main__":
