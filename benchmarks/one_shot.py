@@ -121,7 +121,9 @@ def run(data: Data, criterion: str, compensation: str, share: float, seed: int, 
     seconds = time.perf_counter() - began
     _compile(narrow)
     if epochs:
-        narrow.optimizer.learning_rate = 0.01
+        # At a constant rate the accuracy of the next step is ten points higher or lower.
+        steps = epochs * -(-len(data.x_train) // 128)
+        _compile(narrow, keras.optimizers.schedules.CosineDecay(0.01, steps))
         narrow.fit(data.x_train, data.y_train, batch_size=128, epochs=epochs, verbose=0)
     accuracy = narrow.evaluate(data.x_test, data.y_test, batch_size=500, verbose=0)[1]
     counted, before = keras_gcp.count(narrow), keras_gcp.count(model)
@@ -142,8 +144,8 @@ def _trained() -> keras.Model:
     return model
 
 
-def _compile(model: keras.Model) -> None:
-    optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
+def _compile(model: keras.Model, learning_rate: Any = 0.01) -> None:
+    optimizer = keras.optimizers.SGD(learning_rate, momentum=0.9)
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
 
 
@@ -184,7 +186,7 @@ def summary(rows: Sequence[Row]) -> str:
         trained = _means(rows, share, 1)
         if trained:
             cells = [[*pair, _cell(found)] for pair, found in trained.items()]
-            title = f"{share:.0%} of the MACs, after one epoch (rate 0.01, no augmentation)"
+            title = f"{share:.0%} of the MACs, after one epoch (rate 0.01 to 0)"
             parts.append(table(["criterion", "compensation", "accuracy"], cells, title=title))
     return "\n\n".join(parts)
 
