@@ -171,7 +171,7 @@ def summary(rows: Sequence[Row]) -> str:
 
 def _outcome(row: Row, coin: str, limit: float) -> list[str]:
     if "refused" in row:
-        return ["refused: anchored channels need more", "", "", "", ""]
+        return ["refused", "", "", "", ""]
     reached = row["reached"][coin]
     return [
         f"{reached:,.0f}",

@@ -150,11 +150,12 @@ def _compile(model: keras.Model, learning_rate: Any = 0.01) -> None:
 
 
 def _chosen(rows: Sequence[Row], share: float) -> list[tuple[str, str]]:
-    """The best two pairs without training, and the best criterion without compensation."""
+    """The best two pairs without training; the same, and the best, without compensation."""
     means = _means(rows, share, 0)
-    best = sorted(means, key=lambda pair: -means[pair][0])[:2]
-    plain = [pair for pair in means if pair[1] == "none"]
-    return [*best, *sorted(plain, key=lambda pair: -means[pair][0])[:1]]
+    ranked = sorted(means, key=lambda pair: -means[pair][0])
+    plain = [(criterion, "none") for criterion, _ in ranked[:2]]
+    best_plain = next(pair for pair in ranked if pair[1] == "none")
+    return list(dict.fromkeys([*ranked[:2], *plain, best_plain]))
 
 
 def _means(
