@@ -113,10 +113,9 @@ def summary(rows: Sequence[Row]) -> str:
                 f"{statistics.mean(row['first'] for row in found):.2%}",
                 f"{statistics.mean(accuracies):.2%}",
                 ", ".join(f"{100 * a:.2f}" for a in accuracies),
-                f"{statistics.mean(row['seconds'] for row in found):.0f}",
             ]
         )
-    columns = ["run", "MACs", "after 1 epoch", "last epoch, mean", "each seed", "seconds"]
+    columns = ["run", "MACs", "after 1 epoch", "last epoch, mean", "each seed"]
     title = (
         f"Trained ResNet-8 (87.19 % on CIFAR-10) to {rows[0]['share']:.0%} of its multiply-adds in "
         f"{rows[0]['epochs']} epochs (one cycle up to {FLAGS.learning_rate}, from scratch up to "

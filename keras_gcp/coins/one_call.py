@@ -78,7 +78,7 @@ def _narrow_config(operation: Any, channels: ChannelMap, keep: np.ndarray) -> di
     except NotImplementedError:  # An operation of `keras.ops` that cannot be saved by itself.
         config = {name: repr(value) for name, value in vars(operation).items() if name[0] != "_"}
     inner = getattr(operation, "layer", None)
-    if inner is not None:
+    if isinstance(config.get("layer"), dict):  # A wrapper: the layer that it repeats.
         config["layer"] = _unbuilt(config["layer"])
     for site in channels.configs:
         if site.operation is operation:
@@ -91,7 +91,7 @@ def _narrow_config(operation: Any, channels: ChannelMap, keep: np.ndarray) -> di
 def _unbuilt(saved: dict[str, Any]) -> dict[str, Any]:
     """A saved layer without the shape it was built for, which would be the wide one."""
     parts = {name: value for name, value in saved.items() if name != "build_config"}
-    return {**parts, "config": {**saved["config"], "dtype": "float32"}}
+    return {**parts, "config": {**saved.get("config", {}), "dtype": "float32"}}
 
 
 def _narrow_arguments(call: Call, channels: ChannelMap, keep: np.ndarray) -> tuple[Any, Any]:
