@@ -14,7 +14,6 @@ over the whole network. Multiply-adds of both are those of convolutions and dens
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -29,12 +28,11 @@ from absl import app, flags
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import examples`
 
 import keras_gcp
+from benchmarks import trained_networks
 from benchmarks.records import Records, Row, machine
 from examples.datasets import load
 from keras_gcp.reporting.text import table
 
-_CHECKOUT = Path(__file__).resolve().parents[1]
-_FOLDER = Path(os.environ.get("KERAS_GCP_TRAINED", _CHECKOUT.parent / "shared" / "models"))
 _STEPS = 400
 
 flags.DEFINE_enum("side", "ours", ["ours", "peer"], "Which library runs.")
@@ -81,7 +79,7 @@ def _runs(network: str, share: float, widths: str) -> dict[str, Callable[[], Row
 def _build(network: str) -> keras.Model:
     keras.utils.set_random_seed(0)
     if network == "trained resnet8":
-        return keras.models.load_model(_FOLDER / "resnet8_cifar10.h5", compile=False)
+        return trained_networks.resnet8()
     return keras_gcp.models.build(network)
 
 

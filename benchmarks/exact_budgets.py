@@ -10,7 +10,6 @@ networks lie in the folder that KERAS_GCP_TRAINED names; the others have random 
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # for `i
 from helpers import load_trained
 
 import keras_gcp
-from benchmarks import deployed
+from benchmarks import deployed, trained_networks
 from benchmarks.records import Records, Row, machine
 from keras_gcp import coins
 from keras_gcp.budgets import Budget
@@ -40,9 +39,6 @@ from keras_gcp.planning import candidates_of, keep_of, plan_of
 from keras_gcp.reporting.text import table
 from keras_gcp.selection import Preferences
 from keras_gcp.surgery.rebuild import copy_model
-
-_CHECKOUT = Path(__file__).resolve().parents[1]
-_FOLDER = Path(os.environ.get("KERAS_GCP_TRAINED", _CHECKOUT.parent / "shared" / "models"))
 
 TRAINED = ("resnet8_cifar10", "vww_96")
 FILES = {"tflite_bytes": "tflite", "tflite_bytes_int8": "tflite_int8"}
@@ -85,7 +81,7 @@ def main(arguments: Sequence[str]) -> None:
 def build(name: str) -> Any:
     """A network by name."""
     if name in TRAINED:
-        return load_trained(_FOLDER / f"{name}.h5")
+        return load_trained(trained_networks.FOLDER / f"{name}.h5")
     keras.utils.set_random_seed(0)
     return deployed.build(name)
 

@@ -10,7 +10,6 @@ that look at the sample, and compensation, run with three samples.
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 import time
@@ -26,13 +25,11 @@ from absl import app, flags
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import examples`
 
 import keras_gcp
+from benchmarks import trained_networks
 from benchmarks.records import Records, Row, machine
 from examples.datasets import Data, load
 from keras_gcp import criteria
 from keras_gcp.reporting.text import table
-
-_CHECKOUT = Path(__file__).resolve().parents[1]
-_FOLDER = Path(os.environ.get("KERAS_GCP_TRAINED", _CHECKOUT.parent / "shared" / "models"))
 
 COMPENSATIONS: dict[str, tuple[str | None, bool]] = {
     "none": (None, False),
@@ -139,7 +136,7 @@ def run(data: Data, criterion: str, compensation: str, share: float, seed: int, 
 
 
 def _trained() -> keras.Model:
-    model = keras.models.load_model(_FOLDER / "resnet8_cifar10.h5", compile=False)
+    model = trained_networks.resnet8()
     _compile(model)
     return model
 

@@ -9,7 +9,6 @@ KERAS_GCP_TRAINED names the folder that the network lies in. Every finished run 
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,13 +22,11 @@ from absl import app, flags
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import examples`
 
 import keras_gcp
+from benchmarks import trained_networks
 from benchmarks.records import Records, Row, machine
 from examples.datasets import Data, load
 from examples.training import Recipe, same_widths_from_scratch, train
 from keras_gcp.reporting.text import table
-
-_CHECKOUT = Path(__file__).resolve().parents[1]
-_FOLDER = Path(os.environ.get("KERAS_GCP_TRAINED", _CHECKOUT.parent / "shared" / "models"))
 
 AT_ONCE = keras_gcp.schedules.one_shot(0)
 GRADUALLY = keras_gcp.schedules.cubic(0, 2, 1)
@@ -61,13 +58,19 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"Unknown arguments: {arguments[1:]}")
     output = Path(FLAGS.output or Path(__file__).parent / "results" / "trained.jsonl")
-    records = Records(output, ("run", "seed", "epochs", "share"))
+    records = Records(output, ("run", "seed", "epochs", "learning_rate", "share"))
     data = load("cifar10", standardise=False)
     for seed in map(int, FLAGS.seeds):
         for name in FLAGS.runs:
             kind = list(RUNS)[int(name)] if str(name).isdigit() else name
-            key = {"run": kind, "seed": seed, "epochs": FLAGS.epochs, "share": FLAGS.share}
-            records.get(partial(run, kind, data, seed), **key)
+            records.get(
+                partial(run, kind, data, seed),
+                run=kind,
+                seed=seed,
+                epochs=FLAGS.epochs,
+                learning_rate=FLAGS.learning_rate,
+                share=FLAGS.share,
+            )
     text = summary(records.rows())
     print(text)
     output.with_suffix(".txt").write_text(text + "\n", encoding="utf-8")
@@ -77,7 +80,7 @@ def run(kind: str, data: Data, seed: int) -> Row:
     """One training from the trained weights (or fresh ones) to its last epoch."""
     recipe = Recipe(FLAGS.epochs, 128, FLAGS.learning_rate, seed=seed)
     keras.utils.set_random_seed(seed)
-    model = keras.models.load_model(_FOLDER / "resnet8_cifar10.h5", compile=False)
+    model = trained_networks.resnet8()
     sample, budget = (data.x_train, data.y_train), {"macs": FLAGS.share}
     if kind == "scratch":
         # The widths of a cut at once; fresh weights get the rate that they need.
@@ -95,7 +98,6 @@ def run(kind: str, data: Data, seed: int) -> Row:
         "first": training.history["val_accuracy"][0],
         "macs": counted.macs,
         "parameters": counted.parameters,
-        "seconds": training.seconds,
         "machine": machine(),
     }
 
@@ -116,10 +118,11 @@ def summary(rows: Sequence[Row]) -> str:
             ]
         )
     columns = ["run", "MACs", "after 1 epoch", "last epoch, mean", "each seed"]
+    first = rows[0]
     title = (
-        f"Trained ResNet-8 (87.19 % on CIFAR-10) to {rows[0]['share']:.0%} of its multiply-adds in "
-        f"{rows[0]['epochs']} epochs (one cycle up to {FLAGS.learning_rate}, from scratch up to "
-        f"0.1); test accuracy; {rows[0]['machine']}"
+        f"Trained ResNet-8 (87.19 % on CIFAR-10) to {first['share']:.0%} of its multiply-adds in "
+        f"{first['epochs']} epochs (one cycle up to {first['learning_rate']}, from scratch up to "
+        f"0.1); test accuracy; {first['machine']}"
     )
     return f"{title}\n{table(columns, cells, width=140)}"
 
