@@ -125,7 +125,7 @@ def _interleaved(first: Any, second: Any, axis: int) -> Any:
 def _cotangent(z: Any, relevance: Any, linear: LinearMap, negated: Any) -> Any:
     """`alpha * R / z+` and `-beta * R / z-`, interleaved like the channels of `z`."""
     axis, alpha, beta = linear.channel_axis, linear.alpha, linear.alpha - 1.0
-    shape = list(relevance.shape)
+    shape = list(ops.shape(relevance))  # Compiled, a layer that reads strings forgets the batch.
     pairs = ops.reshape(z, [*shape[: axis + 1], 2, *shape[axis + 1 :]])
     positive, negative = ops.unstack(pairs, 2, axis + 1)
     least = LEAST_SHARE * (ops.abs(positive) + ops.abs(negative)) + TINY
@@ -141,7 +141,7 @@ def _cotangent(z: Any, relevance: Any, linear: LinearMap, negated: Any) -> Any:
         _share(has_positive, ops.where(has_negative, of_positive, 1.0) * relevance, positive),
         _share(has_negative, ops.where(has_positive, of_negative, 1.0) * relevance, negative),
     ]
-    return ops.reshape(ops.stack(parts, axis + 1), z.shape)
+    return ops.reshape(ops.stack(parts, axis + 1), ops.shape(z))
 
 
 def _share(present: Any, relevance: Any, z: Any) -> Any:

@@ -81,7 +81,7 @@ def gated(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
     result = []
     for position, x in enumerate(step.inputs):
         if position in step.gates:
-            _, pullback = vjp(lambda gate: ops.broadcast_to(gate, passed.shape), x)
+            _, pullback = vjp(lambda gate: ops.broadcast_to(gate, ops.shape(passed)), x)
             result.append(pullback(passed)[0])
         else:
             result.append(passed)

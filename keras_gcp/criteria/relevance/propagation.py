@@ -13,6 +13,7 @@ from keras_gcp import backend
 from keras_gcp.calls import run_call
 from keras_gcp.criteria.relevance.route import Leg, Route
 from keras_gcp.criteria.relevance.rules import Compiler, Step
+from keras_gcp.graph import Shape
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Propagation:
         rows = [
             _mean_over_space(found[probe.tensor], probe.axis)
             if probe.tensor in found
-            else ops.zeros((outputs.shape[0], probe.channels))
+            else ops.zeros((ops.shape(outputs)[0], probe.channels))
             for probe in self.probes
         ]
         return ops.concatenate(rows, axis=1), outputs
@@ -122,9 +123,9 @@ class Propagation:
         assert leg.rule is not None
         call = leg.call
         if len(arrived) > 1:
-            size = next(r.shape[0] for r in arrived if r is not None)
+            some = ops.shape(next(r for r in arrived if r is not None))
             arrived = [
-                ops.zeros((size, *y.shape[1:])) if r is None else r
+                ops.zeros(_known_shape(y.shape, some)) if r is None else r
                 for y, r in zip(call.outputs, arrived, strict=True)
             ]
         reads = leg.rule.reads_inputs
@@ -155,6 +156,12 @@ def forward(route: Route, inputs: Sequence[Any]) -> tuple[dict[int, Any], Any]:
                 values.pop(x.index, None)
     outputs = values[logits.index]
     return {index: value for index, value in values.items() if index in route.kept}, outputs
+
+
+def _known_shape(shape: Shape, some: Sequence[Any]) -> tuple[Any, ...]:
+    """An output's shape; sizes that the model leaves open are those of another output."""
+    pairs = zip(shape, some, strict=True)
+    return tuple(other if size is None else size for size, other in pairs)
 
 
 def _mean_over_space(relevance: Any, channel_axis: int) -> Any:

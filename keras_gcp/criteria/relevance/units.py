@@ -93,7 +93,7 @@ def start(head: Head, classes: Any, mask: Any, outputs: Any) -> Any:
     if not head.places:
         return ones
     places = tuple(outputs.shape[1:-1])
-    if tuple(mask.shape[1:]) != places:
+    if not _agree(places, tuple(mask.shape[1:])):
         raise InvalidArgument(
             f"Labels must have a class for each of the {places} places of the model's output. "
             f"Received {tuple(mask.shape[1:])} places. {head.found}"
@@ -102,6 +102,13 @@ def start(head: Head, classes: Any, mask: Any, outputs: Any) -> Any:
     share = mask / ops.sum(mask, axis=axes, keepdims=True)
     apart = (ones.shape[0], *(1 for _ in axes), ones.shape[-1])
     return ops.expand_dims(share, -1) * ops.reshape(ones, apart)
+
+
+def _agree(places: tuple[int | None, ...], given: tuple[int, ...]) -> bool:
+    """Whether labels have a class for each place; sizes may be unknown while one compiles."""
+    return len(places) == len(given) and all(
+        a in (None, b) for a, b in zip(places, given, strict=True)
+    )
 
 
 def negated(head: Head, classes: Any) -> Any:

@@ -27,14 +27,14 @@ def _time_distributed(call: Call) -> RelevanceRule | None:
         return None
 
     def propagate(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
-        steps = step.call.inputs[0].shape[1] or relevance[0].shape[1]
+        steps = step.call.inputs[0].shape[1] or ops.shape(relevance[0])[1]
         folded = [None if x is None else _folded(x) for x in step.inputs]
         negated = None if step.negated is None else ops.repeat(step.negated, steps)
         passed = rule.propagate(
             replace(step, call=inside, inputs=folded, negated=negated),
             [_folded(r) for r in relevance],
         )
-        return [None if r is None else ops.reshape(r, (-1, steps, *r.shape[1:])) for r in passed]
+        return [None if r is None else _unfolded(r, steps) for r in passed]
 
     return replace(
         rule,
@@ -59,7 +59,11 @@ def _without_time(shape: Shape) -> Shape:
 
 def _folded(x: Any) -> Any:
     """Steps of time as examples."""
-    return ops.reshape(x, (-1, *x.shape[2:]))
+    return ops.reshape(x, (-1, *ops.shape(x)[2:]))
+
+
+def _unfolded(x: Any, steps: Any) -> Any:
+    return ops.reshape(x, (-1, steps, *ops.shape(x)[1:]))
 
 
 register_relevance_rule(_time_distributed, layers.TimeDistributed)
