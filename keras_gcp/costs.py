@@ -41,14 +41,17 @@ class LayerCount:
     """Costs of one layer.
 
     Attributes:
-        macs: Multiply-adds of its convolutions and dense products, per example.
+        macs: Multiply-adds of its kernels, and between activations, per example.
         parameters: Entries of all its weights.
-        weights: Entries of its convolution and dense kernels.
+        weights: Entries of its kernels.
+        activation_macs: Multiply-adds among `macs` that are between activations: in attention,
+            queries with keys and attention scores with values.
     """
 
     macs: int
     parameters: int
     weights: int
+    activation_macs: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,15 @@ class Count:
     """Costs of a model, per example.
 
     Attributes:
-        macs: Multiply-adds of convolutions and dense layers (one MAC is two FLOPs). Biases,
-            normalization, activations and pooling are not counted, as in the papers.
+        macs: Multiply-adds of convolutions, dense and recurrent layers and attention (one MAC is
+            two FLOPs). Biases, normalization, activations and pooling are not counted, as in the
+            papers.
         parameters: Entries of all weights, `model.count_params()`.
-        weights: Entries of convolution and dense kernels only, the papers' parameter count.
+        weights: Entries of kernels only, the papers' parameter count.
         channels: Output channels of all layers that produce channels and may be pruned.
         layers: The same per layer, by path; channels excepted.
         further: Cost by coin, for further coins of a budget.
+        activation_macs: Multiply-adds among `macs` that are between activations (attention).
     """
 
     macs: int
@@ -71,6 +76,7 @@ class Count:
     channels: int
     layers: Mapping[str, LayerCount]
     further: Mapping[str, float] = field(default_factory=dict)
+    activation_macs: int = 0
 
     def cost(self, coin: str) -> float:
         """The cost in a coin of a budget."""
@@ -145,7 +151,8 @@ class Ledger:
     Attributes:
         fixed: `(axes,)`, positions of each axis that belong to no prunable group.
         slopes: Positions of each axis per kept channel of each group.
-        products: Sums of products by coin: `macs` and `parameters`.
+        products: Sums of products by coin: `macs`, the `activation_macs` among them, and
+            `parameters`.
         constants: What each coin counts besides (weights without labels).
         filters: `(groups,)`, output channels of producing layers per kept channel of each group.
         functions: What further coins count, as functions of the axes' sizes.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
+from keras_gcp.channels.findings import MacsSite
 from keras_gcp.channels.map import ChannelMap, Group
 from keras_gcp.channels.trace import trace
 from keras_gcp.costs import CostFunction, Count, LayerCount, Ledger, Products, Slopes
@@ -25,9 +26,11 @@ def count(model: Any, exclude: Sequence[str] = ()) -> Count:
             is named here, are not counted.
 
     Returns:
-        A `Count` with `.macs` (multiply-adds of convolutions and dense layers for one example),
-        `.parameters` (`model.count_params()`), `.weights` (convolution and dense kernels only, the
-        papers' count), `.channels` (prunable output channels), and `.layers`, the same per layer.
+        A `Count` with `.macs` (multiply-adds of convolutions, dense and recurrent layers and
+        attention for one example), `.activation_macs` (those of them in which attention multiplies
+        activations with each other), `.parameters` (`model.count_params()`), `.weights` (kernels
+        only, the papers' count), `.channels` (prunable output channels), and `.layers`, the same
+        per layer.
 
     Raises:
         UnsupportedModel: the model has no functional graph, hides layers inside others, or its
@@ -48,11 +51,16 @@ def count_map(model: Any, channels: ChannelMap, coins: Sequence[Coin] = ()) -> C
     require_known_positions(channels)
     layers: dict[str, LayerCount] = {}
     macs: dict[str, int] = defaultdict(int)
+    between: dict[str, int] = defaultdict(int)
     kernels: dict[str, dict[int, int]] = defaultdict(dict)
     for site in channels.macs:
-        size = math.prod(site.variable.shape)
-        macs[site.path] += (site.positions or 0) * size
-        kernels[site.path][id(site.variable)] = size
+        shape = () if site.variable is None else site.variable.shape
+        times = (site.positions or 0) * math.prod(len(classes) for classes in site.widths)
+        macs[site.path] += times * math.prod(shape)
+        if site.variable is None:
+            between[site.path] += times
+        else:
+            kernels[site.path][id(site.variable)] = math.prod(shape)
     seen: set[int] = set()
     for call in channels.graph.calls:
         owned = [v for v in getattr(call.operation, "weights", ()) if id(v) not in seen]
@@ -63,6 +71,7 @@ def count_map(model: Any, channels: ChannelMap, coins: Sequence[Coin] = ()) -> C
                 macs[call.path],
                 old.parameters + sum(math.prod(v.shape) for v in owned),
                 sum(kernels[call.path].values()),
+                between[call.path],
             )
     # A kernel that several layers share is one set of weights.
     unique = {key: size for sizes in kernels.values() for key, size in sizes.items()}
@@ -73,6 +82,7 @@ def count_map(model: Any, channels: ChannelMap, coins: Sequence[Coin] = ()) -> C
         channels=int(sum(channels.prunable[c].sum() for c in channels.produced.values())),
         layers=layers,
         further=_further(model, channels, coins),
+        activation_macs=sum(between.values()),
     )
 
 
@@ -136,24 +146,20 @@ def build_ledger(model: Any, channels: ChannelMap, coins: Sequence[Coin] = ()) -
     }
     functions = {coin.name: coin.function(model, channels, axes) for coin in coins}
     labelled = sum(math.prod(w.variable.shape) for w in channels.weights.values())
+    macs = [(site.variable is None, _macs_term(site, axes_of, axes)) for site in channels.macs]
     products = {
-        "macs": [(site.positions or 0, site.variable) for site in channels.macs],
-        "parameters": [(1, weight.variable) for weight in channels.weights.values()],
+        "macs": [term for _, term in macs],
+        "activation_macs": [term for between, term in macs if between],
+        "parameters": [
+            _term(1, weight.variable, axes_of[key]) for key, weight in channels.weights.items()
+        ],
     }
+    constants = {"macs": 0, "activation_macs": 0, "parameters": model.count_params() - labelled}
     return Ledger(
         fixed=np.array(axes.fixed, np.float64),
         slopes=axes.slopes(),
-        products={
-            coin: Products.of(
-                [
-                    _term(factor, variable, axes_of.get(id(variable), {}))
-                    for factor, variable in terms
-                ],
-                len(axes.fixed),
-            )
-            for coin, terms in products.items()
-        },
-        constants={"macs": 0, "parameters": model.count_params() - labelled},
+        products={coin: Products.of(terms, len(axes.fixed)) for coin, terms in products.items()},
+        constants=constants,
         filters=np.array([sum(m.multiplicity for m in g.members) for g in groups], np.int64),
         functions=functions,
     )
@@ -225,6 +231,17 @@ class Axes:
             groups=groups,
             values=np.concatenate([none, *self._positions]) / self._group_sizes[groups],
         )
+
+
+def _macs_term(
+    site: MacsSite, axes_of: Mapping[int, dict[int, int]], axes: Axes
+) -> tuple[int, list[int]]:
+    """Multiply-adds as a fixed factor and axes."""
+    factor, found = site.positions or 0, [axes.add(classes) for classes in site.widths]
+    if site.variable is None:
+        return factor, found
+    factor, own = _term(factor, site.variable, axes_of.get(id(site.variable), {}))
+    return factor, [*found, *own]
 
 
 def _term(factor: int, variable: Any, axes: dict[int, int]) -> tuple[int, list[int]]:

@@ -368,7 +368,13 @@ def compensated_weights(
 def totals_of(model: Any, channels: ChannelMap, opened: Sequence[Coin] = ()) -> Totals:
     """What a traced model costs, in further coins, too."""
     counted = count_map(model, channels, opened)
-    return Totals(counted.macs, counted.parameters, counted.channels, counted.further)
+    return Totals(
+        counted.macs,
+        counted.parameters,
+        counted.channels,
+        counted.further,
+        counted.activation_macs,
+    )
 
 
 def _drawn(

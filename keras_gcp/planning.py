@@ -201,7 +201,8 @@ def _planned(group: Any, channels: ChannelMap) -> PlannedGroup:
 def _totals(ledger: Ledger, kept: np.ndarray) -> Totals:
     macs, parameters, channels = (int(ledger.cost(coin, kept)) for coin in ALWAYS)
     further = {coin: ledger.cost(coin, kept) for coin in ledger.functions}
-    return Totals(macs, parameters, channels, further)
+    between = int(ledger.cost("activation_macs", kept))
+    return Totals(macs, parameters, channels, further, between)
 
 
 def parsed_limits(budget: Any, totals: Totals, original: Totals) -> dict[str, float]:

@@ -61,12 +61,14 @@ class Totals:
         parameters: Entries of all weights.
         channels: Output channels that may be pruned.
         further: Cost by coin, for the further coins of a budget.
+        activation_macs: Multiply-adds among `macs` that are between activations (attention).
     """
 
     macs: int
     parameters: int
     channels: int
     further: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    activation_macs: int = 0
 
     def costs(self) -> dict[str, float]:
         """Cost by coin."""
@@ -236,6 +238,7 @@ class Plan:
                 title=None,
             ),
             _totals_line("MACs", self.before.macs, self.after.macs),
+            *self._activation_line(),
             _totals_line("parameters", self.before.parameters, self.after.parameters),
             _totals_line("prunable channels", self.before.channels, self.after.channels),
         ]
@@ -251,6 +254,11 @@ class Plan:
         lines.extend(map(str, self.checks))
         lines.extend(f"not followed: {reason}" for reason in self.notes.values())
         return "\n".join(lines)
+
+    def _activation_line(self) -> list[str]:
+        """The part of the multiply-adds that no kernel has, if there is one."""
+        before, after = self.before.activation_macs, self.after.activation_macs
+        return [_totals_line("of these between activations", before, after)] if before else []
 
     def to_json(self) -> str:
         """The plan as JSON text."""

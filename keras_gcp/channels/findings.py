@@ -85,14 +85,20 @@ class HeldSite:
 
 @dataclass(frozen=True, eq=False)
 class MacsSite:
-    """Multiply-adds of one call: positions times the number of kernel entries.
+    """Multiply-adds of one call: positions times kernel entries times widths.
 
-    `positions` is None where height or width are unknown.
+    Attributes:
+        path: Path of the layer.
+        variable: The kernel; None where activations are multiplied with each other (attention).
+        positions: How often; None where height, width or the number of steps are unknown.
+        widths: Axes of tensors whose sizes are further factors: a kernel that works along time, for
+            instance, is applied to every channel.
     """
 
     path: str
     variable: Any
     positions: int | None
+    widths: tuple[Labels, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +119,7 @@ class Findings:
         weights: Labelled weights, by `id` of the variable.
         configs: Configuration entries that depend on widths.
         arguments: Call arguments that depend on widths.
-        macs: Multiply-adds of every convolution and dense call.
+        macs: Multiply-adds of every call with a kernel, and of attention.
         produced: Producing layer to the labels of its output channels.
         refusals: Layer to why its channels could not be followed.
         leasts: Axes that must keep a number of channels.

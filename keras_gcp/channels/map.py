@@ -90,7 +90,7 @@ class ChannelMap:
         arguments: Call arguments that depend on widths.
         mixings: Layers that mix channels without weights between them.
         held: Layers inside wrappers, with what enters them.
-        macs: Multiply-adds of every convolution and dense call.
+        macs: Multiply-adds of every call with a kernel, and of attention.
         produced: Producing layer to the classes of its output channels.
         kinds: Producing layer to the name of its class.
         refusals: Layer to why its channels could not be followed.

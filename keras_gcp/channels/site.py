@@ -259,9 +259,17 @@ class Site:
         inner.output_shapes = [(s[0], *s[1 + leading :]) for s in self.output_shapes]
         return inner
 
-    def macs(self, variable: Any, positions: Sequence[int | None]) -> None:
-        """Declares multiply-adds: the kernel's entries times the number of positions."""
+    def macs(
+        self, variable: Any, positions: Sequence[int | None], widths: Sequence[Labels] = ()
+    ) -> None:
+        """Declares multiply-adds: the kernel's entries times the number of positions.
+
+        Args:
+            variable: The kernel; None where activations are multiplied with each other.
+            positions: Sizes whose product says how often.
+            widths: Further axes of tensors, by their labels, whose sizes are factors, too.
+        """
         sizes = [*self.repeats, *positions]
         known = [size for size in sizes if size is not None]
         total = math.prod(known) if len(known) == len(sizes) else None
-        self._findings.macs.append(MacsSite(self.path, variable, total))
+        self._findings.macs.append(MacsSite(self.path, variable, total, tuple(widths)))

@@ -204,7 +204,8 @@ def _resolve(graph: Graph, findings: Findings, blocks: dict[int, Labels]) -> Cha
         call.path: type(call.operation).__name__ for call in graph.calls if call.path in produced
     }
     class_count = int(class_of.max()) + 1 if len(class_of) else 0
-    pieces = [class_of[labels] for labels in findings.pieces]
+    widths = [labels for site in findings.macs for labels in site.widths]
+    pieces = [class_of[labels] for labels in (*findings.pieces, *widths)]
     groups = build_groups(
         class_count, weights.values(), produced, kinds, resolution.reasons, pieces
     )
@@ -227,7 +228,10 @@ def _resolve(graph: Graph, findings: Findings, blocks: dict[int, Labels]) -> Cha
             for site in findings.mixings.values()
         ),
         held=tuple(dataclasses.replace(site, block=class_of[site.block]) for site in findings.held),
-        macs=tuple(findings.macs),
+        macs=tuple(
+            dataclasses.replace(site, widths=tuple(class_of[labels] for labels in site.widths))
+            for site in findings.macs
+        ),
         produced=produced,
         kinds=kinds,
         refusals=dict(findings.refusals),

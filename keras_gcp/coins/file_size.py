@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.coins.files import converted_bytes
 from keras_gcp.coins.functions import Sum
-from keras_gcp.coins.inference import Step, is_batch_normalization, steps_of
+from keras_gcp.coins.inference import Step, is_batch_normalization, steps_of, with_kernel
 from keras_gcp.costs import Products
 from keras_gcp.counting import Axes
 from keras_gcp.graph import Call
@@ -62,7 +62,7 @@ class FileSize:
 
     def _terms(self, channels: ChannelMap, axes: Axes) -> Iterator[Term]:
         seen: set[int] = set()
-        kernels = {site.path for site in channels.macs}
+        kernels = with_kernel(channels)
         for step in steps_of(channels):
             folded = any(is_batch_normalization(part) for part in step.parts)
             has_kernel = step.call.path in kernels

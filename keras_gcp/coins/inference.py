@@ -17,6 +17,7 @@ import keras
 from keras import layers
 
 from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.opaque import WITH_KERNEL
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Call, Graph, Tensor
 
@@ -68,7 +69,7 @@ def steps_of(channels: ChannelMap) -> list[Step]:
     """
     graph = channels.graph
     require_known_sizes(graph)
-    kernels = {site.path for site in channels.macs}
+    kernels = with_kernel(channels)
     silent = _silent(channels)
     same = _handed_through(graph, silent)
     working = [call for call in graph.calls if id(call) not in silent]
@@ -89,6 +90,13 @@ def steps_of(channels: ChannelMap) -> list[Step]:
             found.append(step)
         writer.update((same(x), step) for x in call.outputs)
     return found
+
+
+def with_kernel(channels: ChannelMap) -> set[str]:
+    """Paths of the convolutions and dense layers, into which a file folds what stands behind."""
+    layer_of = {call.path: call.operation for call in channels.graph.calls}
+    paths = {site.path for site in channels.macs}
+    return {p for p in paths if isinstance(getattr(layer_of[p], "layer", layer_of[p]), WITH_KERNEL)}
 
 
 def require_known_sizes(graph: Graph) -> None:
@@ -115,7 +123,7 @@ def _does_nothing(call: Call) -> bool:
 
 def _silent(channels: ChannelMap) -> set[int]:
     """The calls, by `id`, that are no operation of the file: what leaves is what enters."""
-    kernels = {site.path for site in channels.macs}
+    kernels = with_kernel(channels)
     calls = channels.graph.calls
     readers: dict[int, list[Call]] = {}
     for call in calls:

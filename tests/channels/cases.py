@@ -251,6 +251,7 @@ ANCHORING = {
     "ConvLSTM1D",
     "ConvLSTM2D",
     "ConvLSTM3D",
+    "EinsumDense",
     "GRU",
     "GroupedQueryAttention",
     "LSTM",

@@ -1,4 +1,4 @@
-"""Layers around other layers, and layers that read their channels as a whole."""
+"""Layers around other layers."""
 
 from __future__ import annotations
 
@@ -23,31 +23,3 @@ def time_distributed(site: Site) -> Labels:
     if not isinstance(output, np.ndarray):
         raise Unprunable("the layer that it wraps has several outputs")
     return output[None]
-
-
-ATTENTION = [
-    getattr(layers, name)
-    for name in ("AdditiveAttention", "Attention", "GroupQueryAttention", "MultiHeadAttention")
-    if hasattr(layers, name)
-]
-
-
-@register_rule(*ATTENTION)
-def attention(site: Site) -> Labels:
-    """Heads share the embedding channels, which stay."""
-    raise Unprunable("attention reads its embedding channels as a whole, so they stay")
-
-
-@register_rule(
-    layers.Bidirectional,
-    layers.ConvLSTM1D,
-    layers.ConvLSTM2D,
-    layers.ConvLSTM3D,
-    layers.GRU,
-    layers.LSTM,
-    layers.RNN,
-    layers.SimpleRNN,
-)
-def recurrent(site: Site) -> Labels:
-    """What goes in and out stays; recurrent state is not pruned."""
-    raise Unprunable("recurrent layers keep their units and read their input as it is")
