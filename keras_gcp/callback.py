@@ -16,6 +16,7 @@ from keras_gcp import backend, coins, compensation, criteria, keras_state, resum
 from keras_gcp.agenda import MIN_SHARE, Agenda, Due, check_min_share
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
+from keras_gcp.costs import left_out
 from keras_gcp.distillation import Distillation, Teacher, check_distillation
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.events import Event, Occasion, SkippedEvent, moment
@@ -370,6 +371,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
             first_totals=totals,
             guard=self._guard(model, channels),
         )
+        for line in left_out(channels.uncounted, most=3) if self._verbose else ():
+            print(line)
         self._agenda = Agenda()
         if self._distill is not None:
             self._teacher = Teacher(self._distill, model, channels.graph)

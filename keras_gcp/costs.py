@@ -36,6 +36,21 @@ def amount(coin: str, cost: float) -> str:
     return f"{cost:.4g}" if coin == "latency_ms" else f"{cost:,.0f}"
 
 
+def left_out(uncounted: Mapping[str, str], most: int | None = None) -> list[str]:
+    """Lines that name what a number of multiply-adds leaves out; none if it is all of them.
+
+    Args:
+        uncounted: Layer to why its multiply-adds are not counted.
+        most: Number of layers to name.
+    """
+    named = list(uncounted.values())[:most]
+    lines = [f"not counted in MACs: {why}" for why in named]
+    more = len(uncounted) - len(named)
+    if more:
+        lines[-1] += f"; nor {more} more layer{'' if more == 1 else 's'}"
+    return lines
+
+
 @dataclass(frozen=True)
 class LayerCount:
     """Costs of one layer.
@@ -68,6 +83,8 @@ class Count:
         layers: The same per layer, by path; channels excepted.
         further: Cost by coin, for further coins of a budget.
         activation_macs: Multiply-adds among `macs` that are between activations (attention).
+        uncounted: Layers with multiply-adds that `macs` leaves out, or may leave out: path to why.
+            Empty where every product with a kernel is counted.
     """
 
     macs: int
@@ -77,6 +94,11 @@ class Count:
     layers: Mapping[str, LayerCount]
     further: Mapping[str, float] = field(default_factory=dict)
     activation_macs: int = 0
+    uncounted: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        totals = [f"{coin}: {amount(coin, self.cost(coin))}" for coin in (*ALWAYS, *self.further)]
+        return "\n".join([*totals, *left_out(self.uncounted)])
 
     def cost(self, coin: str) -> float:
         """The cost in a coin of a budget."""

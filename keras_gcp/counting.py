@@ -30,7 +30,8 @@ def count(model: Any, exclude: Sequence[str] = ()) -> Count:
         attention for one example), `.activation_macs` (those of them in which attention multiplies
         activations with each other), `.parameters` (`model.count_params()`), `.weights` (kernels
         only, the papers' count), `.channels` (prunable output channels), and `.layers`, the same
-        per layer.
+        per layer. `.uncounted` names the layers whose multiply-adds are left out, each with the
+        reason: layers that hide others, and layers with code of their own (`Lambda`s among them).
 
     Raises:
         UnsupportedModel: the model has no functional graph, hides layers inside others, or its
@@ -83,6 +84,7 @@ def count_map(model: Any, channels: ChannelMap, coins: Sequence[Coin] = ()) -> C
         layers=layers,
         further=_further(model, channels, coins),
         activation_macs=sum(between.values()),
+        uncounted=dict(channels.uncounted),
     )
 
 

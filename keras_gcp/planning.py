@@ -133,6 +133,7 @@ def plan_of(
         budget=budget,
         notes=dict(channels.refusals),
         spent=spent,
+        uncounted=dict(channels.uncounted),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_gcp.costs import amount
+from keras_gcp.costs import amount, left_out
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.reporting.text import table
 from keras_gcp.selection.spending import SPENT_COLUMNS, Spent
@@ -121,6 +121,7 @@ class Plan:
         notes: Layer to why its channels could not be followed.
         spent: What became of every entry of the budget. Plans of older versions have none.
         checks: Costs that were measured on a real file of the narrow network.
+        uncounted: Layer to why some of its multiply-adds are left out of the costs.
     """
 
     layers: Mapping[str, np.ndarray]
@@ -131,6 +132,7 @@ class Plan:
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     spent: tuple[Spent, ...] = ()
     checks: tuple[Check, ...] = ()
+    uncounted: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         return (
@@ -252,6 +254,7 @@ class Plan:
         if self.spent:
             lines.append(table(SPENT_COLUMNS, [one.row() for one in self.spent]))
         lines.extend(map(str, self.checks))
+        lines.extend(left_out(self.uncounted))
         lines.extend(f"not followed: {reason}" for reason in self.notes.values())
         return "\n".join(lines)
 
@@ -276,6 +279,7 @@ class Plan:
                 "notes": dict(self.notes),
                 "spent": [dataclasses.asdict(one) for one in self.spent],
                 "checks": [dataclasses.asdict(check) for check in self.checks],
+                "uncounted": dict(self.uncounted),
             },
             indent=1,
         )
@@ -327,6 +331,7 @@ def _plan_of(data: Mapping[str, Any]) -> Plan:
         notes=data["notes"],
         spent=tuple(Spent(**one) for one in data.get("spent", ())),
         checks=tuple(Check(**check) for check in data.get("checks", ())),
+        uncounted=dict(data.get("uncounted", {})),
     )
 
 

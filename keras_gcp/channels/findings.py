@@ -42,11 +42,19 @@ class WeightSite:
 
 @dataclass(frozen=True, eq=False)
 class ConfigSite:
-    """A configuration entry that depends on a width; `Count` leaves are filled in later."""
+    """A configuration entry that depends on a width; `Count` leaves are filled in later.
+
+    Attributes:
+        operation: The layer or operation.
+        name: Name of its attribute.
+        value: What it holds.
+        derived: Whether the layer finds it out when it is built; its constructor takes it not.
+    """
 
     operation: Any
     name: str
     value: Any
+    derived: bool = False
 
 
 @dataclass(frozen=True, eq=False)

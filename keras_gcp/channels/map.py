@@ -95,6 +95,7 @@ class ChannelMap:
         kinds: Producing layer to the name of its class.
         refusals: Layer to why its channels could not be followed.
         groups: The groups, in network order.
+        uncounted: Layer to why some of its multiply-adds are not among `macs`.
     """
 
     graph: Graph
@@ -111,6 +112,7 @@ class ChannelMap:
     kinds: Mapping[str, str]
     refusals: Mapping[str, str]
     groups: tuple[Group, ...]
+    uncounted: Mapping[str, str]
 
     @cached_property
     def prunable(self) -> np.ndarray:

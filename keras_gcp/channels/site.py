@@ -158,6 +158,10 @@ class Site:
                 labels = known[axis] if axis in known else axes[axis]
                 self.anchor(labels, f"shared layer '{self.path}' also works along other axes")
 
+    def labels_of(self, variable: Any) -> Mapping[int, Labels]:
+        """The labels along the axes of a weight that was declared before."""
+        return self._findings.weights[id(variable)].axes
+
     def at_least(self, labels: Labels, count: int, reason: str) -> None:
         """An axis that has `count` channels or more must not get narrower than that."""
         if len(labels) >= count:
@@ -175,18 +179,19 @@ class Site:
         """At least one of these channels stays, so that a slice of a tensor is never empty."""
         self._findings.pieces.append(labels)
 
-    def config(self, name: str, value: Any) -> None:
+    def config(self, name: str, value: Any, derived: bool = False) -> None:
         """Declares a configuration entry, with `site.count(labels)` where a width stands.
 
         Args:
             name: Name of the attribute and of the constructor's argument.
             value: Its value; lists, tuples, dicts and slices may hold counts.
+            derived: Whether it is an attribute only: the layer finds it out when it is built.
         """
         for site in self._findings.configs:
             if site.operation is self.layer and site.name == name:
                 self._tie_counts(site.value, value)
                 return
-        self._findings.configs.append(ConfigSite(self.layer, name, value))
+        self._findings.configs.append(ConfigSite(self.layer, name, value, derived))
 
     def argument(self, position: int, value: Any) -> None:
         """Declares a positional argument of this call, counts standing where widths stand.

@@ -17,6 +17,7 @@ from keras_gcp.channels.map import ChannelMap, Weight
 from keras_gcp.channels.opaque import opaque_layers
 from keras_gcp.channels.registry import rule_for
 from keras_gcp.channels.site import Site, Unprunable
+from keras_gcp.channels.uncounted import uncounted_layers
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Call, Graph, Tensor, map_structure
 
@@ -66,7 +67,7 @@ def _follow(graph: Graph, excluded: set[str], opaque: dict[str, str]) -> Channel
     _tie_calls_of_nested_models(graph, findings, blocks)
     for x in graph.outputs:
         findings.space.anchor(blocks[x.index], "output of the model", foremost=True)
-    return _resolve(graph, findings, blocks)
+    return _resolve(graph, findings, blocks, uncounted_layers(graph, findings, opaque))
 
 
 def _refuse_opaque(model: Any, opaque: dict[str, str]) -> None:
@@ -186,7 +187,9 @@ def _refuse(call: Call, inputs: list[Labels], findings: Findings, reason: str) -
     return [_anchored_block(findings, len(x.shape), f"comes from {reason}") for x in call.outputs]
 
 
-def _resolve(graph: Graph, findings: Findings, blocks: dict[int, Labels]) -> ChannelMap:
+def _resolve(
+    graph: Graph, findings: Findings, blocks: dict[int, Labels], uncounted: dict[str, str]
+) -> ChannelMap:
     resolution = findings.space.resolve()
     class_of = resolution.class_of
     weights = {
@@ -238,6 +241,7 @@ def _resolve(graph: Graph, findings: Findings, blocks: dict[int, Labels]) -> Cha
         groups=with_leasts(
             groups, [(class_of[s.labels], s.count, s.reason) for s in findings.leasts]
         ),
+        uncounted=uncounted,
     )
 
 

@@ -77,15 +77,19 @@ def _narrow_config(operation: Any, channels: ChannelMap, keep: np.ndarray) -> di
         config = dict(operation.get_config())
     except NotImplementedError:  # An operation of `keras.ops` that cannot be saved by itself.
         config = {name: repr(value) for name, value in vars(operation).items() if name[0] != "_"}
-    inner = getattr(operation, "layer", None)
-    if isinstance(config.get("layer"), dict):  # A wrapper: the layer that it repeats.
-        config["layer"] = _unbuilt(config["layer"])
-    for site in channels.configs:
-        if site.operation is operation:
-            config[site.name] = _counted(site.value, keep)
-        elif inner is not None and site.operation is inner:
-            config["layer"]["config"][site.name] = _counted(site.value, keep)
+    _fill(config, operation, channels, keep)
     return config
+
+
+def _fill(config: dict[str, Any], operation: Any, channels: ChannelMap, keep: np.ndarray) -> None:
+    """Puts the narrow sizes into a configuration, and into that of a wrapped layer."""
+    for site in channels.configs:
+        if site.operation is operation and not site.derived:
+            config[site.name] = _counted(site.value, keep)
+    inner = getattr(operation, "layer", None)
+    if inner is not None and isinstance(config.get("layer"), dict):
+        config["layer"] = _unbuilt(config["layer"])
+        _fill(config["layer"]["config"], inner, channels, keep)
 
 
 def _unbuilt(saved: dict[str, Any]) -> dict[str, Any]:

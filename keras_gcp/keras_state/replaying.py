@@ -22,6 +22,13 @@ def sublayers(layer: Any) -> list[Any]:
     return list(layer._flatten_layers(include_self=False))
 
 
+def innermost(layer: Any) -> Any:
+    """The layer inside the wrappers of `keras.layers`; the layer itself if it is no wrapper."""
+    while isinstance(layer, keras.layers.Wrapper) and shipped_by_keras(layer):
+        layer = layer.layer
+    return layer
+
+
 def operations(model: Any) -> list[Any]:
     """The layers of a model at any depth, and the operations between them."""
     layers = [model, *sublayers(model)]

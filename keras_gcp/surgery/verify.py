@@ -44,11 +44,8 @@ def _linear_outputs(graph: Graph) -> Iterator[None]:
     A saturated softmax hides differences: outputs of 0 and 1 agree whatever the logits are.
     """
     ends = {x.index for x in graph.outputs}
-    layers = {
-        id(call.operation): call.operation
-        for call in graph.calls
-        if ends & {x.index for x in call.outputs}
-    }
+    last = [call.operation for call in graph.calls if ends & {x.index for x in call.outputs}]
+    layers = {id(layer): layer for layer in map(keras_state.innermost, last)}
     with ExitStack() as linear:
         for layer in layers.values():
             linear.enter_context(without_activation(layer))

@@ -70,6 +70,11 @@ def in_time(make):
     return build
 
 
+def spectral(make):
+    """A network with a spectral normalization of a layer between two others."""
+    return around(lambda x: layers.SpectralNormalization(make(), name="it")(x))
+
+
 def shuffled(x):
     """Channel shuffle, with operations."""
     x = ops.reshape(x, (-1, 6, 6, 2, 3))
@@ -197,6 +202,14 @@ LAYERS = {
         in_time(lambda: layers.MaxPooling2D(name="inside")),
         in_time(lambda: layers.Flatten(name="inside")),
         in_time(lambda: layers.LayerNormalization(name="inside")),
+        in_time(lambda: layers.SpectralNormalization(layers.Conv2D(5, 3), name="inside")),
+    ],
+    "SpectralNormalization": [
+        spectral(lambda: layers.Conv2D(5, 3, activation="relu")),
+        spectral(lambda: layers.Conv2D(6, 3, groups=2)),
+        spectral(lambda: layers.Conv2DTranspose(5, 3)),
+        spectral(lambda: layers.DepthwiseConv2D(3, depth_multiplier=2)),
+        spectral(lambda: layers.Dense(5, use_bias=False)),
     ],
     "Flatten": [around_vectors(lambda x: layers.Flatten(name="it")(x))],
     "Reshape": [

@@ -13,13 +13,40 @@ from keras_gcp.channels.site import Site, Unprunable
 @register_rule(layers.TimeDistributed)
 def time_distributed(site: Site) -> Labels:
     """The wrapped layer, repeated over the first axis behind the batch axis."""
+    return _wrapped(site, leading=1)[None]
+
+
+@register_rule(layers.SpectralNormalization)
+def spectral_normalization(site: Site) -> Labels:
+    """The wrapped layer, whose kernel each training step divides by its largest singular value.
+
+    The kernel is stored divided, so at inference the layer is the wrapped one. `vector_u`, the
+    estimate from which the next step starts, has an entry for each position of the kernel's last
+    axis, and `kernel_shape` is the shape to which the quotient is brought.
+    """
+    layer = site.layer
+    try:
+        output = _wrapped(site, leading=0)
+    except Unprunable:
+        site.weight(layer.vector_u)
+        raise
+    axes, sizes = site.labels_of(layer.kernel), tuple(layer.kernel.shape)
+    last = len(sizes) - 1
+    site.weight(layer.vector_u, carries={1: axes[last]} if last in axes else {})
+    shape = tuple(site.count(axes[a]) if a in axes else size for a, size in enumerate(sizes))
+    site.config("kernel_shape", shape, derived=True)
+    return output
+
+
+def _wrapped(site: Site, leading: int) -> Labels:
+    """What the rule of the wrapped layer says, with the leading axes left out."""
     wrapped = site.layer.layer
     rule = rule_for(wrapped)
     if rule is None:
         raise Unprunable(
             f"the layer '{wrapped.name}' (class {type(wrapped).__name__}) that it wraps has no rule"
         )
-    output = rule(site.inside(wrapped))
+    output = rule(site.inside(wrapped, leading))
     if not isinstance(output, np.ndarray):
         raise Unprunable("the layer that it wraps has several outputs")
-    return output[None]
+    return output

@@ -66,4 +66,19 @@ def _unfolded(x: Any, steps: Any) -> Any:
     return ops.reshape(x, (-1, steps, *ops.shape(x)[1:]))
 
 
+def _spectral_normalization(call: Call) -> RelevanceRule | None:
+    """The rule of the wrapped layer: at inference it is that layer."""
+    inside = replace(call, operation=call.operation.layer)
+    rule = relevance_rule_for(inside)
+    if rule is None:
+        return None
+    return replace(
+        rule,
+        propagate=lambda step, relevance: rule.propagate(replace(step, call=inside), relevance),
+        nonnegative=lambda call, inputs: rule.nonnegative(inside, inputs),
+        keeps_zero=lambda call: rule.keeps_zero(inside),
+    )
+
+
 register_relevance_rule(_time_distributed, layers.TimeDistributed)
+register_relevance_rule(_spectral_normalization, layers.SpectralNormalization)
