@@ -82,7 +82,8 @@ class Count:
         channels: Output channels of all layers that produce channels and may be pruned.
         layers: The same per layer, by path; channels excepted.
         further: Cost by coin, for further coins of a budget.
-        activation_macs: Multiply-adds among `macs` that are between activations (attention).
+        activation_macs: Multiply-adds among `macs` that are between activations, without
+            a kernel: attention, matrix products.
         uncounted: Layers with multiply-adds that `macs` leaves out, or may leave out: path to why.
             Empty where every product with a kernel is counted.
     """

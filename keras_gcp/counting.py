@@ -27,11 +27,11 @@ def count(model: Any, exclude: Sequence[str] = ()) -> Count:
 
     Returns:
         A `Count` with `.macs` (multiply-adds of convolutions, dense and recurrent layers and
-        attention for one example), `.activation_macs` (those of them in which attention multiplies
-        activations with each other), `.parameters` (`model.count_params()`), `.weights` (kernels
-        only, the papers' count), `.channels` (prunable output channels), and `.layers`, the same
-        per layer. `.uncounted` names the layers whose multiply-adds are left out, each with the
-        reason: layers that hide others, and layers with code of their own (`Lambda`s among them).
+        attention for one example), `.activation_macs` (those of them without a kernel: attention
+        and matrix products of activations), `.parameters` (`model.count_params()`), `.weights`
+        (kernels only, the papers' count), `.channels` (prunable output channels), and `.layers`,
+        the same per layer. `.uncounted` names the layers whose multiply-adds are left out, each
+        with the reason: layers that hide others, and layers with code of their own (`Lambda`s).
 
     Raises:
         UnsupportedModel: the model has no functional graph, hides layers inside others, or its

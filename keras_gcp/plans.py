@@ -61,7 +61,8 @@ class Totals:
         parameters: Entries of all weights.
         channels: Output channels that may be pruned.
         further: Cost by coin, for the further coins of a budget.
-        activation_macs: Multiply-adds among `macs` that are between activations (attention).
+        activation_macs: Multiply-adds among `macs` that are between activations, without
+            a kernel: attention, matrix products.
     """
 
     macs: int

@@ -37,22 +37,23 @@ def uncounted_layers(graph: Graph, findings: Findings, opaque: Mapping[str, str]
     """
     counted = {id(site.variable) for site in findings.macs}
     counted |= {key for key, weight in findings.weights.items() if not weight.consumed}
+    products = {site.path for site in findings.macs if site.variable is None}
     found: dict[str, str] = {}
     for call in graph.calls:
         if call.path in found:
             continue
-        why = opaque.get(call.path) or _why(call, findings, counted)
+        why = opaque.get(call.path) or _why(call, findings, counted, call.path in products)
         if why is not None:
             found[call.path] = why
     return found
 
 
-def _why(call: Call, findings: Findings, counted: set[int]) -> str | None:
+def _why(call: Call, findings: Findings, counted: set[int], multiplies: bool) -> str | None:
     operation = call.operation
     kind = type(operation).__name__
     this = f"layer '{call.path}' (class {kind})"
     if not keras_state.is_layer(operation):
-        if kind in _PRODUCTS and rule_for(operation) is None:
+        if kind in _PRODUCTS and not multiplies:
             return f"operation '{call.path}' (class {kind}) multiplies and sums"
         if kind in _RUNS_CODE:
             return f"operation '{call.path}' (class {kind}) runs code of its own"
@@ -62,9 +63,7 @@ def _why(call: Call, findings: Findings, counted: set[int]) -> str | None:
         ruled = any(id(v) in findings.weights for v in lacking)
         hint = "; its rule declares no `site.macs` for it" if ruled else ""
         return f"{this} multiplies by {_listed(lacking)}{hint}"
-    if _runs_unknown_code(operation):
-        return f"{this} runs code of its own"
-    return f"{this} multiplies its inputs" if type(operation) is layers.Dot else None
+    return f"{this} runs code of its own" if _runs_unknown_code(operation) else None
 
 
 def _runs_unknown_code(layer: Any) -> bool:

@@ -264,6 +264,7 @@ ANCHORING = {
     "ConvLSTM1D",
     "ConvLSTM2D",
     "ConvLSTM3D",
+    "Dot",
     "EinsumDense",
     "GRU",
     "GroupedQueryAttention",
@@ -272,8 +273,13 @@ ANCHORING = {
     "RNN",
     "SimpleRNN",
     *(kind.__name__ for kind in COLOURS),
+    *(
+        f"ops.{name}"
+        for name in "Conv ConvTranspose DepthwiseConv Dot DotProductAttention Einsum Inner Matmul "
+        "SeparableConv Tensordot".split()
+    ),
 }
-"""Layers whose rule gives the reason why their channels stay."""
+"""Layers and operations whose rule gives the reason why their channels stay."""
 
 
 def operation(name):

@@ -55,9 +55,16 @@ def between(operation, shape=(8, 8, 3)):
     return keras.Model(inputs, layers.Dense(4, activation="softmax", name="after")(x))
 
 
-def attention_by_hand(x):
-    x = layers.Reshape((64, 6), name="places")(x)
-    return ops.matmul(ops.softmax(ops.matmul(x, ops.transpose(x, (0, 2, 1)))), x)
+@keras.saving.register_keras_serializable("test_uncounted")
+class OwnCell(layers.Layer):
+    state_size = output_size = 6
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(6, 6), name="kernel")
+
+    def call(self, x, states):
+        y = x + ops.matmul(states[0], self.kernel)
+        return y, [y]
 
 
 NAMED = {
@@ -77,21 +84,19 @@ NAMED = {
         lambda: between(layers.TimeDistributed(Swish(), name="it")),
         {"it": r"layer 'it' \(class TimeDistributed\) runs code of its own"},
     ),
-    "products of two tensors": (
-        lambda: between(attention_by_hand),
-        {"matmul": "multiplies and sums", "matmul_1": "multiplies and sums"},
-    ),
-    "einsum with a constant": (
-        lambda: between(lambda x: ops.einsum("bhwc,cd->bhwd", x, ops.ones((6, 2)))),
+    "product of three tensors": (
+        lambda: between(lambda x: ops.einsum("bhwc,bhwc,cd->bhwd", x, x, ops.ones((6, 2)))),
         {"einsum": r"operation 'einsum' \(class Einsum\) multiplies and sums"},
     ),
-    "dot of two layers": (
-        lambda: between(lambda x: layers.Dot(axes=(3, 3), name="it")([x, x])),
-        {"it": r"layer 'it' \(class Dot\) multiplies its inputs"},
+    "code in an operation": (
+        lambda: between(lambda x: ops.vectorized_map(lambda t: 2 * t, x)),
+        {"vectorized_map": r"operation 'vectorized_map' \(class VectorizedMap\) runs code"},
     ),
-    "constant filters": (
-        lambda: between(lambda x: ops.depthwise_conv(x, ops.ones((3, 3, 6, 1)))),
-        {"depthwise_conv": r"\(class DepthwiseConv\) multiplies and sums"},
+    "recurrent cell of one's own": (
+        lambda: between(
+            lambda x: layers.RNN(OwnCell(), name="it")(layers.Reshape((64, 6), name="steps")(x))
+        ),
+        {"it": r"layer 'it' \(class RNN\) multiplies by 'kernel' \(6, 6\)"},
     ),
 }
 
@@ -104,6 +109,53 @@ def test_what_cannot_be_counted_is_named_with_the_reason(build, expected):
     for path, words in expected.items():
         assert re.search(words, counted.uncounted[path])
         assert f"not counted in MACs: {counted.uncounted[path]}" in str(counted)
+
+
+ONES = ops.ones
+PRODUCTS = {
+    "attention by hand": (
+        lambda x: ops.matmul(ops.softmax(ops.matmul(x, ops.transpose(x, (0, 2, 1)))), x),
+        2 * 64 * 64 * 6,
+    ),
+    "a constant from the left": (lambda x: ops.matmul(ONES((3, 64)), x), 3 * 64 * 6),
+    "dot": (lambda x: ops.dot(x, ONES((6, 2))), 64 * 6 * 2),
+    "inner": (lambda x: ops.inner(x, ONES((2, 6))), 64 * 6 * 2),
+    "tensordot": (lambda x: ops.tensordot(x, ONES((2, 6)), axes=[[2], [1]]), 64 * 6 * 2),
+    "tensordot by number": (lambda x: ops.tensordot(x, ONES((6, 2)), axes=1), 64 * 6 * 2),
+    "einsum": (lambda x: ops.einsum("btc,bsc->bts", x, x), 64 * 64 * 6),
+    "einsum with dots": (lambda x: ops.einsum("...c,cd->...d", x, ONES((6, 2))), 64 * 6 * 2),
+    "einsum of a constant first": (lambda x: ops.einsum("dc,btc->btd", ONES((2, 6)), x), 64 * 12),
+    "layer": (lambda x: layers.Dot(axes=(2, 2))([x, x]), 64 * 64 * 6),
+    "scores and values": (
+        lambda x: ops.dot_product_attention(*3 * [ops.reshape(x, (-1, 64, 2, 3))]),
+        2 * 2 * 64 * 64 * 3,
+    ),
+    "convolution": (
+        lambda x: ops.conv(x, ONES((3, 6, 4)), strides=2),
+        31 * 3 * 6 * 4,
+    ),
+    "depthwise convolution": (lambda x: ops.depthwise_conv(x, ONES((3, 6, 1))), 62 * 3 * 6),
+    "transposed convolution": (lambda x: ops.conv_transpose(x, ONES((3, 4, 6)), 2), 64 * 72),
+    "separable convolution": (
+        lambda x: ops.separable_conv(x, ONES((3, 6, 2)), ONES((1, 12, 4))),
+        62 * (3 * 12 + 12 * 4),
+    ),
+}
+
+
+@pytest.mark.parametrize("multiply, macs", PRODUCTS.values(), ids=PRODUCTS)
+def test_products_of_tensors_are_counted_apart(multiply, macs):
+    plain, model = (
+        between(lambda x, f=f: f(layers.Reshape((64, 6), name="places")(x)))
+        for f in (lambda x: x, multiply)
+    )
+    counted, head = keras_gcp.count(model), model.get_layer("after").kernel.shape[0] * 4
+    assert counted.activation_macs == macs
+    assert counted.macs - head == keras_gcp.count(plain).macs - 64 * 6 * 4 + macs
+    assert counted.uncounted == {}
+    plan = keras_gcp.plan(model, {"parameters": 0.99}, align=1)
+    assert plan.widths()["before"] == 6 and plan.removed_channels > 0
+    assert "channels are not followed through products of tensors" in plan.explain()
 
 
 @pytest.mark.parametrize("name", sorted(networks.ALL))
