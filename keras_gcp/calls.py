@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_gcp import backend
+from keras_gcp import backend, keras_state
 from keras_gcp.graph import Call, Graph, Tensor, map_structure
 
 
@@ -51,16 +51,9 @@ def last_uses(graph: Graph) -> dict[int, int]:
     return {index: at for index, at in found.items() if index not in ends}
 
 
-def ordered_inputs(x: Any, model: Any) -> list[np.ndarray]:
-    """The arrays of a sample in the order of the model's inputs."""
-    if isinstance(x, dict):
-        return [x[tensor.name] for tensor in model.inputs]
-    return list(keras.tree.flatten(x))
-
-
 def input_tensors(model: Any, graph: Graph, x: Any, count: int) -> list[Any]:
     """Some examples as the model's input tensors, taken evenly: they may be sorted by class."""
-    arrays = ordered_inputs(x, model)
+    arrays = keras_state.ordered_inputs(model, x)
     rows = np.linspace(0, len(arrays[0]) - 1, count).astype(int)
     return [
         ops.convert_to_tensor(array[rows], dtype=tensor.dtype)

@@ -180,10 +180,10 @@ class _Flattener:
         return self._twins[id(operation)][1]
 
     def _nested_model(self, model: Any, args: Any, kwargs: Any) -> Any:
-        extra = {key: value for key, value in kwargs.items() if value is not None}
-        symbols = _symbols(args[0]) if args else []
+        extra = any(x is not None for x in keras.tree.flatten(kwargs))  # Keras records empty masks.
         expected = keras_state.input_symbols(model)
-        if len(symbols) != len(expected) or len(args) > 1 or extra:
+        given = keras_state.ordered_inputs(model, args[0]) if len(args) == 1 else []
+        if extra or len(_symbols(given)) != len(expected):
             raise UnsupportedModel(
                 f"Nested model '{model.name}' is called with other arguments than its "
                 f"{len(expected)} inputs: {args!r}, {kwargs!r}. Expected `model(inputs)`."
@@ -191,7 +191,7 @@ class _Flattener:
         # A model casts what enters it to the type of its inputs.
         entering = [
             x if x.dtype == symbol.dtype else keras.ops.cast(x, symbol.dtype)
-            for x, symbol in zip(symbols, expected, strict=True)
+            for x, symbol in zip(given, expected, strict=True)
         ]
         return self._inside(model.name, lambda: self._run_graph(model, entering))
 

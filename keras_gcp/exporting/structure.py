@@ -28,4 +28,4 @@ def output_names(model: keras.Model) -> list[str]:
 
 def call_argument(model: keras.Model, values: Sequence[Any]) -> Any:
     """Values in the order of `model.inputs`, in the structure that calling the model expects."""
-    return keras_state.pack_inputs(model, list(values))
+    return keras_state.packed_inputs(model, values)

@@ -1,6 +1,7 @@
 """The only package that touches private state of Keras.
 
 - `reading`: `read_graph` turns a functional model into plain data (`keras_gcp.graph`).
+- `inputs`: which input of a model each array, tensor or symbol is for.
 - `replaying`: what `keras_gcp.flatten` needs to run a graph again on other symbolic tensors.
 - `optimizers`: which optimizers a model has, and their slots.
 - `devices`: where its variables live.
@@ -35,6 +36,8 @@ from keras_gcp.keras_state.fitting import (
     steps_compiled_by_hand,
     take_back_training_loss,
 )
+from keras_gcp.keras_state.functional import functional_of, input_structure
+from keras_gcp.keras_state.inputs import ordered_inputs, pack_inputs, packed_inputs
 from keras_gcp.keras_state.optimizers import (
     build_optimizer,
     factored_slots,
@@ -45,14 +48,7 @@ from keras_gcp.keras_state.optimizers import (
     unknown_to_optimizer,
     unsliceable_slots,
 )
-from keras_gcp.keras_state.reading import (
-    functional_of,
-    input_structure,
-    is_layer,
-    models_sharing,
-    pack_inputs,
-    read_graph,
-)
+from keras_gcp.keras_state.reading import is_layer, models_sharing, read_graph
 from keras_gcp.keras_state.replaying import (
     calls_between,
     carries_mask,
@@ -100,8 +96,10 @@ __all__ = [
     "optimizer_slots",
     "optimizer_variables",
     "optimizers_of",
+    "ordered_inputs",
     "own_state",
     "pack_inputs",
+    "packed_inputs",
     "put_state_back",
     "read_graph",
     "replaced_call",

@@ -8,33 +8,10 @@ from typing import Any
 
 import keras
 
-from keras_gcp.errors import UnsupportedModel
+from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Call, Container, Graph, Shape, Tensor, leaves, map_structure
-
-
-def functional_of(model: Any) -> Any | None:
-    """The functional graph inside a model, or None if there is none (yet)."""
-    if isinstance(model, keras.Sequential):
-        return model._functional
-    return model if hasattr(model, "_nodes_by_depth") else None
-
-
-def input_structure(model: Any) -> Any:
-    """The model's symbolic inputs: one tensor, a list or a dict."""
-    structure = require_functional(model)._inputs_struct
-    single = isinstance(model, keras.Sequential) and isinstance(structure, list | tuple)
-    return structure[0] if single else structure
-
-
-def pack_inputs(model: Any, x: Any) -> Any:
-    """Inputs in the structure that the model was built with.
-
-    A model built with `[input]` warns when it is called with a single tensor.
-    """
-    structure, flat = input_structure(model), keras.tree.flatten(x)
-    if len(keras.tree.flatten(structure)) != len(flat):
-        return x  # Calling the model says what is wrong.
-    return keras.tree.pack_sequence_as(structure, flat)
+from keras_gcp.keras_state.functional import functional_of, require_functional
+from keras_gcp.keras_state.inputs import ordered_inputs
 
 
 def is_layer(operation: Any) -> bool:
@@ -59,28 +36,6 @@ def read_graph(model: Any) -> Graph:
         symbols=tuple(reader.symbols),
         containers=tuple(reader.containers),
         input_layers=tuple(reader.input_layers),
-    )
-
-
-def require_functional(model: Any) -> Any:
-    if not isinstance(model, keras.Model):
-        raise UnsupportedModel(
-            f"Expected a `keras.Model`. Received: {model!r} (of type {type(model).__name__})."
-        )
-    functional = functional_of(model)
-    if functional is not None:
-        return functional
-    kind = f"Model '{model.name}' (class {type(model).__name__})"
-    if isinstance(model, keras.Sequential):
-        raise UnsupportedModel(
-            f"{kind} is not built, so its layers have no shapes yet. Put a `keras.Input(shape)` "
-            "first, or call `model.build(input_shape)`, before pruning."
-        )
-    raise UnsupportedModel(
-        f"{kind} is a subclassed model: its layers are called by Python code, so there is no "
-        "graph to follow the channels through. Expected a `keras.Sequential` or a functional "
-        "`keras.Model(inputs, outputs)`. Rebuild the network with the functional API (its layers "
-        "and their weights can be reused as they are)."
     )
 
 
@@ -130,7 +85,7 @@ class _Reader:
         inputs = tuple(x for x in leaves((args, kwargs)) if isinstance(x, Tensor))
         nested = functional_of(operation)
         if nested is not None:
-            entering = [x for x in leaves(args[0] if args else kwargs) if isinstance(x, Tensor)]
+            entering = _entering(operation, args, kwargs, prefix)
             self.containers.append(Container(operation, tuple(entering)))
             return self.run(nested, entering, f"{prefix}{operation.name}/")
         outputs = self._outputs(node, args, kwargs, resized)
@@ -154,6 +109,17 @@ class _Reader:
                 )
             )
         return [self.new_tensor(spec.shape, spec.dtype) for spec in specs]
+
+
+def _entering(model: Any, args: Any, kwargs: Any, prefix: str) -> list[Tensor]:
+    """The tensors that enter a nested model, in the order of its inputs."""
+    given = args[0] if args else kwargs.get("inputs")
+    try:
+        return ordered_inputs(model, given)
+    except InvalidArgument as error:
+        raise UnsupportedModel(
+            f"The call of nested model '{prefix}{model.name}': {error}"
+        ) from error
 
 
 def models_sharing(model: Any) -> list[Any]:

@@ -9,12 +9,9 @@ from typing import Any
 
 import keras
 
-from keras_gcp.keras_state.reading import (
-    functional_of,
-    input_structure,
-    is_layer,
-    require_functional,
-)
+from keras_gcp.keras_state.functional import functional_of, require_functional
+from keras_gcp.keras_state.inputs import packed_inputs
+from keras_gcp.keras_state.reading import is_layer
 
 
 def sublayers(layer: Any) -> list[Any]:
@@ -129,7 +126,7 @@ def new_inputs(model: Any) -> Any:
     """Fresh symbolic inputs with the names, shapes and types of a model's own, in its structure."""
     layers = [symbol._keras_history.operation for symbol in input_symbols(model)]
     symbols = [type(layer).from_config(layer.get_config()).output for layer in layers]
-    return keras.tree.pack_sequence_as(input_structure(model), symbols)
+    return packed_inputs(model, symbols)
 
 
 def calls_between(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[tuple[Any, list[Any]]]:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_gcp import backend
-from keras_gcp.calls import ordered_inputs
+from keras_gcp import backend, keras_state
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.criteria.relevance import (  # noqa: F401  (they fill the table of rules)
@@ -191,7 +190,7 @@ def unit_batches(
         the size of a batch, so that what was compiled for the first one fits: the model's inputs,
         the classes `(units,)`, and where they are present `(units, ...)`.
     """
-    arrays = ordered_inputs(x, model)
+    arrays = keras_state.ordered_inputs(model, x)
     size = min(batch_size, len(units))
     for first in range(0, len(units), size):
         rows = np.arange(first, min(first + size, len(units)))
