@@ -14,6 +14,7 @@ from typing import Any
 
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.schedules import AdaptiveSchedule
+from keras_gcp.validation import between
 
 MIN_SHARE = 0.03
 """Share of the original cost below which an event is put together with another.
@@ -146,18 +147,19 @@ class Agenda:
         self.values = [float(value) for value in state["values"]]
 
 
-def check_min_share(min_share: Any) -> None:
-    """Refuses what is no share.
+def checked_min_share(min_share: Any) -> float:
+    """The share, as a plain number.
 
     Raises:
         InvalidArgument: it is not in [0, 1).
     """
-    number = isinstance(min_share, int | float) and not isinstance(min_share, bool)
-    if not number or not 0 <= min_share < 1:
+    share = between(min_share, 0.0, 1.0)
+    if share is None or share == 1:
         raise InvalidArgument(
             "`min_share` is a share of the original cost in [0, 1); 0 puts no events together. "
             f"Received: {min_share!r}."
         )
+    return share
 
 
 def _share_between(upper: Limits, lower: Limits, original: Limits) -> float:

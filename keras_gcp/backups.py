@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from keras_gcp.errors import BackupFailed, InvalidArgument
+from keras_gcp.validation import require_path
 
 FORMAT = 1
 """Number of the layout of backup files."""
@@ -57,8 +58,8 @@ class BackupFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        text = os.fspath(path)
-        if not text or "://" in text:
+        text = require_path("backup_dir", path)
+        if "://" in text:
             raise InvalidArgument(
                 "`backup_dir` expects the path of a folder on a local or mounted file system, "
                 f"since backups are moved into place. Received: {text!r}."

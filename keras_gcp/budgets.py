@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from keras_gcp.costs import COINS, FURTHER, amount
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.validation import (
+    LARGEST,
+    between,
+    number,
+    require_integer,
+    require_one_of,
+    require_path,
+)
 
 
 @dataclass(frozen=True)
@@ -37,11 +45,12 @@ def absolute(value: float) -> Absolute:
     keras_gcp.prune(model, {"macs": keras_gcp.absolute(20e6)})
     ```
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    count = between(value, 0.0, sys.float_info.max)
+    if not count:
         raise InvalidArgument(
             f"`keras_gcp.absolute` expects a positive number. Received: {value!r}."
         )
-    return Absolute(float(value))
+    return Absolute(count)
 
 
 @dataclass(frozen=True)
@@ -80,13 +89,10 @@ def timed(
     keras_gcp.prune(model, {"latency_ms": keras_gcp.timed(0.6, threads=2)})
     ```
     """
-    if not isinstance(limit, Absolute):
-        _check_share("latency_ms", limit)
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise InvalidArgument(
-            f"`threads` of `keras_gcp.timed` expects a positive integer. Received: {threads!r}."
-        )
-    return Timed(limit, threads, None if cache_dir is None else os.fspath(cache_dir))
+    share = limit if isinstance(limit, Absolute) else _share("latency_ms", limit)
+    count = require_integer("threads", threads, 1, LARGEST)
+    folder = None if cache_dir is None else require_path("cache_dir", cache_dir)
+    return Timed(share, count, folder)
 
 
 @dataclass(frozen=True)
@@ -114,9 +120,7 @@ class Budget:
                 "`budget` expects a dict of what may remain, such as {'macs': 0.5}. "
                 f"Received: {budget!r}."
             )
-        for coin, value in budget.items():
-            _check_entry(coin, value)
-        return Budget(dict(budget))
+        return Budget({coin: _entry(coin, value) for coin, value in budget.items()})
 
     @property
     def further(self) -> tuple[str, ...]:
@@ -153,10 +157,7 @@ def check_coin(coin: Any) -> None:
     Raises:
         InvalidArgument: it is unknown.
     """
-    if coin not in COINS:
-        raise InvalidArgument(
-            f"`coin` expects one of {', '.join(map(repr, COINS))}. Received: {coin!r}."
-        )
+    require_one_of("coin", coin, COINS)
 
 
 def _limit_of(entry: float | Absolute | Timed) -> float | Absolute:
@@ -174,8 +175,9 @@ def _in_words(coin: str, entry: float | Absolute | Timed) -> str:
     return text
 
 
-def _check_entry(coin: Any, value: Any) -> None:
-    if coin not in COINS:
+def _entry(coin: Any, value: Any) -> float | Absolute | Timed:
+    """One entry of a budget, checked; a share as a plain number."""
+    if not isinstance(coin, str) or coin not in COINS:
         known = ", ".join(repr(name) for name in COINS)
         raise InvalidArgument(f"`budget` names the coin {coin!r}. Expected one of {known}.")
     if isinstance(value, Timed):
@@ -184,14 +186,16 @@ def _check_entry(coin: Any, value: Any) -> None:
                 f"`budget[{coin!r}]` is a `keras_gcp.timed(...)`, which is for 'latency_ms' only. "
                 "Expected a share or `keras_gcp.absolute(...)`."
             )
-    elif not isinstance(value, Absolute):
-        _check_share(coin, value)
+        return value
+    return value if isinstance(value, Absolute) else _share(coin, value)
 
 
-def _check_share(coin: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+def _share(coin: str, value: Any) -> float:
+    share = number(value)
+    if share is None or not 0 < share < 1:
+        count = "" if share is None else f" For a count use `keras_gcp.absolute({share!r})`."
         raise InvalidArgument(
             f"`budget[{coin!r}]` is the share of the original that may remain and must lie "
-            f"between 0 and 1, both excluded. Received: {value!r}. For a count use "
-            f"`keras_gcp.absolute({value!r})`."
+            f"between 0 and 1, both excluded. Received: {value!r}.{count}"
         )
+    return float(share)

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from keras_gcp import backend, coins, compensation, criteria, keras_state, resume, schedules
-from keras_gcp.agenda import MIN_SHARE, Agenda, Due, check_min_share
+from keras_gcp.agenda import MIN_SHARE, Agenda, Due, checked_min_share
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.costs import left_out
@@ -32,25 +32,26 @@ from keras_gcp.fit_checks import (
     check_on_failure,
     check_only_pruner,
     check_prior_fits,
-    check_reset,
     check_validation,
+    checked_reset,
     companions_of,
     monitored,
     planned,
     register_pruner,
     reset_memory,
 )
-from keras_gcp.guards import VALIDATION_SIZE, AccuracyGuard, check_max_drop
+from keras_gcp.guards import VALIDATION_SIZE, AccuracyGuard, checked_max_drop
 from keras_gcp.pipeline import check_prior, totals_of
 from keras_gcp.plans import Plan
 from keras_gcp.reporting.text import event_line, savings_line, unmet_line
 from keras_gcp.restarts import Restarts
 from keras_gcp.run import Original, PruningRun, Settings
-from keras_gcp.sample import SAMPLE_SIZE, draw_sample
+from keras_gcp.sample import SAMPLE_SIZE, checked_size, draw_sample
 from keras_gcp.schedules import AdaptiveSchedule, ChannelsEvery, Schedule
 from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
 from keras_gcp.sensitivities import Sensitivity
 from keras_gcp.step_times import Savings
+from keras_gcp.validation import layer_names, require_flag, require_seed, require_verbose
 
 
 class GradualChannelPruning(keras.callbacks.Callback):
@@ -208,31 +209,31 @@ class GradualChannelPruning(keras.callbacks.Callback):
                 f"an object with a method `events()`. Received: {schedule!r}."
             )
         preferences = Preferences(align, floor, cap, normalize, scope)
-        check_reset(reset)
         check_on_failure(on_failure)
-        check_min_share(min_share)
-        check_max_drop(max_drop, validation_data)
         check_distillation(distill)
         check_prior(prior)
         self._schedule = schedule
-        exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+        self._seed = require_seed(seed)
         self._criterion = criterion
         self._settings = Settings(
-            criteria.get(criterion, seed=seed),
+            criteria.get(criterion, seed=self._seed),
             preferences,
-            exclude,
-            verify,
+            layer_names("exclude", exclude),
+            require_flag("verify", verify),
             compensation.parse(compensate, recalibrate, sample is not None, spare_frozen=True),
             prior,
         )
-        self._sample_source, self._sample_size, self._seed = sample, sample_size, seed
-        self._validation_source, self._validation_size = validation_data, validation_size
-        self._min_share, self._max_drop, self._distill = min_share, max_drop, distill
-        self._reset = reset
+        self._sample_source, self._sample_size = sample, checked_size(sample_size)
+        self._validation_source = validation_data
+        self._validation_size = checked_size(validation_size)
+        self._min_share = checked_min_share(min_share)
+        self._max_drop = checked_max_drop(max_drop, validation_data)
+        self._distill = distill
+        self._reset = checked_reset(reset)
         self._on_failure = on_failure
         self._restarts = Restarts(backup_dir, on_failure)
         self._reference = reference
-        self._verbose = verbose
+        self._verbose = require_verbose(verbose)
         # What belongs to one model, set when its training begins.
         self._run: PruningRun | None = None
         self._first_model: Any = None  # weak reference to the model this callback prunes

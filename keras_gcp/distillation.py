@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_gcp import backend, keras_state
@@ -17,6 +17,7 @@ from keras_gcp.criteria.relevance.heads import last_function
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Graph
 from keras_gcp.surgery.rebuild import copy_model
+from keras_gcp.validation import between
 
 _PROBABILITIES = ("softmax",)
 _LOGITS = ("linear", "log_softmax")  # Logarithms of probabilities are logits, up to a constant.
@@ -56,16 +57,20 @@ class Distillation:
     temperature: float = 4.0
 
     def __post_init__(self) -> None:
-        if not _is_number(self.weight) or not 0 < self.weight <= 1:
+        weight = between(self.weight, 0.0, 1.0)
+        temperature = between(self.temperature, 0.0, sys.float_info.max)
+        if not weight:
             raise InvalidArgument(
                 "`weight` of Distillation expects a number above 0 and at most 1. "
                 f"Received: {self.weight!r}."
             )
-        if not _is_number(self.temperature) or not 0 < self.temperature < np.inf:
+        if not temperature:
             raise InvalidArgument(
                 "`temperature` of Distillation expects a positive number. "
                 f"Received: {self.temperature!r}."
             )
+        object.__setattr__(self, "weight", weight)
+        object.__setattr__(self, "temperature", temperature)
 
 
 def check_distillation(distill: Any) -> None:
@@ -207,7 +212,3 @@ def _check_loss(model: Any) -> None:
             "argument `training`, so `distill` cannot tell training from validation. Expected "
             "`compute_loss(self, x, y, y_pred, sample_weight, training=True)`."
         )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

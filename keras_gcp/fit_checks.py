@@ -26,6 +26,7 @@ from keras_gcp.run import Original, Settings
 from keras_gcp.sample import Sample, draw_sample
 from keras_gcp.schedules import AdaptiveSchedule, Schedule, checked_events, unit_of
 from keras_gcp.surgery.optimizer import check_optimizer
+from keras_gcp.validation import require_one_of
 
 AUTO = "auto"
 """`reset` that finds the callbacks by itself."""
@@ -200,11 +201,7 @@ def check_schedule(schedule: Schedule, epochs: int, steps: int | None) -> dict[i
 
 def check_on_failure(on_failure: Any) -> None:
     """Refuses unknown ways to go on after a failure."""
-    if on_failure not in ON_FAILURE:
-        raise InvalidArgument(
-            f"`on_failure` expects one of {', '.join(map(repr, ON_FAILURE))}. Received: "
-            f"{on_failure!r}."
-        )
+    require_one_of("on_failure", on_failure, ON_FAILURE)
 
 
 def check_criterion(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) -> None:
@@ -289,20 +286,26 @@ def check_companions(companions: Sequence[Any]) -> None:
             )
 
 
-def check_reset(reset: Any) -> None:
-    """Refuses callbacks that keep no best model."""
-    if isinstance(reset, str):
-        if reset != AUTO:
-            raise InvalidArgument(
-                f"`reset` expects 'auto' or a list of callbacks. Received: {reset!r}."
-            )
-        return
-    for callback in reset:
+def checked_reset(reset: Any) -> str | tuple[Any, ...]:
+    """ "auto", or the callbacks in a list; None lists none.
+
+    Raises:
+        InvalidArgument: it is neither, or one of them keeps no best model.
+    """
+    if isinstance(reset, str) and reset == AUTO:
+        return AUTO
+    callbacks = () if reset is None else reset
+    if not isinstance(callbacks, list | tuple | set | frozenset):
+        raise InvalidArgument(
+            f"`reset` expects 'auto' or a list of callbacks. Received: {reset!r}."
+        )
+    for callback in callbacks:
         if not hasattr(callback, "best"):
             raise InvalidArgument(
                 "`reset` expects callbacks that remember a best model (EarlyStopping, "
                 f"ModelCheckpoint). Received: {callback!r}."
             )
+    return tuple(callbacks)
 
 
 def callbacks_to_reset(pruner: Any, reset: Any) -> tuple[Any, ...]:

@@ -24,6 +24,7 @@ from keras_gcp import keras_state
 from keras_gcp.channels.opaque import hidden_kernels, is_composite
 from keras_gcp.errors import InvalidArgument, UnsupportedModel, VerificationFailed
 from keras_gcp.surgery.verify import outputs_in_inference, random_inputs, relative_difference
+from keras_gcp.validation import require_flag
 
 VERIFY_EXAMPLES = 2
 _TOLERANCE = 1e-5  # The very same operations run in the same order; only fusion may differ.
@@ -75,6 +76,7 @@ def flatten(model: Any, pyramid: bool = False) -> Any:
     flat.summary()  # conv2d, re_lu
     ```
     """
+    pyramid = require_flag("pyramid", pyramid)
     source = _with_pyramid_outputs(model) if pyramid else model
     inputs = keras_state.new_inputs(source)
     flattener = _Flattener(source)

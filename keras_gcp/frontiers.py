@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.reporting.text import table
+from keras_gcp.validation import between, require_path
 
 FORMAT = 1
 FILE = "frontier.json"
@@ -64,16 +66,22 @@ class Frontier:
                 the metric, so 0.01 is one percentage point of an accuracy.
 
         Raises:
-            InvalidArgument: `within` is negative or no number.
+            InvalidArgument: `within` is negative or no number, or there is no point to choose.
         """
-        if isinstance(within, bool) or not isinstance(within, int | float) or not within >= 0:
+        margin = between(within, 0.0, math.inf)
+        if margin is None:
             raise InvalidArgument(
                 "`within` expects by how much the metric may be worse than the best point's, 0 or "
                 f"more. Received: {within!r}."
             )
         sign = 1.0 if self.higher_is_better else -1.0
-        top = max(sign * point.value for point in self.points)
-        near = [point for point in self.points if sign * point.value >= top - within]
+        values = [sign * point.value for point in self.points if not math.isnan(point.value)]
+        if not values:
+            raise InvalidArgument(
+                f"None of the {len(self.points)} points of the frontier has a value of "
+                f"{self.metric} to choose by."
+            )
+        near = [point for point in self.points if sign * point.value >= max(values) - margin]
         return min(near, key=lambda point: point.share)
 
     def explain(self) -> str:
@@ -126,9 +134,10 @@ class Frontier:
         Raises:
             InvalidArgument: there are none.
         """
-        file = Path(directory) / FILE
+        folder = Path(require_path("directory", directory))
+        file = folder / FILE
         try:
-            return _frontier(json.loads(file.read_text("utf-8")), Path(directory))
+            return _frontier(json.loads(file.read_text("utf-8")), folder)
         except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, InvalidArgument):
                 raise

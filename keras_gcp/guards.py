@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.sample import Sample
+from keras_gcp.validation import between
 
 VALIDATION_SIZE = 2048
 """Examples drawn by default. Before and after a cut the same ones are classified, so a change of
@@ -42,8 +43,8 @@ def allows(accuracy: float, least: float) -> bool:
     return accuracy >= least - 1e-9
 
 
-def check_max_drop(max_drop: Any, validation_data: Any) -> None:
-    """Refuses a guard that lacks something.
+def checked_max_drop(max_drop: Any, validation_data: Any) -> float | None:
+    """The drop, as a plain number; refuses a guard that lacks something.
 
     Raises:
         InvalidArgument: `max_drop` is not in [0, 1), or one of both is missing.
@@ -54,9 +55,9 @@ def check_max_drop(max_drop: Any, validation_data: Any) -> None:
                 "`validation_data` of GradualChannelPruning is what `max_drop` is measured on, and "
                 "there is no `max_drop`. Expected both or none, such as max_drop=0.01."
             )
-        return
-    number = isinstance(max_drop, int | float) and not isinstance(max_drop, bool)
-    if not number or not 0 <= max_drop < 1:
+        return None
+    drop = between(max_drop, 0.0, 1.0)
+    if drop is None or drop == 1:
         raise InvalidArgument(
             "`max_drop` is how far the accuracy may fall, from 0 to below 1: 0.01 is one "
             f"percentage point. Received: {max_drop!r}."
@@ -66,6 +67,7 @@ def check_max_drop(max_drop: Any, validation_data: Any) -> None:
             f"`max_drop={max_drop}` needs `validation_data=(x, y)`: arrays, a `tf.data.Dataset` or "
             "a `keras.utils.PyDataset` of examples that the model is not trained on."
         )
+    return drop
 
 
 def shortened(

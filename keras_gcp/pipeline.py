@@ -17,15 +17,16 @@ from keras_gcp.counting import Coin, build_ledger, count_map, prunable_groups
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.keras_state import Transaction
 from keras_gcp.planning import choose, keep_of, parsed_limits, plan_of
-from keras_gcp.plans import Plan, Totals
+from keras_gcp.plans import Plan, Totals, check_plan
 from keras_gcp.recount import require_costs
-from keras_gcp.sample import SAMPLE_SIZE, Sample, draw_sample
+from keras_gcp.sample import SAMPLE_SIZE, Sample, checked_size, draw_sample
 from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
 from keras_gcp.sensitivities import Sensitivity
 from keras_gcp.surgery.cut import cut_in_place, put_values
 from keras_gcp.surgery.optimizer import check_optimizer
 from keras_gcp.surgery.rebuild import copy_model
 from keras_gcp.surgery.verify import example_count, masked_outputs, random_inputs
+from keras_gcp.validation import require_seed
 
 
 def plan(
@@ -95,6 +96,7 @@ def plan(
     ```
     """
     preferences = Preferences(align, floor, cap, normalize, scope)
+    sample_size = checked_size(sample_size)
     parsed = Budget.parse(budget)
     coins.require_environment(parsed)
     check_prior(prior)
@@ -171,6 +173,8 @@ def apply(
         UnsupportedModel: a layer cannot be made again from its configuration.
         VerificationFailed: the copy does not compute what the masked model computes.
     """
+    keras_state.require_functional(model)
+    check_plan(plan)
     drawn = _drawn(sample, sample_size, seed, model)
     settings = compensation.parse(compensate, recalibrate, drawn is not None)
     channels = trace_as_planned(model)
@@ -271,6 +275,8 @@ def narrow(
         VerificationFailed: the narrow model does not compute what the masked model computes.
         ReplicasDisagree: processes that train the model together have other plans, or one failed.
     """
+    keras_state.require_functional(model)
+    check_plan(plan)
     keras_state.check_strategy(model)
     drawn = _drawn(sample, sample_size, seed, model)
     settings = compensation.parse(compensate, recalibrate, drawn is not None)
@@ -380,6 +386,7 @@ def totals_of(model: Any, channels: ChannelMap, opened: Sequence[Coin] = ()) -> 
 def _drawn(
     sample: Any, size: int | None, seed: int | None, model: Any, needs_labels: bool = False
 ) -> Sample | None:
+    size, seed = checked_size(size), require_seed(seed)
     if sample is None or isinstance(sample, Sample):
         return sample
     return draw_sample(sample, size, seed, model, needs_labels)

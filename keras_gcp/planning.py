@@ -12,7 +12,7 @@ from keras_gcp.channels.map import ChannelMap, Group
 from keras_gcp.costs import ALWAYS, Ledger, amount
 from keras_gcp.counting import build_ledger, prunable_groups, require_known_positions
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.plans import Plan, PlannedGroup, PlannedMember, Totals
+from keras_gcp.plans import Plan, PlannedGroup, PlannedMember, Totals, check_plan
 from keras_gcp.selection import Candidates, Preferences, Spent, select, spent_of
 from keras_gcp.selection.widths import Producer, allowed_widths, bounds_of, check_layers
 
@@ -141,8 +141,9 @@ def keep_of(plan: Plan, channels: ChannelMap) -> np.ndarray:
     """The classes of a traced model that a plan keeps, `(class_count,)`.
 
     Raises:
-        InvalidArgument: the plan was made for another model.
+        InvalidArgument: the plan was made for another model, or is none.
     """
+    check_plan(plan)
     own = _own_channels(channels)
     _require_same({p: len(k) for p, k in plan.layers.items()}, {p: len(c) for p, c in own.items()})
     keep = np.ones(channels.class_count, bool)

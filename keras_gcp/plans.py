@@ -157,7 +157,9 @@ class Plan:
         return np.flatnonzero(self._mask(layer))
 
     def _mask(self, layer: Any) -> np.ndarray:
-        path = layer if isinstance(layer, str) else layer.name
+        path = layer if isinstance(layer, str) else getattr(layer, "name", None)
+        if not isinstance(path, str):
+            raise InvalidArgument(f"Expected a layer, or its name. Received: {layer!r}.")
         if path in self.layers:
             return self.layers[path]
         inner = [known for known in self.layers if known.endswith(f"/{path}")]
@@ -198,6 +200,7 @@ class Plan:
         Raises:
             InvalidArgument: `later` is not a plan for the model that this plan leaves.
         """
+        check_plan(later)
         layers = {}
         for path, keep in self.layers.items():
             if path not in later.layers or len(later.layers[path]) != keep.sum():
@@ -303,6 +306,19 @@ class Plan:
             raise InvalidArgument(
                 f"Not a plan written by `Plan.to_json`: {type(error).__name__}: {error}."
             ) from error
+
+
+def check_plan(plan: Any) -> None:
+    """Refuses what is no plan.
+
+    Raises:
+        InvalidArgument: it is something else.
+    """
+    if not isinstance(plan, Plan):
+        raise InvalidArgument(
+            "`plan` expects what `keras_gcp.plan` returned, or `Plan.from_json` read. Received an "
+            f"object of type {type(plan).__name__}."
+        )
 
 
 def _plan_of(data: Mapping[str, Any]) -> Plan:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.validation import between, require_integer, require_one_of
 
 MODES = ("auto", "min", "max")
 """Whether smaller or greater values are better; "auto" tells it by the name."""
@@ -85,31 +87,19 @@ def on_plateau(
             "`monitor` expects the name of an entry of the logs, such as 'val_loss'. "
             f"Received: {monitor!r}."
         )
-    for name, value, least in (("patience", patience, 1), ("until", until, 0)):
-        if value is not None and (
-            isinstance(value, bool) or not isinstance(value, int) or value < least
-        ):
-            raise InvalidArgument(
-                f"`{name}` expects an integer of at least {least}. Received: {value!r}."
-            )
-    if patience is None:
-        raise InvalidArgument("`patience` expects an integer of at least 1. Received: None.")
-    if not _is_number(min_delta) or not min_delta >= 0:
+    patience = require_integer("patience", patience, least=1)
+    until = None if until is None else require_integer("until", until, least=0)
+    delta = between(min_delta, 0.0, sys.float_info.max)
+    if delta is None:
         raise InvalidArgument(f"`min_delta` expects a number from 0. Received: {min_delta!r}.")
-    if not _is_number(share) or not 0 < share <= 1:
+    part = between(share, 0.0, 1.0)
+    if not part:
         raise InvalidArgument(
             f"`share` is the share of the way of one event, in (0, 1]. Received: {share!r}."
         )
-    if mode not in MODES:
-        raise InvalidArgument(
-            f"`mode` expects one of {', '.join(map(repr, MODES))}. Received: {mode!r}."
-        )
+    require_one_of("mode", mode, MODES)
     mode = _mode_of(monitor) if mode == "auto" else mode
-    return OnPlateau(monitor, patience, float(min_delta), float(share), until, mode)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return OnPlateau(monitor, patience, delta, part, until, mode)
 
 
 def _mode_of(monitor: str) -> str:

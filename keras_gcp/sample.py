@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count as count_up
-from numbers import Integral
 from typing import Any
 
 import keras
@@ -13,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.validation import integer, require_seed
 
 SAMPLE_SIZE = 512
 """Examples drawn by default."""
@@ -67,11 +67,8 @@ def draw_sample(
         InvalidArgument: a shape does not fit the model, `x` or labels are NaN, labels are missing,
             there are no examples, or `size` is no positive number.
     """
-    if size is not None and not _is_positive_integer(size):
-        raise InvalidArgument(
-            f"The size of the sample must be a positive integer or None. Received: {size!r}."
-        )
-    random = np.random.default_rng(seed)
+    size = checked_size(size)
+    random = np.random.default_rng(require_seed(seed))
     if isinstance(source, Sample):
         source = (source.x, source.y)
     if hasattr(source, "shape"):
@@ -87,8 +84,18 @@ def draw_sample(
     return sample
 
 
-def _is_positive_integer(size: Any) -> bool:
-    return not isinstance(size, bool) and isinstance(size, Integral) and int(size) >= 1
+def checked_size(size: Any) -> int | None:
+    """A number of examples to draw, as a plain number; None stands for all.
+
+    Raises:
+        InvalidArgument: it is no positive integer.
+    """
+    found = integer(size)
+    if size is not None and (found is None or found < 1):
+        raise InvalidArgument(
+            f"The size of the sample must be a positive integer or None. Received: {size!r}."
+        )
+    return found
 
 
 def check_sample(sample: Sample, model: Any, needs_labels: bool = True) -> None:

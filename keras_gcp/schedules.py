@@ -27,9 +27,13 @@ from typing import Any, Protocol, runtime_checkable
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.plateaus import OnPlateau as OnPlateau
 from keras_gcp.plateaus import on_plateau as on_plateau
+from keras_gcp.validation import LARGEST, between, require_integer, require_one_of
 
 UNITS = ("epoch", "step")
 """What schedules count in."""
+
+MOST_EVENTS = 1_000_000
+"""No training has more; all of them are listed before it begins."""
 
 
 @runtime_checkable
@@ -95,15 +99,14 @@ def checked_events(schedule: Schedule) -> dict[int, float]:
         )
     _require_unit(unit_of(schedule))
     for at, progress in events.items():
-        _require_position(f"events() of {schedule!r}", at, least=0)
-        if isinstance(progress, bool) or not isinstance(progress, int | float):
-            progress = math.nan
-        if not 0 <= progress <= 1:
+        require_integer(f"events() of {schedule!r}", at, least=0)
+        if between(progress, 0.0, 1.0) is None:
             raise InvalidArgument(
                 f"`events()` of the schedule {schedule!r} returned the progress {events[at]!r} for "
                 f"{at}. Expected a number from 0 (nothing is gone) to 1 (the budget is reached)."
             )
-    ordered = dict(sorted(events.items()))
+    # As plain numbers: logs, backups and reports hold them.
+    ordered = {int(at): float(events[at]) for at in sorted(events)}
     for (a, before), (b, after) in itertools.pairwise(ordered.items()):
         if after < before:
             raise InvalidArgument(
@@ -231,13 +234,20 @@ def function(
     >>> keras_gcp.schedules.function(lambda t: t**2, begin=2, end=8, every=3).events()
     {2: 0.1111111111111111, 5: 0.4444444444444444, 8: 1.0}
     """
-    if not callable(shape):
+    if not callable(shape) or isinstance(shape, type):
         raise InvalidArgument(
             "`shape` expects a function of the share of the events that have happened. "
             f"Received: {shape!r}."
         )
     schedule = _curve(begin, end, every, shape, unit)
-    last = checked_events(schedule)[end]
+    try:
+        schedule.events()
+    except Exception as error:
+        raise InvalidArgument(
+            "`shape` expects a function of the share of the events that have happened, in (0, 1]. "
+            f"It failed with {type(error).__name__}: {error}"
+        ) from error
+    last = checked_events(schedule)[schedule.end]
     if last != 1:
         raise InvalidArgument(
             f"`shape(1.0)` is the progress after the last event and must be 1: the budget is "
@@ -274,13 +284,15 @@ def channels_every(n: int, x: int, until: int, unit: str = "epoch") -> ChannelsE
     Raises:
         InvalidArgument: a value is not a positive integer, `until < n`, or an unknown unit.
     """
-    for name, value in (("n", n), ("x", x), ("until", until)):
-        _require_position(name, value, least=1)
+    n = require_integer("n", n, least=1)
+    x = require_integer("x", x, least=1)
+    until = require_integer("until", until, least=1)
     _require_unit(unit)
     if until < n:
         raise InvalidArgument(
             f"`channels_every(n={n}, x={x}, until={until})` has no event. Expected `until >= n`."
         )
+    _require_few(until // n, "n")
     return ChannelsEvery(n, x, until, unit)
 
 
@@ -289,7 +301,11 @@ def default(epochs: int) -> Curve:
 
     Args:
         epochs: Number of epochs of the fit.
+
+    Raises:
+        InvalidArgument: `epochs` is no positive integer.
     """
+    epochs = require_integer("epochs", epochs, 1, LARGEST)
     begin = max(1, round(0.1 * epochs)) if epochs > 1 else 0
     end = max(begin, round(0.5 * epochs))
     return cubic(begin, end, max(1, -(-(end - begin) // 3)))
@@ -298,28 +314,26 @@ def default(epochs: int) -> Curve:
 def _curve(
     begin: int, end: int, every: int, shape: Callable[[float], float], unit: str = "epoch"
 ) -> Curve:
-    _require_position("begin", begin, least=0)
-    _require_position("end", end, least=0)
-    _require_position("every", every, least=1)
+    begin = require_integer("begin", begin, least=0)
+    end = require_integer("end", end, least=0)
+    every = require_integer("every", every, least=1)
     _require_unit(unit)
     if end < begin:
         raise InvalidArgument(f"A schedule needs `end >= begin`. Received: {begin=}, {end=}.")
+    _require_few((end - begin) // every, "every")
     return Curve(begin, end, every, shape, unit)
 
 
-def _require_position(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+def _require_few(events: int, spacing: str) -> None:
+    if events > MOST_EVENTS:
         raise InvalidArgument(
-            f"`{name}` expects an integer of at least {least}. Received: {value!r}."
+            f"The schedule has more than {MOST_EVENTS:,} events, and each costs about one first "
+            f"training step. Expected fewer: a larger `{spacing}`."
         )
 
 
 def _require_unit(unit: object) -> None:
-    if unit not in UNITS:
-        raise InvalidArgument(
-            f"`unit` of a schedule expects one of {', '.join(map(repr, UNITS))}. "
-            f"Received: {unit!r}."
-        )
+    require_one_of("unit", unit, UNITS)
 
 
 def _linear(t: float) -> float:

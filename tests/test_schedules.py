@@ -80,7 +80,7 @@ def test_a_schedule_of_ones_own_is_put_in_order():
         (Own({1: 1.5}), "returned the progress 1.5 for 1"),
         (Own({1: True}), "returned the progress True for 1"),
         (Own({1: 0.5, 2: 0.4}), "channels do not return"),
-        (Own({1: 0.5}, unit="batch"), "`unit` of a schedule"),
+        (Own({1: 0.5}, unit="batch"), "`unit` expects one of"),
     ],
 )
 def test_schedules_of_ones_own_that_cannot_be_followed_are_refused(schedule, message):

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from keras_gcp import keras_state
 from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.site import Site
+from keras_gcp.errors import InvalidArgument
 
 Rule = Callable[[Site], Labels | Sequence[Labels]]
 
@@ -28,6 +29,9 @@ def register_rule(*operations: type | str) -> Callable[[Rule], Rule]:
     Returns:
         A decorator that returns the rule unchanged.
 
+    Raises:
+        InvalidArgument: an operation is neither a class nor a name.
+
     Example:
 
     ```python
@@ -39,12 +43,28 @@ def register_rule(*operations: type | str) -> Callable[[Rule], Rule]:
     ```
     """
 
+    check_operations("register_rule", operations)
+
     def decorate(rule: Rule) -> Rule:
         for operation in operations:
             _RULES[operation] = rule
         return rule
 
     return decorate
+
+
+def check_operations(function: str, operations: Sequence[object]) -> None:
+    """Refuses what a function that registers something cannot register it for.
+
+    Raises:
+        InvalidArgument: something is neither a class nor a name.
+    """
+    for operation in operations:
+        if not isinstance(operation, type | str):
+            raise InvalidArgument(
+                f"`keras_gcp.{function}` expects layer classes, or names such as 'ops.Add'. "
+                f"Received: {operation!r}."
+            )
 
 
 def rule_for(operation: Any) -> Rule | None:

@@ -20,6 +20,7 @@ from keras_gcp.channels.site import Site, Unprunable
 from keras_gcp.channels.uncounted import uncounted_layers
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Call, Graph, Tensor, map_structure
+from keras_gcp.validation import layer_names
 
 
 def trace(model: Any, exclude: Sequence[str] = ()) -> ChannelMap:
@@ -104,11 +105,9 @@ def _tie_calls_of_nested_models(
 
 
 def _excluded_paths(graph: Graph, exclude: Sequence[str]) -> set[str]:
-    if isinstance(exclude, str):
-        exclude = (exclude,)
     paths = {call.path for call in graph.calls}
     found: set[str] = set()
-    for name in exclude:
+    for name in layer_names("exclude", exclude):
         hits = {path for path in paths if path == name or path.startswith(f"{name}/")}
         if not hits:
             raise InvalidArgument(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.validation import require_flag
 
 METHODS = ("least_squares", "fold")
 AUTO = "auto"
@@ -49,15 +50,13 @@ def parse(
     Raises:
         InvalidArgument: an unknown value, or one that needs a sample where there is none.
     """
-    if compensate not in (AUTO, None, *METHODS):
+    if compensate is not None and not _is_one_of(compensate, (AUTO, *METHODS)):
         raise InvalidArgument(
             f"`compensate` expects one of 'auto', {', '.join(map(repr, METHODS))} or None. "
             f"Received: {compensate!r}."
         )
-    if recalibrate != AUTO and not isinstance(recalibrate, bool):
-        raise InvalidArgument(
-            f"`recalibrate` expects 'auto', True or False. Received: {recalibrate!r}."
-        )
+    if not _is_one_of(recalibrate, (AUTO,)):
+        recalibrate = require_flag("recalibrate", recalibrate, or_else="'auto'")
     if not has_sample:
         for name, value in (("compensate", compensate), ("recalibrate", recalibrate)):
             if value not in (AUTO, None, False):
@@ -71,3 +70,7 @@ def parse(
         True if recalibrate == AUTO else recalibrate,
         spare_frozen,
     )
+
+
+def _is_one_of(value: Any, words: tuple[str, ...]) -> bool:
+    return isinstance(value, str) and value in words

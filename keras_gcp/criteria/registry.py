@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import keras
+
 from keras_gcp.criteria.base import Criterion
 from keras_gcp.criteria.bn_scale import BatchNormScale
 from keras_gcp.criteria.compensation_aware import CompensationAware
@@ -15,6 +17,7 @@ from keras_gcp.criteria.l2_norm import L2Norm
 from keras_gcp.criteria.random import Random
 from keras_gcp.criteria.taylor import Taylor
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.validation import require_seed
 
 _CRITERIA: Mapping[str, Callable[[], Any]] = MappingProxyType(
     {
@@ -47,12 +50,13 @@ def get(criterion: Any, seed: int | None = None) -> Criterion:
     Raises:
         InvalidArgument: there is no such criterion.
     """
+    seed = require_seed(seed)
     if isinstance(criterion, str):
         if criterion == Random.name:
             return Random(seed)
         if criterion in _CRITERIA:
             return _CRITERIA[criterion]()
-    elif callable(criterion) and not isinstance(criterion, type):
+    elif callable(criterion) and not isinstance(criterion, type | keras.Layer):
         return criterion
     raise InvalidArgument(
         f"There is no criterion {criterion!r}. Expected one of "

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.validation import require_path
 
 FORMAT = 1
 
@@ -37,7 +38,7 @@ class Cache:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, identity: Mapping[str, str]) -> None:
-        self._path = None if path is None else Path(path)
+        self._path = None if path is None else Path(require_path("cache", path))
         self._values: dict[Key, float] = {}
         if self._path is None:
             return

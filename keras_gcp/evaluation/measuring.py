@@ -22,6 +22,7 @@ from keras_gcp.evaluation.metrics import Metric, metric_for
 from keras_gcp.pipeline import score
 from keras_gcp.sample import SAMPLE_SIZE, Sample, draw_sample
 from keras_gcp.sensitivities import GroupSensitivity, Sensitivity, SensitivityPoint
+from keras_gcp.validation import layer_names, numbers_in, require_integer, require_verbose
 
 DEFAULT_SHARES = (0.9, 0.75, 0.5, 0.25, 0.1)
 
@@ -92,7 +93,9 @@ def sensitivity(
     ```
     """
     wanted = _checked_shares(shares)
-    exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    exclude = layer_names("exclude", exclude)
+    verbose = require_verbose(verbose)
+    batch_size = require_integer("batch_size", batch_size, least=1)
     scorer = criteria.get(criterion, seed=seed)
     channels = trace(model, exclude)
     groups = prunable_groups(channels)
@@ -125,7 +128,7 @@ class _Measurements:
     ) -> None:
         self._masked, self._known, self._metric = masked, known, metric
         self._bar = keras.utils.Progbar(
-            total, verbose=int(verbose), stateful_metrics=[metric], unit_name="measurement"
+            total, verbose=verbose, stateful_metrics=[metric], unit_name="measurement"
         )
 
     def value(self, key: Key, keep: np.ndarray) -> float:
@@ -161,16 +164,13 @@ def _curve(
 
 def _checked_shares(shares: Any) -> list[float]:
     """The shares, from large to small."""
-    try:
-        numbers = sorted({float(share) for share in shares}, reverse=True)
-    except (TypeError, ValueError):
-        numbers = []
+    numbers = numbers_in(shares)
     if not numbers or not all(0 < share <= 1 for share in numbers):
         raise InvalidArgument(
             "`shares` expects shares of the channels to keep, above 0 and at most 1, such as "
             f"(0.75, 0.5, 0.25). Received: {shares!r}."
         )
-    return numbers
+    return sorted(set(numbers), reverse=True)
 
 
 def _identity(

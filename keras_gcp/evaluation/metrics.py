@@ -14,6 +14,7 @@ import numpy as np
 from keras_gcp import backend
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.sample import Sample
+from keras_gcp.validation import require_one_of
 
 Batches = Iterable[tuple[Any, Any, Any]]
 """Inputs, labels and outputs of batch after batch, as tensors."""
@@ -63,10 +64,7 @@ def metric_for(metric: Any, model: Any, data: Sample, mode: str = "auto") -> Met
     Raises:
         InvalidArgument: there is no such metric, or which way it is better is not known.
     """
-    if mode not in MODES:
-        raise InvalidArgument(
-            f"`mode` expects one of {', '.join(map(repr, MODES))}. Received: {mode!r}."
-        )
+    require_one_of("mode", mode, MODES)
     name, description, measure = _resolved(metric, model, data)
     own = callable(metric) and not isinstance(metric, keras.metrics.Metric)
     higher = mode == "max" if mode != "auto" else _higher_is_better(name, unknown_is=own or None)
@@ -101,7 +99,7 @@ def _resolved(metric: Any, model: Any, data: Sample) -> tuple[str, str, Callable
     if isinstance(metric, keras.metrics.Metric):
         config = {key: metric.get_config()[key] for key in sorted(metric.get_config())}
         return metric.name, f"{type(metric).__name__} {config}", _by_keras(metric, model)
-    if callable(metric) and not isinstance(metric, type):
+    if callable(metric) and not isinstance(metric, type | keras.Layer):
         name = getattr(metric, "__name__", type(metric).__name__)
         return name, getattr(metric, "__qualname__", name), _by_callable(metric, name)
     raise InvalidArgument(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from keras_gcp.plans import Plan
 from keras_gcp.sample import SAMPLE_SIZE, draw_sample
 from keras_gcp.selection import Preferences
 from keras_gcp.sensitivities import Sensitivity
+from keras_gcp.validation import between, require_integer, require_verbose
 
 
 def smallest(
@@ -108,12 +110,21 @@ def smallest(
     found.model.save("small.keras")
     ```
     """
-    _check_arguments(accuracy_floor, tolerance, max_evaluations)
+    accuracy_floor, tolerance = _checked_floor(accuracy_floor), _checked_tolerance(tolerance)
+    max_evaluations = require_integer("max_evaluations", max_evaluations, least=1)
+    batch_size = require_integer("batch_size", batch_size, least=1)
+    verbose = require_verbose(verbose)
     check_coin(coin)
     any_share = Budget({coin: 0.5})
     coins.require_environment(any_share)
     scorer = criteria.get(criterion, seed=seed)
     check_prior(prior)
+    unknown = selection.keys() - {one.name for one in fields(Preferences)}
+    if unknown:
+        raise InvalidArgument(
+            f"`keras_gcp.smallest` has no arguments {sorted(unknown)}. How to select is said by "
+            f"{', '.join(f'`{one.name}`' for one in fields(Preferences))}."
+        )
     preferences = Preferences(**selection)
     channels = trace(model, exclude)
     require_prunable(model, channels)
@@ -221,19 +232,21 @@ class _Search:
         return holds
 
 
-def _check_arguments(floor: Any, tolerance: Any, max_evaluations: Any) -> None:
-    if isinstance(floor, bool) or not isinstance(floor, int | float) or not math.isfinite(floor):
+def _checked_floor(floor: Any) -> float:
+    found = between(floor, -sys.float_info.max, sys.float_info.max)
+    if found is None:
         raise InvalidArgument(
             "`accuracy_floor` expects a number, in the unit of the metric (0.9 for 90 %). "
             f"Received: {floor!r}."
         )
-    if isinstance(tolerance, bool) or not isinstance(tolerance, float) or not 0 < tolerance < 1:
+    return found
+
+
+def _checked_tolerance(tolerance: Any) -> float:
+    found = between(tolerance, 0.0, 1.0)
+    if not found or found == 1:
         raise InvalidArgument(
             "`tolerance` expects a share of the original between 0 and 1, both excluded. "
             f"Received: {tolerance!r}."
         )
-    whole = isinstance(max_evaluations, int) and not isinstance(max_evaluations, bool)
-    if not whole or max_evaluations < 1:
-        raise InvalidArgument(
-            f"`max_evaluations` expects a positive integer. Received: {max_evaluations!r}."
-        )
+    return found

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import keras
 
 from keras_gcp import backend
 from keras_gcp.budgets import check_coin
@@ -17,6 +20,7 @@ from keras_gcp.evaluation.snapshots import Snapshots
 from keras_gcp.frontiers import FILE, Frontier
 from keras_gcp.sample import draw_sample
 from keras_gcp.surgery.rebuild import copy_model
+from keras_gcp.validation import numbers_in, require_integer, require_path, require_verbose
 
 
 def frontier(
@@ -85,11 +89,17 @@ def frontier(
     ```
     """
     shares = _checked_budgets(budgets)
-    _check_arguments(coin, epochs_each, epochs_before, fit_options)
+    check_coin(coin)
+    epochs_each = require_integer("epochs_each", epochs_each, least=1)
+    epochs_before = require_integer("epochs_before", epochs_before, least=0)
+    verbose = require_verbose(verbose)
+    callbacks = _checked_callbacks(callbacks)
+    fit_options = _checked_options(fit_options)
     _check_model(model)
     examples = draw_sample(validation_data, None, None, model)
     measured = metric_for(metric, model, examples, mode)
     ends = {epochs_before + i * epochs_each: share for i, share in enumerate([1.0, *shares])}
+    _check_options_of_pruning(pruning_options)
     # Every budget is a point, however close to the next: no event is put together with another.
     pruning_options.setdefault("min_share", 0.0)
     pruning = GradualChannelPruning(
@@ -111,7 +121,7 @@ def frontier(
         epochs=max(ends),
         callbacks=[*callbacks, snapshots.lines, pruning, snapshots],
         verbose="auto" if verbose else 0,
-        **(fit_options or {}),
+        **fit_options,
     )
     return snapshots.frontier
 
@@ -153,7 +163,7 @@ def _without_weights(data: Any) -> Any:
 
 
 def _new_folder(directory: Any) -> Path:
-    folder = Path(directory)
+    folder = Path(require_path("directory", directory))
     if (folder / FILE).exists():
         raise InvalidArgument(
             f"The folder '{folder}' holds a frontier already; its models would be overwritten. "
@@ -164,10 +174,7 @@ def _new_folder(directory: Any) -> Path:
 
 def _checked_budgets(budgets: Any) -> list[float]:
     """The budgets, from large to small."""
-    try:
-        shares = sorted((float(share) for share in budgets), reverse=True)
-    except (TypeError, ValueError):
-        shares = []
+    shares = sorted(numbers_in(budgets) or [], reverse=True)
     if not shares or not all(0 < s < 1 for s in shares) or len(set(shares)) < len(shares):
         raise InvalidArgument(
             "`budgets` expects different shares of the original that may remain, between 0 and 1, "
@@ -176,19 +183,41 @@ def _checked_budgets(budgets: Any) -> list[float]:
     return shares
 
 
-def _check_arguments(coin: Any, epochs_each: Any, epochs_before: Any, fit_options: Any) -> None:
-    check_coin(coin)
-    for name, value, least in (
-        ("epochs_each", epochs_each, 1),
-        ("epochs_before", epochs_before, 0),
+def _checked_callbacks(callbacks: Any) -> list[Any]:
+    """The callbacks in a list; None lists none."""
+    found = [] if callbacks is None else callbacks
+    if not isinstance(found, list | tuple) or not all(
+        isinstance(one, keras.callbacks.Callback) for one in found
     ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InvalidArgument(
-                f"`{name}` expects an integer of at least {least}. Received: {value!r}."
-            )
-    taken = {"x", "y", "epochs", "callbacks", "verbose"} & set(fit_options or {})
+        raise InvalidArgument(
+            f"`callbacks` expects a list of `keras.callbacks.Callback`. Received: {callbacks!r}."
+        )
+    return list(found)
+
+
+def _check_options_of_pruning(options: Mapping[str, Any]) -> None:
+    """Refuses what the callback does not know, or what is set here."""
+    own = {"budget", "schedule", "verbose"}
+    known = set(inspect.signature(GradualChannelPruning).parameters) - own
+    unknown = sorted(options.keys() - known)
+    if unknown:
+        raise InvalidArgument(
+            f"`keras_gcp.frontier` does not take {unknown}: further arguments are those of "
+            f"`GradualChannelPruning` but {sorted(own)}, which it sets itself."
+        )
+
+
+def _checked_options(fit_options: Any) -> dict[str, Any]:
+    options = {} if fit_options is None else fit_options
+    if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
+        raise InvalidArgument(
+            "`fit_options` expects a dict of arguments of `Model.fit`, such as "
+            f"{{'batch_size': 128}}. Received: {fit_options!r}."
+        )
+    taken = {"x", "y", "epochs", "callbacks", "verbose"} & set(options)
     if taken:
         raise InvalidArgument(
             f"`fit_options` has {sorted(taken)}, which `keras_gcp.frontier` sets itself. Expected "
             "other arguments of `Model.fit`, such as {'batch_size': 128}."
         )
+    return dict(options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from keras_gcp.exporting.records import ExportedFile
 from keras_gcp.exporting.runtime import operators
 from keras_gcp.exporting.samples import Examples, examples_for
 from keras_gcp.exporting.structure import output_names
+from keras_gcp.validation import between, require_path
 
 COMPARED_EXAMPLES = 32
 CALIBRATION_EXAMPLES = 256
@@ -92,11 +94,12 @@ def export(
     tolerances = {f: _tolerance_of(f, tolerance, formats, model) for f in formats}
     name = _file_name(model.name if name is None else name)
     examples = examples_for(model, sample, COMPARED_EXAMPLES)
-    with files.workspace(Path(directory)) as folder:
+    directory = Path(require_path("directory", directory))
+    with files.workspace(directory) as folder:
         subject = _Subject(model, examples.spread(COMPARED_EXAMPLES), examples, folder)
         expected = _reference(subject)
         return tuple(
-            _export_one(subject, expected, f, tolerances[f], Path(directory), name) for f in formats
+            _export_one(subject, expected, f, tolerances[f], directory, name) for f in formats
         )
 
 
@@ -202,20 +205,25 @@ def _tolerance_of(
     model: keras.Model,
 ) -> float:
     if isinstance(given, Mapping):
-        unknown = sorted(set(given) - set(formats))
+        unknown = [key for key in given if not isinstance(key, str) or key not in formats]
         if unknown:
             raise InvalidArgument(f"`tolerance` names {unknown}, which `formats` does not.")
         given = given.get(format_name)
     if given is None:
         default = FORMATS[format_name].tolerance
         return max(default, 0.02) if is_mixed_precision(model) else default
-    if not given > 0:
-        raise InvalidArgument(f"`tolerance` must be greater than 0. Received: {given!r}")
-    return float(given)
+    found = between(given, 0.0, math.inf)
+    if not found:
+        raise InvalidArgument(
+            f"`tolerance` expects a number greater than 0, or a dict of these by format. "
+            f"Received: {given!r}."
+        )
+    return found
 
 
-def _file_name(name: str) -> str:
-    if not name or name.startswith(".") or re.search(r'[\\/:*?"<>|]', name):
+def _file_name(name: Any) -> str:
+    sign = r'[^\\/:*?"<>|\0]'
+    if not isinstance(name, str) or not re.fullmatch(rf"(?!\.){sign}+", name):
         raise InvalidArgument(
             f"{name!r} is no name for a file. Pass `name=` without path separators."
         )

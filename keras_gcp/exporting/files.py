@@ -8,11 +8,18 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from keras_gcp.errors import InvalidArgument
+
 
 @contextlib.contextmanager
 def workspace(directory: Path) -> Iterator[Path]:
     """A folder inside `directory` (so a move stays on one disk), gone at the end."""
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InvalidArgument(
+            f"`directory` expects the path of a folder, but '{directory}' is, or lies in, a file."
+        ) from error
     folder = Path(tempfile.mkdtemp(prefix=".export-", dir=directory))
     try:
         yield folder

@@ -73,7 +73,8 @@ def check_formats(formats: Sequence[str], has_sample: bool) -> None:
             real examples to calibrate on.
         UnsupportedModel: For a TensorFlow format under another backend.
     """
-    if isinstance(formats, str) or not formats or len(set(formats)) < len(formats):
+    listed = isinstance(formats, list | tuple) and all(isinstance(f, str) for f in formats)
+    if not listed or not formats or len(set(formats)) < len(formats):
         raise InvalidArgument(
             f"`formats` must be a list of different formats from {sorted(FORMATS)}. "
             f"Received: formats={formats!r}"

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.exporting import runtime
+from keras_gcp.validation import require_integer
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def latency(path: str | Path, threads: int = 1, runs: int = 300, warmup: int = 3
     latency("exported/net.tflite").milliseconds
     ```
     """
-    _check(threads=threads, runs=runs)
+    threads, runs = require_integer("threads", threads, 1), require_integer("runs", runs, 1)
     interpreter = _ready(path, threads, warmup)
     return _summary(path, _timed(interpreter, runs), threads)
 
@@ -109,7 +110,8 @@ def compare_latency(
     """
     if isinstance(paths, str | Path) or len(paths) < 2:
         raise InvalidArgument(f"Expected at least two paths to compare. Received: {paths!r}")
-    _check(threads=threads, runs=runs, rounds=rounds)
+    threads, runs = require_integer("threads", threads, 1), require_integer("runs", runs, 1)
+    rounds = require_integer("rounds", rounds, 1)
     interpreters = [_ready(path, threads, warmup) for path in paths]
     turns = [[_timed(interpreter, runs) for interpreter in interpreters] for _ in range(rounds)]
     times = np.asarray(turns)  # (rounds, files, runs), milliseconds
@@ -149,12 +151,6 @@ def runs_for(path: Path | str, threads: int, milliseconds: float) -> int:
 def _runs_in(milliseconds: float, interpreter: Any) -> int:
     once = min(_timed(interpreter, 3))
     return int(min(max(milliseconds / once, 3), 200))
-
-
-def _check(**numbers: int) -> None:
-    for name, value in numbers.items():
-        if value < 1:
-            raise InvalidArgument(f"`{name}` must be at least 1. Received: {name}={value}")
 
 
 def _ready(path: str | Path, threads: int, warmup: int) -> Any:

@@ -36,7 +36,7 @@ from keras_gcp.keras_state.fitting import (
     steps_compiled_by_hand,
     take_back_training_loss,
 )
-from keras_gcp.keras_state.functional import functional_of, input_structure
+from keras_gcp.keras_state.functional import functional_of, input_structure, require_functional
 from keras_gcp.keras_state.inputs import ordered_inputs, pack_inputs, packed_inputs
 from keras_gcp.keras_state.optimizers import (
     build_optimizer,
@@ -102,6 +102,7 @@ __all__ = [
     "packed_inputs",
     "put_state_back",
     "read_graph",
+    "require_functional",
     "replaced_call",
     "retrack_torch_parameters",
     "run_graph",

@@ -24,6 +24,11 @@ def input_structure(model: Any) -> Any:
 
 
 def require_functional(model: Any) -> Any:
+    """The functional graph inside a model.
+
+    Raises:
+        UnsupportedModel: it has none, was never built, or is no model.
+    """
     if not isinstance(model, keras.Model):
         raise UnsupportedModel(
             f"Expected a `keras.Model`. Received: {model!r} (of type {type(model).__name__})."

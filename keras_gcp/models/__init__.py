@@ -76,7 +76,7 @@ def build(name: str, /, **kwargs: Any) -> keras.Model:
     Raises:
         InvalidArgument: there is no such network, or the builder refuses an argument.
     """
-    if name not in _BUILDERS:
+    if not isinstance(name, str) or name not in _BUILDERS:
         raise InvalidArgument(
             f"There is no reference network called {name!r}. Expected one of: {', '.join(names())}."
         )

@@ -57,7 +57,7 @@ def mobilenet(
     >>> mobilenet(width=8).output_shape
     (None, 10)
     """
-    positive(classes=classes, width=width)
+    classes, width = positive(classes=classes, width=width)
     image = image_input(input_shape)
     x = convolution(image, width, 3, 1, "stem_conv")
     x = relu(normalisation(x, bn_momentum, "stem_bn"), "stem_relu")

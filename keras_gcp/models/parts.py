@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.validation import LARGEST, integer, require_integer
 
 BN_EPSILON = 1e-5
 
@@ -30,8 +32,8 @@ def image_input(input_shape: Sequence[int | None], smallest: int = 1) -> Any:
             f"{keras.config.image_data_format()!r}. "
             "Call keras.config.set_image_data_format('channels_last') first."
         )
-    shape = tuple(input_shape)
-    if len(shape) != 3 or not isinstance(shape[2], int) or shape[2] < 1:
+    shape = _sizes(input_shape)
+    if len(shape) != 3 or shape[2] is None or any(size is not None and size < 1 for size in shape):
         raise InvalidArgument(
             f"input_shape={input_shape} does not describe an image. "
             "Expected (height, width, channels), for example (32, 32, 3)."
@@ -44,11 +46,16 @@ def image_input(input_shape: Sequence[int | None], smallest: int = 1) -> Any:
     return keras.Input(shape, name="image")
 
 
-def positive(**arguments: int) -> None:
-    """Refuses arguments that are not positive integers."""
-    for name, value in arguments.items():
-        if not isinstance(value, int) or value < 1:
-            raise InvalidArgument(f"{name}={value!r} was given. Expected an integer of 1 or more.")
+def _sizes(input_shape: Any) -> tuple[int | None, ...]:
+    """The sizes as plain numbers, those that are no positive integers as 0; empty for no shape."""
+    if not isinstance(input_shape, Sequence | np.ndarray) or np.ndim(input_shape) != 1:
+        return ()
+    return tuple(None if size is None else integer(size) or 0 for size in input_shape)
+
+
+def positive(**arguments: int) -> tuple[int, ...]:
+    """The arguments as plain numbers; refuses what is no positive integer."""
+    return tuple(require_integer(name, value, 1, LARGEST) for name, value in arguments.items())
 
 
 def convolution(x: Any, channels: int, size: int, strides: int, name: str) -> Any:

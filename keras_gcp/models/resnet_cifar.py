@@ -15,7 +15,6 @@ from typing import Any, TypedDict, Unpack
 
 import keras
 
-from keras_gcp.errors import InvalidArgument
 from keras_gcp.models.parts import (
     classifier,
     convolution,
@@ -24,6 +23,7 @@ from keras_gcp.models.parts import (
     positive,
     relu,
 )
+from keras_gcp.validation import require_one_of
 
 STAGES = 3
 BOTTLENECK_EXPANSION = 4
@@ -152,9 +152,8 @@ def _resnet(
     bn_momentum: float = 0.9,
     name: str | None = None,
 ) -> keras.Model:
-    if shortcut not in SHORTCUTS:
-        raise InvalidArgument(f"shortcut={shortcut!r} was given. Expected one of {SHORTCUTS}.")
-    positive(classes=classes, width=width)
+    require_one_of("shortcut", shortcut, SHORTCUTS)
+    classes, width = positive(classes=classes, width=width)
     style = _Style(shortcut, bn_momentum)
     preactivation = block is _bottleneck_block
 

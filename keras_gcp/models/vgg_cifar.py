@@ -59,7 +59,7 @@ def vgg16(
     >>> vgg16().count_params()
     14995146
     """
-    positive(classes=classes, width=width, hidden=hidden)
+    classes, width, hidden = positive(classes=classes, width=width, hidden=hidden)
     image = x = image_input(input_shape, smallest=_SMALLEST_IMAGE)
     for stage, (convolutions, factor) in enumerate(_STAGES, start=1):
         for index in range(1, convolutions + 1):

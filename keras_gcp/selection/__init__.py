@@ -3,15 +3,7 @@
 from keras_gcp.selection.candidates import Candidates
 from keras_gcp.selection.choice import Preferences, select
 from keras_gcp.selection.spending import Spent, spent_of
-from keras_gcp.selection.widths import (
-    DEFAULT_FLOOR,
-    Align,
-    Cap,
-    Floor,
-    check_align,
-    check_cap,
-    check_floor,
-)
+from keras_gcp.selection.widths import DEFAULT_FLOOR, Align, Cap, Floor
 
 __all__ = [
     "DEFAULT_FLOOR",
@@ -21,9 +13,6 @@ __all__ = [
     "Floor",
     "Preferences",
     "Spent",
-    "check_align",
-    "check_cap",
-    "check_floor",
     "select",
     "spent_of",
 ]

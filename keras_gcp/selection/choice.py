@@ -28,10 +28,11 @@ from keras_gcp.selection.widths import (
     Align,
     Cap,
     Floor,
-    check_align,
-    check_cap,
-    check_floor,
+    checked_align,
+    checked_cap,
+    checked_floor,
 )
+from keras_gcp.validation import require_one_of
 
 NORMALIZE = ("none", "cost")
 SCOPES = ("global", "group")
@@ -52,11 +53,11 @@ class Preferences:
     scope: str = "global"
 
     def __post_init__(self) -> None:
-        check_align(self.align)
-        check_floor(self.floor)
-        check_cap(self.cap)
-        _check_one_of("normalize", self.normalize, NORMALIZE)
-        _check_one_of("scope", self.scope, SCOPES)
+        object.__setattr__(self, "align", checked_align(self.align))
+        object.__setattr__(self, "floor", checked_floor(self.floor))
+        object.__setattr__(self, "cap", checked_cap(self.cap))
+        require_one_of("normalize", self.normalize, NORMALIZE)
+        require_one_of("scope", self.scope, SCOPES)
         if self.scope == "group" and self.normalize == "cost":
             raise InvalidArgument(
                 "`normalize='cost'` weighs channels of different layers against each other, but "
@@ -102,13 +103,6 @@ def select(
 def _shares(blocks: Blocks, groups: Sequence[Candidates]) -> np.ndarray:
     """What is left of a group, as a share of its original width, when a block is gone."""
     return blocks.lowers / np.array([group.original for group in groups])[blocks.groups]
-
-
-def _check_one_of(name: str, value: object, known: Sequence[str]) -> None:
-    if value not in known:
-        raise InvalidArgument(
-            f"`{name}` expects one of {', '.join(map(repr, known))}. Received: {value!r}."
-        )
 
 
 def _how_far(groups: Sequence[Candidates], ledger: Ledger, limits: Mapping[str, float]) -> str:

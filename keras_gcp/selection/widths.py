@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.validation import integer, number
 
 AUTO = "auto"
 AUTO_BLOCK = 8
@@ -54,36 +55,32 @@ class Bounds:
     step: int
 
 
-def check_align(align: object) -> None:
-    """Refuses anything but "auto", positive integers, and dicts of these."""
-    _check(
-        "align",
-        align,
-        lambda value: value == AUTO or _is_count(value),
-        "'auto' or a positive integer",
-    )
+def checked_align(align: object) -> Align:
+    """In plain numbers; refuses anything but "auto", positive integers, and dicts of these."""
+    found: Align = _checked("align", align, _align, "'auto' or a positive integer")
+    return found
 
 
-def check_floor(floor: object) -> None:
-    """Refuses anything but positive integers, shares in [0, 1), and dicts of these."""
-    _check(
+def checked_floor(floor: object) -> Floor:
+    """In plain numbers; refuses anything but counts, shares in [0, 1), and dicts of these."""
+    found: Floor = _checked(
         "floor",
         floor,
-        lambda value: _is_count(value) or (isinstance(value, float) and 0 <= value < 1),
+        _floor,
         "an int (channels, at least 1) or a float (share of the original width, in [0, 1))",
     )
+    return found
 
 
-def check_cap(cap: object) -> None:
-    """Refuses anything but None, positive integers, shares in (0, 1], and dicts of these."""
-    _check(
+def checked_cap(cap: object) -> Cap:
+    """In plain numbers; refuses anything but None, counts, shares in (0, 1], dicts of these."""
+    found: Cap = _checked(
         "cap",
         cap,
-        lambda value: (
-            value is None or _is_count(value) or (isinstance(value, float) and 0 < value <= 1)
-        ),
+        lambda value: None if value is None else _cap(value),
         "None, an int (channels, at least 1) or a float (share of the original width, in (0, 1])",
     )
+    return found
 
 
 def check_layers(
@@ -95,7 +92,7 @@ def check_layers(
         name: The argument.
         setting: Its value.
         layers: Paths of all layers that produce channels.
-        anchored: Layers of which all channels stay, with the reason; a floor is kept there anyway.
+        anchored: Layers of which all channels stay, with the reason.
 
     Raises:
         InvalidArgument: the dict has an entry without effect.
@@ -113,7 +110,7 @@ def check_layers(
                 "and embeddings produce channels; what follows them (normalization, activations) "
                 "has their width. Layers of nested models are written 'model/layer'."
             )
-        if name != "floor" and named and all(path in anchored for path in named):
+        if named and all(path in anchored for path in named):
             raise InvalidArgument(
                 f"`{name}` names layer {key!r}, whose channels all stay "
                 f"({anchored[named[0]]}), so it would have no effect. Expected layers that may be "
@@ -187,15 +184,17 @@ def allowed_widths(group: str, present: int, original: int, bounds: Bounds) -> t
 
 
 def _least(floor: int | float, layer: Producer, original: int) -> int:
-    channels = floor * original if isinstance(floor, float) else floor / layer.multiplicity
-    return min(original, max(1, math.ceil(channels - 1e-9)))
+    if isinstance(floor, float):
+        return min(original, max(1, math.ceil(floor * original - 1e-9)))
+    return min(original, -(-floor // layer.multiplicity))
 
 
 def _most(cap: int | float | None, layer: Producer, original: int) -> int:
     if cap is None:
         return original
-    channels = cap * original if isinstance(cap, float) else cap / layer.multiplicity
-    return min(original, math.floor(channels + 1e-9))
+    if isinstance(cap, float):
+        return min(original, math.floor(cap * original + 1e-9))
+    return min(original, cap // layer.multiplicity)
 
 
 def _step(align: str | int, layer: Producer, original: int) -> int:
@@ -218,20 +217,53 @@ def _names(key: str, path: str) -> bool:
     return path == key or path.startswith(f"{key}/")
 
 
-def _check(name: str, setting: object, is_right: Callable[[object], bool], expected: str) -> None:
-    if isinstance(setting, Mapping):
-        for key, value in setting.items():
-            if not isinstance(key, str):
-                raise InvalidArgument(
-                    f"`{name}` expects names of layers as keys. Received: {key!r}."
-                )
-            if not is_right(value):
-                raise InvalidArgument(f"`{name}[{key!r}]` expects {expected}. Received: {value!r}.")
-    elif not is_right(setting):
-        raise InvalidArgument(
-            f"`{name}` expects {expected}, or a dict of these by layer. Received: {setting!r}."
-        )
+def _checked(name: str, setting: object, value_of: Callable[[object], Any], expected: str) -> Any:
+    """A setting in plain numbers.
+
+    Args:
+        name: The argument.
+        setting: One value, or a dict by layer.
+        value_of: The plain value; raises ValueError for what is none.
+        expected: What it takes, in words.
+    """
+    if not isinstance(setting, Mapping):
+        return _value(f"`{name}`", setting, value_of, f"{expected}, or a dict of these by layer")
+    for key in setting:
+        if not isinstance(key, str):
+            raise InvalidArgument(f"`{name}` expects names of layers as keys. Received: {key!r}.")
+    return {
+        key: _value(f"`{name}[{key!r}]`", value, value_of, expected)
+        for key, value in setting.items()
+    }
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _value(argument: str, value: object, value_of: Callable[[object], Any], expected: str) -> Any:
+    try:
+        return value_of(value)
+    except ValueError:
+        raise InvalidArgument(f"{argument} expects {expected}. Received: {value!r}.") from None
+
+
+def _align(value: object) -> str | int:
+    return AUTO if isinstance(value, str) and value == AUTO else _count(value)
+
+
+def _floor(value: object) -> int | float:
+    found = number(value)
+    if isinstance(found, float) and 0 <= found < 1:
+        return found
+    return _count(value)
+
+
+def _cap(value: object) -> int | float:
+    found = number(value)
+    if isinstance(found, float) and 0 < found <= 1:
+        return found
+    return _count(value)
+
+
+def _count(value: object) -> int:
+    found = integer(value)
+    if found is None or found < 1:
+        raise ValueError(value)
+    return found

@@ -18,9 +18,14 @@ def check_optimizer(optimizer: Any) -> None:
     """Refuses an optimizer whose state cannot be cut along with the weights.
 
     Raises:
-        UnsupportedModel: some of its variables are neither scalars nor shaped like a weight, nor
-            Adafactor's.
+        UnsupportedModel: it is no optimizer of Keras, or some of its variables are neither scalars
+            nor shaped like a weight, nor Adafactor's.
     """
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise UnsupportedModel(
+            f"Expected a `keras.optimizers.Optimizer`. Received: {optimizer!r} (of type "
+            f"{type(optimizer).__name__})."
+        )
     strange = keras_state.unsliceable_slots(optimizer)
     if strange:
         names = ", ".join(f"'{v.path}' {tuple(v.shape)}" for v in strange[:3])

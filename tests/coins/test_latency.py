@@ -100,8 +100,8 @@ def test_timed_says_how_it_is_measured():
     "make, words",
     [
         (lambda: keras_gcp.timed(1.5), "between 0 and 1"),
-        (lambda: keras_gcp.timed(0.5, threads=0), "positive integer.*0"),
-        (lambda: keras_gcp.timed(0.5, threads=True), "positive integer.*True"),
+        (lambda: keras_gcp.timed(0.5, threads=0), "integer of at least 1.*0"),
+        (lambda: keras_gcp.timed(0.5, threads=True), "integer of at least 1.*True"),
         (lambda: Budget.parse({"macs": keras_gcp.timed(0.5)}), "'macs'.*'latency_ms' only"),
         (lambda: Budget.parse({"latency": 0.5}), "'latency'.*'latency_ms'"),
     ],

@@ -119,9 +119,9 @@ def test_names_are_what_build_accepts():
     ("name", "options", "message"),
     [
         ("resnet21", {}, "resnet21.*Expected one of: resnet8"),
-        ("resnet20", {"shortcut": "identity"}, "shortcut='identity'.*projection"),
-        ("resnet20", {"width": 0}, "width=0"),
-        ("resnet20", {"classes": 2.5}, "classes=2.5"),
+        ("resnet20", {"shortcut": "identity"}, "`shortcut` expects .*projection.*'identity'"),
+        ("resnet20", {"width": 0}, "`width` expects.*0"),
+        ("resnet20", {"classes": 2.5}, "`classes` expects.*2.5"),
         ("resnet20", {"input_shape": (32, 32)}, r"\(32, 32\).*for example \(32, 32, 3\)"),
         ("vgg16", {"input_shape": (16, 16, 1)}, r"\(16, 16, 1\) is too small.*32"),
     ],

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from keras_gcp import backend
-from keras_gcp.channels.registry import entry_for
+from keras_gcp.channels.registry import check_operations, entry_for
+from keras_gcp.errors import InvalidArgument
 from keras_gcp.graph import Call
 
 
@@ -116,7 +117,16 @@ def register_relevance_rule(rule: RelevanceRule | Selector, *operations: type | 
     Args:
         rule: The rule, or a function of the call that picks one.
         operations: Layer classes, or names such as `"ops.Add"`.
+
+    Raises:
+        InvalidArgument: it is no rule, or an operation is neither a class nor a name.
     """
+    if not isinstance(rule, RelevanceRule) and (isinstance(rule, type) or not callable(rule)):
+        raise InvalidArgument(
+            "`keras_gcp.register_relevance_rule` expects a rule, or a function of the call that "
+            f"picks one, and then the operations it is for. Received: {rule!r}."
+        )
+    check_operations("register_relevance_rule", operations)
     for operation in operations:
         _RULES[operation] = rule
 

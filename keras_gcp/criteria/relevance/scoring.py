@@ -32,6 +32,7 @@ from keras_gcp.criteria.relevance.statistics import (
 from keras_gcp.criteria.relevance.units import Units, hits, negated, start, units_of
 from keras_gcp.graph import Call, Graph
 from keras_gcp.sample import draw_sample
+from keras_gcp.validation import require_integer
 
 DEFAULT_BATCH_SIZE = 64
 
@@ -96,6 +97,7 @@ def relevance_scores(
     least = np.argsort(scores["conv3"])[:8]  # the eight least relevant channels
     ```
     """
+    batch_size = require_integer("batch_size", batch_size, least=1)
     channels = trace_as_planned(model)
     probes = {}
     for path, calls in _calls_by_path(channels).items():

@@ -113,7 +113,7 @@ def checked_class_weights(class_weights: Any, classes: int) -> np.ndarray:
     """
     try:
         weights = np.asarray(class_weights, np.float64)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         weights = np.full(0, np.nan)
     fits = weights.shape == (classes,) and np.isfinite(weights).all() and (weights >= 0).all()
     if not fits or not weights.any():
