@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from keras_gcp.errors import BackupFailed, InvalidArgument
+from keras_gcp.locks import FileLock, Locked, NoLocks, lock
 from keras_gcp.validation import require_path
 
 FORMAT = 1
@@ -26,7 +27,8 @@ KEPT = 2
 
 _NAME = "backup-{:06d}.zip"
 _PATTERN = re.compile(r"backup-(\d{6,})\.zip")
-_UNFINISHED = "unfinished-*.tmp"
+_UNFINISHED = "unfinished-{}.tmp"
+_LOCK = "in-use.lock"
 _STATE = "state.json"
 
 
@@ -37,10 +39,12 @@ class Backup:
     Attributes:
         state: Plain data, as `json.dumps` takes it.
         arrays: Arrays by name.
+        path: The file that it was read from.
     """
 
     state: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]
+    path: Path | None = None
 
 
 class BackupFolder:
@@ -48,27 +52,54 @@ class BackupFolder:
 
     A backup is written beside its place, forced to the disk, and moved into place, which file
     systems do whole or not at all. Reading checks every byte (the check sums of ZIP files), and
-    falls back to the backup before.
+    falls back to the backup before. Only one process at a time writes here.
 
     Args:
-        path: The folder; made with the first backup. It has to be local, or mounted.
+        path: The folder; made by `claim`. It has to be local, or mounted.
 
     Raises:
-        InvalidArgument: the path is empty, a URL, or an existing file.
+        InvalidArgument: it is no path, or that of an existing file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        text = require_path("backup_dir", path)
-        if "://" in text:
+        self.path = _as_folder(path)
+        self._lock: FileLock | None = None
+        self._is_claimed = False
+
+    def claim(self) -> None:
+        """Makes the folder, tries to write into it, and keeps other processes out of it.
+
+        Raises:
+            InvalidArgument: it cannot be made, or not be written.
+            BackupFailed: another process trains with it.
+        """
+        try:
+            self._claim()
+        except OSError as error:
             raise InvalidArgument(
-                "`backup_dir` expects the path of a folder on a local or mounted file system, "
-                f"since backups are moved into place. Received: {text!r}."
+                f"Backups cannot be written to the folder '{self.path}': {error}. Expected "
+                "`backup_dir` to be a folder that can be made and written by this process."
+            ) from error
+
+    def _claim(self) -> None:
+        if self._is_claimed and (self._lock is None or self._lock.is_held):
+            return
+        self._lock = None
+        try:
+            self._lock = _locked(self.path)
+        except Locked as error:
+            raise BackupFailed(
+                f"Another training has its backups in '{self.path}': {error}. Two in one folder "
+                "would destroy each other's. Give this one a `backup_dir` of its own, or end that "
+                "process first."
+            ) from error
+        except NoLocks as error:
+            warnings.warn(
+                f"The file system of '{self.path}' has no locks ({error}). Make sure that no other "
+                "training has the same `backup_dir`: it would go unnoticed.",
+                stacklevel=2,
             )
-        self.path = Path(text)
-        if self.path.exists() and not self.path.is_dir():
-            raise InvalidArgument(
-                f"`backup_dir` expects a folder. Received: '{self.path}', which is a file."
-            )
+        self._is_claimed = True
 
     def files(self) -> list[Path]:
         """The backups, newest first."""
@@ -83,10 +114,12 @@ class BackupFolder:
             backup: What to save.
 
         Raises:
-            BackupFailed: it cannot be written; earlier backups are as they were.
+            BackupFailed: it cannot be written, or another process does; earlier backups are as
+                they were.
         """
-        unfinished = self.path / f"unfinished-{os.getpid()}.tmp"
+        unfinished = self.path / _UNFINISHED.format(os.getpid())
         try:
+            self._claim()
             self.path.mkdir(parents=True, exist_ok=True)
             with unfinished.open("wb") as file:
                 _write(file, backup)
@@ -134,9 +167,17 @@ class BackupFolder:
         return None
 
     def clear(self) -> None:
-        """Removes all backups, and the folder if nothing else is in it."""
-        for path in [*self.files(), *self.path.glob(_UNFINISHED)]:
+        """Removes the backups, if this process is the one that writes them.
+
+        The folder goes, too, if nothing else is in it.
+        """
+        if not self._is_claimed:
+            return
+        for path in [*self.files(), *self._unfinished()]:
             path.unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.release()
+        self._is_claimed = False
         with suppress(OSError):
             self.path.rmdir()
 
@@ -144,8 +185,37 @@ class BackupFolder:
         """Removes what is too old, and what a training that was killed left unfinished."""
         earlier = [path for path in self.files() if int(path.name[7:-4]) <= newest]
         with suppress(OSError):
-            for path in [*earlier[KEPT:], *self.path.glob(_UNFINISHED)]:
+            for path in [*earlier[KEPT:], *self._unfinished()]:
                 path.unlink(missing_ok=True)
+
+    def _unfinished(self) -> list[Path]:
+        """What no living process is writing: with the lock, all of it; else what is our own."""
+        whose = "*" if self._lock is not None else os.getpid()
+        return list(self.path.glob(_UNFINISHED.format(whose)))
+
+
+def _as_folder(path: Any) -> Path:
+    text = require_path("backup_dir", path)
+    if "://" in text:
+        raise InvalidArgument(
+            "`backup_dir` expects the path of a folder on a local or mounted file system, "
+            f"since backups are moved into place. Received: {path!r}."
+        )
+    folder = Path(text)
+    if folder.exists() and not folder.is_dir():
+        raise InvalidArgument(
+            f"`backup_dir` expects a folder. Received: '{folder}', which is a file."
+        )
+    return folder
+
+
+def _locked(folder: Path) -> FileLock:
+    """The lock of a folder; makes both."""
+    for _ in range(10):
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # A training has ended, and removed its folder.
+            return lock(folder / _LOCK)
+    raise Locked("trainings that begin and end all the time")
 
 
 def _write(file: Any, backup: Backup) -> None:
@@ -171,7 +241,7 @@ def _read(path: Path) -> Backup:
             with archive.open(f"{name}.npy") as member:
                 array = np.lib.format.read_array(member, allow_pickle=False)
             arrays[name] = array.view(np.dtype(kind))
-    return Backup(content["state"], arrays)
+    return Backup(content["state"], arrays, path)
 
 
 def _as_numbers(array: np.ndarray) -> np.ndarray:

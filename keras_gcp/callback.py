@@ -102,7 +102,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
             last one: widths, weights, optimizer, sample, random state, and the memory of
             `EarlyStopping`, `ReduceLROnPlateau`, `ModelCheckpoint` and `History`. The order in
             which TensorFlow shuffles arrays (`shuffle=True`) is not restored. A training that ends
-            removes its backups. None: no backups.
+            removes its backups. One training has the folder: another process with the same one is
+            refused when its training begins. None: no backups.
         compensate: What is done at a cut about what the removed channels did, on the sample.
             `"least_squares"`: kernels that read them are refitted on the channels that stay, and
             biases take what is constant. `"fold"`: only the latter. None: nothing. `"auto"`: least
@@ -154,7 +155,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
         InvalidArgument: an argument is malformed; at construction, or when training begins.
         UnsupportedModel: model or optimizer cannot be pruned; when training begins.
         ImpossibleBudget: floors and anchors forbid the budget; when training begins.
-        BackupFailed: a backup cannot be written, or none of those there can be read.
+        BackupFailed: a backup cannot be written, or none of those there can be read; when training
+            begins, also if another process has its backups there.
 
     Example:
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import Any
 
-from keras_gcp import backend, keras_state, resume, schedules
-from keras_gcp.backups import Backup, BackupFolder
+from keras_gcp import backend, keras_state, resume, saved_state, schedules
+from keras_gcp.backups import BackupFolder
 from keras_gcp.errors import BackupFailed, ReplicasDisagree
 from keras_gcp.run import PruningRun
 from keras_gcp.sensitivities import Sensitivity
@@ -28,7 +28,7 @@ class Restarts:
         self._folder = None if path is None else BackupFolder(path)
         self._on_failure = on_failure
         self._identity: dict[str, Any] = {}
-        self._found: Backup | None = None  # until the training has gone on from it
+        self._found: saved_state.Saved | None = None  # until the training has gone on from it
 
     @property
     def wanted(self) -> bool:
@@ -36,11 +36,22 @@ class Restarts:
         return self._folder is not None
 
     def find(self, model: Any) -> resume.Position | None:
-        """Where the newest backup says that the training is; the same in all processes."""
-        self._found = None if self._folder is None else self._folder.newest()
+        """Where the newest backup says that the training is; the same in all processes.
+
+        From now on, no other training can have the folder.
+        """
+        self._found = backend.together(model, lambda: self._newest(model))
         position = None if self._found is None else resume.position_of(self._found)
         backend.require_same(model, "the backups that they find", str(position))
         return position
+
+    def _newest(self, model: Any) -> saved_state.Saved | None:
+        if self._folder is None:
+            return None
+        if backend.process_index(model) == 0:  # the one that is to write there
+            self._folder.claim()
+        newest = self._folder.newest()
+        return None if newest is None else saved_state.read(newest)
 
     def identify(self, model: Any, settings: Mapping[str, object]) -> None:
         """Notes which training this is; before the first cut."""
@@ -52,7 +63,7 @@ class Restarts:
         if self._folder is None or self._found is None:
             return
         position = resume.position_of(self._found)
-        resume.check_identity(self._found.state["identity"], self._identity, self._folder.path)
+        resume.check_identity(self._found.state.identity, self._identity, self._folder.path)
         resume.check_epochs(position, epochs, self._folder.path)
         if backend.process_index(model) == 0:  # whose sample it was
             resume.check_samples(run, self._found)

@@ -18,22 +18,20 @@ from keras_gcp.backups import Backup
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.distillation import Teacher
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.events import Event, SkippedEvent
 from keras_gcp.keras_state import Transaction
+from keras_gcp.memories import memories_for, memories_of, numbered
 from keras_gcp.planning import keep_of
 from keras_gcp.plans import Plan
 from keras_gcp.run import PruningRun
 from keras_gcp.sample import Sample
+from keras_gcp.saved_state import (
+    Saved,
+    SavedIdentity,
+    set_numpy_state,
+    set_python_state,
+)
 from keras_gcp.step_times import StepTimes
 from keras_gcp.surgery.narrow import narrow_model
-
-REMEMBERED: Mapping[type, tuple[str, ...]] = {
-    keras.callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch", "best_weights"),
-    keras.callbacks.ReduceLROnPlateau: ("wait", "cooldown_counter", "best"),
-    keras.callbacks.ModelCheckpoint: ("best",),
-    keras.callbacks.History: ("epoch", "history"),
-}
-"""Of the other callbacks of a fit, what is put back."""
 
 
 @dataclass(frozen=True)
@@ -90,18 +88,18 @@ def _chain_in_words(optimizer: Any) -> str:
     return " of ".join(type(part).__name__ for part in keras_state.optimizer_chain(optimizer))
 
 
-def check_identity(saved: Mapping[str, Any], own: Mapping[str, Any], folder: Any) -> None:
+def check_identity(saved: SavedIdentity, own: Mapping[str, Any], folder: Any) -> None:
     """Refuses the backup of another training.
 
     Raises:
         InvalidArgument: it is one; the differences are named.
     """
     differences = [
-        f"{name}: {saved['settings'].get(name)} there, {value} here"
+        f"{name}: {saved.settings.get(name)} there, {value} here"
         for name, value in own["settings"].items()
-        if saved["settings"].get(name) != value
+        if saved.settings.get(name) != value
     ]
-    differences += _differences_of_weights(saved["weights"], own["weights"])
+    differences += _differences_of_weights(saved.weights, own["weights"])
     if differences:
         raise InvalidArgument(
             f"The backup in '{folder}' belongs to another training: {'; '.join(differences)}. "
@@ -110,7 +108,7 @@ def check_identity(saved: Mapping[str, Any], own: Mapping[str, Any], folder: Any
 
 
 def _differences_of_weights(saved: Sequence[Any], own: Sequence[Any]) -> list[str]:
-    for there, here in zip(saved, own, strict=False):
+    for there, here in zip(map(list, saved), own, strict=False):
         if there != here:
             hint = _RENAMED if there[1:] == here[1:] else ""
             return [f"model: weight {_weight(there)} there, {_weight(here)} here{hint}"]
@@ -156,17 +154,14 @@ def capture(training: Training, position: Position, identity: Mapping[str, Any])
         identity: What `identity_of` said before the first cut.
     """
     model, run, teacher = training.model, training.run, training.teacher
-    arrays = _numbered("model", map(keras.ops.convert_to_numpy, model.variables))
+    arrays = numbered("model", map(keras.ops.convert_to_numpy, model.variables))
     variables = keras_state.optimizer_variables(model)
-    arrays |= _numbered("optimizer", map(keras.ops.convert_to_numpy, variables))
+    arrays |= numbered("optimizer", map(keras.ops.convert_to_numpy, variables))
     if teacher is not None and teacher.is_ready:
-        arrays |= _numbered("teacher", map(keras.ops.convert_to_numpy, teacher.weights))
+        arrays |= numbered("teacher", map(keras.ops.convert_to_numpy, teacher.weights))
     randomness, random_arrays = _random_state()
-    memories = []
-    for number, companion in enumerate(_remembering(training.companions)):
-        memory, of_companion = _memory_of(companion, f"companion{number}")
-        memories.append(memory)
-        arrays |= of_companion
+    memories, of_companions = memories_of(training.companions)
+    arrays |= of_companions
     state = {
         "identity": identity,
         "position": [position.epoch, position.step, position.seed],
@@ -184,9 +179,9 @@ def capture(training: Training, position: Position, identity: Mapping[str, Any])
     return Backup(state, arrays | random_arrays)
 
 
-def position_of(backup: Backup) -> Position:
+def position_of(saved: Saved) -> Position:
     """Where the training was."""
-    return Position(*backup.state["position"])
+    return Position(*saved.state.position)
 
 
 def _digest_of(sample: Sample | None) -> str:
@@ -196,32 +191,6 @@ def _digest_of(sample: Sample | None) -> str:
         if leaf is not None:
             digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
-
-
-def _numbered(name: str, values: Any) -> dict[str, np.ndarray]:
-    return {f"{name}-{number}": np.asarray(value) for number, value in enumerate(values)}
-
-
-def _memory_of(companion: Any, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    values = {key: getattr(companion, key, None) for key in _remembered(companion)}
-    weights = values.pop("best_weights", None)
-    memory: dict[str, Any] = {"kind": _kind(companion), "values": values, "weights": None}
-    if weights is None:
-        return memory, {}
-    memory["weights"] = len(weights)
-    return memory, _numbered(name, weights)
-
-
-def _remembering(companions: Sequence[Any]) -> list[Any]:
-    return [one for one in companions if _remembered(one)]
-
-
-def _remembered(companion: Any) -> tuple[str, ...]:
-    return next((keys for kind, keys in REMEMBERED.items() if isinstance(companion, kind)), ())
-
-
-def _kind(companion: Any) -> str:
-    return type(companion).__name__
 
 
 def _random_state() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -241,18 +210,20 @@ def _random_state() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 # ---- into the process
 
 
-def restore(training: Training, backup: Backup) -> None:
+def restore(training: Training, saved: Saved) -> None:
     """Puts a training back where it was; the inverse of `capture`.
 
     Args:
         training: The training; its model as it was built, or as narrow as in the backup already.
-        backup: A backup of it, by `check_identity`.
+        saved: A backup of it, by `check_identity`.
 
     Raises:
-        InvalidArgument: the model is narrow in another way, or has other variables.
+        InvalidArgument: the model is narrow in another way, or has other variables; or other
+            callbacks cannot have remembered what the backup says.
     """
     model, run, teacher = training.model, training.run, training.teacher
-    plan = Plan.from_json(backup.state["plan"]) if backup.state["plan"] else None
+    memories = memories_for(training.companions, saved)
+    plan = saved.plan
     with Transaction() as transaction:
         if plan is not None and not _same_plan(plan, run.plan):
             _require_wide(run)
@@ -262,28 +233,30 @@ def restore(training: Training, backup: Backup) -> None:
         elif plan is None:
             _require_wide(run)
         pairs = [
-            *_pairs("model", model.variables, backup),
-            *_pairs("optimizer", keras_state.optimizer_variables(model), backup),
+            *_pairs("model", model.variables, saved),
+            *_pairs("optimizer", keras_state.optimizer_variables(model), saved),
         ]
     for variable, value in pairs:
         variable.assign(value)
-    if teacher is not None and "teacher-0" in backup.arrays:
-        teacher.take([value for _, value in _pairs("teacher", teacher.weights, backup)])
-    _restore_run(run, plan, backup.state)
-    training.agenda.restore(backup.state["agenda"])
-    _restore_random_state(backup)
-    _restore_companions(training.companions, backup)
+    if teacher is not None and "teacher-0" in saved.arrays:
+        teacher.take([value for _, value in _pairs("teacher", teacher.weights, saved)])
+    _restore_run(run, saved)
+    training.agenda.restore(asdict(saved.state.agenda))
+    _restore_random_state(saved)
+    for companion, attributes in memories:
+        for name, value in attributes.items():
+            setattr(companion, name, value)
 
 
-def check_samples(run: PruningRun, backup: Backup) -> None:
+def check_samples(run: PruningRun, saved: Saved) -> None:
     """Warns if held examples are others than before."""
-    if backup.state["sample"] != _digest_of(run.sample):
+    if saved.state.sample != _digest_of(run.sample):
         warnings.warn(
             "The sample is not the one from before the restart: the data set yields other "
             "examples now. Events to come score channels on these.",
             stacklevel=2,
         )
-    if backup.state["validation"] != _digest_of(run.guard.sample if run.guard else None):
+    if saved.state.validation != _digest_of(run.guard.sample if run.guard else None):
         warnings.warn(
             "The validation data are not those from before the restart: the data set yields other "
             "examples now. Events to come compare accuracies on both.",
@@ -291,12 +264,12 @@ def check_samples(run: PruningRun, backup: Backup) -> None:
         )
 
 
-def _restore_run(run: PruningRun, plan: Plan | None, state: Mapping[str, Any]) -> None:
-    run.plan = plan
-    run.events = [Event.from_dict(event) for event in state["events"]]
-    run.skipped = [SkippedEvent(**skipped) for skipped in state["skipped"]]
-    run.times = StepTimes.from_list(state["times"])
-    run.events_seconds = state["events_seconds"]
+def _restore_run(run: PruningRun, saved: Saved) -> None:
+    run.plan = saved.plan
+    run.events = list(saved.state.events)
+    run.skipped = list(saved.state.skipped)
+    run.times = StepTimes.from_list([asdict(phase) for phase in saved.state.times])
+    run.events_seconds = saved.state.events_seconds
 
 
 def _same_plan(plan: Plan, other: Plan | None) -> bool:
@@ -311,46 +284,30 @@ def _require_wide(run: PruningRun) -> None:
         )
 
 
-def _pairs(name: str, variables: Sequence[Any], backup: Backup) -> list[tuple[Any, np.ndarray]]:
-    saved = sum(key.startswith(f"{name}-") for key in backup.arrays)
-    if saved != len(variables):
+def _pairs(name: str, variables: Sequence[Any], saved: Saved) -> list[tuple[Any, np.ndarray]]:
+    count = sum(key.startswith(f"{name}-") for key in saved.arrays)
+    if count != len(variables):
         raise InvalidArgument(
-            f"The backup has {saved} {name} variables, the model {len(variables)} now. Expected "
-            "the same as at the first start. Optimizers that `compile` does not know have to be "
-            "built before `fit`: `optimizer.build(variables)`."
+            f"The backup {saved.source} has {count} {name} variables, the model {len(variables)} "
+            "now. Expected the same as at the first start. Optimizers that `compile` does not know "
+            "have to be built before `fit`: `optimizer.build(variables)`."
         )
-    pairs = [(v, backup.arrays[f"{name}-{number}"]) for number, v in enumerate(variables)]
+    pairs = [(v, saved.arrays[f"{name}-{number}"]) for number, v in enumerate(variables)]
     for variable, value in pairs:
         if value.shape != tuple(variable.shape):
             raise InvalidArgument(
-                f"The backup has shape {value.shape} for {name} variable '{variable.path}' of "
-                f"shape {tuple(variable.shape)}. Was the model, or its optimizer, built otherwise?"
+                f"The backup {saved.source} has shape {value.shape} for {name} variable "
+                f"'{variable.path}' of shape {tuple(variable.shape)}. Was the model, or its "
+                "optimizer, built otherwise?"
             )
     return pairs
 
 
-def _restore_random_state(backup: Backup) -> None:
-    state, arrays = backup.state["random"], backup.arrays
+def _restore_random_state(saved: Saved) -> None:
+    state, arrays = saved.state.random, saved.arrays
     if "keras-random" in arrays:  # Making Keras' generator draws from Python's, so it comes first.
         keras_state.set_global_seed(arrays["keras-random"])
     if "framework-random" in arrays:
         backend.set_random_state(arrays["framework-random"])
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    kind, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((kind, arrays["numpy-random"], position, has_gauss, cached))
-
-
-def _restore_companions(companions: Sequence[Any], backup: Backup) -> None:
-    waiting = list(_remembering(companions))
-    for number, memory in enumerate(backup.state["companions"]):
-        fitting = [one for one in waiting if _kind(one) == memory["kind"]]
-        if not fitting:
-            continue
-        companion = fitting[0]
-        waiting.remove(companion)
-        for key, value in memory["values"].items():
-            setattr(companion, key, value)
-        if memory["weights"] is not None:
-            names = [f"companion{number}-{place}" for place in range(memory["weights"])]
-            companion.best_weights = [backup.arrays[name] for name in names]
+    set_python_state(random, state)
+    set_numpy_state(np.random, state, arrays)

@@ -60,6 +60,16 @@ def train(folder: Path, result: Path, moment: tuple[Any, ...] = ()) -> None:
     unfinished.rename(result)
 
 
+def train_and_tell(folder: Path, result: Path, told: Path) -> None:
+    """Trains, and writes down with which words it is refused, if it is."""
+    from keras_gcp.errors import BackupFailed
+
+    try:
+        train(folder, result)
+    except BackupFailed as error:
+        told.write_text(str(error))
+
+
 def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -1,9 +1,12 @@
 """Backups: files whole or not at all, and a training that goes on as if it had not been killed."""
 
 import contextlib
+import copy
 import errno
+import json
 import os
 import random
+import shutil
 import warnings
 import zipfile
 
@@ -12,11 +15,15 @@ import networks
 import numpy as np
 import pytest
 from fitting import compiled, data, fit, pruning, slots_of, weights_of
+from test_locks import holder_of
 
 import keras_gcp
+from keras_gcp import saved_state
 from keras_gcp.backups import Backup, BackupFolder
 from keras_gcp.channels.trace import trace
 from keras_gcp.errors import BackupFailed, InvalidArgument
+from keras_gcp.locks import NoLocks
+from keras_gcp.memories import memories_for
 
 
 def a_backup(number=0):
@@ -110,10 +117,74 @@ def test_an_empty_folder_goes_with_the_last_backup(folder):
     assert folder.newest() is None
 
 
-@pytest.mark.parametrize("path", ["", "gs://bucket/backups"])
+@pytest.mark.parametrize("path", ["", "gs://bucket/backups", 5, b"backups", ["backups"], "a\0b"])
 def test_paths_that_are_no_folders_are_refused_at_once(path):
     with pytest.raises(InvalidArgument, match="`backup_dir` expects"):
         pruning(backup_dir=path)
+
+
+@pytest.mark.parametrize("on_failure", ["raise", "skip"])
+def test_a_folder_that_cannot_be_made_is_refused_before_the_first_epoch(tmp_path, on_failure):
+    (tmp_path / "file").write_text("")
+    begun = []
+    watch = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begun.append(epoch))
+    with pytest.raises(InvalidArgument, match=r"cannot be written to .*file/backups.*can be made"):
+        callback = pruning(backup_dir=tmp_path / "file" / "backups", on_failure=on_failure)
+        fit(compiled(networks.plain()), [callback, watch])
+    assert not begun
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    def read_only(*args):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("keras_gcp.locks.os.open", read_only)
+    with pytest.raises(InvalidArgument, match="Read-only file system"):
+        BackupFolder(tmp_path / "b").claim()
+
+
+def test_another_process_keeps_its_folder_and_is_named(folder):
+    folder.clear()
+    path = folder.path
+    path.mkdir()
+    with holder_of(path / "in-use.lock") as process:
+        (path / "backup-000007.zip").write_bytes(b"the other's")
+        (path / f"unfinished-{process.pid}.tmp").write_bytes(b"the other's, half")
+        theirs = sorted(path.iterdir())
+        ours = BackupFolder(path)
+        with pytest.raises(BackupFailed, match=rf"process {process.pid} on .*of its own"):
+            ours.claim()
+        with pytest.raises(BackupFailed, match=f"process {process.pid} on "):
+            ours.write(1, a_backup(1))
+        ours.clear()
+        assert sorted(path.iterdir()) == theirs
+        process.kill()
+        process.wait()
+        ours.write(8, a_backup(8))  # Nobody writes it any more.
+    names = {file.name for file in path.iterdir()}
+    assert names == {"backup-000007.zip", "backup-000008.zip", "in-use.lock"}
+
+
+def test_where_there_are_no_locks_it_is_said_and_only_ones_own_unfinished_files_go(
+    tmp_path, monkeypatch
+):
+    def none_here(path):
+        raise NoLocks("[Errno 37] No locks available")
+
+    monkeypatch.setattr("keras_gcp.backups.lock", none_here)
+    folder = BackupFolder(tmp_path)
+    (tmp_path / "unfinished-1.tmp").write_bytes(b"of a process that may live")
+    with pytest.warns(UserWarning, match="has no locks.*no other training has the same"):
+        folder.write(1, a_backup(1))
+    folder.write(2, a_backup(2))
+    folder.clear()
+    assert [file.name for file in tmp_path.iterdir()] == ["unfinished-1.tmp"]
+
+
+def test_a_folder_that_was_removed_meanwhile_is_made_again(folder):
+    shutil.rmtree(folder.path)
+    folder.write(9, a_backup(9))
+    assert folder.newest().state == {"number": 9}
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused_at_once(tmp_path):
@@ -486,8 +557,6 @@ def test_a_fit_that_ends_before_the_backup_is_refused(killed):
 
 
 def test_another_sample_is_told(killed, tmp_path):
-    import shutil
-
     shutil.copytree(killed, tmp_path / "b")
     with pytest.warns(UserWarning, match="The sample is not the one from before"):
         train(tmp_path / "b", sample=data(seed=9))
@@ -530,3 +599,119 @@ def test_a_backup_is_a_zip_file_of_numpy_arrays_and_json(killed):
     with zipfile.ZipFile(BackupFolder(killed).files()[0]) as archive:
         names = archive.namelist()
     assert "state.json" in names and "model-0.npy" in names and "optimizer-0.npy" in names
+
+
+# ---- backups that nobody has written like this
+
+
+NOT_ITS_TYPE = {str: 5, dict: [], list: {}, int: "1", float: "1", type(None): {}}
+
+
+def places_in(value, path=()):
+    """Every value in plain data, with the keys and indices that lead to it."""
+    yield path, value
+    if isinstance(value, dict | list):
+        for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places_in(entry, (*path, key))
+
+
+def changed(state, path, value=None, drop=False):
+    state = copy.deepcopy(state)
+    owner = state
+    for key in path[:-1]:
+        owner = owner[key]
+    if drop:
+        del owner[path[-1]]
+    else:
+        owner[path[-1]] = value
+    return state
+
+
+def test_every_field_that_is_missing_or_of_another_type_is_named_with_the_file(killed):
+    backup = BackupFolder(killed).newest()
+    saved_state.read(backup)
+    tried = 0
+    for path, value in places_in(backup.state):
+        free = path[:1] == ("companions",) and "values" in path[:-1]  # seen to by the callbacks
+        if not path or free or (isinstance(path[-1], int) and path[-1] > 1):
+            continue
+        changes = [changed(backup.state, path, NOT_ITS_TYPE[type(value)])]
+        if isinstance(path[-1], str) and path[-2:-1] not in (("settings",), ("widths",)):
+            changes.append(changed(backup.state, path, drop=True))
+            changes.append(changed(backup.state, (*path[:-1], "not_known"), 1))
+        for state in changes:
+            with pytest.raises(InvalidArgument, match=r"backup-000003.zip'") as refused:
+                saved_state.read(Backup(state, backup.arrays, backup.path))
+            assert str(path[0]) in str(refused.value) or "not_known" in str(refused.value)
+            tried += 1
+    assert tried > 150
+
+
+@pytest.mark.parametrize(
+    "path, value, message",
+    [
+        (("position",), [-1, 0, 0], "position has the epoch -1"),
+        (("agenda", "values"), ["much"], "agenda.values has 'much'"),
+        (("plan",), "{}", "plan: Not a plan"),
+        (("random", "python"), [3, [1, 2], None], "random: "),
+        (("random", "numpy", 0), "PCG64", "random: "),
+        (("events", 0, "seconds"), {"lunch": 1.0}, r"events\[0\]: `seconds` of an event"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_fields_of_the_right_type_that_mean_nothing_are_named(killed, path, value, message):
+    backup = BackupFolder(killed).newest()
+    state = changed(backup.state, path, value)
+    with pytest.raises(InvalidArgument, match=message):
+        saved_state.read(Backup(state, backup.arrays, backup.path))
+
+
+@pytest.mark.parametrize(
+    "name, array, message",
+    [
+        ("model-1", None, "'model-1' is missing"),
+        ("numpy-random", None, "'numpy-random' is missing"),
+        ("numpy-random", np.arange(3), "random: "),
+        ("optimizer-0", np.array(["a"]), "'optimizer-0' is of <U1, expected numbers"),
+    ],
+)
+def test_arrays_that_are_missing_or_no_numbers_are_named(killed, name, array, message):
+    backup = BackupFolder(killed).newest()
+    arrays = {key: value for key, value in backup.arrays.items() if key != name}
+    arrays |= {} if array is None else {name: array}
+    with pytest.raises(InvalidArgument, match=message):
+        saved_state.read(Backup(backup.state, arrays, backup.path))
+
+
+def test_a_file_never_names_the_attribute_that_is_set(killed):
+    backup = BackupFolder(killed).newest()
+    (number,) = [i for i, m in enumerate(backup.state["companions"]) if m["kind"] == "History"]
+    path = ("companions", number, "values")
+
+    def restored(*change, **options):
+        state = changed(backup.state, *change, **options)
+        saved = saved_state.read(Backup(state, backup.arrays, backup.path))
+        return memories_for([keras.callbacks.History()], saved)
+
+    ((_, attributes),) = restored((*path, "on_epoch_end"), "print")
+    assert sorted(attributes) == ["epoch", "history"]
+    with pytest.raises(InvalidArgument, match=r"backup-000003.zip' lacks .*History.epoch"):
+        restored((*path, "epoch"), drop=True)
+    with pytest.raises(InvalidArgument, match=r"History.epoch is 5, expected list"):
+        restored((*path, "epoch"), 5)
+
+
+def test_a_training_is_refused_with_the_field_named_before_anything_is_put_back(killed, tmp_path):
+    shutil.copytree(killed, tmp_path / "b")
+    with zipfile.ZipFile(BackupFolder(killed).files()[0]) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    state = json.loads(content["state.json"])
+    del state["state"]["events"]
+    with zipfile.ZipFile(tmp_path / "b" / "backup-000003.zip", "w") as archive:
+        for name, data_of_it in content.items():
+            archive.writestr(name, json.dumps(state) if name == "state.json" else data_of_it)
+    model = build()
+    before = weights_of(model)
+    with pytest.raises(InvalidArgument, match=r"/b/backup-000003.zip' .*: events is missing"):
+        fit(model, [pruning({"channels": 0.5}, backup_dir=tmp_path / "b")])
+    assert_equal_arrays(weights_of(model), before)

@@ -7,7 +7,7 @@ import time
 import warnings
 
 import pytest
-from crash_training import train
+from crash_training import train, train_and_tell
 
 from keras_gcp.backups import BackupFolder
 
@@ -60,6 +60,24 @@ def finish(processes, folder, uninterrupted):
     assert process.exitcode == 0
     assert (folder / "result").read_text() == uninterrupted[0]
     assert not (folder / "b").exists()
+
+
+@pytest.mark.slow
+def test_a_second_training_on_the_folder_is_refused_and_the_first_ends_as_if_alone(
+    processes, uninterrupted, tmp_path
+):
+    first = processes.Process(target=train, args=(tmp_path / "b", tmp_path / "result"))
+    first.start()
+    wait_for(tmp_path / "result.started", first)
+    told = tmp_path / "told"
+    arguments = (tmp_path / "b", tmp_path / "second", told)
+    second = processes.Process(target=train_and_tell, args=arguments)
+    second.start()
+    for process in (first, second):
+        process.join()
+    assert f"process {first.pid} on " in told.read_text()
+    assert (tmp_path / "result").read_text() == uninterrupted[0]
+    assert not (tmp_path / "second").exists() and not (tmp_path / "b").exists()
 
 
 @pytest.mark.slow

@@ -180,7 +180,7 @@ def resumed():
 
     with suppress(KeyboardInterrupt):
         run(stop=3)
-    written = sorted(path.name for path in Path(folder).iterdir())
+    written = sorted(path.name for path in Path(folder).glob("backup-*"))
     model, callback = run()
     return {
         "written": written,
