@@ -15,16 +15,17 @@ from keras_gcp import backend
 from keras_gcp.calls import as_floats, input_tensors, last_uses, run_alone
 from keras_gcp.channels.map import ChannelMap, Weight
 from keras_gcp.criteria.base import prunable_layers
+from keras_gcp.criteria.greedy import greedy_order
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Call
 from keras_gcp.sample import Sample
 from keras_gcp.windows import channels_last, geometry_of, some_places
 
 _JITTER = 1e-6
+"""Variance that every input has for itself, in units of their mean: equal ones have an inverse."""
 
-_TIE = 1e-5
-"""Share of the whole variance within which candidates count as equal: which of two equal channels
-comes first must not depend on roundings, since the other one is worth nothing then."""
+RIDGE = 0.03
+"""The same where a kernel has more inputs than there are rows: that of the compensation."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,13 @@ class CompensationAware:
     Of the channels that a convolution or dense layer reads, the next best is the one that most
     reduces the variance of the layer's outputs that the channels chosen so far cannot express. Its
     score is that reduction, as a share of the whole variance, added over all layers that read the
-    channel. A channel that others can stand in for scores low, however large it is; so this
+    channel. All that leaves with a channel is chosen at once: its entries of a window, its places
+    after `Flatten`. A channel that others can stand in for scores low, however large it is; so this
     criterion belongs with `compensate="least_squares"`.
 
     Xie et al., "Compensating Pruned Channels", 2021 (arXiv 2108.13728): `gain_j = |W Sigma_{:,j|S}
-    M^-T|^2` with `M M^T = Sigma_{jj|S}`, where S are the channels chosen so far.
+    M^-T|^2` with `M M^T = Sigma_{jj|S}`, where S are the channels chosen so far. Where a kernel has
+    more inputs than there are rows of the sample, with the ridge of `compensate="least_squares"`.
 
     Layers whose windows are not known (grouped, separable and transposed convolutions) score their
     channels by variance times squared kernel, as if channels were independent.
@@ -77,7 +80,8 @@ class CompensationAware:
         assert sample is not None
         gains = np.zeros(channels.class_count)
         for weight, axis, call, x in self._inputs_of_readers(model, channels, sample):
-            np.add.at(gains, weight.axes[axis], _gains(call.operation, weight, axis, x))
+            classes, own = _gains(call.operation, weight, axis, x)
+            np.add.at(gains, classes, own)
         return {path: gains[channels.produced[path]] for path in prunable_layers(channels)}
 
     def _inputs_of_readers(
@@ -114,29 +118,43 @@ def _readers(channels: ChannelMap) -> Iterator[tuple[Call, Weight, int]]:
                     yield call, weight, axis
 
 
-def _gains(layer: Any, weight: Weight, axis: int, x: np.ndarray) -> np.ndarray:
-    """One number per channel along the weight's axis; together at most 1."""
+def _gains(layer: Any, weight: Weight, axis: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`(classes, gains)`: one number per channel class that is read; together at most 1."""
     x = channels_last(layer, x)
     kernel = ops.convert_to_numpy(weight.variable).astype(np.float64)
-    width = kernel.shape[axis]
+    classes = weight.axes[axis]
     geometry = geometry_of(layer, x.shape[1:-1])
     if geometry is None:
-        return _independent(kernel, axis, x, width)
+        return classes, _independent(kernel, axis, x, len(classes))
     if not geometry.sizes:
         x = x.reshape(-1, x.shape[-1])
     taps = math.prod(geometry.sizes)
-    places = some_places((len(x), *geometry.counts), taps * width)
+    places = some_places((len(x), *geometry.counts), taps * len(classes))
     rows = geometry.rows(x, places).astype(np.float64)
     rows -= rows.mean(axis=0)
-    # By channel: its entries of a window stand together.
-    order = np.arange(taps * width).reshape(taps, width).T.ravel()
-    flat = kernel.reshape(taps * width, -1)[order]
-    covariance = (rows.T @ rows / len(rows))[np.ix_(order, order)]
-    picked, gains = greedy_order(covariance, flat, taps)
-    scores = np.zeros(width)
+    own, blocks = _blocks(np.tile(classes, taps))
+    picked, gains = greedy_order(rows, kernel.reshape(len(blocks), -1), blocks, _ridge(*rows.shape))
+    scores = np.zeros(len(own))
     # A later pick may gain more than an earlier one; it must not rank before it for that.
     scores[picked] = np.maximum.accumulate(gains[::-1])[::-1]
-    return scores
+    return own, scores
+
+
+def _ridge(rows: int, entries: int) -> float:
+    """With fewer rows than entries a channel or two would explain all there is, and the others be
+    ranked by roundings; then what counts is what compensation, with its ridge, can make up for."""
+    return _JITTER if rows >= entries else RIDGE
+
+
+def _blocks(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different classes in the order they first come in, and for each entry which it is.
+
+    All that leaves with a channel is one block: its entries of a window, its places after Flatten,
+    its copies.
+    """
+    found, first, inverse = np.unique(classes, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return found[order], np.argsort(order)[inverse]
 
 
 def _independent(kernel: np.ndarray, axis: int, x: np.ndarray, width: int) -> np.ndarray:
@@ -144,44 +162,3 @@ def _independent(kernel: np.ndarray, axis: int, x: np.ndarray, width: int) -> np
     variance = np.resize(x.reshape(-1, x.shape[-1]).var(axis=0), width)
     gains = squares * variance
     return gains / max(gains.sum(), 1e-30)
-
-
-def greedy_order(
-    covariance: np.ndarray, kernel: np.ndarray, taps: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Channels, best first, and how much of the outputs' variance each explains besides.
-
-    Args:
-        covariance: `(channels * taps, channels * taps)` of what the kernel is multiplied with, a
-            channel's entries side by side.
-        kernel: `(channels * taps, filters)`.
-        taps: Entries per channel.
-
-    Returns:
-        `(picked, gains)`, both `(channels,)` in the order of picking; gains as shares of the whole
-        variance.
-    """
-    channels, filters = len(covariance) // taps, kernel.shape[1]
-    jitter = _JITTER * np.trace(covariance) / len(covariance) + 1e-30
-    left = covariance + jitter * np.eye(len(covariance))
-    missing = left @ kernel  # covariance of every entry with what is not expressed yet
-    total = float(np.einsum("io,io->", kernel, missing))
-    picked: list[int] = []
-    gains: list[float] = []
-    free = np.ones(channels, bool)
-    blocks = np.arange(channels * taps).reshape(channels, taps)
-    every = np.arange(channels)
-    while free.any():
-        own = left.reshape(channels, taps, channels, taps)[every, :, every]
-        own = np.where(free[:, None, None], own, np.eye(taps))
-        parts = missing.reshape(channels, taps, filters)
-        values = np.einsum("cto,cto->c", parts, np.linalg.solve(own, parts))
-        values = np.where(free, values, -np.inf)
-        best = int(np.argmax(values >= values.max() - _TIE * total))  # The first of equal ones.
-        picked.append(best)
-        gains.append(max(float(values[best]), 0.0) / max(total, 1e-30))
-        free[best] = False
-        column, here = left[:, blocks[best]], missing[blocks[best]]
-        missing = missing - column @ np.linalg.solve(own[best], here)
-        left = left - column @ np.linalg.solve(own[best], column.T)
-    return np.array(picked), np.array(gains)
