@@ -62,7 +62,7 @@ def check_model(model: Any, exclude: Sequence[str]) -> tuple[ChannelMap, Totals]
     Raises:
         UnsupportedModel: the model or its optimizer cannot be pruned.
     """
-    channels = trace(model, exclude)
+    channels = trace(model, exclude, in_place=True)
     totals = totals_of(model, channels)
     if not channels.prunable.any():
         reasons = "; ".join(sorted({g.anchored for g in channels.groups if g.anchored}))

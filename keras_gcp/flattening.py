@@ -85,6 +85,7 @@ def flatten(model: Any, pyramid: bool = False) -> Any:
     flattener.rename(inputs, outputs)
     flat = keras.Model(inputs, outputs, name=model.name)
     _verify(source, flat)
+    keras_state.supersede(model, flat)
     for layer, reason in flattener.closed.items():
         warnings.warn(f"`keras_gcp.flatten` leaves layer '{layer}' whole: {reason}.", stacklevel=2)
     return flat

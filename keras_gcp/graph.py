@@ -82,6 +82,24 @@ class Graph:
     input_layers: tuple[tuple[Any, Tensor], ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Neighbour:
+    """Another living model that holds weights of the one that is looked at, beside its graph.
+
+    Attributes:
+        model: The other model.
+        graph: Its inputs and outputs, and those of its calls that are not calls of the first model.
+            Tensors that both have are the same objects.
+        own_inputs: Those of its inputs that are no tensors of the first model.
+        held: Variables that its Python code may use in any way, so that they have to stay.
+    """
+
+    model: Any
+    graph: Graph
+    own_inputs: tuple[Tensor, ...] = ()
+    held: tuple[Any, ...] = ()
+
+
 def map_structure(function: Callable[[Any], Any], structure: Any) -> Any:
     """Applies `function` to the leaves of nested lists, tuples, dicts and slices."""
     if isinstance(structure, dict):

@@ -7,7 +7,7 @@ that mix channels without weights between them (layer normalization) compute fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from keras_gcp import keras_state
-from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.map import ChannelMap, Weight
 from keras_gcp.keras_state import Transaction
 
 NO_VALUES: Mapping[int, np.ndarray] = MappingProxyType({})
@@ -31,7 +31,7 @@ def masked(channels: ChannelMap, keep: np.ndarray) -> Iterator[None]:
     exchange = Transaction()
     try:
         with masked_mixings(channels, keep):
-            for variable, value in masked_values(channels, keep):
+            for variable, value in _masked(channels.all_weights.values(), keep, NO_VALUES):
                 exchange.replace_value(variable, value)
             yield
     finally:
@@ -49,9 +49,15 @@ def masked_values(
         values: Values to start from in place of the variables' own, by `id`.
 
     Yields:
-        `(keras.Variable, value)` for every weight of which something changes.
+        `(keras.Variable, value)` for every weight of the model of which something changes.
     """
-    for weight in channels.weights.values():
+    return _masked(channels.weights.values(), keep, values)
+
+
+def _masked(
+    weights: Iterable[Weight], keep: np.ndarray, values: Mapping[int, np.ndarray]
+) -> Iterator[tuple[Any, np.ndarray]]:
+    for weight in weights:
         cut = {a: c for a, c in weight.axes.items() if a in weight.consumed and not keep[c].all()}
         if not cut:
             continue

@@ -96,12 +96,30 @@ def plan(
     ```
     """
     preferences = Preferences(align, floor, cap, normalize, scope)
-    sample_size = checked_size(sample_size)
+    drawing = (seed, checked_size(sample_size))
+    return _plan(
+        model, budget, criterion, sample, preferences, exclude, drawing, prior, in_place=True
+    )
+
+
+def _plan(
+    model: Any,
+    budget: Any,
+    criterion: Any,
+    sample: Any,
+    preferences: Preferences,
+    exclude: Sequence[str],
+    drawing: tuple[int | None, int | None],
+    prior: Sensitivity | None,
+    in_place: bool,
+) -> Plan:
+    """`plan`; `in_place` tells whether the model itself may be cut by it, or only a copy."""
+    seed, sample_size = drawing
     parsed = Budget.parse(budget)
     coins.require_environment(parsed)
     check_prior(prior)
     scorer = criteria.get(criterion, seed=seed)
-    channels = trace(model, exclude)
+    channels = trace(model, exclude, in_place)
     opened = coins.opened(parsed, model, channels)
     totals = totals_of(model, channels, opened)
     limits = parsed_limits(parsed, totals, totals)
@@ -223,20 +241,10 @@ def prune(
     """
     drawn = _drawn(sample, sample_size, seed, model, needs_labels=True)
     compensation.parse(compensate, recalibrate, drawn is not None)
-    chosen = plan(
-        model,
-        budget,
-        criterion,
-        drawn,
-        align,
-        floor,
-        exclude,
-        seed,
-        sample_size,
-        cap,
-        normalize,
-        scope,
-        prior,
+    preferences = Preferences(align, floor, cap, normalize, scope)
+    drawing = (seed, sample_size)
+    chosen = _plan(
+        model, budget, criterion, drawn, preferences, exclude, drawing, prior, in_place=False
     )
     return apply(chosen, model, drawn, compensate, recalibrate)
 
@@ -281,7 +289,7 @@ def narrow(
     drawn = _drawn(sample, sample_size, seed, model)
     settings = compensation.parse(compensate, recalibrate, drawn is not None)
     backend.require_same(model, "their plans", plan.to_json())
-    channels = trace_as_planned(model)
+    channels = trace_as_planned(model, in_place=True)
     keep = keep_of(plan, channels)
     given = [] if optimizer is None else [optimizer]
     for one in [*given, *keras_state.optimizers_of(model)]:

@@ -134,6 +134,7 @@ def plan_of(
         notes=dict(channels.refusals),
         spent=spent,
         uncounted=dict(channels.uncounted),
+        outlooks=channels.outlooks(),
     )
 
 
@@ -149,12 +150,6 @@ def keep_of(plan: Plan, channels: ChannelMap) -> np.ndarray:
     keep = np.ones(channels.class_count, bool)
     for path, classes in own.items():
         keep[classes[~plan.layers[path]]] = False
-    for path, classes in own.items():
-        if not np.array_equal(keep[classes], plan.layers[path]):
-            raise InvalidArgument(
-                f"The plan was made for another model: channels of layer '{path}' that it keeps "
-                "are tied here to channels that it removes."
-            )
     lost = np.flatnonzero(~keep & ~channels.prunable)
     if len(lost):
         reason = channels.reasons.get(int(lost[0]), "nothing produces them")
@@ -162,6 +157,12 @@ def keep_of(plan: Plan, channels: ChannelMap) -> np.ndarray:
             f"The plan was made for another model: it removes channels that are anchored here "
             f"({reason})."
         )
+    for path, classes in own.items():
+        if not np.array_equal(keep[classes], plan.layers[path]):
+            raise InvalidArgument(
+                f"The plan was made for another model: channels of layer '{path}' that it keeps "
+                "are tied here to channels that it removes."
+            )
     return keep
 
 

@@ -123,6 +123,7 @@ class Plan:
         spent: What became of every entry of the budget. Plans of older versions have none.
         checks: Costs that were measured on a real file of the narrow network.
         uncounted: Layer to why some of its multiply-adds are left out of the costs.
+        outlooks: What other living models have to expect if the model is cut in place.
     """
 
     layers: Mapping[str, np.ndarray]
@@ -134,6 +135,7 @@ class Plan:
     spent: tuple[Spent, ...] = ()
     checks: tuple[Check, ...] = ()
     uncounted: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    outlooks: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -260,6 +262,7 @@ class Plan:
         lines.extend(map(str, self.checks))
         lines.extend(left_out(self.uncounted))
         lines.extend(f"not followed: {reason}" for reason in self.notes.values())
+        lines.extend(f"beside it: {outlook}" for outlook in self.outlooks)
         return "\n".join(lines)
 
     def _activation_line(self) -> list[str]:
@@ -284,6 +287,7 @@ class Plan:
                 "spent": [dataclasses.asdict(one) for one in self.spent],
                 "checks": [dataclasses.asdict(check) for check in self.checks],
                 "uncounted": dict(self.uncounted),
+                "outlooks": list(self.outlooks),
             },
             indent=1,
         )
@@ -349,6 +353,7 @@ def _plan_of(data: Mapping[str, Any]) -> Plan:
         spent=tuple(Spent(**one) for one in data.get("spent", ())),
         checks=tuple(Check(**check) for check in data.get("checks", ())),
         uncounted=dict(data.get("uncounted", {})),
+        outlooks=tuple(map(str, data.get("outlooks", ()))),
     )
 
 

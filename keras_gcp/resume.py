@@ -227,7 +227,7 @@ def restore(training: Training, saved: Saved) -> None:
     with Transaction() as transaction:
         if plan is not None and not _same_plan(plan, run.plan):
             _require_wide(run)
-            channels = trace_as_planned(model)
+            channels = trace_as_planned(model, in_place=True)
             keep = keep_of(plan, channels)
             narrow_model(model, channels, keep, transaction, in_fit=True)
         elif plan is None:

@@ -183,7 +183,7 @@ class PruningRun:
     def _look_at(self, model: Any, clock: _Clock) -> _Found:
         """The model before the event."""
         with clock.stage("trace"):
-            channels = trace(model, self.settings.exclude)
+            channels = trace(model, self.settings.exclude, in_place=True)
             counted = count_map(model, channels, self.original.coins)
         loss = self._loss(model, clock)
         return _Found(channels, counted, loss, self._accuracy(model, channels, clock))

@@ -16,7 +16,8 @@ from keras_gcp.channels.findings import (
     MacsSite,
     MixingSite,
 )
-from keras_gcp.graph import Graph
+from keras_gcp.channels.neighbours import outlook
+from keras_gcp.graph import Graph, Neighbour
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +97,8 @@ class ChannelMap:
         refusals: Layer to why its channels could not be followed.
         groups: The groups, in network order.
         uncounted: Layer to why some of its multiply-adds are not among `macs`.
+        neighbours: Other living models that are cut along; none for a model that is copied.
+        beside: Labelled weights that only the neighbours have, by `id` of the variable.
     """
 
     graph: Graph
@@ -113,6 +116,23 @@ class ChannelMap:
     refusals: Mapping[str, str]
     groups: tuple[Group, ...]
     uncounted: Mapping[str, str]
+    neighbours: tuple[Neighbour, ...]
+    beside: Mapping[int, Weight]
+
+    @cached_property
+    def all_weights(self) -> dict[int, Weight]:
+        """The labelled weights of the model and of its neighbours, by `id`."""
+        return {**self.weights, **self.beside}
+
+    @cached_property
+    def graphs(self) -> tuple[Graph, ...]:
+        """The model's graph, and what its neighbours have beside it."""
+        return (self.graph, *(neighbour.graph for neighbour in self.neighbours))
+
+    def outlooks(self) -> tuple[str, ...]:
+        """What other models have to expect of a cut, a sentence each."""
+        told = (outlook(one, self.tensors, self.prunable) for one in self.neighbours)
+        return tuple(sentence for sentence in told if sentence)
 
     @cached_property
     def prunable(self) -> np.ndarray:

@@ -14,16 +14,17 @@ from keras_gcp.channels.findings import Count, Findings
 from keras_gcp.channels.grouping import build_groups, with_leasts
 from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.map import ChannelMap, Weight
+from keras_gcp.channels.neighbours import follow_neighbours
 from keras_gcp.channels.opaque import opaque_layers
 from keras_gcp.channels.registry import rule_for
 from keras_gcp.channels.site import Site, Unprunable
 from keras_gcp.channels.uncounted import uncounted_layers
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.graph import Call, Graph, Tensor, map_structure
+from keras_gcp.graph import Call, Container, Graph, Neighbour, Tensor, map_structure
 from keras_gcp.validation import layer_names
 
 
-def trace(model: Any, exclude: Sequence[str] = ()) -> ChannelMap:
+def trace(model: Any, exclude: Sequence[str] = (), in_place: bool = False) -> ChannelMap:
     """Finds out which channels of a model live or die together.
 
     Args:
@@ -31,6 +32,8 @@ def trace(model: Any, exclude: Sequence[str] = ()) -> ChannelMap:
         exclude: Names (or paths, for layers of nested models) of layers whose outputs, and all
             that is tied to them, stay as they are. A layer that hides convolutions or dense layers
             has to be opened by `keras_gcp.flatten`, or named here.
+        in_place: Whether the model itself is to be cut, and not a copy: then other living models
+            with some of its weights (a second head on the same encoder) have a say, too.
 
     Returns:
         The `ChannelMap`.
@@ -39,20 +42,28 @@ def trace(model: Any, exclude: Sequence[str] = ()) -> ChannelMap:
         UnsupportedModel: the model has no functional graph, or hides layers inside others.
         InvalidArgument: `exclude` names an unknown layer.
     """
-    graph = keras_state.read_graph(model)
+    graph, neighbours = _read(model, in_place)
     excluded = _excluded_paths(graph, exclude)
     opaque = opaque_layers(graph)
     _refuse_opaque(model, {path: why for path, why in opaque.items() if path not in excluded})
-    return _follow(graph, excluded, opaque)
+    return _follow(graph, neighbours, excluded, opaque)
 
 
-def trace_as_planned(model: Any) -> ChannelMap:
+def trace_as_planned(model: Any, in_place: bool = False) -> ChannelMap:
     """`trace` for a model that has been traced before: what hides layers is left whole."""
-    graph = keras_state.read_graph(model)
-    return _follow(graph, set(), opaque_layers(graph))
+    graph, neighbours = _read(model, in_place)
+    return _follow(graph, neighbours, set(), opaque_layers(graph))
 
 
-def _follow(graph: Graph, excluded: set[str], opaque: dict[str, str]) -> ChannelMap:
+def _read(model: Any, in_place: bool) -> tuple[Graph, tuple[Neighbour, ...]]:
+    return (
+        keras_state.read_with_neighbours(model) if in_place else (keras_state.read_graph(model), ())
+    )
+
+
+def _follow(
+    graph: Graph, neighbours: Sequence[Neighbour], excluded: set[str], opaque: dict[str, str]
+) -> ChannelMap:
     findings = Findings()
     blocks: dict[int, Labels] = {}
     for position, x in enumerate(graph.inputs):
@@ -65,10 +76,17 @@ def _follow(graph: Graph, excluded: set[str], opaque: dict[str, str]) -> Channel
         if call.path in excluded:
             for block in outputs:
                 findings.space.anchor(block, f"layer '{call.path}' is in `exclude`")
-    _tie_calls_of_nested_models(graph, findings, blocks)
     for x in graph.outputs:
         findings.space.anchor(blocks[x.index], "output of the model", foremost=True)
-    return _resolve(graph, findings, blocks, uncounted_layers(graph, findings, opaque))
+
+    def beside_the_model(call: Call, inputs: list[Labels], findings: Findings) -> list[Labels]:
+        return _apply_rule(call, inputs, findings, opaque={})
+
+    beside = follow_neighbours(neighbours, findings, blocks, beside_the_model)
+    containers = [one for g in (graph, *(n.graph for n in neighbours)) for one in g.containers]
+    _tie_calls_of_nested_models(containers, findings, blocks)
+    uncounted = uncounted_layers(graph, findings, opaque)
+    return _resolve(graph, neighbours, beside, findings, blocks, uncounted)
 
 
 def _refuse_opaque(model: Any, opaque: dict[str, str]) -> None:
@@ -86,11 +104,11 @@ def _refuse_opaque(model: Any, opaque: dict[str, str]) -> None:
 
 
 def _tie_calls_of_nested_models(
-    graph: Graph, findings: Findings, blocks: dict[int, Labels]
+    containers: Sequence[Container], findings: Findings, blocks: dict[int, Labels]
 ) -> None:
     """A nested model that is called twice has one set of symbolic shapes, also without weights."""
     first: dict[int, tuple[Tensor, ...]] = {}
-    for container in graph.containers:
+    for container in containers:
         known = first.setdefault(id(container.model), container.inputs)
         for a, b in zip(known, container.inputs, strict=True):
             pair = blocks[a.index], blocks[b.index]
@@ -187,7 +205,12 @@ def _refuse(call: Call, inputs: list[Labels], findings: Findings, reason: str) -
 
 
 def _resolve(
-    graph: Graph, findings: Findings, blocks: dict[int, Labels], uncounted: dict[str, str]
+    graph: Graph,
+    neighbours: Sequence[Neighbour],
+    beside: frozenset[int],
+    findings: Findings,
+    blocks: dict[int, Labels],
+    uncounted: dict[str, str],
 ) -> ChannelMap:
     resolution = findings.space.resolve()
     class_of = resolution.class_of
@@ -201,6 +224,7 @@ def _resolve(
         )
         for key, site in findings.weights.items()
     }
+    others = {key: weights.pop(key) for key in beside}
     produced = {path: class_of[labels] for path, labels in findings.produced.items()}
     kinds = {
         call.path: type(call.operation).__name__ for call in graph.calls if call.path in produced
@@ -241,6 +265,8 @@ def _resolve(
             groups, [(class_of[s.labels], s.count, s.reason) for s in findings.leasts]
         ),
         uncounted=uncounted,
+        neighbours=tuple(neighbours),
+        beside=others,
     )
 
 

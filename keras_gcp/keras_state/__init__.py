@@ -2,6 +2,7 @@
 
 - `reading`: `read_graph` turns a functional model into plain data (`keras_gcp.graph`).
 - `inputs`: which input of a model each array, tensor or symbol is for.
+- `sharing`: other models of the process that hold weights of a model, and what they do with them.
 - `replaying`: what `keras_gcp.flatten` needs to run a graph again on other symbolic tensors.
 - `optimizers`: which optimizers a model has, and their slots.
 - `devices`: where its variables live.
@@ -48,7 +49,7 @@ from keras_gcp.keras_state.optimizers import (
     unknown_to_optimizer,
     unsliceable_slots,
 )
-from keras_gcp.keras_state.reading import is_layer, models_sharing, read_graph
+from keras_gcp.keras_state.reading import is_layer, read_graph
 from keras_gcp.keras_state.replaying import (
     calls_between,
     carries_mask,
@@ -63,6 +64,12 @@ from keras_gcp.keras_state.replaying import (
     shipped_by_keras,
     sublayers,
     twin,
+)
+from keras_gcp.keras_state.sharing import (
+    models_sharing,
+    read_with_neighbours,
+    supersede,
+    superseded_by,
 )
 from keras_gcp.keras_state.writing import (
     COMPILED_FUNCTIONS,
@@ -103,6 +110,7 @@ __all__ = [
     "put_state_back",
     "read_graph",
     "require_functional",
+    "read_with_neighbours",
     "replaced_call",
     "retrack_torch_parameters",
     "run_graph",
@@ -113,6 +121,8 @@ __all__ = [
     "steps_compiled_by_hand",
     "strategy_scope",
     "sublayers",
+    "supersede",
+    "superseded_by",
     "take_back_training_loss",
     "twin",
     "unknown_to_optimizer",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -12,6 +12,8 @@ from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Call, Container, Graph, Shape, Tensor, leaves, map_structure
 from keras_gcp.keras_state.functional import functional_of, require_functional
 from keras_gcp.keras_state.inputs import ordered_inputs
+
+NOTHING: Mapping[int, Tensor] = MappingProxyType({})
 
 
 def is_layer(operation: Any) -> bool:
@@ -25,34 +27,70 @@ def read_graph(model: Any) -> Graph:
     Raises:
         UnsupportedModel: the model has no functional graph, or was never built.
     """
-    functional = require_functional(model)
-    reader = _Reader()
-    inputs = [reader.new_tensor(symbol.shape, symbol.dtype) for symbol in functional._inputs]
-    outputs = reader.run(functional, inputs, prefix="")
-    return Graph(
-        calls=tuple(reader.calls),
-        inputs=tuple(inputs),
-        outputs=tuple(outputs),
-        symbols=tuple(reader.symbols),
-        containers=tuple(reader.containers),
-        input_layers=tuple(reader.input_layers),
-    )
+    return Reader().read(require_functional(model))
 
 
-class _Reader:
+class Reader:
+    """Turns functional models into plain data; what it has read before, it does not read again."""
+
     def __init__(self) -> None:
+        self._start_anew()
+        self._count = 0
+        self._known: dict[int, Tensor] = {}  # id of a symbol -> its tensor in what was read first
+        self._read: set[int] = set()  # ids of the nodes of what was read first
+
+    def _start_anew(self) -> None:
         self.calls: list[Call] = []
         self.symbols: list[tuple[Any, Tensor]] = []
         self.containers: list[Container] = []
         self.input_layers: list[tuple[Any, Tensor]] = []
-        self._count = 0
+        self.nodes: set[int] = set()
+
+    def read(self, functional: Any) -> Graph:
+        """The graph of a model."""
+        inputs = [self.new_tensor(symbol.shape, symbol.dtype) for symbol in functional._inputs]
+        graph = self._graph(inputs, self.run(functional, inputs, prefix=""))
+        self._known, self._read = {id(s): x for s, x in reversed(self.symbols)}, self.nodes
+        return graph
+
+    def read_beside(self, functional: Any, prefix: str) -> tuple[Graph, tuple[Tensor, ...]]:
+        """The part of another model that `read` has not seen, and those inputs that it has not."""
+        self._start_anew()
+        inputs, own = [], []
+        for symbol in functional._inputs:
+            x = self._known.get(id(symbol))
+            if x is None:
+                x = self.new_tensor(symbol.shape, symbol.dtype)
+                own.append(x)
+            inputs.append(x)
+        outputs = self.run(functional, inputs, prefix, self._known, self._read)
+        return self._graph(inputs, outputs), tuple(own)
+
+    def _graph(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Graph:
+        return Graph(
+            calls=tuple(self.calls),
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            symbols=tuple(self.symbols),
+            containers=tuple(self.containers),
+            input_layers=tuple(self.input_layers),
+        )
 
     def new_tensor(self, shape: Shape, dtype: Any) -> Tensor:
         self._count += 1
         return Tensor(self._count - 1, tuple(shape), keras.backend.standardize_dtype(dtype))
 
-    def run(self, functional: Any, inputs: Sequence[Tensor], prefix: str) -> list[Tensor]:
-        known = {id(symbol): x for symbol, x in zip(functional._inputs, inputs, strict=True)}
+    def run(
+        self,
+        functional: Any,
+        inputs: Sequence[Tensor],
+        prefix: str,
+        before: Mapping[int, Tensor] = NOTHING,
+        read: Collection[int] = (),
+    ) -> list[Tensor]:
+        """The calls of a model on some tensors; what has been `read` gave the tensors `before`."""
+        known = dict(before)
+        known.update({id(s): x for s, x in zip(functional._inputs, inputs, strict=True)})
         self.symbols.extend(zip(functional._inputs, inputs, strict=True))
         # A nested model may be called on another spatial size than it was built with.
         resized = any(
@@ -66,8 +104,9 @@ class _Reader:
             )
         for depth in sorted(functional._nodes_by_depth, reverse=True):
             for node in functional._nodes_by_depth[depth]:
-                if node.operation is None or node.is_input:
+                if node.operation is None or node.is_input or id(node) in read:
                     continue
+                self.nodes.add(id(node))
                 outputs = self._call(node, known, prefix, resized)
                 for symbol, x in zip(node.outputs, outputs, strict=True):
                     known[id(symbol)] = x
@@ -120,15 +159,3 @@ def _entering(model: Any, args: Any, kwargs: Any, prefix: str) -> list[Tensor]:
         raise UnsupportedModel(
             f"The call of nested model '{prefix}{model.name}': {error}"
         ) from error
-
-
-def models_sharing(model: Any) -> list[Any]:
-    """The other models of this process that use weights of a model: submodels, nested ones, twins.
-
-    Keras keeps no record of them (a model knows its layers, a layer none of its models), but
-    Python's garbage collector knows every object.
-    """
-    weights = {id(variable) for variable in model.variables}
-    models = [one for one in gc.get_objects() if issubclass(type(one), keras.Model)]
-    others = [one for one in models if one is not model]
-    return [one for one in others if any(id(v) in weights for v in one.variables)]

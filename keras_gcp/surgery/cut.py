@@ -13,6 +13,7 @@ from keras_gcp import keras_state
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.keras_state import Transaction
 from keras_gcp.surgery.narrow import narrow_model
+from keras_gcp.surgery.neighbours import MaskedNeighbour, masked_neighbours
 from keras_gcp.surgery.verify import masked_outputs, verify_narrow
 
 Stage = Callable[[str], AbstractContextManager[Any]]
@@ -49,14 +50,19 @@ def cut_in_place(
         VerificationFailed: the narrow model computes something else.
     """
     put_values(values, model, transaction)
-    if inputs is not None and expected is None:
+    others: list[MaskedNeighbour] = []
+    if inputs is not None:
         with stage("verify"):
-            expected = masked_outputs(model, channels, keep, inputs)
+            if expected is None:
+                expected = masked_outputs(model, channels, keep, inputs)
+            others = masked_neighbours(channels, keep)
     with stage("narrow"):
         narrow_model(model, channels, keep, transaction, optimizers, in_fit)
     if expected is not None:
         with stage("verify"):
             verify_narrow(model, channels, inputs, expected)
+            for other in others:
+                other.verify(channels)
 
 
 def put_values(values: Mapping[int, np.ndarray], model: Any, transaction: Transaction) -> None:

@@ -14,7 +14,7 @@ from keras_gcp.channels.findings import Count
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.graph import Shape, Tensor, map_structure
 from keras_gcp.keras_state import Transaction
-from keras_gcp.surgery.optimizer import narrow_slots
+from keras_gcp.surgery.optimizer import check_optimizer, narrow_slots
 from keras_gcp.surgery.slicing import taken
 
 
@@ -29,7 +29,8 @@ def narrow_model(
     """Removes every channel whose class is not kept.
 
     Layers and variables stay the same Python objects; what is inside them changes. Other models
-    that use some of the weights (submodels, nested models) follow, with their optimizers.
+    that use some of the weights (submodels, nested models, neighbours) follow, with their
+    optimizers.
 
     Args:
         model: The model that `channels` was traced from.
@@ -41,11 +42,13 @@ def narrow_model(
     """
     sharing = keras_state.models_sharing(model)
     optimizers = _optimizers(optimizers, [model, *sharing])
+    for optimizer in optimizers:
+        check_optimizer(optimizer)
     for one in [model, *sharing]:  # Changes are taken back in reverse, so this comes last.
         transaction.on_rollback(partial(keras_state.retrack_torch_parameters, one))
     for optimizer in optimizers:
         narrow_slots(optimizer, channels, keep, transaction)
-    for weight in channels.weights.values():
+    for weight in channels.all_weights.values():
         if _is_cut(weight.axes, keep):
             value = keras.ops.convert_to_numpy(weight.variable)
             transaction.replace_value(weight.variable, taken(value, weight.axes, keep))
@@ -93,13 +96,12 @@ def _narrow_configs(channels: ChannelMap, keep: np.ndarray, transaction: Transac
 
 
 def _narrow_shapes(channels: ChannelMap, keep: np.ndarray, transaction: Transaction) -> None:
-    graph = channels.graph
-    for symbol, x in graph.symbols:
+    for symbol, x in (pair for graph in channels.graphs for pair in graph.symbols):
         old = tuple(symbol.shape)
         new = narrow_shape(x, old, channels, keep)
         if new != old:
             transaction.set_symbolic_shape(symbol, new)
-    for layer, x in graph.input_layers:
+    for layer, x in (pair for graph in channels.graphs for pair in graph.input_layers):
         new = narrow_shape(x, tuple(layer.batch_shape), channels, keep)
         transaction.set_input_layer_shape(layer, new)
     seen: set[int] = set()
@@ -119,11 +121,12 @@ def _narrow_shapes(channels: ChannelMap, keep: np.ndarray, transaction: Transact
 
 
 def _layers_with_inputs(channels: ChannelMap) -> Iterator[tuple[Any, tuple[Tensor, ...]]]:
-    for call in channels.graph.calls:
-        if keras_state.is_layer(call.operation):
-            yield call.operation, call.inputs
-    for container in channels.graph.containers:
-        yield container.model, container.inputs
+    for graph in channels.graphs:
+        for call in graph.calls:
+            if keras_state.is_layer(call.operation):
+                yield call.operation, call.inputs
+        for container in graph.containers:
+            yield container.model, container.inputs
 
 
 def narrow_shape(x: Tensor, shape: Shape, channels: ChannelMap, keep: np.ndarray) -> Shape:

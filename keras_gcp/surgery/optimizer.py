@@ -47,7 +47,7 @@ def narrow_slots(
             continue
         _narrow_factors(part, channels, keep, transaction)
         for variable, slot in keras_state.optimizer_slots(part):
-            weight = channels.weights.get(id(variable))
+            weight = channels.all_weights.get(id(variable))
             if weight is None or tuple(slot.shape) != tuple(variable.shape):
                 continue
             value = taken(keras.ops.convert_to_numpy(slot), weight.axes, keep)
@@ -64,7 +64,7 @@ def _narrow_factors(
     `V = r c / mean(r)`. Means over fewer columns are others, so they are taken anew from that V.
     """
     for variable, *slots in keras_state.factored_slots(optimizer):
-        weight = channels.weights.get(id(variable))
+        weight = channels.all_weights.get(id(variable))
         if weight is None:
             continue
         r, c = (keras.ops.convert_to_numpy(slot) for slot in slots)

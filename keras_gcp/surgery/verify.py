@@ -65,11 +65,11 @@ def outputs_in_inference(model: Any, inputs: Any) -> list[np.ndarray]:
 
 
 def masked_outputs(
-    model: Any, channels: ChannelMap, keep: np.ndarray, inputs: Any
+    model: Any, channels: ChannelMap, keep: np.ndarray, inputs: Any, graph: Graph | None = None
 ) -> list[np.ndarray]:
-    """What the model would compute without the removed channels."""
+    """What the model would compute without the removed channels; or a neighbour, by its graph."""
     with masked(channels, keep):
-        return outputs_of(model, channels.graph, inputs)
+        return outputs_of(model, graph or channels.graph, inputs)
 
 
 def relative_difference(actual: list[np.ndarray], expected: list[np.ndarray]) -> float:
@@ -88,9 +88,20 @@ def relative_difference(actual: list[np.ndarray], expected: list[np.ndarray]) ->
 
 
 def verify_narrow(
-    model: Any, channels: ChannelMap, inputs: Any, expected: list[np.ndarray]
+    model: Any,
+    channels: ChannelMap,
+    inputs: Any,
+    expected: list[np.ndarray],
+    graph: Graph | None = None,
 ) -> float:
     """Compares the narrowed model with the masked model's outputs.
+
+    Args:
+        model: The narrow model, or a neighbour of it.
+        channels: The channel map of the wide model.
+        inputs: What to compare on.
+        expected: What the masked model computed.
+        graph: The graph of the neighbour.
 
     Returns:
         The largest relative difference.
@@ -98,12 +109,13 @@ def verify_narrow(
     Raises:
         VerificationFailed: it is larger than rounding explains.
     """
-    actual = outputs_of(model, channels.graph, inputs)
+    graph = graph or channels.graph
+    actual = outputs_of(model, graph, inputs)
     difference = relative_difference(actual, expected)
     precision = min(_precisions(model), key=lambda name: -_TOLERANCE[name])
     if difference <= _TOLERANCE[precision]:
         return difference
-    rounding = sensitivity(model, channels.graph, inputs, actual, _ROUNDING[precision])
+    rounding = sensitivity(model, graph, inputs, actual, _ROUNDING[precision])
     by_rounding = min(math.sqrt(len(channels.graph.calls)) * rounding, _MOST_BY_ROUNDING)
     allowed = max(_TOLERANCE[precision], by_rounding)
     if not difference <= allowed:

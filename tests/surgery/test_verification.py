@@ -47,10 +47,9 @@ def test_a_network_that_blows_up_roundings_is_not_taken_for_a_wrong_cut():
     channels, inputs = trace(model), random_inputs(model, 16)
     outputs = masked_outputs(model, channels, np.ones(channels.class_count, bool), inputs)
     assert sensitivity(model, channels.graph, inputs, outputs, 2.0**-22) > 1e-4
-    difference = cut(model)
-    assert difference < 0.05
-    if keras.config.backend() == "tensorflow":  # Others may happen to round both alike.
-        assert difference > 1e-4  # more than is allowed in a stable network
+    # The wide and the narrow network may happen to round alike; then there is nothing to allow.
+    difference = cut(model, disturb=2.0**-22)
+    assert 1e-4 < difference < 0.05  # more than is allowed in a stable network
 
 
 @pytest.mark.parametrize("disturb", [1e-2, 0.5])

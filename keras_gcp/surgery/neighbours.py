@@ -1,0 +1,54 @@
+"""Proof that models which share weights with the one that is cut compute what they should.
+
+Their inputs are their own, so they are compared on random ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.graph import Neighbour
+from keras_gcp.surgery.slicing import kept_part
+from keras_gcp.surgery.verify import example_count, masked_outputs, random_inputs, verify_narrow
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedNeighbour:
+    """What a neighbour computes without the removed channels.
+
+    Attributes:
+        neighbour: The neighbour.
+        inputs: On what.
+        outputs: Its outputs, less those channels of them that leave.
+    """
+
+    neighbour: Neighbour
+    inputs: Any
+    outputs: list[np.ndarray]
+
+    def verify(self, channels: ChannelMap) -> None:
+        """Compares the neighbour, now narrow, with that.
+
+        Raises:
+            VerificationFailed: it computes something else.
+        """
+        other = self.neighbour
+        verify_narrow(other.model, channels, self.inputs, self.outputs, other.graph)
+
+
+def masked_neighbours(channels: ChannelMap, keep: np.ndarray) -> list[MaskedNeighbour]:
+    """The neighbours of a model that is to be cut, masked; those with a graph."""
+    found = []
+    for neighbour in channels.neighbours:
+        if not neighbour.graph.calls:
+            continue
+        inputs = random_inputs(neighbour.model, example_count(neighbour.model))
+        wide = masked_outputs(neighbour.model, channels, keep, inputs, neighbour.graph)
+        blocks = [keep[channels.tensors[x.index]] for x in neighbour.graph.outputs]
+        kept = [kept_part(y, block) for y, block in zip(wide, blocks, strict=True)]
+        found.append(MaskedNeighbour(neighbour, inputs, kept))
+    return found
