@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import platform
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from keras_gcp.exporting.runtime import runtime_name
+
+UNFINISHED = 3600.0
+"""Seconds after which a file that was not moved into place never will be."""
 
 METHOD = 1
 """Changes whenever times are taken in another way, so that old files are not read."""
@@ -73,11 +78,20 @@ class TimeCache:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         times = {**self._read(), **self._new}
         text = json.dumps({"machine": self._machine, "milliseconds": times}, indent=1)
-        handle, aside = tempfile.mkstemp(dir=self.path.parent, suffix=".tmp")
+        self._clear_unfinished()
+        prefix = self.path.stem
+        handle, aside = tempfile.mkstemp(dir=self.path.parent, prefix=prefix, suffix=".tmp")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         os.replace(aside, self.path)
         self._new = {}
+
+    def _clear_unfinished(self) -> None:
+        """Removes what processes that were killed while writing, which takes no time, have left."""
+        for path in self.path.parent.glob(f"{self.path.stem}*.tmp"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > UNFINISHED:
+                    path.unlink()
 
     def _read(self) -> dict[str, float]:
         try:

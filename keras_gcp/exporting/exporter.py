@@ -43,7 +43,8 @@ def export(
     Every file is written aside, loaded back, and compared with the model on up to 32
     examples; only a file that agrees is moved to its place, replacing an older one. A file
     that does not agree is removed, an older one stays. Formats are written in the given
-    order, and files already in place stay there when a later format fails.
+    order, and files already in place stay there when a later format fails. What an
+    export that was killed has left in `directory` is removed by the next one there.
 
     | format | file | compared by | default tolerance |
     |---|---|---|---|

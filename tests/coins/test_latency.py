@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import arena
 import keras
@@ -55,6 +56,17 @@ def test_another_machine_has_another_file(tmp_path):
     first.save()
     assert first.path != second.path
     assert second.get("conv", lambda: 2.0) == 2.0
+
+
+def test_what_a_process_killed_while_writing_has_left_is_removed(tmp_path):
+    cache = TimeCache(tmp_path, {"processor": "a"})
+    left, being_written = (tmp_path / f"{cache.path.stem}{name}.tmp" for name in "xy")
+    for path in (left, being_written):
+        path.write_text("{")
+    os.utime(left, (0, 0))
+    cache.get("conv", lambda: 1.0)
+    cache.save()
+    assert sorted(tmp_path.iterdir()) == sorted([being_written, cache.path])
 
 
 def test_two_processes_do_not_lose_each_others_times(tmp_path):
