@@ -18,6 +18,7 @@ from keras_gcp import models, schedules
 from keras_gcp._version import __version__
 from keras_gcp.budgets import absolute, timed
 from keras_gcp.callback import GradualChannelPruning
+from keras_gcp.channels.declared import elementwise
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.trace import trace
 from keras_gcp.counting import count
@@ -42,6 +43,7 @@ __all__ = [
     "absolute",
     "apply",
     "count",
+    "elementwise",
     "export",
     "flatten",
     "frontier",

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import keras
 
 from keras_gcp import keras_state
+from keras_gcp.channels.declared import find_names
 from keras_gcp.channels.opaque import hidden_kernels, is_composite
 from keras_gcp.errors import InvalidArgument, UnsupportedModel, VerificationFailed
 from keras_gcp.surgery.verify import outputs_in_inference, random_inputs, relative_difference
@@ -78,6 +79,7 @@ def flatten(model: Any, pyramid: bool = False) -> Any:
     """
     pyramid = require_flag("pyramid", pyramid)
     source = _with_pyramid_outputs(model) if pyramid else model
+    find_names(keras_state.read_graph(source))
     inputs = keras_state.new_inputs(source)
     flattener = _Flattener(source)
     outputs = flattener.run(inputs)

@@ -28,6 +28,7 @@ def test_public_names_and_arguments_are_as_documented():
         "absolute",
         "apply",
         "count",
+        "elementwise",
         "export",
         "narrow",
         "plan",

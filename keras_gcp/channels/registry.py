@@ -6,11 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from keras_gcp import keras_state
+from keras_gcp.channels.declared import declaration_of
 from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.site import Site
 from keras_gcp.errors import InvalidArgument
 
 Rule = Callable[[Site], Labels | Sequence[Labels]]
+
+DECLARED = "keras_gcp.elementwise"
+"""Under this name stands the rule of what a user has declared to be elementwise."""
 
 _RULES: dict[type | str, Rule] = {}
 
@@ -69,6 +73,8 @@ def check_operations(function: str, operations: Sequence[object]) -> None:
 
 def rule_for(operation: Any) -> Rule | None:
     """The rule of an operation, or None."""
+    if declaration_of(operation) is not None:
+        return _RULES[DECLARED]
     return entry_for(operation, _RULES)
 
 
@@ -101,4 +107,4 @@ def registered_layers() -> dict[type, Rule]:
 
 def registered_names() -> dict[str, Rule]:
     """Everything that has a rule by name: `"ops.Add"`, `"module.Class"`."""
-    return {key: rule for key, rule in _RULES.items() if isinstance(key, str)}
+    return {key: rule for key, rule in _RULES.items() if isinstance(key, str) and key != DECLARED}

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_gcp import keras_state
 from keras_gcp.channels import rules  # noqa: F401  (registers the rules)
+from keras_gcp.channels.declared import advice, find_names
 from keras_gcp.channels.findings import Count, Findings
 from keras_gcp.channels.grouping import build_groups, with_leasts
 from keras_gcp.channels.labels import Labels
@@ -56,9 +57,13 @@ def trace_as_planned(model: Any, in_place: bool = False) -> ChannelMap:
 
 
 def _read(model: Any, in_place: bool) -> tuple[Graph, tuple[Neighbour, ...]]:
-    return (
-        keras_state.read_with_neighbours(model) if in_place else (keras_state.read_graph(model), ())
-    )
+    if in_place:
+        graph, neighbours = keras_state.read_with_neighbours(model)
+    else:
+        graph, neighbours = keras_state.read_graph(model), ()
+    for one in (graph, *(neighbour.graph for neighbour in neighbours)):
+        find_names(one)
+    return graph, neighbours
 
 
 def _follow(
@@ -171,11 +176,9 @@ def _apply_rule(
 
 
 def _how_to_register(call: Call) -> str:
-    kind = type(call.operation).__name__
-    entry = kind if keras_state.is_layer(call.operation) else f'"ops.{kind}"'
     return (
-        f"layer '{call.path}' (class {kind}) has no rule, so the channels that enter and leave it "
-        f"stay. To have them pruned, register a rule: @keras_gcp.register_rule({entry})"
+        f"layer '{call.path}' (class {type(call.operation).__name__}) has no rule, so the channels "
+        f"that enter and leave it stay. To have them pruned, {advice(call.operation, call.path)}"
     )
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from keras import layers
-
 from keras_gcp import keras_state
 from keras_gcp.channels.findings import Findings
 from keras_gcp.channels.registry import rule_for
@@ -71,7 +69,7 @@ def _runs_unknown_code(layer: Any) -> bool:
     inner = keras_state.innermost(layer)
     if rule_for(layer) is not None and rule_for(inner) is not None:
         return False
-    return type(inner) is layers.Lambda or not keras_state.shipped_by_keras(inner)
+    return keras_state.is_lambda(inner) or not keras_state.shipped_by_keras(inner)
 
 
 def _listed(variables: list[Any], most: int = 3) -> str:

@@ -63,6 +63,8 @@ def one_call(call: Call, channels: ChannelMap, keep: np.ndarray) -> OneCall:
 
 def _narrow_operation(operation: Any, config: dict[str, Any], channels: ChannelMap) -> Any:
     """A layer of its own; of an operation without weights a copy, where sizes stand in it."""
+    if keras_state.is_lambda(operation):
+        return keras_state.copied_lambda(operation, dtype="float32")
     if keras_state.is_layer(operation):
         return type(operation).from_config({**config, "dtype": "float32"})
     names = [site.name for site in channels.configs if site.operation is operation]

@@ -38,6 +38,36 @@ def shipped_by_keras(layer: Any) -> bool:
     return type(layer).__module__.startswith(("keras.src.layers.", "keras.layers."))
 
 
+def fixed_output_shape(layer: Any) -> tuple[str, tuple[int | None, ...]] | None:
+    """The shape, without batch axis, that a `Lambda` was told to have: attribute and value."""
+    sizes = layer._output_shape if is_lambda(layer) else None
+    if not isinstance(sizes, list | tuple):
+        return None
+    plain = all(size is None or isinstance(size, int) for size in sizes)
+    return ("_output_shape", tuple(sizes)) if plain else None
+
+
+def is_lambda(operation: Any) -> bool:
+    """Whether a layer is a `Lambda`, which may compute anything."""
+    return type(operation) is keras.layers.Lambda
+
+
+def copied_lambda(layer: Any, **settings: Any) -> Any:
+    """A `Lambda` of its own with the same function.
+
+    By way of the configuration, Keras would take the function's code out of its module, away from
+    the names that it uses, and refuse to do so unless told that it is safe.
+    """
+    config = {**keras.layers.Layer.get_config(layer), **settings}
+    return keras.layers.Lambda(
+        layer.function,
+        output_shape=layer._output_shape,
+        mask=layer.mask,
+        arguments=dict(layer.arguments),
+        **config,
+    )
+
+
 def own_state(layer: Any) -> list[str]:
     """Names of the weights, random states and metrics that a layer holds itself."""
     weights = [*layer._trainable_variables, *layer._non_trainable_variables]

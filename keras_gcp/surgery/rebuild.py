@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_gcp import keras_state
+from keras_gcp.channels.declared import carry_over
 from keras_gcp.errors import UnsupportedModel
 
 
@@ -34,11 +35,14 @@ def copy_model(model: Any) -> Any:
 
 
 def _copy_flags(layer: Any, copy: Any) -> None:
-    """What Keras forgets of models: whether they are frozen, and their precision.
+    """What Keras forgets of models: whether they are frozen, their precision; and declarations.
 
     Freezing a layer freezes its layers; so from the outside inwards, where they may differ. By the
     precision, `compile` decides whether to scale the loss.
     """
+    carry_over(layer, copy)
+    if not keras_state.is_layer(layer):
+        return
     copy.trainable = layer.trainable
     if copy.dtype_policy != layer.dtype_policy:
         copy.dtype_policy = layer.dtype_policy
@@ -49,11 +53,12 @@ def _copy_flags(layer: Any, copy: Any) -> None:
 
 def _inside(layer: Any) -> list[Any]:
     network = keras_state.functional_of(layer)
-    found = keras_state.sublayers(layer) if network is None else network.operations
-    return [one for one in found if keras_state.is_layer(one)]
+    return keras_state.sublayers(layer) if network is None else network.operations
 
 
 def _copy_layer(layer: Any) -> Any:
+    if keras_state.is_lambda(layer):
+        return keras_state.copied_lambda(layer)
     try:
         return type(layer).from_config(layer.get_config())
     except Exception as error:

@@ -3,6 +3,7 @@
 from keras_gcp.channels.rules import (
     attention,
     convolution,
+    declared,
     dense,
     einsum,
     elementwise,
@@ -23,6 +24,7 @@ from keras_gcp.channels.rules import (
 __all__ = [
     "attention",
     "convolution",
+    "declared",
     "dense",
     "einsum",
     "elementwise",

@@ -9,9 +9,11 @@ import keras
 import numpy as np
 
 from keras_gcp import keras_state
+from keras_gcp.channels.declared import declaration_of
 from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.rules.names import FUNCTIONS, OPERATORS
 from keras_gcp.channels.site import Site, Unprunable
+from keras_gcp.channels.trying import require_elementwise_function
 
 # Functions of `keras.activations` that compute an output channel from several input channels.
 CHANNEL_MIXING = frozenset(
@@ -34,11 +36,18 @@ def apply_activation(site: Site, labels: Labels) -> None:
     activation = getattr(site.layer, "activation", None)
     if activation is None or activation in _ELEMENTWISE or is_elementwise_layer(activation):
         return
+    if (declaration := declaration_of(activation)) is not None:
+        require_elementwise_function(site, declaration, activation)
+        return
     if activation not in CHANNEL_MIXING and _consists_of_elementwise_operations(activation):
         return
     name = getattr(activation, "__name__", str(activation))
-    mixes = activation in CHANNEL_MIXING
-    why = "mixes channels" if mixes else "is not recognised as a function of single elements"
+    why = (
+        "mixes channels"
+        if activation in CHANNEL_MIXING
+        else "is not recognised as a function of single elements; if it is one, "
+        "`keras_gcp.elementwise(function)` says so"
+    )
     site.anchor(labels, f"activation '{name}' of layer '{site.path}' {why}")
 
 

@@ -25,6 +25,11 @@ from keras_gcp.graph import Shape, Tensor, leaves
 )
 def elementwise_merge(site: Site) -> Labels:
     """Channels at equal positions are tied. A single channel that is broadcast stays."""
+    return merged(site)
+
+
+def merged(site: Site) -> Labels:
+    """The block of an output each of whose elements depends on that place in all inputs."""
     rank = len(site.output_shapes[0])
     operands = [
         _aligned(block, shape, rank)
@@ -39,14 +44,14 @@ def elementwise_merge(site: Site) -> Labels:
             tied.append(block)
     if not tied:
         raise Unprunable("its inputs stretch each other along different axes")
-    merged = max(tied, key=np.size)
+    widest = max(tied, key=np.size)
     for block in tied:
-        if block is not merged:
-            site.tie(merged, block)
+        if block is not widest:
+            site.tie(widest, block)
     for value in leaves((site.call.args, site.call.kwargs)):
         if is_array(value) and not isinstance(value, Tensor):
-            anchor_under_array(site, merged, value.shape)
-    return compact_block(site, merged)
+            anchor_under_array(site, widest, value.shape)
+    return compact_block(site, widest)
 
 
 def _aligned(block: Labels, shape: Shape, rank: int) -> tuple[Labels, Shape]:

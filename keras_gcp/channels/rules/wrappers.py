@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from keras import layers
 
+from keras_gcp.channels.declared import advice
 from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.registry import register_rule, rule_for
 from keras_gcp.channels.site import Site, Unprunable
@@ -44,7 +45,8 @@ def _wrapped(site: Site, leading: int) -> Labels:
     rule = rule_for(wrapped)
     if rule is None:
         raise Unprunable(
-            f"the layer '{wrapped.name}' (class {type(wrapped).__name__}) that it wraps has no rule"
+            f"the layer '{wrapped.name}' (class {type(wrapped).__name__}) that it wraps has no "
+            f"rule; {advice(wrapped, f'{site.path}/{wrapped.name}')}"
         )
     output = rule(site.inside(wrapped, leading))
     if not isinstance(output, np.ndarray):

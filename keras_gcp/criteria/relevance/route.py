@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from keras_gcp import keras_state
 from keras_gcp.criteria.relevance.gates import find_gates
 from keras_gcp.criteria.relevance.rules import RelevanceRule, relevance_rule_for
 from keras_gcp.errors import UnsupportedModel
@@ -237,13 +238,25 @@ def _may_enter(way: str, destination: str | None, is_gate: bool) -> bool:
     return destination == GATE and (way == GATE or is_gate)
 
 
+def _remedy(call: Call) -> str:
+    """A rule for its class, unless that stands for anything at all."""
+    if keras_state.is_lambda(call.operation):
+        if len(call.inputs) > 1:
+            return "Write it with operations of `keras.ops`"
+        return (
+            "If it treats every element by itself, declare it: "
+            f"`keras_gcp.elementwise({call.path!r})`"
+        )
+    return "Register one with `register_relevance_rule`"
+
+
 def _require_rule(call: Call, rule: RelevanceRule | None) -> None:
     kind = type(call.operation).__name__
     if rule is None:
         raise UnsupportedModel(
             f"Layer '{call.path}' (class {kind}) has no relevance rule, so feature relevance "
-            "cannot be followed through it. Register one with `register_relevance_rule`, or take "
-            "another criterion: 'taylor', 'l2_norm', 'l1_norm' or 'bn_scale'."
+            f"cannot be followed through it. {_remedy(call)}, or take another criterion: 'taylor', "
+            "'l2_norm', 'l1_norm' or 'bn_scale'."
         )
     if rule.kind == "unchanged" and call.inputs[0].shape != call.outputs[0].shape:
         raise UnsupportedModel(

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from keras_gcp import backend
+from keras_gcp.channels.declared import declaration_of
 from keras_gcp.channels.registry import check_operations, entry_for
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.graph import Call
@@ -105,6 +106,13 @@ class RelevanceRule:
     reads_inputs: bool = True
 
 
+def _as_it_is(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
+    return relevance
+
+
+_ELEMENTWISE = RelevanceRule("unchanged", _as_it_is, reads_inputs=False)
+"""A declared function of one element: nothing is known of its sign, or of what it makes of 0."""
+
 Selector = Callable[[Call], RelevanceRule | None]
 """Picks the rule for a call where that depends on its arguments; None: not covered."""
 
@@ -134,6 +142,8 @@ def register_relevance_rule(rule: RelevanceRule | Selector, *operations: type | 
 def relevance_rule_for(call: Call) -> RelevanceRule | None:
     """The rule for one call, or None."""
     entry = entry_for(call.operation, _RULES)
+    if entry is None and len(call.inputs) == 1 and declaration_of(call.operation) is not None:
+        return _ELEMENTWISE
     return entry if entry is None or isinstance(entry, RelevanceRule) else entry(call)
 
 

@@ -135,7 +135,7 @@ def test_a_layer_without_a_rule_is_named_and_only_where_relevance_has_to_pass():
     x = layers.Lambda(lambda x: x**2, output_shape=(4, 4, 4), name="square")(x)
     x = layers.Conv2D(4, 1, name="above")(x)
     graph = trace(keras.Model(inputs, _classifier(x))).graph
-    with pytest.raises(UnsupportedModel, match=r"'square' \(class Lambda\).*register_relevance"):
+    with pytest.raises(UnsupportedModel, match=r"'square' \(class Lambda\).*elementwise"):
         find_route(graph, {_outputs(graph)["below"]})
     find_route(graph, {_outputs(graph)["above"]})
 
