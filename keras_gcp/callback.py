@@ -46,7 +46,7 @@ from keras_gcp.plans import Plan
 from keras_gcp.reporting.text import event_line, savings_line, unmet_line
 from keras_gcp.restarts import Restarts
 from keras_gcp.run import Original, PruningRun, Settings
-from keras_gcp.sample import SAMPLE_SIZE, checked_size, draw_sample
+from keras_gcp.sample import SAMPLE_SIZE, checked_size, sample_of
 from keras_gcp.schedules import AdaptiveSchedule, ChannelsEvery, Schedule
 from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
 from keras_gcp.sensitivities import Sensitivity
@@ -360,9 +360,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         reference = model if self._reference is None else self._reference
         original = Original.of(reference, self._settings.exclude, self._budget)
         totals = totals_of(model, channels, original.coins)
-        sample = None
-        if self._sample_source is not None:
-            sample = draw_sample(self._sample_source, self._sample_size, self._seed, model)
+        sample = sample_of(self._sample_source, self._sample_size, self._seed, model)
         check_criterion(scorer, model, channels, sample)
         check_prior_fits(self._settings, model, channels, sample)
         if self._budget is not None:

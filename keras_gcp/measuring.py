@@ -17,7 +17,7 @@ def loss_on(model: Any, sample: Sample | None) -> float | None:
     """The compiled loss on the sample; None without labels or without a loss."""
     if sample is None or sample.y is None:
         return None
-    x, y = sample.x, sample.y
+    x, y = sample.x_of_loss, sample.y
     return _over_processes(model, sample, lambda: backend.sample_loss(model, x, y))
 
 

@@ -19,14 +19,13 @@ from keras_gcp.keras_state import Transaction
 from keras_gcp.planning import choose, keep_of, parsed_limits, plan_of
 from keras_gcp.plans import Plan, Totals, check_plan
 from keras_gcp.recount import require_costs
-from keras_gcp.sample import SAMPLE_SIZE, Sample, checked_size, draw_sample
+from keras_gcp.sample import SAMPLE_SIZE, Sample, checked_size, sample_of
 from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
 from keras_gcp.sensitivities import Sensitivity
 from keras_gcp.surgery.cut import cut_in_place, put_values
 from keras_gcp.surgery.optimizer import check_optimizer
 from keras_gcp.surgery.rebuild import copy_model
 from keras_gcp.surgery.verify import example_count, masked_outputs, random_inputs
-from keras_gcp.validation import require_seed
 
 
 def plan(
@@ -123,7 +122,7 @@ def _plan(
     opened = coins.opened(parsed, model, channels)
     totals = totals_of(model, channels, opened)
     limits = parsed_limits(parsed, totals, totals)
-    drawn = None if sample is None else draw_sample(sample, sample_size, seed, model)
+    drawn = sample_of(sample, sample_size, seed, model)
     scores = weighted(score(scorer, model, channels, drawn), channels, prior)
     return plan_by_scores(model, channels, scores, limits, opened, preferences, str(parsed))
 
@@ -193,7 +192,7 @@ def apply(
     """
     keras_state.require_functional(model)
     check_plan(plan)
-    drawn = _drawn(sample, sample_size, seed, model)
+    drawn = sample_of(sample, sample_size, seed, model)
     settings = compensation.parse(compensate, recalibrate, drawn is not None)
     channels = trace_as_planned(model)
     keep = keep_of(plan, channels)  # Refuses a foreign plan before anything is built.
@@ -239,7 +238,7 @@ def prune(
     small = keras_gcp.prune(model, {"macs": 0.5, "parameters": 0.6})
     ```
     """
-    drawn = _drawn(sample, sample_size, seed, model, needs_labels=True)
+    drawn = sample_of(sample, sample_size, seed, model)
     compensation.parse(compensate, recalibrate, drawn is not None)
     preferences = Preferences(align, floor, cap, normalize, scope)
     drawing = (seed, sample_size)
@@ -286,7 +285,7 @@ def narrow(
     keras_state.require_functional(model)
     check_plan(plan)
     keras_state.check_strategy(model)
-    drawn = _drawn(sample, sample_size, seed, model)
+    drawn = sample_of(sample, sample_size, seed, model)
     settings = compensation.parse(compensate, recalibrate, drawn is not None)
     backend.require_same(model, "their plans", plan.to_json())
     channels = trace_as_planned(model, in_place=True)
@@ -389,15 +388,6 @@ def totals_of(model: Any, channels: ChannelMap, opened: Sequence[Coin] = ()) -> 
         counted.further,
         counted.activation_macs,
     )
-
-
-def _drawn(
-    sample: Any, size: int | None, seed: int | None, model: Any, needs_labels: bool = False
-) -> Sample | None:
-    size, seed = checked_size(size), require_seed(seed)
-    if sample is None or isinstance(sample, Sample):
-        return sample
-    return draw_sample(sample, size, seed, model, needs_labels)
 
 
 def check_prior(prior: Any) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count as count_up
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.sample_arrays import to_arrays
+from keras_gcp.sample_forms import check_lengths, element, held_in_memory, joined
+from keras_gcp.sample_inputs import as_argument, check_values, fitted_inputs
 from keras_gcp.validation import integer, require_seed
 
 SAMPLE_SIZE = 512
@@ -20,22 +23,34 @@ SAMPLE_SIZE = 512
 _MAX_STRATA = 4096
 """More distinct labels than this are no classes; the subset is then drawn without strata."""
 
+_LEAST_TO_JUDGE = 16
+"""So many examples of one class are no chance."""
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
     """Examples with their labels.
 
     Attributes:
-        x: Array `(examples, ...)`, or a list or dict of such arrays for several inputs.
+        x: Array `(examples, ...)`; for several inputs such arrays in the structure that the model
+            was built with, so that `model(sample.x)` gives each input its own.
         y: Labels, `(examples,)` or `(examples, classes)` or a structure of such arrays; None if
-            none were needed and none given.
+            there are none.
+        given: `x` as the user passed it, where the model has a loss or metrics of its own, which
+            may look at that (a dict with more than the inputs); None: as `x`.
     """
 
     x: Any
     y: Any
+    given: Any = None
 
     def __len__(self) -> int:
         return len(keras.tree.flatten(self.x)[0])
+
+    @property
+    def x_of_loss(self) -> Any:
+        """The inputs as `compute_loss` and `compute_metrics` get them in `fit`."""
+        return self.x if self.given is None else self.given
 
 
 def draw_sample(
@@ -49,12 +64,13 @@ def draw_sample(
 
     Arrays: a random subset in which every class keeps its share (where labels are classes).
     `keras.utils.PyDataset`: batches in random order until there are enough examples. Other
-    iterables of `(x, y)` or `(x, y, weight)`, such as `tf.data.Dataset`, batched or not: the first
-    examples they yield; shuffle them beforehand if they are sorted.
+    iterables of batches or examples, such as `tf.data.Dataset`: the first ones they yield; there is
+    a warning if these are of one class.
 
     Args:
-        source: `(x, y)` arrays, or one of the data sets above. `x` may be a list or a dict for
-            models with several inputs.
+        source: `x`, `(x, y)` or `(x, y, weight)`, or a data set that yields these, as for `fit`;
+            for several inputs `x` is a list in the order of `model.inputs` or a dict by name. Lists
+            are read as `keras_gcp.sample_forms` says.
         size: Number of examples; None takes all.
         seed: For the random choice; None draws differently each time.
         model: The model that the examples must fit.
@@ -64,23 +80,26 @@ def draw_sample(
         The `Sample`, as NumPy arrays.
 
     Raises:
-        InvalidArgument: a shape does not fit the model, `x` or labels are NaN, labels are missing,
-            there are no examples, or `size` is no positive number.
+        InvalidArgument: a shape does not fit the model, `x` or labels are NaN or no numbers, labels
+            are missing, there are no examples, the source may be read in two ways, or `size` is no
+            positive number.
     """
     size = checked_size(size)
     random = np.random.default_rng(require_seed(seed))
-    if isinstance(source, Sample):
-        source = (source.x, source.y)
-    if hasattr(source, "shape"):
-        source = (source, None)
-    if _is_arrays(source):
-        x, y = _arrays(*source)
-        _check_lengths(x, y)
-        x, y = _subset(x, y, size, random)
+    held = _held(source, model)
+    if held is not None:
+        fitted_inputs(held[0], model)
+        check_lengths(*held)
+        x, y = _subset(*held, size, random)
     else:
-        x, y = _collect(_examples(source, size, model, random), size)
-    sample = Sample(x, y)
-    check_sample(sample, model, needs_labels)
+        x, y = _collected(source, size, model, random)
+    ordered = fitted_inputs(x, model)
+    sample = Sample(as_argument(ordered, model), y, x if _looks_at_inputs(model) else None)
+    _check_examples(sample)
+    check_values(ordered, model)
+    _check_labels(y, needs_labels)
+    if held is None:
+        _warn_if_sorted(y, model, source)
     return sample
 
 
@@ -98,40 +117,37 @@ def checked_size(size: Any) -> int | None:
     return found
 
 
-def check_sample(sample: Sample, model: Any, needs_labels: bool = True) -> None:
-    """Checks a sample against a model.
+def sample_of(source: Any, size: int | None, seed: int | None, model: Any) -> Sample | None:
+    """The sample that an argument `sample` stands for, which may be None, or drawn already.
 
-    Raises:
-        InvalidArgument: as for `draw_sample`.
+    Labels may be missing: what reads them asks for them.
     """
-    _check_lengths(sample.x, sample.y)
-    if len(sample) == 0:
-        raise InvalidArgument("The sample has no examples. Expected one at least.")
-    _check_inputs(sample.x, model)
-    _check_labels(sample.y, needs_labels)
+    size, seed = checked_size(size), require_seed(seed)
+    if source is None or isinstance(source, Sample):
+        return source
+    return draw_sample(source, size, seed, model, needs_labels=False)
+
+
+def is_data_set(source: Any) -> bool:
+    """Whether a source yields examples, rather than holding them in arrays."""
+    return not hasattr(source, "shape") and not isinstance(source, Sample | Mapping | list | tuple)
+
+
+def _held(source: Any, model: Any) -> tuple[Any, Any] | None:
+    if isinstance(source, Sample):
+        return to_arrays(source.x_of_loss), to_arrays(source.y)
+    return held_in_memory(source, model)
+
+
+def _looks_at_inputs(model: Any) -> bool:
+    """Whether a loss or metrics of the model's own may look at its inputs."""
+    return any(
+        getattr(type(model), name) is not getattr(keras.Model, name)
+        for name in ("compute_loss", "compute_metrics")
+    )
 
 
 # ---------------------------------------------------------------------------------- arrays
-
-
-def _is_arrays(source: Any) -> bool:
-    """Whether the source is `(x, y)` or `(x, y, weight)`, rather than a list of batches."""
-    if not isinstance(source, tuple | list) or len(source) not in (2, 3):
-        return False
-    return all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(source[0]))
-
-
-def _arrays(x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any]:
-    del sample_weight  # Scores treat examples alike; classes have weights of their own.
-    if isinstance(y, list | tuple) and all(np.isscalar(label) for label in y):
-        y = np.asarray(y)
-    return keras.tree.map_structure(_array, x), keras.tree.map_structure(_array, y)
-
-
-def _array(leaf: Any) -> np.ndarray | None:
-    if leaf is None:
-        return None
-    return leaf if isinstance(leaf, np.ndarray) else np.asarray(ops.convert_to_numpy(leaf))
 
 
 def _subset(x: Any, y: Any, size: int | None, random: np.random.Generator) -> tuple[Any, Any]:
@@ -168,21 +184,22 @@ def _rows(
 # -------------------------------------------------------------------------------- data sets
 
 
-def _examples(
+def _collected(
     source: Any, size: int | None, model: Any, random: np.random.Generator
-) -> Iterator[tuple[Any, Any]]:
-    """Batches `(x, y)` of a data set as arrays."""
-    elements = _elements(source, size, random)
-    rank = len(model.inputs[0].shape)
-    for element in elements:
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(element)
-        x, y = _arrays(x, y)
-        if keras.tree.flatten(x)[0].ndim == rank - 1:  # One example: make it a batch of one.
-            x, y = keras.tree.map_structure(
-                lambda leaf: None if leaf is None else leaf[None], (x, y)
-            )
-        _check_lengths(x, y)
-        yield x, y
+) -> tuple[Any, Any]:
+    """The examples of a data set, until there are enough."""
+    pieces: list[tuple[Any, Any]] = []
+    count = 0
+    for one in _elements(source, size, random):
+        x, y = element(one, model)
+        check_lengths(x, y)
+        pieces.append((x, y))
+        count += len(keras.tree.flatten(x)[0])
+        if size is not None and count >= size:
+            break
+    if not pieces:
+        raise InvalidArgument("The data set for the sample is empty. Expected one batch at least.")
+    return joined(pieces, size)
 
 
 def _elements(source: Any, size: int | None, random: np.random.Generator) -> Iterable[Any]:
@@ -193,9 +210,9 @@ def _elements(source: Any, size: int | None, random: np.random.Generator) -> Ite
         if count is None:
             return (source[index] for index in count_up())
         return (source[int(index)] for index in random.permutation(count))
-    if isinstance(source, str | bytes | dict) or not isinstance(source, Iterable):
+    if isinstance(source, str | bytes) or not isinstance(source, Iterable):
         raise InvalidArgument(
-            "The sample must be a pair of arrays (x, y), a `tf.data.Dataset` or a "
+            "The sample must be arrays (x, or a pair of arrays (x, y)), a `tf.data.Dataset` or a "
             f"`keras.utils.PyDataset`. Received an object of type {type(source).__name__}."
         )
     if size is None and _is_endless(source):
@@ -215,81 +232,12 @@ def _endless(source: Any) -> str:
     )
 
 
-def _collect(examples: Iterator[tuple[Any, Any]], size: int | None) -> tuple[Any, Any]:
-    pieces: list[tuple[Any, Any]] = []
-    count = 0
-    for x, y in examples:
-        pieces.append((x, y))
-        count += len(keras.tree.flatten(x)[0])
-        if size is not None and count >= size:
-            break
-    if not pieces:
-        raise InvalidArgument("The data set for the sample is empty. Expected one batch at least.")
-
-    def join(*leaves: Any) -> Any:
-        return None if leaves[0] is None else np.concatenate(leaves)[:size]
-
-    return keras.tree.map_structure(join, *pieces)
-
-
 # ----------------------------------------------------------------------------------- checks
 
 
-def _check_lengths(x: Any, y: Any) -> None:
-    lengths = {
-        f"{name}{'' if single else f'[{i}]'}": len(leaf) if np.ndim(leaf) else None
-        for name, part in (("x", x), ("y", y))
-        for single in [len(keras.tree.flatten(part)) == 1]
-        for i, leaf in enumerate(keras.tree.flatten(part))
-        if leaf is not None
-    }
-    if len(set(lengths.values())) > 1 or None in lengths.values():
-        shown = ", ".join(f"{name}: {length}" for name, length in lengths.items())
-        raise InvalidArgument(
-            "Inputs and labels of the sample must have the same number of examples. "
-            f"Received {shown}."
-        )
-
-
-def _check_inputs(x: Any, model: Any) -> None:
-    for name, leaf, expected in _paired_inputs(x, model):
-        fits = leaf.ndim == len(expected) and all(
-            size is None or size == given
-            for size, given in zip(expected[1:], leaf.shape[1:], strict=True)
-        )
-        if not fits:
-            raise InvalidArgument(
-                f"The sample does not fit model '{model.name}': input '{name}' expects shape "
-                f"{_shown(expected)}. Received an array of shape {_shown(leaf.shape)}."
-            )
-        if np.issubdtype(leaf.dtype, np.inexact) and not np.isfinite(leaf).all():
-            bad = int((~np.isfinite(leaf.reshape(len(leaf), -1)).all(axis=1)).sum())
-            raise InvalidArgument(
-                f"The sample has NaN or infinite values in {bad} of {len(leaf)} examples of input "
-                f"'{name}'. Expected finite numbers; remove those examples."
-            )
-
-
-def _paired_inputs(x: Any, model: Any) -> Iterator[tuple[str, np.ndarray, tuple[Any, ...]]]:
-    """Each input's name, what the sample has for it, and the shape that the model expects."""
-    tensors = model.inputs
-    if isinstance(x, dict):
-        missing = [tensor.name for tensor in tensors if tensor.name not in x]
-        if missing:
-            raise InvalidArgument(
-                f"The sample's inputs are a dict with the keys {sorted(x)}. Model '{model.name}' "
-                f"expects {sorted(tensor.name for tensor in tensors)}; missing: {missing}."
-            )
-        leaves = [x[tensor.name] for tensor in tensors]
-    else:
-        leaves = keras.tree.flatten(x)
-        if len(leaves) != len(tensors):
-            raise InvalidArgument(
-                f"Model '{model.name}' has {len(tensors)} inputs "
-                f"({', '.join(tensor.name for tensor in tensors)}). Received {len(leaves)} arrays."
-            )
-    for tensor, leaf in zip(tensors, leaves, strict=True):
-        yield tensor.name, leaf, tuple(tensor.shape)
+def _check_examples(sample: Sample) -> None:
+    if len(sample) == 0:
+        raise InvalidArgument("The sample has no examples. Expected one at least.")
 
 
 def _check_labels(y: Any, needed: bool) -> None:
@@ -301,6 +249,12 @@ def _check_labels(y: Any, needed: bool) -> None:
             )
         return
     for leaf in leaves:
+        if leaf.dtype.kind not in "biufcV":
+            raise InvalidArgument(
+                f"Labels must be numbers, such as the index of the class. Received an array of "
+                f"dtype {leaf.dtype}. Number the classes first (`np.unique(y, "
+                "return_inverse=True)[1]`), as for `fit`."
+            )
         if np.issubdtype(leaf.dtype, np.inexact) and not np.isfinite(leaf).all():
             bad = int((~np.isfinite(leaf.reshape(len(leaf), -1)).all(axis=1)).sum())
             raise InvalidArgument(
@@ -309,6 +263,35 @@ def _check_labels(y: Any, needed: bool) -> None:
             )
 
 
-def _shown(shape: Any) -> str:
-    """A shape with the number of examples left open."""
-    return f"({', '.join(['examples', *map(str, shape[1:])])})" if len(shape) else "()"
+def _warn_if_sorted(y: Any, model: Any, source: Any) -> None:
+    """Says so if the first examples of a data set stand for one class, or for the first ones."""
+    classes = _classes(y)
+    if classes is None or len(classes) < _LEAST_TO_JUDGE:
+        return
+    found = np.unique(classes)
+    in_order = np.count_nonzero(np.diff(classes)) == len(found) - 1
+    known = model.outputs[0].shape[-1] if len(model.outputs) == 1 else None
+    if len(found) == 1:
+        which = f"of one class ({found[0]})"
+    elif in_order and known is not None and len(found) < known:
+        which = f"of {len(found)} of {known} classes, in order"
+    else:
+        return
+    warnings.warn(
+        f"The {len(classes)} examples drawn from the {type(source).__name__} are all {which}, so "
+        "they do not stand for the others. If it is sorted, shuffle all of it beforehand "
+        "(`dataset.shuffle(...)`), or pass arrays, from which all classes are drawn.",
+        stacklevel=3,
+    )
+
+
+def _classes(y: Any) -> np.ndarray | None:
+    """The class of each example, `(examples,)`; None if labels are no classes."""
+    if not isinstance(y, np.ndarray) or y.ndim not in (1, 2):
+        return None
+    if y.ndim == 2 and y.shape[1] > 1:
+        one_hot = np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()
+        return y.argmax(axis=1) if one_hot else None
+    values = y.reshape(-1)
+    whole = values.dtype.kind in "biu" or np.isin(values, (0, 1)).all()
+    return values.astype(np.int64) if whole else None

@@ -12,8 +12,9 @@ from helpers import flat_outputs, masked_by_hand, random_plan, randomise
 from keras import layers
 
 import keras_gcp
-from keras_gcp import backend, keras_state
+from keras_gcp import backend, criteria, keras_state
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.exporting.samples import examples_for
 
 SHAPE = (6, 6, 2)
 
@@ -133,3 +134,126 @@ def test_a_nested_model_called_by_name_is_followed_by_name(call, build):
         np.testing.assert_allclose(got, wanted, atol=1e-5)
     flat = keras_gcp.flatten(model)
     np.testing.assert_allclose(flat.predict([A, B]), model.predict([A, B]), atol=1e-5)
+
+
+# ------------------------------------------------------------- everywhere that examples enter
+
+COUNT = 24
+X = dict(zip("ab", _arrays(COUNT, seed=1), strict=True))
+Y = np.arange(COUNT) % 3
+IN_ORDER = [X["b"], X["a"]]
+"""By place: what the two inputs get without any dict."""
+
+
+def _compiled():
+    keras.utils.set_random_seed(0)
+    model = pair(lambda a, b: [b, a])
+    model.compile(
+        keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
+    return model
+
+
+def _pruning(model, x, criterion="taylor", **options):
+    callback = keras_gcp.GradualChannelPruning(
+        (x, Y),
+        {"channels": 0.6},
+        keras_gcp.schedules.one_shot(0),
+        criterion=criterion,
+        align=1,
+        seed=0,
+        sample_size=None,
+        verbose=0,
+        **options,
+    )
+    fed = X if isinstance(x, dict) else IN_ORDER
+    keras.utils.set_random_seed(0)
+    model.fit(fed, Y, epochs=1, verbose=0, shuffle=False, batch_size=12, callbacks=[callback])
+    event = callback.events[0]
+    return [event.loss_before, event.loss_after, *model.get_weights()]
+
+
+def _in_place(model, x):
+    keras_gcp.narrow(model, keras_gcp.plan(model, {"channels": 0.6}, align=1), sample=x)
+    return model.get_weights()
+
+
+def _scores(criterion):
+    def by_layer(model, x):
+        seen = {}
+        chosen = criteria.get(criterion)
+
+        def noted(*args):
+            seen.update(chosen(*args))
+            return seen
+
+        keras_gcp.plan(model, {"channels": 0.6}, noted, (x, Y), align=1, sample_size=None)
+        return list(seen.values())
+
+    return by_layer
+
+
+def _guarded(model, x):
+    options = {"max_drop": 0.9, "validation_data": (x, Y), "validation_size": None}
+    options["distill"] = keras_gcp.Distillation()
+    return _pruning(model, x, "l2_norm", **options)
+
+
+def _sensitivity(model, x):
+    found = keras_gcp.sensitivity(model, (x, Y), "loss", shares=(0.5,), sample=x, verbose=0)
+    return [found.baseline, *(p.value for group in found.groups for p in group.points)]
+
+
+def _smallest(model, x):
+    found = keras_gcp.smallest(
+        model, 9.0, (x, Y), "loss", sample=x, tolerance=0.2, verbose=0, align=1
+    )
+    return [found.value, *found.model.get_weights()]
+
+
+WAYS = {
+    "fit": _pruning,
+    "fit, guarded, with a teacher": _guarded,
+    "narrow": _in_place,
+    "apply": lambda m, x: keras_gcp.apply(
+        keras_gcp.plan(m, {"channels": 0.6}, align=1), m, x
+    ).get_weights(),
+    "prune": lambda m, x: keras_gcp.prune(
+        m, {"channels": 0.6}, "taylor", (x, Y), align=1, seed=0
+    ).get_weights(),
+    "taylor": _scores("taylor"),
+    "feature_relevance": _scores("feature_relevance"),
+    "compensation_aware": _scores("compensation_aware"),
+    "sensitivity": _sensitivity,
+    "smallest": _smallest,
+    "relevance_scores": lambda m, x: list(keras_gcp.relevance_scores(m, x, Y).values()),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_dict_by_name_is_what_a_list_in_order_is(way):
+    by_name, in_order, swapped = (
+        WAYS[way](_compiled(), x) for x in (X, IN_ORDER, [X["a"], X["b"]])
+    )
+    assert len(by_name) == len(in_order)
+    for one, other in zip(by_name, in_order, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert any(
+        np.shape(one) != np.shape(other) or not np.allclose(one, other, rtol=1e-3, atol=1e-5)
+        for one, other in zip(in_order, swapped, strict=True)
+    ), "the order matters here, so a mistake would show"
+
+
+def test_the_loss_on_the_sample_is_the_one_of_evaluate():
+    model = _compiled()
+    expected = model.evaluate(X, Y, verbose=0)[0]
+    model.optimizer.learning_rate = 0.0
+    assert _pruning(model, X)[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_export_compares_and_calibrates_on_the_inputs_by_name():
+    model = _compiled()
+    by_name, in_order = (examples_for(model, x, 32) for x in ({**X, "more": Y}, IN_ORDER))
+    for symbol, one, other in zip(model.inputs, by_name.arrays, in_order.arrays, strict=True):
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(one, X[symbol.name])

@@ -21,7 +21,7 @@ class Criterion(Protocol):
     Args:
         model: The model.
         channels: Its channel map.
-        sample: Examples with labels; None if the caller has none.
+        sample: Examples; None if the caller has none, and `sample.y` None without labels.
 
     Returns:
         Dict: path of a producing layer to scores `(width,)`, larger = keep. It must have every
@@ -60,8 +60,8 @@ def check(criterion: Any, model: Any, channels: ChannelMap, sample: Sample | Non
     """
     if needs_sample(criterion) and sample is None:
         raise InvalidArgument(
-            f"Criterion '{name_of(criterion)}' needs examples with labels, and no sample was "
-            "given. Pass sample=(x, y), or take a criterion that looks at weights only: "
+            f"Criterion '{name_of(criterion)}' needs examples, and no sample was given. "
+            "Pass sample=(x, y), or take a criterion that looks at weights only: "
             "'l2_norm', 'l1_norm' or 'bn_scale'."
         )
     own_check = getattr(criterion, "check", None)

@@ -58,7 +58,7 @@ class Taylor:
         }
         variables = {id(v): v for found in layers.values() for v, _ in found}
         _, gradients = backend.loss_gradients(
-            model, sample.x, sample.y, list(variables.values()), self.batch_size
+            model, sample.x_of_loss, sample.y, list(variables.values()), self.batch_size
         )
         products = {
             key: keras.ops.convert_to_numpy(variable).astype(np.float64) * gradient

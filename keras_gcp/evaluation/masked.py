@@ -114,4 +114,4 @@ class MaskedModel:
                 return self._measured(predictor, weights)
 
     def _measured(self, predictor: Any, weights: list[Any]) -> float:
-        return self._metric.measure(predictor.batches(weights, self._data.x, self._data.y))
+        return self._metric.measure(predictor.batches(weights, self._data.x_of_loss, self._data.y))

@@ -20,7 +20,7 @@ from keras_gcp.evaluation.cache import WHOLE, Cache, Key, digest_of
 from keras_gcp.evaluation.masked import MaskedModel, require_prunable
 from keras_gcp.evaluation.metrics import Metric, metric_for
 from keras_gcp.pipeline import score
-from keras_gcp.sample import SAMPLE_SIZE, Sample, draw_sample
+from keras_gcp.sample import SAMPLE_SIZE, Sample, draw_sample, sample_of
 from keras_gcp.sensitivities import GroupSensitivity, Sensitivity, SensitivityPoint
 from keras_gcp.validation import layer_names, numbers_in, require_integer, require_verbose
 
@@ -101,7 +101,7 @@ def sensitivity(
     groups = prunable_groups(channels)
     require_prunable(model, channels)
     examples = draw_sample(data, size, seed, model)
-    drawn = None if sample is None else draw_sample(sample, sample_size, seed, model)
+    drawn = sample_of(sample, sample_size, seed, model)
     measured = metric_for(metric, model, examples, mode)
     known = Cache(cache, _identity(model, examples, drawn, measured, criterion, exclude, seed))
     scores = score(scorer, model, channels, drawn)

@@ -75,7 +75,9 @@ def value_of(metric: Metric, model: Any, data: Sample, batch_size: int) -> float
     """The metric of a model as it is now."""
     worth = backend.worth_compiling(model, len(data), batch_size)
     with backend.Predictor(model, batch_size, compile=worth) as predictor:
-        return metric.measure(predictor.batches(backend.local_weights(model), data.x, data.y))
+        return metric.measure(
+            predictor.batches(backend.local_weights(model), data.x_of_loss, data.y)
+        )
 
 
 def _higher_is_better(name: str, unknown_is: bool | None) -> bool:
@@ -139,10 +141,10 @@ def _compiled_names(model: Any, data: Sample) -> list[str]:
     """Names of the metrics that the model was compiled with, without its losses."""
     if not getattr(model, "compiled", False):
         return []
-    few = Sample(*keras.tree.map_structure(lambda leaf: leaf[:2], (data.x, data.y)))
-    outputs = backend.predict(model, few.x)
+    x, y = keras.tree.map_structure(lambda leaf: leaf[:2], (data.x_of_loss, data.y))
+    outputs = backend.predict(model, x)
     with _metrics_kept(model):
-        found = model.compute_metrics(few.x, few.y, outputs, None)
+        found = model.compute_metrics(x, y, outputs, None)
     outputs_named = getattr(model, "output_names", ())  # A `Sequential` has none.
     losses = {"loss", *(f"{name}_loss" for name in outputs_named)}
     return [name for name in found if name not in losses]

@@ -28,7 +28,7 @@ from keras_gcp.pipeline import (
 )
 from keras_gcp.planning import keep_of, plan_of
 from keras_gcp.plans import Plan
-from keras_gcp.sample import SAMPLE_SIZE, draw_sample
+from keras_gcp.sample import SAMPLE_SIZE, draw_sample, sample_of
 from keras_gcp.selection import Preferences
 from keras_gcp.sensitivities import Sensitivity
 from keras_gcp.validation import between, require_integer, require_verbose
@@ -130,7 +130,7 @@ def smallest(
     require_prunable(model, channels)
     data = draw_sample(validation_data, size, seed, model)
     measured = metric_for(metric, model, data, mode)
-    drawn = None if sample is None else draw_sample(sample, sample_size, seed, model)
+    drawn = sample_of(sample, sample_size, seed, model)
     settings = compensation.parse(compensate, recalibrate, drawn is not None)
     scores = weighted(score(scorer, model, channels, drawn), channels, prior)
     opened = coins.opened(any_share, model, channels)

@@ -22,12 +22,11 @@ from keras_gcp.exporting.precision import is_mixed_precision
 from keras_gcp.exporting.quiet import silenced
 from keras_gcp.exporting.records import ExportedFile
 from keras_gcp.exporting.runtime import operators
-from keras_gcp.exporting.samples import Examples, examples_for
+from keras_gcp.exporting.samples import CALIBRATION_EXAMPLES, Examples, examples_for
 from keras_gcp.exporting.structure import output_names
 from keras_gcp.validation import between, require_path
 
 COMPARED_EXAMPLES = 32
-CALIBRATION_EXAMPLES = 256
 
 
 def export(
@@ -67,10 +66,9 @@ def export(
         model: Functional or Sequential model, built.
         directory: Folder for the files; made if missing.
         formats: Which files, see above.
-        sample: Real inputs: an array `(examples, ...)`, or for several inputs a list in the
-            order of `model.inputs` or a dict by name. Compared on 32 of them, int8 calibrated
-            on 256, evenly spread. None: compared on random normal inputs (seeded), and the
-            record says so.
+        sample: Real inputs, as in `keras_gcp.plan`; labels are not looked at. Compared on 32 of
+            them, int8 calibrated on 256, evenly spread over arrays, the first ones of a data set.
+            None: compared on random normal inputs (seeded), and the record says so.
         tolerance: Largest difference allowed: one number for every format asked for, or a dict
             by format. None: as above.
         name: Name of the files; None: the model's name.

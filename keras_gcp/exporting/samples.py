@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.exporting.structure import input_names
+from keras_gcp import keras_state
+from keras_gcp.errors import UnsupportedModel
+from keras_gcp.sample import draw_sample, is_data_set
 
 RANDOM_SEED = 0
+
+CALIBRATION_EXAMPLES = 256
+"""For an int8 file; also what is drawn from a data set."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,7 @@ def examples_for(model: keras.Model, sample: Any, count: int) -> Examples:
 
     Args:
         model: Functional or Sequential model.
-        sample: None; an array `(examples, ...)` for one input; for several inputs a list in
-            the order of `model.inputs` or a dict by input name.
+        sample: None, or as in `keras_gcp.plan`; labels are not looked at.
         count: Number of examples to draw where `sample` is None.
 
     Returns:
@@ -52,58 +54,15 @@ def examples_for(model: keras.Model, sample: Any, count: int) -> Examples:
     """
     if sample is None:
         return Examples(_draw(model, count), "random")
-    arrays = _in_order(model, sample)
-    arrays = [_fitting(tensor, a) for tensor, a in zip(model.inputs, arrays, strict=True)]
-    lengths = [len(array) for array in arrays]
-    if len(set(lengths)) > 1 or lengths[0] == 0:
-        raise InvalidArgument(
-            f"`sample` holds {lengths} examples for the inputs {input_names(model)}. "
-            "Expected the same number, at least one, for every input."
-        )
-    return Examples(tuple(arrays), "sample")
+    # Of arrays all examples are taken: those that are compared are spread over them.
+    size = CALIBRATION_EXAMPLES if is_data_set(sample) else None
+    drawn = draw_sample(sample, size, RANDOM_SEED, model, needs_labels=False)
+    arrays = keras_state.ordered_inputs(model, drawn.x)
+    return Examples(tuple(map(_cast, model.inputs, arrays)), "sample")
 
 
-def _in_order(model: keras.Model, sample: Any) -> Sequence[Any]:
-    names = input_names(model)
-    if isinstance(sample, Mapping):
-        if set(sample) != set(names):
-            raise InvalidArgument(
-                f"`sample` has the keys {sorted(map(str, sample))}, "
-                f"but the inputs of the model '{model.name}' are {names}."
-            )
-        return [sample[name] for name in names]
-    if len(names) == 1:
-        return [sample]
-    if not isinstance(sample, list | tuple) or len(sample) != len(names):
-        raise InvalidArgument(
-            f"The model '{model.name}' has {len(names)} inputs ({names}). Expected `sample` as "
-            f"a list of {len(names)} arrays in that order, or a dict by name, "
-            f"received {type(sample).__name__}."
-        )
-    return sample
-
-
-def _fitting(tensor: Any, values: Any) -> np.ndarray:
-    array = np.asarray(values)
-    expected = tuple(tensor.shape[1:])
-    fits = array.ndim == len(expected) + 1 and all(
-        wanted in (None, found) for wanted, found in zip(expected, array.shape[1:], strict=True)
-    )
-    if not fits:
-        raise InvalidArgument(
-            f"`sample` for the input '{tensor.name}' has shape {array.shape}. "
-            f"Expected (examples, {', '.join(map(str, expected))})."
-        )
-    if not np.issubdtype(array.dtype, np.number) and array.dtype != bool:
-        raise InvalidArgument(
-            f"`sample` for the input '{tensor.name}' has dtype {array.dtype}. Expected numbers."
-        )
-    if not np.isfinite(array).all():
-        raise InvalidArgument(
-            f"`sample` for the input '{tensor.name}' holds NaN or infinite values. "
-            "Remove or replace them."
-        )
-    return array.astype(tensor.dtype)
+def _cast(symbol: Any, array: np.ndarray) -> np.ndarray:
+    return array if symbol.dtype == "string" else array.astype(symbol.dtype)
 
 
 def _draw(model: keras.Model, count: int) -> tuple[np.ndarray, ...]:

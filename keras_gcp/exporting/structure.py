@@ -1,4 +1,4 @@
-"""Names and nesting of a model's inputs and outputs; inside the package they are flat lists."""
+"""Nesting of a model's inputs and names of its outputs; inside the package they are flat lists."""
 
 from __future__ import annotations
 
@@ -8,15 +8,6 @@ from typing import Any
 import keras
 
 from keras_gcp import keras_state
-
-
-def input_names(model: keras.Model) -> list[str]:
-    """Names of the inputs, in the order of `model.inputs`; the keys where they are a dict."""
-    structure = keras_state.input_structure(model)
-    if isinstance(structure, dict):
-        keys = {id(tensor): str(key) for key, tensor in structure.items()}
-        return [keys.get(id(tensor), tensor.name) for tensor in model.inputs]
-    return [tensor.name for tensor in model.inputs]
 
 
 def output_names(model: keras.Model) -> list[str]:

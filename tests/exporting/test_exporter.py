@@ -269,10 +269,10 @@ def test_tolerance_by_number_and_by_format(plain, images, tmp_path):
         ({"formats": ["keras"], "tolerance": 0}, "greater than 0"),
         ({"formats": ["keras"], "tolerance": {"onnx": 1e-3}}, "`formats` does not"),
         ({"formats": ["keras"], "name": "a/b"}, "no name for a file"),
-        ({"sample": np.zeros((4, 9, 9, 3))}, r"shape \(4, 9, 9, 3\). Expected \(examples, 8, 8"),
-        ({"sample": np.zeros((0, 8, 8, 3))}, "at least one"),
+        ({"sample": np.zeros((4, 9, 9, 3))}, r"expects shape \(examples, 8, 8, 3\).*9, 9, 3\)"),
+        ({"sample": np.zeros((0, 8, 8, 3))}, "no examples. Expected one at least"),
         ({"sample": np.full((4, 8, 8, 3), np.nan)}, "NaN"),
-        ({"sample": np.full((4, 8, 8, 3), "x")}, "Expected numbers"),
+        ({"sample": np.full((4, 8, 8, 3), "x")}, "takes numbers"),
         ({"sample": {"wrong": np.zeros((4, 8, 8, 3))}}, "keys"),
     ],
 )
@@ -283,9 +283,9 @@ def test_bad_arguments_are_refused_before_any_file(plain, tmp_path, arguments, m
 
 
 def test_several_inputs_need_as_many_arrays(forked, images, tmp_path):
-    with pytest.raises(InvalidArgument, match="list of 2 arrays"):
+    with pytest.raises(InvalidArgument, match="has 2 inputs.*Received 1 array. Expected a list"):
         export(forked, tmp_path, ["keras"], sample=images)
-    with pytest.raises(InvalidArgument, match=r"\[48, 5\] examples"):
+    with pytest.raises(InvalidArgument, match=r"x\[0\]: 48, x\[1\]: 5"):
         export(forked, tmp_path, ["keras"], sample=[images, images[:5]])
 
 

@@ -17,7 +17,7 @@ from keras_gcp.criteria.relevance.propagation import Probe, Propagation
 from keras_gcp.criteria.relevance.scoring import DEFAULT_BATCH_SIZE, over_units
 from keras_gcp.criteria.relevance.units import negated, start, units_of
 from keras_gcp.graph import Graph
-from keras_gcp.sample import draw_sample
+from keras_gcp.sample import Sample, draw_sample
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def conservation_report(
     """
     channels = trace_as_planned(model)
     head = find_head(model, channels.graph)
-    sample = draw_sample((x, y), None, None, model)
+    sample = draw_sample(Sample(x, y), None, None, model)
     units = units_of(head, sample.y)
     names = _names(channels.graph)
     probes = [Probe(index, -1, 0) for index in names]

@@ -31,7 +31,7 @@ from keras_gcp.criteria.relevance.statistics import (
 )
 from keras_gcp.criteria.relevance.units import Units, hits, negated, start, units_of
 from keras_gcp.graph import Call, Graph
-from keras_gcp.sample import draw_sample
+from keras_gcp.sample import Sample, draw_sample
 from keras_gcp.validation import require_integer
 
 DEFAULT_BATCH_SIZE = 64
@@ -118,7 +118,7 @@ def score_probes(
 ) -> dict[str, np.ndarray]:
     """Scores of chosen tensors; arguments and result as for `relevance_scores`."""
     head = find_head(model, channels.graph)
-    sample = draw_sample((x, y), None, None, model)
+    sample = draw_sample(Sample(x, y), None, None, model)
     units = units_of(head, sample.y)
     if class_weights is not None:
         class_weights = checked_class_weights(class_weights, head.classes)
