@@ -376,7 +376,9 @@ class GradualChannelPruning(keras.callbacks.Callback):
             print(line)
         self._agenda = Agenda()
         if self._distill is not None:
-            self._teacher = Teacher(self._distill, model, channels.graph)
+            self._teacher = Teacher(
+                self._distill, model, channels.graph, None if sample is None else sample.y
+            )
         self._first_model = weakref.ref(model)
         if self._restarts.wanted:
             self._restarts.identify(model, self._choices(schedule))

@@ -13,7 +13,8 @@ from keras import ops
 
 from keras_gcp import backend, keras_state
 from keras_gcp.accuracy import classifier_head
-from keras_gcp.criteria.relevance.heads import last_function
+from keras_gcp.criteria.relevance.heads import Head, last_function
+from keras_gcp.criteria.relevance.units import units_of
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Graph
 from keras_gcp.surgery.rebuild import copy_model
@@ -93,14 +94,17 @@ class Teacher:
         settings: Weight and temperature.
         model: The model before the first cut.
         graph: Its calls.
+        labels: Those of the sample; None if there are none.
 
     Raises:
         UnsupportedModel: the model has no softmax or logits over classes, cannot be copied, or
             computes a loss of its own that does not say when it trains.
     """
 
-    def __init__(self, settings: Distillation, model: Any, graph: Graph) -> None:
-        gives_probabilities = _check_head(model, graph)
+    def __init__(
+        self, settings: Distillation, model: Any, graph: Graph, labels: Any = None
+    ) -> None:
+        gives_probabilities = _check_head(model, graph, labels)
         _check_loss(model)
         self._settings = settings
         self._divergence = _Divergence(settings.temperature, gives_probabilities)
@@ -188,7 +192,7 @@ class _Divergence(keras.losses.Loss):
         return ops.log_softmax(outputs / self._temperature, axis=-1)
 
 
-def _check_head(model: Any, graph: Graph) -> bool:
+def _check_head(model: Any, graph: Graph, labels: Any) -> bool:
     """Whether the model gives probabilities, rather than logits."""
     head = classifier_head(model, graph, "`distill`")
     function = last_function(graph)
@@ -197,12 +201,27 @@ def _check_head(model: Any, graph: Graph) -> bool:
             f"`distill` needs one class of several, by softmax or logits. {head.found} Leave "
             "`distill` out."
         )
+    if head.told == "shape":
+        _check_labels(head, labels)
     if head.ignored is not None:
         raise UnsupportedModel(
             f"`distill` does not know the loss's `ignore_class={head.ignored}`: the teacher has "
             "answers for those places, too. Give them the sample weight 0, or leave `distill` out."
         )
     return function in _PROBABILITIES
+
+
+def _check_labels(head: Head, labels: Any) -> None:
+    """Refuses linear outputs that nothing calls classes: colours would be taken for logits."""
+    try:
+        units_of(head, labels)
+    except InvalidArgument as error:
+        raise UnsupportedModel(
+            "`distill` needs one class of several, and neither the last activation nor the loss "
+            f"says that the outputs, of shape {head.shape}, are logits over classes, nor do the "
+            "sample's labels. Compile with a categorical cross-entropy, pass a sample with labels "
+            "that are classes, or leave `distill` out."
+        ) from error
 
 
 def _check_loss(model: Any) -> None:

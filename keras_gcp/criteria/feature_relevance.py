@@ -62,10 +62,13 @@ class FeatureRelevance:
     ) -> dict[str, np.ndarray]:
         self.check(model, channels, sample)
         assert sample is not None
+        probes = _probes(channels)
+        if not probes:
+            return {}
         return score_probes(
             model,
             channels,
-            _probes(channels),
+            probes,
             sample.x,
             sample.y,
             self.class_weights,

@@ -7,12 +7,14 @@ logits, or a regression?), the compiled loss does.
 |---|---|---|---|
 | `(batch, 2 or more)` | sigmoid | not a categorical cross-entropy | `"multi-label"` |
 | `(batch, 2 or more)` | none | a binary cross-entropy | `"multi-label"` |
+| `(batch, 2 or more)` | none | not a regression | `"multi-class"` |
 | `(batch, 2 or more)` | anything else | | `"multi-class"` |
 | `(batch, 1)` | sigmoid, or none | not a regression, if none | `"binary"` |
-| `(batch, ..., classes)` | softmax, sigmoid, or none | the same | one of these, for every place |
+| `(batch, ..., classes)` | softmax | | `"multi-class"`, for every place |
+| `(batch, ..., classes)` | sigmoid, or none | not a regression | as above, for every place |
 
-Anything else is no classifier. A loss that is unknown, or none at all, leaves the decision to the
-labels: those that are no classes are refused.
+Anything else is no classifier: three colours of an image are not three classes. A loss that is
+unknown, or none at all, leaves the decision to the labels: those that are no classes are refused.
 """
 
 from __future__ import annotations
@@ -75,6 +77,8 @@ class Head:
         activation: `"softmax"`, `"sigmoid"` or `"linear"`; another one's name for some multi-class
             heads.
         why: What the kind was told by, for messages.
+        told: `"activation"` or `"loss"`; `"shape"` if neither says that these are classes, so that
+            only labels can.
         ignored: Label of places without a class (the loss's `ignore_class`).
     """
 
@@ -82,6 +86,7 @@ class Head:
     shape: tuple[int | None, ...]
     activation: str
     why: str
+    told: str = "activation"
     ignored: int | None = None
 
     @property
@@ -105,6 +110,8 @@ class Head:
     def found(self) -> str:
         """A sentence for messages: what was found, and why."""
         kind = f"per-place {self.kind}" if self.places else self.kind
+        if self.told == "shape":
+            return f"This model may have a {kind} head: {self.why}, and no loss tells more."
         return f"This model has a {kind} head: {self.why}."
 
 
@@ -138,7 +145,7 @@ def find_head(model: Any, graph: Graph) -> Head:
         raise _no_classifier(shape, activation, "its classes do not lie along the last axis")
     if told == "loss":
         why += f", and it is compiled with the loss {loss_name}"
-    return Head(kind, shape, activation, why, settings.get("ignore_class"))
+    return Head(kind, shape, activation, why, told, settings.get("ignore_class"))
 
 
 def last_function(graph: Graph) -> str:
@@ -160,18 +167,24 @@ def _kind(shape: tuple[int | None, ...], activation: str, loss: Any) -> tuple[st
     if activation == "sigmoid":
         if several and loss in _CATEGORICAL_LOSSES:
             return "multi-class", "loss"
+        if not flat and loss in _REGRESSION_LOSSES:
+            return None, "with such a loss its channels are quantities, such as colours"
         return ("multi-label" if several else "binary"), "activation"
     if activation == "linear":
-        if loss in _BINARY_LOSSES:
-            return ("multi-label" if several else "binary"), "loss"
-        if several and (flat or loss not in _REGRESSION_LOSSES):
-            return "multi-class", "shape"
-        if not several and loss not in _REGRESSION_LOSSES | _CATEGORICAL_LOSSES:
-            return "binary", "shape"
-        return None, "a linear output with such a loss is a regression"
+        return _kind_of_linear(several, loss)
     if several and (flat or activation == "softmax"):
         return "multi-class", "activation"
     return None, "that is neither a softmax over 2 classes or more, nor a sigmoid, nor logits"
+
+
+def _kind_of_linear(several: bool, loss: Any) -> tuple[str | None, str]:
+    if loss in _BINARY_LOSSES:
+        return ("multi-label" if several else "binary"), "loss"
+    if several and loss in _CATEGORICAL_LOSSES:
+        return "multi-class", "loss"
+    if loss in _REGRESSION_LOSSES | _CATEGORICAL_LOSSES:
+        return None, "a linear output with such a loss is a regression"
+    return ("multi-class" if several else "binary"), "shape"
 
 
 def _no_classifier(

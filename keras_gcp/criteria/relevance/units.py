@@ -208,7 +208,7 @@ def _whole_numbers(head: Head, labels: np.ndarray) -> np.ndarray:
     if wrong.any():
         raise InvalidArgument(
             f"Labels must be whole numbers from 0 to {head.classes - 1}, the classes of this "
-            f"model. Received {labels[wrong][0]!r} and the like for {int(wrong.sum())} of "
+            f"model. Received {labels[wrong][0].item()!r} and the like for {int(wrong.sum())} of "
             f"{labels.size} {_places(head)}. {head.found} feature_relevance needs a classifier; "
             "for other tasks take another criterion, e.g. criterion='taylor' or 'l2_norm'."
         )
@@ -219,7 +219,7 @@ def _zeros_and_ones(head: Head, labels: np.ndarray) -> np.ndarray:
     wrong = (labels != 0) & (labels != 1)
     if wrong.any():
         raise InvalidArgument(
-            f"Labels must be 0 or 1. Received {labels[wrong][0]!r} and the like for "
+            f"Labels must be 0 or 1. Received {labels[wrong][0].item()!r} and the like for "
             f"{int(wrong.sum())} of {labels.size} labels. {head.found} feature_relevance needs a "
             "classifier; for other tasks take another criterion, e.g. criterion='taylor' or "
             "'l2_norm'."
@@ -236,6 +236,12 @@ def _from_rows(head: Head, labels: np.ndarray) -> np.ndarray:
             f"{sums.max():.4g}. {head.found} Several classes at once need a multi-label head: a "
             "sigmoid, or logits compiled with a binary cross-entropy. For tasks other than "
             "classification take another criterion, e.g. criterion='taylor' or 'l2_norm'."
+        )
+    if head.told == "shape" and not np.isin(labels, (0, 1)).all():
+        raise InvalidArgument(
+            "Labels are fractions that sum to 1, and neither the last activation nor the loss says "
+            f"that they are probabilities of classes. {head.found} Compile with a categorical "
+            f"cross-entropy, or pass one-hot labels. {OTHER_CRITERIA}"
         )
     return np.argmax(labels, axis=-1)
 
