@@ -356,7 +356,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
         """Looks at everything once, so that nothing can go wrong ten epochs later."""
         scorer = criteria.get(self._criterion, seed=self._seed)
         self._settings = replace(self._settings, scorer=scorer)
-        channels, _ = check_model(model, self._settings.exclude)
+        coin = next(iter(self._budget.entries)) if self._budget is not None else "channels"
+        channels, _ = check_model(model, self._settings.exclude, coin)
         reference = model if self._reference is None else self._reference
         original = Original.of(reference, self._settings.exclude, self._budget)
         totals = totals_of(model, channels, original.coins)

@@ -196,6 +196,11 @@ class Ledger:
             return self.functions[coin].total(self.sizes(kept))
         return self.constants[coin] + self.products[coin].total(self.sizes(kept))
 
+    def bottleneck(self, coin: str, kept: np.ndarray) -> str | None:
+        """The layer that alone decides what this costs, for coins that are a maximum."""
+        find = getattr(self.functions.get(coin), "bottleneck", None)
+        return None if find is None else find(self.sizes(kept))
+
     def sizes(self, kept: np.ndarray) -> np.ndarray:
         """The size of every axis, and 1 at the end."""
         return np.append(self.fixed + self.slopes.sizes(kept, len(self.fixed)), 1.0)

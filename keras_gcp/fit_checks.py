@@ -9,18 +9,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_gcp import backend, criteria, keras_state
 from keras_gcp.accuracy import check_accuracy
 from keras_gcp.agenda import Agenda
+from keras_gcp.blockers import require_prunable
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
 from keras_gcp.counting import build_ledger
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.pipeline import totals_of, weighted
-from keras_gcp.planning import choose, parsed_limits
+from keras_gcp.planning import parsed_limits, require_reachable
 from keras_gcp.plans import Totals
 from keras_gcp.run import Original, Settings
 from keras_gcp.sample import Sample, draw_sample
@@ -56,19 +56,22 @@ def check_only_pruner(model: Any, callback: Any) -> None:
         )
 
 
-def check_model(model: Any, exclude: Sequence[str]) -> tuple[ChannelMap, Totals]:
+def check_model(
+    model: Any, exclude: Sequence[str], coin: str = "macs"
+) -> tuple[ChannelMap, Totals]:
     """Traces and counts the model, and looks at its optimizer and its strategy.
+
+    Args:
+        model: The model.
+        exclude: Layers that stay.
+        coin: What the budget counts.
 
     Raises:
         UnsupportedModel: the model or its optimizer cannot be pruned.
     """
     channels = trace(model, exclude, in_place=True)
+    require_prunable(model, channels, coin)
     totals = totals_of(model, channels)
-    if not channels.prunable.any():
-        reasons = "; ".join(sorted({g.anchored for g in channels.groups if g.anchored}))
-        raise UnsupportedModel(
-            f"Model '{model.name}' has no channels that may be pruned: {reasons or 'no layers'}."
-        )
     keras_state.check_strategy(model)
     _check_steps(model)
     if getattr(model, "optimizer", None) is not None:
@@ -239,16 +242,9 @@ def check_feasible(
         InvalidArgument: the budget is met already.
         ImpossibleBudget: it cannot be met.
     """
-    limits = parsed_limits(budget, totals, original.totals)
-    choose(
-        model,
-        channels,
-        np.zeros(channels.class_count),
-        limits,
-        settings.preferences,
-        original.widths,
-        ledger=build_ledger(model, channels, original.coins),
-    )
+    limits = parsed_limits(budget, totals, original.totals, channels)
+    ledger = build_ledger(model, channels, original.coins)
+    require_reachable(channels, limits, settings.preferences, ledger, original.widths)
 
 
 def check_known_to_optimizer(model: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_gcp import backend, coins, compensation, criteria, keras_state
+from keras_gcp.blockers import require_prunable
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace, trace_as_planned
@@ -16,7 +17,7 @@ from keras_gcp.costs import Ledger
 from keras_gcp.counting import Coin, build_ledger, count_map, prunable_groups
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.keras_state import Transaction
-from keras_gcp.planning import choose, keep_of, parsed_limits, plan_of
+from keras_gcp.planning import choose, keep_of, parsed_limits, plan_of, require_reachable
 from keras_gcp.plans import Plan, Totals, check_plan
 from keras_gcp.recount import require_costs
 from keras_gcp.sample import SAMPLE_SIZE, Sample, checked_size, sample_of
@@ -119,9 +120,12 @@ def _plan(
     check_prior(prior)
     scorer = criteria.get(criterion, seed=seed)
     channels = trace(model, exclude, in_place)
+    require_prunable(model, channels, next(iter(parsed.entries)))
     opened = coins.opened(parsed, model, channels)
     totals = totals_of(model, channels, opened)
-    limits = parsed_limits(parsed, totals, totals)
+    limits = parsed_limits(parsed, totals, totals, channels)
+    ledger = build_ledger(model, channels, opened)
+    require_reachable(channels, limits, preferences, ledger)  # Scoring may take long.
     drawn = sample_of(sample, sample_size, seed, model)
     scores = weighted(score(scorer, model, channels, drawn), channels, prior)
     return plan_by_scores(model, channels, scores, limits, opened, preferences, str(parsed))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from keras_gcp.blockers import what_stays
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap, Group
 from keras_gcp.costs import ALWAYS, Ledger, amount
 from keras_gcp.counting import build_ledger, prunable_groups, require_known_positions
-from keras_gcp.errors import InvalidArgument
+from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.plans import Plan, PlannedGroup, PlannedMember, Totals, check_plan
 from keras_gcp.selection import Candidates, Preferences, Spent, select, spent_of
+from keras_gcp.selection.candidates import narrowest
+from keras_gcp.selection.floors import Floors, how_far
+from keras_gcp.selection.ranking import holds
 from keras_gcp.selection.widths import Producer, allowed_widths, bounds_of, check_layers
 
 
@@ -49,11 +53,51 @@ def choose(
     groups = prunable_groups(channels)
     candidates = candidates_of(channels, class_scores, preferences, original_widths)
     ledger = build_ledger(model, channels) if ledger is None else ledger
+    _require_reachable(channels, candidates, ledger, limits)
     kept = select(candidates, ledger, limits, preferences.normalize, preferences.scope)
     keep = np.ones(channels.class_count, bool)
     for group, one, count in zip(groups, candidates, kept.tolist(), strict=True):
         keep[group.classes] = one.best(count)
     return plan_of(channels, keep, ledger, budget, spent_of(candidates, ledger, limits, kept))
+
+
+def require_reachable(
+    channels: ChannelMap,
+    limits: Mapping[str, float],
+    preferences: Preferences,
+    ledger: Ledger,
+    original_widths: Mapping[str, int] | None = None,
+) -> None:
+    """Refuses limits that no choice of channels meets; arguments as for `choose`.
+
+    Raises:
+        ImpossibleBudget: floors, alignment and anchored layers do not let them be met.
+        InvalidArgument: the preferences name layers that the model does not have, or contradict
+            one another.
+    """
+    anything = np.zeros(channels.class_count)
+    candidates = candidates_of(channels, anything, preferences, original_widths)
+    _require_reachable(channels, candidates, ledger, limits)
+
+
+def _require_reachable(
+    channels: ChannelMap,
+    candidates: Sequence[Candidates],
+    ledger: Ledger,
+    limits: Mapping[str, float],
+) -> None:
+    least = narrowest(candidates)
+    if holds(ledger, limits, least):
+        return
+    missed = next(c for c, limit in limits.items() if ledger.cost(c, least) > limit)
+    lowest = np.array([min(g.least, len(g.classes)) for g in prunable_groups(channels)], np.int64)
+    floors = Floors.of(candidates, ledger, limits, lowest, missed)
+    text = f"{how_far(candidates, ledger, limits)} {floors}"
+    if floors.reaches:
+        raise ImpossibleBudget(f"{text} Allow more to remain, or set those.")
+    raise ImpossibleBudget(
+        f"{text}\n{what_stays(channels, missed)}\nAllow more to remain, or change one of these."
+    )
 
 
 def candidates_of(
@@ -208,8 +252,16 @@ def _totals(ledger: Ledger, kept: np.ndarray) -> Totals:
     return Totals(macs, parameters, channels, further, between)
 
 
-def parsed_limits(budget: Any, totals: Totals, original: Totals) -> dict[str, float]:
+def parsed_limits(
+    budget: Any, totals: Totals, original: Totals, channels: ChannelMap
+) -> dict[str, float]:
     """Limits of a budget for a model; refuses a budget that the model already meets.
+
+    Args:
+        budget: The budget.
+        totals: What the model costs.
+        original: What the model costs that shares refer to.
+        channels: The model's channel map.
 
     Raises:
         InvalidArgument: the budget is malformed, or already met.
@@ -220,6 +272,17 @@ def parsed_limits(budget: Any, totals: Totals, original: Totals) -> dict[str, fl
         have = ", ".join(f"{amount(coin, now[coin])} {coin}" for coin in limits)
         raise InvalidArgument(
             f"The budget ({Budget.parse(budget)}) is already met: the model has {have}. Expected a "
-            "budget below that; nothing would be pruned."
+            f"budget below that; nothing would be pruned.{_channels_that_stay(limits, channels)}"
         )
     return limits
+
+
+def _channels_that_stay(limits: Mapping[str, float], channels: ChannelMap) -> str:
+    """What the coin `channels` does not count, and why it stays; empty for other coins."""
+    stay = sum(int((~channels.prunable[c]).sum()) for c in channels.produced.values())
+    if "channels" not in limits or not stay:
+        return ""
+    return (
+        f" `channels` counts those that may be pruned; {stay:,} more stay.\n"
+        f"{what_stays(channels, 'channels')}"
+    )

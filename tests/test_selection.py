@@ -14,6 +14,7 @@ from keras_gcp.costs import Meter
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.selection import Candidates, Preferences, select, spent_of
 from keras_gcp.selection.candidates import Blocks
+from keras_gcp.selection.floors import Floors
 from keras_gcp.selection.prices import best_by_prices
 
 WAYS = [("none", "global"), ("cost", "global"), ("none", "group")]
@@ -261,9 +262,9 @@ def test_an_impossible_budget_says_how_far_it_can_go():
 @pytest.mark.parametrize(("widths", "helps"), [((8, 4), True), ((8, 7, 6), False)])
 def test_an_impossible_budget_advises_a_finer_alignment_only_where_there_is_one(widths, helps):
     groups = [Candidates("g", np.ones(8), widths, 8)]
-    with pytest.raises(ImpossibleBudget) as error:
-        select(groups, chain([8]).ledger, {"channels": 3})
-    assert ("align=1" in str(error.value)) is helps
+    floors = Floors.of(groups, chain([8]).ledger, {"channels": 3}, np.array([1]), "channels")
+    assert ("align=1" in str(floors)) is helps
+    assert "`floor=1`" in str(floors) and "channels could go down to 1" in str(floors)
 
 
 @pytest.mark.parametrize("name", ["normalize", "scope"])

@@ -16,16 +16,33 @@ Labels = np.ndarray
 
 
 @dataclass(frozen=True)
+class Cause:
+    """What forbids to prune channels.
+
+    Attributes:
+        path: The layer, if it is one of the model.
+        text: What it does, and what would have to change.
+        is_end: Whether it is an input or an output of the model, which never change.
+    """
+
+    path: str | None
+    text: str
+    is_end: bool = False
+
+
+@dataclass(frozen=True)
 class Resolution:
     """The classes into which the ties have merged all labels.
 
     Attributes:
         class_of: `(labels,)`, the class of every label. Classes are numbered by their first label.
         reasons: Class to the reason why its channels may not be pruned.
+        causes: Every cause with the classes that it forbids to prune, other causes or not.
     """
 
     class_of: np.ndarray
     reasons: dict[int, str]
+    causes: dict[Cause, np.ndarray]
 
 
 class LabelSpace:
@@ -35,6 +52,7 @@ class LabelSpace:
         self._size = 0
         self._edges: list[tuple[np.ndarray, np.ndarray]] = []
         self._anchors: list[tuple[np.ndarray, str]] = []
+        self._causes: dict[Cause, list[np.ndarray]] = {}
 
     def fresh(self, count: int) -> Labels:
         """New labels, tied to nothing."""
@@ -46,14 +64,18 @@ class LabelSpace:
         a, b = np.broadcast_arrays(first, second)
         self._edges.append((a.ravel(), b.ravel()))
 
-    def anchor(self, labels: Labels, reason: str, foremost: bool = False) -> None:
+    def anchor(
+        self, labels: Labels, reason: str, foremost: bool = False, cause: Cause | None = None
+    ) -> None:
         """Forbids to prune these channels, and whatever is tied to them.
 
         Args:
             labels: Their labels.
             reason: Why; of several reasons the earliest is reported.
             foremost: Whether this reason is to be reported before those given earlier.
+            cause: What is behind it; without one it is the reason, and no layer's.
         """
+        self._causes.setdefault(cause or Cause(None, reason), []).append(np.unique(labels))
         self._anchors.insert(0 if foremost else len(self._anchors), (np.unique(labels), reason))
 
     def resolve(self) -> Resolution:
@@ -64,7 +86,11 @@ class LabelSpace:
         for labels, reason in self._anchors:
             for index in np.unique(class_of[labels]):
                 reasons.setdefault(int(index), reason)
-        return Resolution(class_of, reasons)
+        causes = {
+            cause: np.unique(class_of[np.concatenate(parts)])
+            for cause, parts in self._causes.items()
+        }
+        return Resolution(class_of, reasons, causes)
 
 
 def _connected_components(size: int, edges: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

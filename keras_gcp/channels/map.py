@@ -16,6 +16,7 @@ from keras_gcp.channels.findings import (
     MacsSite,
     MixingSite,
 )
+from keras_gcp.channels.labels import Cause
 from keras_gcp.channels.neighbours import outlook
 from keras_gcp.graph import Graph, Neighbour
 
@@ -78,6 +79,24 @@ class Group:
 
 
 @dataclass(frozen=True, eq=False)
+class Blocker:
+    """What keeps channels from being pruned.
+
+    Attributes:
+        cause: What it is.
+        classes: The channel classes that it keeps, whatever else does.
+    """
+
+    cause: Cause
+    classes: np.ndarray
+
+    @property
+    def kind(self) -> str:
+        """The same for blockers that are alike but for their names."""
+        return self.cause.text.replace(f"'{self.cause.path}'", "''")
+
+
+@dataclass(frozen=True, eq=False)
 class ChannelMap:
     """Everything known about the channels of one model.
 
@@ -99,6 +118,7 @@ class ChannelMap:
         uncounted: Layer to why some of its multiply-adds are not among `macs`.
         neighbours: Other living models that are cut along; none for a model that is copied.
         beside: Labelled weights that only the neighbours have, by `id` of the variable.
+        blockers: What keeps channels from being pruned, in network order.
     """
 
     graph: Graph
@@ -118,6 +138,7 @@ class ChannelMap:
     uncounted: Mapping[str, str]
     neighbours: tuple[Neighbour, ...]
     beside: Mapping[int, Weight]
+    blockers: tuple[Blocker, ...]
 
     @cached_property
     def all_weights(self) -> dict[int, Weight]:

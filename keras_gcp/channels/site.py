@@ -21,7 +21,7 @@ from keras_gcp.channels.findings import (
     Restricted,
     WeightSite,
 )
-from keras_gcp.channels.labels import Labels
+from keras_gcp.channels.labels import Cause, Labels
 from keras_gcp.graph import Call, Shape, leaves
 
 
@@ -105,7 +105,7 @@ class Site:
 
     def anchor(self, labels: Labels, reason: str) -> None:
         """These channels stay, for the reason given."""
-        self._findings.space.anchor(labels, reason)
+        self._findings.space.anchor(labels, reason, cause=Cause(self.path, reason))
 
     # ---- what depends on them
 

@@ -13,8 +13,8 @@ from keras_gcp.channels import rules  # noqa: F401  (registers the rules)
 from keras_gcp.channels.declared import advice, find_names
 from keras_gcp.channels.findings import Count, Findings
 from keras_gcp.channels.grouping import build_groups, with_leasts
-from keras_gcp.channels.labels import Labels
-from keras_gcp.channels.map import ChannelMap, Weight
+from keras_gcp.channels.labels import Cause, Labels
+from keras_gcp.channels.map import Blocker, ChannelMap, Weight
 from keras_gcp.channels.neighbours import follow_neighbours
 from keras_gcp.channels.opaque import opaque_layers
 from keras_gcp.channels.registry import rule_for
@@ -22,7 +22,7 @@ from keras_gcp.channels.site import Site, Unprunable
 from keras_gcp.channels.uncounted import uncounted_layers
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Call, Container, Graph, Neighbour, Tensor, map_structure
-from keras_gcp.validation import layer_names
+from keras_gcp.validation import layer_names, require_flag
 
 
 def trace(model: Any, exclude: Sequence[str] = (), in_place: bool = False) -> ChannelMap:
@@ -43,7 +43,7 @@ def trace(model: Any, exclude: Sequence[str] = (), in_place: bool = False) -> Ch
         UnsupportedModel: the model has no functional graph, or hides layers inside others.
         InvalidArgument: `exclude` names an unknown layer.
     """
-    graph, neighbours = _read(model, in_place)
+    graph, neighbours = _read(model, require_flag("in_place", in_place))
     excluded = _excluded_paths(graph, exclude)
     opaque = opaque_layers(graph)
     _refuse_opaque(model, {path: why for path, why in opaque.items() if path not in excluded})
@@ -72,7 +72,8 @@ def _follow(
     findings = Findings()
     blocks: dict[int, Labels] = {}
     for position, x in enumerate(graph.inputs):
-        blocks[x.index] = _anchored_block(findings, len(x.shape), f"input {position} of the model")
+        cause = Cause(None, f"input {position} of the model", is_end=True)
+        blocks[x.index] = _anchored_block(findings, len(x.shape), cause.text, cause)
     for call in graph.calls:
         inputs = [blocks[x.index] for x in call.inputs]
         outputs = _apply_rule(call, inputs, findings, opaque)
@@ -80,9 +81,11 @@ def _follow(
             blocks[x.index] = block
         if call.path in excluded:
             for block in outputs:
-                findings.space.anchor(block, f"layer '{call.path}' is in `exclude`")
+                reason = f"layer '{call.path}' is in `exclude`"
+                findings.space.anchor(block, reason, cause=Cause(call.path, reason))
+    end = Cause(None, "output of the model", is_end=True)
     for x in graph.outputs:
-        findings.space.anchor(blocks[x.index], "output of the model", foremost=True)
+        findings.space.anchor(blocks[x.index], end.text, foremost=True, cause=end)
 
     def beside_the_model(call: Call, inputs: list[Labels], findings: Findings) -> list[Labels]:
         return _apply_rule(call, inputs, findings, opaque={})
@@ -124,7 +127,8 @@ def _tie_calls_of_nested_models(
             else:
                 for block in pair:
                     reason = f"model '{container.model.name}' is called on other widths, too"
-                    findings.space.anchor(block, reason)
+                    cause = Cause(container.model.name, reason)
+                    findings.space.anchor(block, reason, cause=cause)
 
 
 def _excluded_paths(graph: Graph, exclude: Sequence[str]) -> set[str]:
@@ -146,9 +150,11 @@ def _sample(names: Sequence[str], most: int = 12) -> str:
     return shown if len(names) <= most else f"{shown}, … ({len(names)} in all)"
 
 
-def _anchored_block(findings: Findings, rank: int, reason: str) -> Labels:
+def _anchored_block(
+    findings: Findings, rank: int, reason: str, cause: Cause | None = None
+) -> Labels:
     label = findings.space.fresh(1)
-    findings.space.anchor(label, reason)
+    findings.space.anchor(label, reason, cause=cause)
     return label.reshape((1,) * max(rank - 1, 0))
 
 
@@ -182,6 +188,9 @@ def _how_to_register(call: Call) -> str:
     )
 
 
+_FLATTEN = "`keras_gcp.flatten(model)` opens such layers where that changes nothing"
+
+
 def _check_blocks(call: Call, blocks: Sequence[Labels]) -> None:
     """A wrong rule must not pass for a network that is followed."""
     fits = len(blocks) == len(call.outputs) and all(
@@ -202,9 +211,12 @@ def _check_blocks(call: Call, blocks: Sequence[Labels]) -> None:
 
 def _refuse(call: Call, inputs: list[Labels], findings: Findings, reason: str) -> list[Labels]:
     """Anchors all that goes in and comes out of a call whose channels cannot be followed."""
+    cause = Cause(call.path, findings.refusals.get(call.path) or f"{reason} ({_FLATTEN})")
     for block in inputs:
-        findings.space.anchor(block, f"feeds {reason}")
-    return [_anchored_block(findings, len(x.shape), f"comes from {reason}") for x in call.outputs]
+        findings.space.anchor(block, f"feeds {reason}", cause=cause)
+    return [
+        _anchored_block(findings, len(x.shape), f"comes from {reason}", cause) for x in call.outputs
+    ]
 
 
 def _resolve(
@@ -270,6 +282,7 @@ def _resolve(
         uncounted=uncounted,
         neighbours=tuple(neighbours),
         beside=others,
+        blockers=tuple(Blocker(*found) for found in resolution.causes.items()),
     )
 
 

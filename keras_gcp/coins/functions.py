@@ -36,16 +36,22 @@ class Peak:
         steps: `(pairs,)`: step i ...
         live: `(pairs,)`: ... needs this tensor in memory.
         count: Number of steps.
+        names: Their layers; may be left out.
     """
 
     tensors: Products
     steps: np.ndarray
     live: np.ndarray
     count: int
+    names: tuple[str, ...] = ()
 
     def total(self, sizes: np.ndarray) -> float:
         """The sum of the step at which it is largest."""
         return int(self.by_step(sizes).max(initial=0))
+
+    def bottleneck(self, sizes: np.ndarray) -> str | None:
+        """The layer of the step at which it is largest."""
+        return self.names[int(self.by_step(sizes).argmax())] if self.names else None
 
     def by_step(self, sizes: np.ndarray) -> np.ndarray:
         """The sum at every step."""

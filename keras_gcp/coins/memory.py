@@ -46,6 +46,7 @@ class PeakActivations:
             steps=np.array([i for i, _ in pairs], np.int64),
             live=np.array([t for _, t in pairs], np.int64),
             count=len(steps),
+            names=tuple(step.call.path for step in steps),
         )
 
     def _bytes(self, x: Tensor) -> int:

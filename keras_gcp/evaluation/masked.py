@@ -10,20 +10,9 @@ import numpy as np
 
 from keras_gcp import backend
 from keras_gcp.channels.map import ChannelMap
-from keras_gcp.errors import UnsupportedModel
 from keras_gcp.evaluation.metrics import Metric
 from keras_gcp.masking import masked_mixings, masked_values
 from keras_gcp.sample import Sample
-
-
-def require_prunable(model: Any, channels: ChannelMap) -> None:
-    """Refuses a model of which nothing can be masked or cut."""
-    if not channels.prunable.any():
-        reasons = "; ".join(sorted({g.anchored for g in channels.groups if g.anchored}))
-        raise UnsupportedModel(
-            f"Model '{model.name}' has no channels that may be pruned: {reasons or 'no layers'}."
-        )
-
 
 Amended = Callable[[np.ndarray], Mapping[int, np.ndarray]]
 """From the channels that a candidate keeps to what its other weights become, by `id`."""

@@ -11,13 +11,14 @@ import keras
 import numpy as np
 
 from keras_gcp import backend, criteria
+from keras_gcp.blockers import require_prunable
 from keras_gcp.channels.map import Group
 from keras_gcp.channels.trace import trace
 from keras_gcp.counting import prunable_groups
 from keras_gcp.criteria.base import name_of
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.evaluation.cache import WHOLE, Cache, Key, digest_of
-from keras_gcp.evaluation.masked import MaskedModel, require_prunable
+from keras_gcp.evaluation.masked import MaskedModel
 from keras_gcp.evaluation.metrics import Metric, metric_for
 from keras_gcp.pipeline import score
 from keras_gcp.sample import SAMPLE_SIZE, Sample, draw_sample, sample_of

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from keras_gcp import backend, coins, compensation, criteria
+from keras_gcp.blockers import require_prunable
 from keras_gcp.budgets import Budget, check_coin
 from keras_gcp.channels.trace import trace
 from keras_gcp.counting import build_ledger
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
-from keras_gcp.evaluation.masked import MaskedModel, require_prunable
+from keras_gcp.evaluation.masked import MaskedModel
 from keras_gcp.evaluation.metrics import Metric, metric_for, value_of
 from keras_gcp.evaluation.trials import Smallest, Trial, share_left
 from keras_gcp.pipeline import (
@@ -127,7 +128,7 @@ def smallest(
         )
     preferences = Preferences(**selection)
     channels = trace(model, exclude)
-    require_prunable(model, channels)
+    require_prunable(model, channels, coin)
     data = draw_sample(validation_data, size, seed, model)
     measured = metric_for(metric, model, data, mode)
     drawn = sample_of(sample, sample_size, seed, model)

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_gcp.costs import Ledger, amount
+from keras_gcp.costs import Ledger
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.selection.candidates import Blocks, Candidates, narrowest, widest
 from keras_gcp.selection.exchange import keep_most_score
+from keras_gcp.selection.floors import how_far
 from keras_gcp.selection.ranking import holds, keep_by_rank
 from keras_gcp.selection.widths import (
     DEFAULT_FLOOR,
@@ -90,7 +91,7 @@ def select(
     """
     full, least = widest(groups), narrowest(groups)
     if not holds(ledger, limits, least):
-        raise ImpossibleBudget(_how_far(groups, ledger, limits))
+        raise ImpossibleBudget(how_far(groups, ledger, limits))
     if holds(ledger, limits, full):
         return full
     if normalize == "cost":
@@ -103,22 +104,3 @@ def select(
 def _shares(blocks: Blocks, groups: Sequence[Candidates]) -> np.ndarray:
     """What is left of a group, as a share of its original width, when a block is gone."""
     return blocks.lowers / np.array([group.original for group in groups])[blocks.groups]
-
-
-def _how_far(groups: Sequence[Candidates], ledger: Ledger, limits: Mapping[str, float]) -> str:
-    full, least = widest(groups), narrowest(groups)
-    parts = []
-    for coin, limit in limits.items():
-        now, end, asked = (
-            amount(coin, cost)
-            for cost in (ledger.cost(coin, full), ledger.cost(coin, least), limit)
-        )
-        parts.append(f"{coin}: asked for {asked}, can go from {now} down to {end}")
-    in_blocks = any(np.diff(group.widths).min(initial=0) < -1 for group in groups)
-    align = "set `align=1`, " if in_blocks else ""
-    return (
-        "The budget cannot be reached with the present floors, alignment and anchored layers ("
-        + "; ".join(parts)
-        + f"). Allow more to remain, lower `floor`, {align}or shorten `exclude`; "
-        "`plan.explain()` of a smaller cut lists what is anchored and why."
-    )
