@@ -66,9 +66,10 @@ class GradualChannelPruning(keras.callbacks.Callback):
     Neural Networks", Aketi, Roy, Raghunathan, Roy, 2020 (arXiv 2002.09958).
 
     Args:
-        sample: `(x, y)` arrays, or a `tf.data.Dataset` or `keras.utils.PyDataset`, from which
-            `sample_size` examples are drawn once, when training begins. Labels sparse or one-hot.
-            None is allowed with criteria that look at no data (`"l2_norm"`).
+        sample: Examples as `fit` takes them, of which `sample_size` are drawn once, when training
+            begins: `(x, y)` arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`; `x` alone
+            with criteria that read no labels (`"l2_norm"`); see `keras_gcp.plan`. None is allowed
+            with criteria that look at no data.
         budget: Dict of what may *remain*: a share in (0, 1) of the original `"macs"`,
             `"parameters"`, (prunable) `"channels"`, `"tflite_bytes"`, `"tflite_bytes_int8"`,
             `"peak_activation_bytes"`, `"peak_activation_bytes_int8"` or `"latency_ms"` (see

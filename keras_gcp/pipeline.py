@@ -54,8 +54,11 @@ def plan(
             `keras_gcp.timed`), or `keras_gcp.absolute(count)`. All entries must hold.
         criterion: Name of a criterion, or a callable `(model, channels, sample) -> {path of a
             producing layer: (width,) scores}`, larger = keep.
-        sample: `(x, y)` arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`; needed by
-            criteria that look at data.
+        sample: Examples for criteria that look at data, as `fit` takes them: `x`, `(x, y)` or
+            `(x, y, weight)`, with `x` a dict by name or a list in the order of `model.inputs` for
+            several inputs; a `tf.data.Dataset`, a `keras.utils.PyDataset`, or another iterable of
+            batches. Labels are asked for by criteria that read them (`"feature_relevance"`,
+            `"taylor"`).
         align: Widths to prefer, because odd ones run slower than the next larger multiple: `"auto"`
             (multiples of 8 for layers of 16 channels and more, free below), a number, or a dict of
             these by layer. A layer narrower than the number has the halves of it (4, 2, 1).
@@ -174,8 +177,8 @@ def apply(
     Args:
         plan: A plan for this model, or for one of the same architecture.
         model: The model.
-        sample: Examples to compensate the cut with: `x`, `(x, y)`, a `tf.data.Dataset` or a
-            `keras.utils.PyDataset`. Labels are not looked at.
+        sample: Examples to compensate the cut with, as in `keras_gcp.plan`. Labels are not looked
+            at.
         compensate: What is done about what removed channels did. `"least_squares"`: kernels that
             read them are refitted on the channels that stay, so that their outputs on the sample
             come nearest to the wide model's, and biases take what is constant. `"fold"`: only

@@ -166,10 +166,7 @@ def _refusal(parts: list[Any], model: Any) -> str:
     if not parts:
         return "The sample is empty. Expected x, (x, y), or batches of these."
     if len(parts) == inputs > 1 and all(isinstance(part, np.ndarray) for part in parts):
-        return (
-            f"{_reason(parts, model)} (For (x, y), x is a list of {inputs} arrays, or a dict by "
-            "name.)"
-        )
+        return f"{_reason(parts, model)} If this is (x, y): x alone has all {inputs} inputs."
     if len(parts) <= 3:
         reason = _reason(parts[0], model)
         if reason is None:

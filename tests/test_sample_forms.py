@@ -202,7 +202,11 @@ REFUSED = {
     "lists of numbers": (_model((1,)), [[1], [2]], r"may be \(x, y\) or examples"),
     "lengths": (ONE, (IMAGES, IMAGES[:4]), "same number of examples. Received x: 6, y: 4"),
     "inputs swapped": (TWO, [TABLES, IMAGES], r"input 'a' expects shape \(examples, 4, 4, 3\)"),
-    "x of one input": (TWO, (IMAGES, LABELS), r"input 'b' expects.*For \(x, y\), x is a list of 2"),
+    "x of one input": (
+        TWO,
+        (IMAGES, LABELS),
+        r"input 'b' expects.*If this is \(x, y\): x alone has all 2",
+    ),
     "three of two": (TWO, (IMAGES, TABLES, LABELS), "has 2 inputs.*Received 1 array"),
     "a list of other shapes": (
         ONE,

@@ -56,15 +56,15 @@ def sensitivity(
 
     Args:
         model: A built functional or sequential `keras.Model`.
-        data: What to measure on: `(x, y)` arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`,
-            held in memory. Weights of examples are ignored.
+        data: What to measure on, with labels: in the forms of `sample`, held in memory. Weights of
+            examples are ignored.
         metric: None for the first metric that the model was compiled with (accuracy if it has
             none); a name, `"loss"` included; a `keras.metrics.Metric`; or a callable
             `(y_true, y_pred) -> number, or one per example`, which gets all examples as NumPy
             arrays.
         criterion: What ranks the channels of a group; as in `keras_gcp.plan`.
         shares: Shares of a group's channels to keep, in (0, 1].
-        sample: Examples for criteria that look at data; as in `keras_gcp.plan`.
+        sample: Examples for criteria that look at data, as in `keras_gcp.plan`.
         exclude: As in `keras_gcp.plan`.
         cache: File for the measurements, one JSON line each. A run that was killed goes on there;
             other shares add to it. A file of another model, other data or settings is refused.
