@@ -269,8 +269,12 @@ def narrow(
 
     Layers and variables stay the same objects; their values, the slots of the optimizer, the
     configuration and all shapes become narrow. The result is compared with the masked model on
-    random inputs; on any failure everything is as it was before. Compiled functions of your own
-    (`tf.function`, `jax.jit`) that captured the old variables must be made anew.
+    random inputs; on any failure everything is as it was before.
+
+    Compiled functions of your own that captured the old variables must be made anew. A
+    `tf.function` that was not fails when it is called (its first kernel has no elements); functions
+    of `jax.jit` are compiled again, and refuse state that was taken out of the model before; an
+    optimizer of PyTorch that holds old parameters is named in a warning.
 
     Args:
         model: The model.
@@ -302,7 +306,9 @@ def narrow(
         check_optimizer(one)
     inputs = random_inputs(model, example_count(model))
     values = compensated_weights(model, channels, keep, drawn, settings)
+    before = keras_state.backend_values(model)
     _cut(model, channels, plan, given, inputs, values)
+    keras_state.notice_cut(model, before)
 
 
 def _cut(

@@ -7,6 +7,7 @@
 - `optimizers`: which optimizers a model has, and their slots.
 - `devices`: where its variables live.
 - `fitting`: a `fit` that is about to begin, or is running.
+- `retiring`: what the user's own compiled code still holds of a model after a cut.
 - `writing`: `Transaction` changes variables, layers, optimizer slots and symbolic shapes of a
   *living* model, remembers how each of them was, and takes all of it back on request.
 
@@ -68,6 +69,7 @@ from keras_gcp.keras_state.replaying import (
     sublayers,
     twin,
 )
+from keras_gcp.keras_state.retiring import backend_values, notice_cut
 from keras_gcp.keras_state.sharing import (
     models_sharing,
     read_with_neighbours,
@@ -84,6 +86,7 @@ from keras_gcp.keras_state.writing import (
 __all__ = [
     "COMPILED_FUNCTIONS",
     "Transaction",
+    "backend_values",
     "build_optimizer",
     "calls_between",
     "carries_mask",
@@ -104,6 +107,7 @@ __all__ = [
     "least_width_of_strided_pointwise",
     "models_sharing",
     "new_inputs",
+    "notice_cut",
     "operations",
     "optimizer_chain",
     "optimizer_slots",

@@ -14,6 +14,7 @@ from keras.src.utils import tracking
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Shape
 from keras_gcp.keras_state.optimizers import optimizer_chain
+from keras_gcp.keras_state.retiring import retire
 
 COMPILED_FUNCTIONS = ("train_function", "test_function", "predict_function")
 """Where `fit`, `evaluate` and `predict` keep their compiled code."""
@@ -39,6 +40,7 @@ class Transaction:
     def __init__(self) -> None:
         self._undo: list[Callable[[], None]] = []
         self._when_final: list[Callable[[], None]] = []
+        self._replaced: list[Any] = []  # values of variables, as they were before
 
     def __enter__(self) -> Transaction:
         return self
@@ -48,12 +50,15 @@ class Transaction:
             self.rollback()
             return
         self._undo.clear()
+        retire(self._replaced)
+        self._replaced.clear()
         while self._when_final:
             self._when_final.pop()()
 
     def rollback(self) -> None:
         """Restores everything that was changed, latest change first."""
         self._when_final.clear()
+        self._replaced.clear()
         while self._undo:
             self._undo.pop()()
 
@@ -85,6 +90,7 @@ class Transaction:
             variable._value, variable._shape = old_value, old_shape
 
         self._undo.append(undo)
+        self._replaced.append(old_value)
         variable._value = _backend_value(variable, value)
         variable._shape = tuple(int(size) for size in value.shape)
 
