@@ -51,7 +51,6 @@ from keras_gcp.schedules import AdaptiveSchedule, ChannelsEvery, Schedule
 from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
 from keras_gcp.sensitivities import Sensitivity
 from keras_gcp.step_times import Savings
-from keras_gcp.targets import check_targets
 from keras_gcp.validation import layer_names, require_flag, require_seed, require_verbose
 
 
@@ -364,7 +363,6 @@ class GradualChannelPruning(keras.callbacks.Callback):
         original = Original.of(reference, self._settings.exclude, self._budget)
         totals = totals_of(model, channels, original.coins)
         sample = sample_of(self._sample_source, self._sample_size, self._seed, model)
-        check_targets(model, sample)
         check_criterion(scorer, model, channels, sample)
         check_prior_fits(self._settings, model, channels, sample)
         if self._budget is not None:

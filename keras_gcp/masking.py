@@ -86,9 +86,13 @@ def masked_mixings(channels: ChannelMap, keep: np.ndarray) -> Iterator[bool]:
 
 @contextmanager
 def without_activation(layer: Any) -> Iterator[Callable[[Any], Any]]:
-    """Inside the context, a layer has no activation; gives the activation."""
+    """Inside the context, a layer has no activation; gives the activation.
+
+    That of a recurrent layer is its cell's, and no function of what the layer computes: it stays.
+    """
     activation = getattr(layer, "activation", None)
-    if not callable(activation):
+    of_cell = isinstance(getattr(type(layer), "activation", None), property)
+    if not callable(activation) or of_cell:
         yield lambda x: x
         return
     layer.activation = keras.activations.linear

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+from keras.src.backend import get_keras_mask, set_keras_mask
 from mixing_by_hand import mixed_by_hand
+from recurrence_by_hand import is_recurrent, recurrent_by_hand
 
 from keras_gcp.channels.trace import trace, trace_as_planned
 from keras_gcp.counting import count_map
@@ -54,7 +56,8 @@ def random_plan(model, share=0.5, seed=0, align=1, coin="channels", exclude=()) 
 def masked_by_hand(model, plan: Plan, inputs):
     """What the wide model computes when no layer reads a removed channel.
 
-    Layers that mix channels (layer normalization) are written out for the kept ones.
+    Layers that mix channels (layer normalization) are written out for the kept ones, recurrent
+    layers step by step.
 
     The graph is executed call by call, and the inputs of every consuming layer are multiplied by
     zeros and ones: another way than the library's own, which zeroes kernel rows. Tensors are
@@ -80,7 +83,9 @@ def masked_by_hand(model, plan: Plan, inputs):
             if not consuming:
                 return value
             kept = keep[channels.tensors[leaf.index]][None]
-            return value * keras.ops.cast(kept, value.dtype)
+            masked = value * keras.ops.cast(kept, value.dtype)
+            set_keras_mask(masked, get_keras_mask(value))  # Which steps count.
+            return masked
 
         in_time = isinstance(call.operation, keras.layers.TimeDistributed)
         layer = call.operation.layer if in_time else call.operation
@@ -97,14 +102,32 @@ def masked_by_hand(model, plan: Plan, inputs):
             values[call.outputs[0].index] = keras.ops.convert_to_tensor(by_hand)
             continue
         args, kwargs = map_structure(fill, (call.args, call.kwargs))
-        if getattr(call.operation, "_call_has_training_arg", False):
-            kwargs["training"] = False
-        outputs = keras.tree.flatten(call.operation(*args, **kwargs))
+        if is_recurrent(layer):
+            outputs = _recurrent(layer, call, args, kwargs, keep, channels, in_time)
+        else:
+            if getattr(call.operation, "_call_has_training_arg", False):
+                kwargs["training"] = False
+            outputs = keras.tree.flatten(call.operation(*args, **kwargs))
         values.update({x.index: y for x, y in zip(call.outputs, outputs, strict=True)})
         for x in call.inputs:
             if last_use[x.index] is call and x.index not in ends:
                 values.pop(x.index, None)
     return [keras.ops.convert_to_numpy(values[x.index]) for x in channels.graph.outputs]
+
+
+def _recurrent(layer, call, args, kwargs, keep, channels, in_time):
+    given = {**dict(zip(("sequences", "initial_state", "mask"), args, strict=False)), **kwargs}
+    x = given.get("sequences", args[0])
+    kept = keep[channels.tensors[call.outputs[0].index]].reshape(-1)
+    if len(kept) == 1:  # Its channels stay.
+        kept = np.ones(call.outputs[0].shape[-1], bool)
+    states, mask = given.get("initial_state"), given.get("mask")
+    states = None if states is None else keras.tree.flatten(states)
+    mask = get_keras_mask(x) if mask is None else mask
+    if not in_time:
+        return recurrent_by_hand(layer, x, kept, states, mask)
+    each = [recurrent_by_hand(layer, x[:, t], kept)[0] for t in range(x.shape[1])]
+    return [keras.ops.stack(each, axis=1)]
 
 
 def flat_outputs(model, inputs):

@@ -252,7 +252,7 @@ def text():
 
 
 def hybrid():
-    """Convolutions, then self-attention over places: its embedding stays."""
+    """Convolutions, then self-attention over places."""
     inputs = keras.Input((8, 8, 3))
     x = _conv_bn(_conv_bn(inputs, 10, "a"), 8, "b", strides=2)
     x = layers.Reshape((16, 8), name="tokens")(x)
@@ -372,6 +372,92 @@ def either_format(data_format):
     return keras.Model(inputs, x, name=data_format)
 
 
+def sound_in_time():
+    """Convolutions over a waveform, a recurrent layer over what is left of time."""
+    inputs = keras.Input((32, 1))
+    x = layers.Conv1D(8, 5, padding="same", activation="relu", name="a")(inputs)
+    x = layers.BatchNormalization(name="bn")(layers.Conv1D(8, 5, strides=2, name="b")(x))
+    x = layers.GRU(10, dropout=0.1, name="gru")(layers.MaxPooling1D(2, name="max")(x))
+    return keras.Model(inputs, layers.Dense(3, name="classifier")(x), name="sound_in_time")
+
+
+def tagger():
+    """A label for every word of sentences of different lengths, read in both directions."""
+    inputs = keras.Input((9,), dtype="int32")
+    x = layers.Embedding(20, 8, mask_zero=True, name="embed")(inputs)
+    x = layers.Bidirectional(layers.LSTM(6, return_sequences=True), name="both")(x)
+    x = layers.Dropout(0.1, name="dropout")(x)
+    x = layers.Bidirectional(layers.GRU(5, return_sequences=True), "sum", name="again")(x)
+    x = layers.TimeDistributed(layers.Dense(6, activation="relu", name="inside"), name="hidden")(x)
+    return keras.Model(inputs, layers.Dense(4, name="classifier")(x), name="tagger")
+
+
+def film():
+    """Convolutions over frames, convolutional states over time."""
+    inputs = keras.Input((3, 8, 8, 2))
+    x = layers.TimeDistributed(layers.Conv2D(6, 3, name="inside"), name="a")(inputs)
+    x = layers.ConvLSTM2D(6, 3, padding="same", return_sequences=True, name="first")(x)
+    x = layers.LayerNormalization(name="norm")(x)
+    x = layers.ConvLSTM2D(5, 3, name="second")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(inputs, layers.Dense(3, name="classifier")(x), name="film")
+
+
+def transformer():
+    """An encoder of two blocks, normalization in front; a decoder block that reads it."""
+    inputs, target = keras.Input((7, 5)), keras.Input((4, 5))
+
+    def attend(name, x, y, **how):
+        normal = layers.LayerNormalization(name=f"{name}_norm")(x)
+        y = normal if y is None else y
+        y = layers.MultiHeadAttention(2, 4, name=name)(normal, y, **how)
+        x = layers.Add(name=f"{name}_add")([x, y])
+        y = layers.LayerNormalization(name=f"{name}_norm2")(x)
+        y = layers.Dense(12, activation="gelu", name=f"{name}_wide")(y)
+        return layers.Add(name=f"{name}_out")([x, layers.Dense(8, name=f"{name}_narrow")(y)])
+
+    x = layers.Dense(8, name="embed")(inputs)
+    x = attend("second", attend("first", x, None), None)
+    y = attend("third", layers.Dense(8, name="embed2")(target), None, use_causal_mask=True)
+    y = attend("fourth", y, x)
+    y = layers.GlobalAveragePooling1D(name="pool")(y)
+    return keras.Model([inputs, target], layers.Dense(3, name="classifier")(y), name="transformer")
+
+
+def translation():
+    """An encoder whose states a decoder begins with, and attends to what the encoder gave."""
+    inputs = keras.Input((8,), dtype="int32", name="source")
+    target = keras.Input((6,), dtype="int32", name="target")
+    x = layers.Embedding(20, 7, name="embed")(inputs)
+    x, *states = layers.LSTM(8, return_sequences=True, return_state=True, name="encoder")(x)
+    y = layers.Embedding(20, 6, name="embed2")(target)
+    y = layers.LSTM(8, return_sequences=True, name="decoder")(y, initial_state=states)
+    y = layers.Concatenate(name="both")([y, layers.GroupQueryAttention(3, 4, 2, name="look")(y, x)])
+    return keras.Model([inputs, target], layers.Dense(9, name="words")(y), name="translation")
+
+
+def mixer():
+    """Dense layers along places and along channels in turn, written as einsums."""
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(10, 2, strides=2, name="patches")(inputs)
+    x = layers.Reshape((16, 10), name="tokens")(x)
+    for block in "ab":
+        y = layers.LayerNormalization(name=f"{block}_norm")(x)
+        y = layers.EinsumDense("btc,ts->bsc", (12, 10), activation="gelu", name=f"{block}_places")(
+            y
+        )
+        y = layers.EinsumDense("btc,ts->bsc", (16, 10), name=f"{block}_back")(y)
+        x = layers.Add(name=f"{block}_add")([x, y])
+        y = layers.LayerNormalization(name=f"{block}_norm2")(x)
+        y = layers.EinsumDense(
+            "...c,cd->...d", 14, bias_axes="d", activation="gelu", name=f"{block}_channels"
+        )(y)
+        y = layers.EinsumDense("...c,cd->...d", 10, bias_axes="d", name=f"{block}_down")(y)
+        x = layers.Add(name=f"{block}_add2")([x, y])
+    x = layers.GlobalAveragePooling1D(name="pool")(x)
+    return keras.Model(inputs, layers.Dense(3, name="classifier")(x), name="mixer")
+
+
 ALL = {
     builder.__name__: builder
     for builder in (
@@ -380,24 +466,27 @@ ALL = {
         convnext,
         dense_block,
         dense_stack,
+        film,
         frames,
         group_normalised,
         hybrid,
         inception,
+        mixer,
         nested_deep,
         preprocessed,
         pyramid_detector,
         resnext,
         shufflenet,
         siamese_towers,
+        sound_in_time,
         split_csp,
         super_resolution,
+        tagger,
         text,
+        transformer,
+        translation,
         two_inputs,
         unet,
         video,
     )
 }
-
-REFUSED = {"frames": {"gru"}, "hybrid": {"attention"}}
-"""Layers whose channels stay whole, by pattern; everything else is followed."""

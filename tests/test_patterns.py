@@ -56,8 +56,8 @@ def test_the_narrow_network_is_the_masked_one(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_everything_is_followed_but_what_is_known_to_stay(name):
     channels = trace(patterns.ALL[name]())
-    assert set(channels.refusals) == patterns.REFUSED.get(name, set())
-    expected = "output|input|recurrent|attention|single channel|works on images"
+    assert not channels.refusals
+    expected = "output|input|single channel|works on images"
     for group in channels.groups:
         if group.anchored is not None:
             assert any(word in group.anchored for word in expected.split("|")), group

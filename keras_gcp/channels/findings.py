@@ -46,15 +46,15 @@ class ConfigSite:
 
     Attributes:
         operation: The layer or operation.
-        name: Name of its attribute.
-        value: What it holds.
-        derived: Whether the layer finds it out when it is built; its constructor takes it not.
+        name: Name of the constructor's argument; None if `build` finds it out.
+        attribute: Name of the attribute; None if another object holds it.
+        value: Its value.
     """
 
     operation: Any
-    name: str
+    name: str | None
+    attribute: str | None
     value: Any
-    derived: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class MixingSite:
 
 @dataclass(frozen=True, eq=False)
 class HeldSite:
-    """A layer inside a wrapper, with what enters it: its labels and its shape."""
+    """A layer inside another layer, with what enters it: its labels and its shape."""
 
     layer: Any
     block: Labels
@@ -133,7 +133,7 @@ class Findings:
         leasts: Axes that must keep a number of channels.
         pieces: Stretches of an axis of which at least one channel must stay.
         mixings: Layers that mix channels without weights between them, by `id`.
-        held: Layers inside wrappers.
+        held: Layers inside other layers.
     """
 
     space: LabelSpace = field(default_factory=LabelSpace)

@@ -109,7 +109,7 @@ class ChannelMap:
         configs: Configuration entries that depend on widths.
         arguments: Call arguments that depend on widths.
         mixings: Layers that mix channels without weights between them.
-        held: Layers inside wrappers, with what enters them.
+        held: Layers inside other layers, with what enters them.
         macs: Multiply-adds of every call with a kernel, and of attention.
         produced: Producing layer to the classes of its output channels.
         kinds: Producing layer to the name of its class.

@@ -179,19 +179,26 @@ class Site:
         """At least one of these channels stays, so that a slice of a tensor is never empty."""
         self._findings.pieces.append(labels)
 
-    def config(self, name: str, value: Any, derived: bool = False) -> None:
+    def config(
+        self, name: str, value: Any, derived: bool = False, attribute: str | None = ""
+    ) -> None:
         """Declares a configuration entry, with `site.count(labels)` where a width stands.
 
         Args:
-            name: Name of the attribute and of the constructor's argument.
+            name: Name of the constructor's argument.
             value: Its value; lists, tuples, dicts and slices may hold counts.
             derived: Whether it is an attribute only: the layer finds it out when it is built.
+            attribute: Name of the attribute, if it is another one; None if the layer only hands
+                out what a layer inside it holds, which is declared there.
         """
+        attribute = name if attribute == "" else attribute
+        saved_as = None if derived else name
         for site in self._findings.configs:
-            if site.operation is self.layer and site.name == name:
+            same = (site.name, site.attribute) == (saved_as, attribute)
+            if site.operation is self.layer and same:
                 self._tie_counts(site.value, value)
                 return
-        self._findings.configs.append(ConfigSite(self.layer, name, value, derived))
+        self._findings.configs.append(ConfigSite(self.layer, saved_as, attribute, value))
 
     def argument(self, position: int, value: Any) -> None:
         """Declares a positional argument of this call, counts standing where widths stand.
@@ -240,7 +247,29 @@ class Site:
             self.anchor(one, f"layer '{self.path}': {reason}")
         raise Unprunable(reason)
 
-    # ---- wrappers
+    # ---- layers inside the layer
+
+    def part(self, layer: Any, block: Labels | None = None, shape: Shape = ()) -> Site:
+        """The site of a layer that this one calls.
+
+        Args:
+            layer: The layer inside.
+            block: The labels of what enters it; None: nothing of it depends on widths.
+            shape: Its shape, batch axis first.
+        """
+        inner = Site(self.call, [], self._findings)
+        inner.layer, inner.repeats = layer, self.repeats
+        inner.input_shapes, inner.output_shapes = [], []
+        if block is not None:
+            self._findings.held.append(HeldSite(layer, block, shape))
+            inner.inputs, inner.input_shapes = [block], [shape]
+        return inner
+
+    def whole(self, shape: Shape, reason: str) -> Labels:
+        """The block of an output of this shape whose channels stay, for the reason given."""
+        label = self.fresh(1)
+        self.anchor(label, reason)
+        return label.reshape((1,) * max(len(shape) - 1, 0))
 
     def inside(self, layer: Any, leading: int = 1) -> Site:
         """The site of a layer that a wrapper calls, for that layer's own rule.

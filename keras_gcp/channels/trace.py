@@ -175,10 +175,21 @@ def _apply_rule(
     except Unprunable as error:
         reason = f"layer '{call.path}' (class {kind}): {error}"
         findings.refusals.setdefault(call.path, reason)
+        _keep_outputs(call, findings, reason)
         return _refuse(call, inputs, findings, reason)
     blocks = [outputs] if isinstance(outputs, np.ndarray) else list(outputs)
     _check_blocks(call, blocks)
     return blocks
+
+
+def _keep_outputs(call: Call, findings: Findings, reason: str) -> None:
+    """A shared layer that cannot be followed in one of its calls keeps what it gives in all."""
+    for variable in getattr(call.operation, "weights", ()):
+        weight = findings.weights.get(id(variable))
+        if weight is None:
+            continue
+        for axis in weight.produced:
+            findings.space.anchor(weight.axes[axis], f"also comes from {reason}")
 
 
 def _how_to_register(call: Call) -> str:

@@ -21,6 +21,15 @@ from keras_gcp.surgery.narrow import narrow_shape
 _IRRELEVANT = ("name", "trainable", "dtype", "build_config", "seed", "rate")
 _IRRELEVANT_ENDS = ("_initializer", "_regularizer", "_constraint")
 
+_HOLDS = (
+    ("layer", "forward_layer"),
+    ("layer", "layer"),
+    ("backward_layer", "backward_layer"),
+    ("cell", "cell"),
+    ("cells", "cells"),
+)
+"""Where layers save the layers that they hold: argument of the constructor, and attribute."""
+
 
 @dataclass(frozen=True, eq=False)
 class OneCall:
@@ -67,10 +76,11 @@ def _narrow_operation(operation: Any, config: dict[str, Any], channels: ChannelM
         return keras_state.copied_lambda(operation, dtype="float32")
     if keras_state.is_layer(operation):
         return type(operation).from_config({**config, "dtype": "float32"})
-    names = [site.name for site in channels.configs if site.operation is operation]
-    narrow = copy.copy(operation) if names else operation
-    for name in names:
-        setattr(narrow, name, config[name])
+    sites = [site for site in channels.configs if site.operation is operation]
+    narrow = copy.copy(operation) if sites else operation
+    for site in sites:
+        if site.name is not None and site.attribute is not None:
+            setattr(narrow, site.attribute, config[site.name])
     return narrow
 
 
@@ -79,25 +89,36 @@ def _narrow_config(operation: Any, channels: ChannelMap, keep: np.ndarray) -> di
         config = dict(operation.get_config())
     except NotImplementedError:  # An operation of `keras.ops` that cannot be saved by itself.
         config = {name: repr(value) for name, value in vars(operation).items() if name[0] != "_"}
-    _fill(config, operation, channels, keep)
-    return config
+    return _filled(operation, config, channels, keep)
 
 
-def _fill(config: dict[str, Any], operation: Any, channels: ChannelMap, keep: np.ndarray) -> None:
-    """Puts the narrow sizes into a configuration, and into that of a wrapped layer."""
-    for site in channels.configs:
-        if site.operation is operation and not site.derived:
-            config[site.name] = _counted(site.value, keep)
-    inner = getattr(operation, "layer", None)
-    if inner is not None and isinstance(config.get("layer"), dict):
-        config["layer"] = _unbuilt(config["layer"])
-        _fill(config["layer"]["config"], inner, channels, keep)
+def _filled(
+    operation: Any, config: dict[str, Any], channels: ChannelMap, keep: np.ndarray
+) -> dict[str, Any]:
+    """The configuration with narrow widths, also in the layers that are saved inside it."""
+    own = {
+        site.name: _counted(site.value, keep)
+        for site in channels.configs
+        if site.operation is operation and site.name is not None
+    }
+    inner = {
+        key: _mapped(getattr(operation, attribute), config[key], channels, keep)
+        for key, attribute in _HOLDS
+        if key in config and hasattr(operation, attribute)
+    }
+    return {**config, **inner, **own}
 
 
-def _unbuilt(saved: dict[str, Any]) -> dict[str, Any]:
-    """A saved layer without the shape it was built for, which would be the wide one."""
+def _mapped(inner: Any, saved: Any, channels: ChannelMap, keep: np.ndarray) -> Any:
+    """Saved layers without the shape they were built for, which would be the wide one."""
+    if isinstance(saved, list) and isinstance(inner, list | tuple):
+        pairs = zip(inner, saved, strict=True)
+        return [_mapped(one, part, channels, keep) for one, part in pairs]
+    if not isinstance(saved, dict):
+        return saved
     parts = {name: value for name, value in saved.items() if name != "build_config"}
-    return {**parts, "config": {**saved.get("config", {}), "dtype": "float32"}}
+    config = {**saved.get("config", {}), "dtype": "float32"}
+    return {**parts, "config": _filled(inner, config, channels, keep)}
 
 
 def _narrow_arguments(call: Call, channels: ChannelMap, keep: np.ndarray) -> tuple[Any, Any]:

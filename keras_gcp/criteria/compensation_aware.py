@@ -17,7 +17,7 @@ from keras_gcp.channels.map import ChannelMap, Weight
 from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.criteria.greedy import greedy_order
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.graph import Call
+from keras_gcp.graph import Call, Tensor
 from keras_gcp.sample import Sample
 from keras_gcp.windows import channels_last, geometry_of, some_places
 
@@ -62,7 +62,7 @@ class CompensationAware:
                 "Criterion 'compensation_aware' needs examples. Expected sample=(x, y)."
             )
         read = np.zeros(channels.class_count, bool)
-        for _, weight, axis in _readers(channels):
+        for _, weight, axis, _ in _readers(channels):
             read[weight.axes[axis]] = True
         for path in prunable_layers(channels):
             classes = channels.produced[path]
@@ -79,35 +79,36 @@ class CompensationAware:
         self.check(model, channels, sample)
         assert sample is not None
         gains = np.zeros(channels.class_count)
-        for weight, axis, call, x in self._inputs_of_readers(model, channels, sample):
-            classes, own = _gains(call.operation, weight, axis, x)
+        for call, weight, axis, source, x in self._inputs_of_readers(model, channels, sample):
+            block = channels.tensors[source.index]
+            classes, own = _gains(call.operation, weight, axis, x, block)
             np.add.at(gains, classes, own)
         return {path: gains[channels.produced[path]] for path in prunable_layers(channels)}
 
     def _inputs_of_readers(
         self, model: Any, channels: ChannelMap, sample: Sample
-    ) -> Iterator[tuple[Weight, int, Call, np.ndarray]]:
-        """Runs the model call by call; gives every reading weight what its layer reads."""
-        readers: dict[int, list[tuple[Weight, int]]] = {}
-        for call, weight, axis in _readers(channels):
-            readers.setdefault(id(call), []).append((weight, axis))
+    ) -> Iterator[tuple[Call, Weight, int, Tensor, np.ndarray]]:
+        """Runs the model call by call; gives every reading weight what it reads."""
+        readers: dict[int, list[tuple[Weight, int, Tensor]]] = {}
+        for call, weight, axis, source in _readers(channels):
+            readers.setdefault(id(call), []).append((weight, axis, source))
         graph, last = channels.graph, last_uses(channels.graph)
         inputs = input_tensors(model, graph, sample.x, min(self.examples, len(sample)))
         values = {x.index: value for x, value in zip(graph.inputs, inputs, strict=True)}
         weights = list(zip(model.weights, backend.local_weights(model), strict=True))
         for at, call in enumerate(graph.calls):
-            for weight, axis in readers.get(id(call), []):
-                yield weight, axis, call, as_floats(values[call.inputs[0].index])
             with keras.StatelessScope(state_mapping=weights), backend.without_gradients():
                 outputs = run_alone(model, call, values)
             values.update({y.index: v for y, v in zip(call.outputs, outputs, strict=True)})
+            for weight, axis, source in readers.get(id(call), []):
+                yield call, weight, axis, source, as_floats(values[source.index])
             for x in call.inputs:
                 if last.get(x.index) == at:
                     values.pop(x.index, None)
 
 
-def _readers(channels: ChannelMap) -> Iterator[tuple[Call, Weight, int]]:
-    """Calls with a weight that sums over channels, and the axis of these."""
+def _readers(channels: ChannelMap) -> Iterator[tuple[Call, Weight, int, Tensor]]:
+    """Calls with a weight that sums over channels, the axis of these, and where they come from."""
     for call in channels.graph.calls:
         for variable in getattr(call.operation, "weights", ()):
             weight = channels.weights.get(id(variable))
@@ -115,17 +116,36 @@ def _readers(channels: ChannelMap) -> Iterator[tuple[Call, Weight, int]]:
                 continue
             for axis in weight.consumed:
                 if channels.prunable[weight.axes[axis]].any():
-                    yield call, weight, axis
+                    yield call, weight, axis, _source(call, weight.axes[axis], channels)
 
 
-def _gains(layer: Any, weight: Weight, axis: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`(classes, gains)`: one number per channel class that is read; together at most 1."""
-    x = channels_last(layer, x)
+def _source(call: Call, classes: np.ndarray, channels: ChannelMap) -> Tensor:
+    """The input with these channels; the output where a recurrent layer reads its own units."""
+    for x in (*call.inputs, *call.outputs):
+        if np.isin(classes, channels.tensors[x.index]).all():
+            return x
+    return call.inputs[0]
+
+
+def _gains(
+    layer: Any, weight: Weight, axis: int, x: np.ndarray, block: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`(classes, gains)`: one number per channel class that is read; together at most 1.
+
+    Args:
+        layer: The layer.
+        weight: A weight of it that reads channels.
+        axis: Along this axis.
+        x: What it reads.
+        block: The channel classes of that.
+    """
     kernel = ops.convert_to_numpy(weight.variable).astype(np.float64)
     classes = weight.axes[axis]
-    geometry = geometry_of(layer, x.shape[1:-1])
+    space = channels_last(layer, x).shape[1:-1]
+    geometry = geometry_of(layer, space)
     if geometry is None:
-        return classes, _independent(kernel, axis, x, len(classes))
+        return classes, _independent(kernel, axis, classes, x, block)
+    x = channels_last(layer, x)
     if not geometry.sizes:
         x = x.reshape(-1, x.shape[-1])
     taps = math.prod(geometry.sizes)
@@ -157,8 +177,14 @@ def _blocks(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return found[order], np.argsort(order)[inverse]
 
 
-def _independent(kernel: np.ndarray, axis: int, x: np.ndarray, width: int) -> np.ndarray:
-    squares = np.square(np.moveaxis(kernel, axis, 0).reshape(width, -1)).sum(axis=1)
-    variance = np.resize(x.reshape(-1, x.shape[-1]).var(axis=0), width)
-    gains = squares * variance
+def _independent(
+    kernel: np.ndarray, axis: int, classes: np.ndarray, x: np.ndarray, block: np.ndarray
+) -> np.ndarray:
+    """Variance times squared kernel, for each position along the kernel's axis."""
+    squares = np.square(np.moveaxis(kernel, axis, 0).reshape(len(classes), -1)).sum(axis=1)
+    varying = [a for a, size in enumerate(block.shape) if size > 1] or [block.ndim - 1]
+    lines = np.moveaxis(x, varying[0] + 1, 0).reshape(x.shape[varying[0] + 1], -1)
+    line = np.moveaxis(block, varying[0], 0).reshape(block.shape[varying[0]], -1)[:, 0]
+    found = dict(zip(line.tolist(), lines.var(axis=1).tolist(), strict=False))
+    gains = squares * np.array([found.get(one, 0.0) for one in classes.tolist()])
     return gains / max(gains.sum(), 1e-30)

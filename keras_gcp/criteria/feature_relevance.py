@@ -17,6 +17,7 @@ from keras_gcp.criteria.relevance.scoring import (
     DEFAULT_BATCH_SIZE,
     output_probe,
     score_probes,
+    tensor_probe,
 )
 from keras_gcp.criteria.relevance.statistics import checked_class_weights
 from keras_gcp.criteria.relevance.units import units_of
@@ -86,8 +87,23 @@ def _probes(channels: ChannelMap) -> dict[str, list[Probe]]:
     probes: dict[str, list[Probe]] = {}
     for call in channels.graph.calls:
         if call.path in prunable:
-            probes.setdefault(call.path, []).append(_probe(call, channels, consumers, ends))
+            own = probes.setdefault(call.path, [])
+            if len(call.outputs) == 1:
+                own.append(_probe(call, channels, consumers, ends))
+            else:
+                own.extend(_all_outputs(call, channels))
     return probes
+
+
+def _all_outputs(call: Call, channels: ChannelMap) -> list[Probe]:
+    """The outputs with the layer's channels: the states of a recurrent layer have them, too."""
+    produced = channels.produced[call.path]
+    found = [
+        tensor_probe(call, y, channels)
+        for y in call.outputs
+        if np.array_equal(channels.tensors[y.index].reshape(-1), produced)
+    ]
+    return [probe for probe in found if probe is not None]
 
 
 def _probe(

@@ -9,12 +9,11 @@ import keras
 import numpy as np
 
 from keras_gcp import backend
-from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.map import ChannelMap, Weight
 from keras_gcp.criteria.base import prunable_layers
-from keras_gcp.criteria.weights import kernels, operations_by_path, own_weights
+from keras_gcp.criteria.weights import by_channel, kernels, operations_by_path, own_weights
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.sample import Sample
-from keras_gcp.targets import check_targets
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Taylor:
     needs_sample: ClassVar[bool] = True
 
     def check(self, model: Any, channels: ChannelMap, sample: Sample | None) -> None:
-        """Raises if the model has no loss, or the sample no labels that fit it."""
+        """Raises if the model has no loss, or the sample no labels."""
         if not backend.has_loss(model):
             raise UnsupportedModel(
                 f"Criterion 'taylor' needs the gradient of a loss, and model '{model.name}' is not "
@@ -43,11 +42,10 @@ class Taylor:
                 "another criterion: 'l2_norm', 'l1_norm' or 'bn_scale'."
             )
         labels = [] if sample is None else keras.tree.flatten(sample.y)
-        if all(y is None for y in labels):
+        if not labels or any(y is None for y in labels):
             raise InvalidArgument(
                 "Criterion 'taylor' needs labels for the loss. Expected sample=(x, y)."
             )
-        check_targets(model, sample)
 
     def __call__(
         self, model: Any, channels: ChannelMap, sample: Sample | None
@@ -58,7 +56,7 @@ class Taylor:
         layers = {
             path: _filters(channels, path, operations[path]) for path in prunable_layers(channels)
         }
-        variables = {id(v): v for found in layers.values() for v, _ in found}
+        variables = {id(w.variable): w.variable for found in layers.values() for w, _ in found}
         _, gradients = backend.loss_gradients(
             model, sample.x_of_loss, sample.y, list(variables.values()), self.batch_size
         )
@@ -66,13 +64,18 @@ class Taylor:
             key: keras.ops.convert_to_numpy(variable).astype(np.float64) * gradient
             for (key, variable), gradient in zip(variables.items(), gradients, strict=True)
         }
-        return {
-            path: np.square(sum(_per_channel(products[id(v)], axis) for v, axis in found))
-            for path, found in layers.items()
-        }
+        scores: dict[str, np.ndarray] = {}
+        for path, found in layers.items():
+            produced = channels.produced[path]
+            parts = [
+                by_channel(products[id(weight.variable)], weight.axes[axis], axis, produced)
+                for weight, axis in found
+            ]
+            scores[path] = np.square(np.concatenate(parts, axis=1).sum(axis=1))
+        return scores
 
 
-def _filters(channels: ChannelMap, path: str, operation: Any) -> list[tuple[Any, int]]:
+def _filters(channels: ChannelMap, path: str, operation: Any) -> list[tuple[Weight, int]]:
     """All that computes a channel: kernel and bias, each with the axis of the channels."""
     found = kernels(channels, path, operation)
     known = {id(weight.variable) for weight, _ in found}
@@ -81,12 +84,13 @@ def _filters(channels: ChannelMap, path: str, operation: Any) -> list[tuple[Any,
         (weight, axis)
         for weight in own_weights(channels, operation)
         for axis, classes in weight.axes.items()
-        if id(weight.variable) not in known
-        and len(weight.variable.shape) == 1
-        and np.array_equal(classes, produced)
+        if id(weight.variable) not in known and _is_bias(weight, classes, produced)
     ]
-    return [(weight.variable, axis) for weight, axis in (*found, *biases)]
+    return [*found, *biases]
 
 
-def _per_channel(products: np.ndarray, axis: int) -> np.ndarray:
-    return products.sum(axis=tuple(a for a in range(products.ndim) if a != axis))
+def _is_bias(weight: Weight, classes: np.ndarray, produced: np.ndarray) -> bool:
+    """Whether a weight is added to each channel, or (of a recurrent layer) to each gate of it."""
+    if len(weight.variable.shape) == 1 and np.array_equal(classes, produced):
+        return True
+    return weight.variable.name == "bias" and bool(np.isin(produced, classes).all())

@@ -26,15 +26,17 @@ def own_weights(channels: ChannelMap, operation: Any) -> list[Weight]:
 def kernels(channels: ChannelMap, path: str, operation: Any) -> list[tuple[Weight, int]]:
     """The layer's weights along one axis of which its channels begin, with that axis.
 
+    A recurrent layer has several matrices side by side, so a channel several places on that axis.
+
     Raises:
         UnsupportedModel: the layer's rule declares no such weight.
     """
-    width = len(channels.produced[path])
+    produced = channels.produced[path]
     found = [
         (weight, axis)
         for weight in own_weights(channels, operation)
         for axis in weight.produced
-        if weight.variable.shape[axis] == width
+        if len(weight.axes[axis]) == len(produced) or np.isin(produced, weight.axes[axis]).all()
     ]
     if not found:
         raise UnsupportedModel(
@@ -49,10 +51,30 @@ def channel_norms(
     channels: ChannelMap, path: str, operation: Any, norm: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
     """`norm` of `(width, entries)`, all that the layer's kernels have for each channel."""
+    produced = channels.produced[path]
     rows = [
-        np.moveaxis(ops.convert_to_numpy(weight.variable), axis, 0).reshape(
-            weight.variable.shape[axis], -1
-        )
+        by_channel(ops.convert_to_numpy(weight.variable), weight.axes[axis], axis, produced)
         for weight, axis in kernels(channels, path, operation)
     ]
     return norm(np.concatenate(rows, axis=1).astype(np.float64))
+
+
+def by_channel(
+    values: np.ndarray, classes: np.ndarray, axis: int, produced: np.ndarray
+) -> np.ndarray:
+    """`(width, entries)`: what an array has for each channel that a layer produces.
+
+    Args:
+        values: An array of a weight's shape.
+        classes: The channel class of every position along an axis of it.
+        axis: That axis.
+        produced: The channel class of every channel, `(width,)`.
+    """
+    rows = np.moveaxis(values, axis, 0).reshape(len(classes), -1)
+    if len(classes) == len(produced):
+        return rows
+    places = [np.flatnonzero(classes == one) for one in produced]
+    most = max(len(found) for found in places)
+    padded = [np.pad(found, (0, most - len(found)), constant_values=-1) for found in places]
+    rows = np.concatenate([rows, np.zeros_like(rows[:1])])  # where a channel has fewer places
+    return rows[np.array(padded)].reshape(len(produced), -1)

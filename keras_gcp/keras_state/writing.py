@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -94,11 +95,18 @@ class Transaction:
         variable._value = _backend_value(variable, value)
         variable._shape = tuple(int(size) for size in value.shape)
 
-    def set_config(self, operation: Any, name: str, value: Any) -> None:
-        """Sets a configuration entry of a layer or of a `keras.ops` operation."""
-        self.set(operation, name, value)
+    def set_config(self, operation: Any, name: str | None, attribute: str, value: Any) -> None:
+        """Sets a configuration entry of a layer or of a `keras.ops` operation.
+
+        Args:
+            operation: The layer or operation.
+            name: Name of the constructor's argument; None if it has none for this.
+            attribute: Name of the attribute.
+            value: The new value.
+        """
+        self.set(operation, attribute, value)
         recorded = getattr(getattr(operation, "_auto_config", None), "config", None)
-        if recorded is not None and name in recorded:
+        if recorded is not None and name is not None and name in recorded:
             self.set_item(recorded, name, value)
 
     def set_argument(self, node: Any, position: int, value: Any) -> None:
@@ -115,15 +123,31 @@ class Transaction:
         """Sets the shape that the input layer of a nested model accepts."""
         self.set(layer, "_batch_shape", tuple(shape))
 
-    def set_layer_inputs(self, layer: Any, wide: Sequence[Shape], narrow: Sequence[Shape]) -> None:
-        """Brings a layer's input specification and recorded build shapes up to date."""
+    def set_layer_inputs(
+        self,
+        layer: Any,
+        wide: Sequence[Shape],
+        narrow: Sequence[Shape],
+        named: Mapping[str, Sequence[tuple[Shape, Shape]]] = MappingProxyType({}),
+    ) -> None:
+        """Brings a layer's input specification and recorded build shapes up to date.
+
+        Args:
+            layer: The layer.
+            wide: Shapes of the tensors that enter, before the cut.
+            narrow: After it.
+            named: Pairs of shapes, before and after, by the argument of `call` that they are.
+        """
         self._set_input_spec(layer, wide, narrow)
         built = getattr(layer, "_build_shapes_dict", None)
         if not built:
             return
-        renewed = {
-            key: _renewed_shapes(shapes, wide, narrow) for key, shapes in dict(built).items()
-        }
+        several = len(built) > 1  # Then Keras has named them by the arguments of `call`.
+        renewed = {}
+        for key, shapes in dict(built).items():
+            pairs = named.get(key.removesuffix("_shape"), []) if several else []
+            before, after = zip(*pairs, strict=True) if pairs else (wide, narrow)
+            renewed[key] = _renewed_shapes(shapes, before, after)
         if renewed != dict(built):
             self.set(layer, "_build_shapes_dict", renewed)
 
@@ -181,7 +205,11 @@ def _renewed_spec(spec: Any, shape: Shape) -> Any:
     if spec is None:
         return None
     axes = {axis: shape[axis] for axis in spec.axes} if spec.axes else spec.axes
-    fixed = tuple(shape) if getattr(spec, "shape", None) is not None else None
+    fixed = None
+    if getattr(spec, "shape", None) is not None:
+        fixed = tuple(
+            None if old is None else new for old, new in zip(spec.shape, shape, strict=True)
+        )
     return keras.InputSpec(
         dtype=spec.dtype,
         shape=fixed,

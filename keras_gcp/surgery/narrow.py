@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from keras_gcp import backend, keras_state
 from keras_gcp.channels.findings import Count
 from keras_gcp.channels.map import ChannelMap
-from keras_gcp.graph import Shape, Tensor, map_structure
+from keras_gcp.graph import Call, Shape, Tensor, leaves, map_structure
 from keras_gcp.keras_state import Transaction
 from keras_gcp.surgery.optimizer import check_optimizer, narrow_slots
 from keras_gcp.surgery.slicing import taken
@@ -87,8 +88,10 @@ def _narrow_configs(channels: ChannelMap, keep: np.ndarray, transaction: Transac
     # two equal parts change their meaning when channels elsewhere on the axis go.
     for config in channels.configs:
         value = map_structure(filled, config.value)
-        if value != getattr(config.operation, config.name):
-            transaction.set_config(config.operation, config.name, value)
+        if config.attribute is None:
+            continue
+        if value != getattr(config.operation, config.attribute):
+            transaction.set_config(config.operation, config.name, config.attribute, value)
     for argument in channels.arguments:
         value = map_structure(filled, argument.value)
         if value != argument.node.arguments.args[argument.position]:
@@ -105,14 +108,19 @@ def _narrow_shapes(channels: ChannelMap, keep: np.ndarray, transaction: Transact
         new = narrow_shape(x, tuple(layer.batch_shape), channels, keep)
         transaction.set_input_layer_shape(layer, new)
     seen: set[int] = set()
-    for layer, inputs in _layers_with_inputs(channels):
+    for layer, inputs, named in _layers_with_inputs(channels):
         if id(layer) in seen:
             continue  # A shared layer: every call sees the same channels.
         seen.add(id(layer))
-        wide = [x.shape for x in inputs]
-        narrow = [narrow_shape(x, x.shape, channels, keep) for x in inputs]
-        if wide != narrow:
-            transaction.set_layer_inputs(layer, wide, narrow)
+        before = [x.shape for x in inputs]
+        after = [narrow_shape(x, x.shape, channels, keep) for x in inputs]
+        if before != after:
+            places = {x.index: place for place, x in enumerate(inputs)}
+            entering = {
+                name: [(before[places[x.index]], after[places[x.index]]) for x in found]
+                for name, found in named.items()
+            }
+            transaction.set_layer_inputs(layer, before, after, entering)
     for held in channels.held:
         narrowed = cut_shape(held.shape, keep[held.block])
         if narrowed != held.shape and id(held.layer) not in seen:
@@ -120,13 +128,26 @@ def _narrow_shapes(channels: ChannelMap, keep: np.ndarray, transaction: Transact
             transaction.set_layer_inputs(held.layer, [held.shape], [narrowed])
 
 
-def _layers_with_inputs(channels: ChannelMap) -> Iterator[tuple[Any, tuple[Tensor, ...]]]:
+Named = dict[str, list[Tensor]]
+
+
+def _layers_with_inputs(
+    channels: ChannelMap,
+) -> Iterator[tuple[Any, tuple[Tensor, ...], Named]]:
+    """Layers, the tensors that enter, and which of these are which argument of `call`."""
     for graph in channels.graphs:
         for call in graph.calls:
             if keras_state.is_layer(call.operation):
-                yield call.operation, call.inputs
+                yield call.operation, call.inputs, _by_argument(call)
         for container in graph.containers:
-            yield container.model, container.inputs
+            yield container.model, container.inputs, {}
+
+
+def _by_argument(call: Call) -> Named:
+    given = inspect.signature(call.operation.call).bind(*call.args, **call.kwargs).arguments
+    return {
+        name: [x for x in leaves(value) if isinstance(x, Tensor)] for name, value in given.items()
+    }
 
 
 def narrow_shape(x: Tensor, shape: Shape, channels: ChannelMap, keep: np.ndarray) -> Shape:

@@ -257,21 +257,205 @@ for kind, options in {
         around(lambda x, kind=kind, options=options: getattr(layers, kind)(name="it", **options)(x))
     ]
 
+
+def around_steps(make, steps=5, channels=6):
+    """A network with a layer over steps, or several, between two convolutions over time."""
+
+    def build():
+        inputs = keras.Input((steps, 2))
+        x = layers.Conv1D(channels, 2, padding="same", name="before")(inputs)
+        x = make(x)
+        x = keras.tree.flatten(x)[0]
+        x = x if len(x.shape) == 2 else layers.Conv1D(4, 2, name="middle")(x)
+        return keras.Model(inputs, layers.Dense(3, name="after")(layers.Flatten(name="flat")(x)))
+
+    return build
+
+
+def with_states(kind, **options):
+    """An encoder whose states a decoder begins with, as in translation."""
+
+    def build():
+        inputs = keras.Input((5, 2))
+        x = layers.Conv1D(6, 2, name="before")(inputs)
+        _, *states = kind(8, return_state=True, name="encoder", **options)(x)
+        y = kind(8, return_sequences=True, name="it", **options)(inputs, initial_state=states)
+        x = layers.Add(name="sum")([layers.GlobalMaxPooling1D()(y), states[-1]])
+        return keras.Model(inputs, layers.Dense(3, name="after")(x))
+
+    return build
+
+
+def masked_steps(make):
+    """Words of sentences of different lengths."""
+
+    def build():
+        inputs = keras.Input((7,), dtype="int32")
+        x = layers.Embedding(20, 6, mask_zero=True, name="before")(inputs)
+        return keras.Model(inputs, layers.Dense(3, name="after")(make(x)))
+
+    return build
+
+
+def with_two_inputs(make):
+    """A layer between two sequences of different length and width."""
+
+    def build():
+        inputs = keras.Input((9, 2))
+        x = layers.Conv1D(6, 2, name="before")(inputs)
+        y = layers.Conv1D(5, 3, strides=2, name="other")(inputs)
+        x = layers.Conv1D(4, 2, name="middle")(make(x, y))
+        return keras.Model(inputs, layers.Dense(3, name="after")(layers.Flatten(name="flat")(x)))
+
+    return build
+
+
+def over_films(kind, rank, **options):
+    """A convolutional recurrent layer over the frames of a film."""
+
+    def build():
+        inputs = keras.Input((3, *(6 for _ in range(rank)), 2))
+        conv = {1: layers.Conv1D, 2: layers.Conv2D, 3: layers.Conv3D}[rank]
+        before = conv(5, 2, padding="same", name="inside_before")
+        x = layers.TimeDistributed(before, name="before")(inputs)
+        x = kind(4, 2, name="it", **options)(x)
+        return keras.Model(inputs, layers.Dense(3, name="after")(layers.Flatten(name="flat")(x)))
+
+    return build
+
+
+def both_ways(units=5, merge_mode="concat", kind=layers.LSTM, **options):
+    return lambda x: layers.Bidirectional(
+        kind(units, return_sequences=True, **options), merge_mode=merge_mode, name="it"
+    )(x)
+
+
+def stacked(*cells, **options):
+    return lambda x: layers.RNN(list(cells), return_sequences=True, name="it", **options)(x)
+
+
+LAYERS |= {
+    "SimpleRNN": [
+        around_steps(lambda x: layers.SimpleRNN(8, return_sequences=True, name="it")(x)),
+        around_steps(lambda x: layers.SimpleRNN(8, activation=None, go_backwards=True)(x)),
+        with_states(layers.SimpleRNN),
+    ],
+    "GRU": [
+        around_steps(lambda x: layers.GRU(8, return_sequences=True, name="it")(x)),
+        around_steps(lambda x: layers.GRU(8, reset_after=False, name="it")(x)),
+        around_steps(lambda x: layers.GRU(8, use_bias=False, unroll=True, name="it")(x)),
+        with_states(layers.GRU, dropout=0.2, recurrent_dropout=0.2),
+        masked_steps(lambda x: layers.GRU(8, name="it")(x)),
+    ],
+    "LSTM": [
+        around_steps(lambda x: layers.LSTM(8, return_sequences=True, name="it")(x)),
+        around_steps(lambda x: layers.LSTM(8, go_backwards=True, use_bias=False, name="it")(x)),
+        around_steps(lambda x: layers.LSTM(8, activation="relu", name="it", unroll=True)(x)),
+        with_states(layers.LSTM),
+        masked_steps(lambda x: layers.LSTM(8, name="it")(x)),
+        around_steps(
+            lambda x: layers.Add()([layers.LSTM(6, return_sequences=True, name="it")(x), x])
+        ),
+        masked_steps(lambda x: layers.LSTM(8, name="it")(layers.LSTM(8, return_sequences=True)(x))),
+    ],
+    "RNN": [
+        around_steps(lambda x: layers.RNN(layers.GRUCell(8), name="it")(x)),
+        around_steps(stacked(layers.LSTMCell(6), layers.GRUCell(8))),
+        around_steps(
+            stacked(
+                layers.SimpleRNNCell(3),
+                layers.StackedRNNCells([layers.GRUCell(4), layers.SimpleRNNCell(6)]),
+            )
+        ),
+        around_steps(
+            lambda x: layers.RNN(
+                [layers.GRUCell(4), layers.LSTMCell(6)], return_state=True, name="it"
+            )(x)
+        ),
+    ],
+    "Bidirectional": [
+        around_steps(both_ways()),
+        around_steps(both_ways(6, "sum", layers.GRU)),
+        around_steps(both_ways(6, "mul", layers.SimpleRNN)),
+        around_steps(both_ways(6, "ave")),
+        around_steps(lambda x: layers.Average()(both_ways(6, None)(x))),
+        around_steps(lambda x: layers.Bidirectional(layers.LSTM(6), name="it")(x)),
+        around_steps(
+            lambda x: layers.Bidirectional(
+                layers.LSTM(6),
+                backward_layer=layers.GRU(6, go_backwards=True),
+                name="it",
+            )(x)
+        ),
+        masked_steps(lambda x: layers.GlobalMaxPooling1D()(both_ways(6, kind=layers.GRU)(x))),
+        around_steps(both_ways(6, kind=lambda n, **o: layers.RNN(layers.LSTMCell(n), **o))),
+    ],
+    "ConvLSTM1D": [over_films(layers.ConvLSTM1D, 1, return_sequences=True)],
+    "ConvLSTM2D": [
+        over_films(layers.ConvLSTM2D, 2, strides=2),
+        over_films(layers.ConvLSTM2D, 2, padding="same", return_sequences=True, go_backwards=True),
+    ],
+    "ConvLSTM3D": [over_films(layers.ConvLSTM3D, 3, use_bias=False)],
+    "EinsumDense": [
+        around_steps(
+            lambda x: layers.EinsumDense("btc,cd->btd", (5, 7), bias_axes="d", name="it")(x)
+        ),
+        around_steps(lambda x: layers.EinsumDense("...c,cd->...d", 7, activation="gelu")(x)),
+        around_steps(lambda x: layers.EinsumDense("btc,ts->bsc", (4, 6), bias_axes="s")(x)),
+        around_steps(lambda x: layers.EinsumDense("bt...,ts->bs...", (4,), bias_axes="s")(x)),
+        around_steps(lambda x: layers.EinsumDense("btc,ts->bsc", (4, 6), bias_axes="sc")(x)),
+        around_steps(lambda x: layers.EinsumDense("btc,tcd->btd", (5, 7), bias_axes="td")(x)),
+        around_steps(lambda x: layers.EinsumDense("btc,c->btc", (5, 6), bias_axes="c")(x)),
+        around_steps(
+            lambda x: layers.EinsumDense("bthd,hdc->btc", (5, 7), bias_axes="c")(
+                layers.EinsumDense("btc,chd->bthd", (5, 2, 4), bias_axes="hd", name="it")(x)
+            )
+        ),
+        around_steps(
+            lambda x: layers.Permute((2, 1))(
+                layers.EinsumDense("...ct,cd->...dt", (7, 5), bias_axes="d", name="it")(
+                    layers.Permute((2, 1))(x)
+                )
+            )
+        ),
+    ],
+    "MultiHeadAttention": [
+        around_steps(lambda x: layers.MultiHeadAttention(2, 3, name="it")(x, x)),
+        around_steps(
+            lambda x: layers.Add()([x, layers.MultiHeadAttention(2, 3, use_bias=False)(x, x)])
+        ),
+        with_two_inputs(
+            lambda x, y: layers.MultiHeadAttention(2, 3, value_dim=4, output_shape=7)(x, y)
+        ),
+        with_two_inputs(lambda x, y: layers.MultiHeadAttention(2, 3)(value=y, query=x)),
+        with_two_inputs(
+            lambda x, y: layers.MultiHeadAttention(2, 3)(
+                x, y, layers.Conv1D(7, 1, name="third")(y), use_causal_mask=True
+            )
+        ),
+        around_steps(
+            lambda x: layers.MultiHeadAttention(2, 3)(x, x, return_attention_scores=True)[0]
+        ),
+        masked_steps(
+            lambda x: layers.GlobalMaxPooling1D()(
+                layers.MultiHeadAttention(2, 3, dropout=0.1)(x, x)
+            )
+        ),
+        around(lambda x: layers.MultiHeadAttention(2, 3, attention_axes=(1,))(x, x)),
+        around_steps(lambda x: layers.MultiHeadAttention(2, 3, use_gate=True)(x, x)),
+    ],
+    "GroupedQueryAttention": [
+        around_steps(lambda x: layers.GroupQueryAttention(3, 4, 2, name="it")(x, x)),
+        with_two_inputs(
+            lambda x, y: layers.GroupQueryAttention(3, 4, 2)(x, layers.Conv1D(6, 1, name="same")(y))
+        ),
+    ],
+}
+
 ANCHORING = {
     "AdditiveAttention",
     "Attention",
-    "Bidirectional",
-    "ConvLSTM1D",
-    "ConvLSTM2D",
-    "ConvLSTM3D",
     "Dot",
-    "EinsumDense",
-    "GRU",
-    "GroupedQueryAttention",
-    "LSTM",
-    "MultiHeadAttention",
-    "RNN",
-    "SimpleRNN",
     *(kind.__name__ for kind in COLOURS),
     *(
         f"ops.{name}"

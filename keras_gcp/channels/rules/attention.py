@@ -8,6 +8,7 @@ from keras import layers
 
 from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.registry import register_rule
+from keras_gcp.channels.rules.common import require_plain_kernel
 from keras_gcp.channels.site import Site, Unprunable
 from keras_gcp.graph import Shape, Tensor
 
@@ -16,37 +17,70 @@ _ARGUMENTS = ("query", "value", "key")
 _STAYS = "attention reads its embedding channels as a whole, so they stay"
 
 
-@register_rule(
-    *(
-        getattr(layers, name)
-        for name in ("GroupQueryAttention", "MultiHeadAttention")
-        if hasattr(layers, name)
-    )
-)
-def projected_attention(site: Site) -> Labels:
+_SAME_WIDTH = layers.GroupQueryAttention
+"""Query, value and output have equally many channels; Keras takes no other numbers."""
+
+
+@register_rule(layers.GroupQueryAttention, layers.MultiHeadAttention)
+def projected_attention(site: Site) -> Labels | list[Labels]:
     """Query, key and value are projected to heads; what they give is projected back.
 
     Between the projections, every query is multiplied with every key that it attends to, and the
-    scores with the values.
+    scores with the values. Heads stay; what enters them and what leaves may be cut.
     """
-    layer = site.layer
-    query, value, key = (site.input_shapes[i] for i in _places(site))
-    places, sources = query[1:-1], value[1:-1]
-    gate = getattr(layer, "_gate_dense", None)
-    for dense, shape in (
-        (layer._query_dense, places),
-        (layer._key_dense, key[1:-1]),
-        (layer._value_dense, sources),
-        (gate, places),
-        (layer._output_dense, places),
-    ):
-        if dense is not None:
-            site.macs(dense.kernel, shape)
+    layer, (query, value, key) = site.layer, _places(site)
+    places, sources = (site.input_shapes[i][1:-1] for i in (query, value))
+    readers = [(layer._query_dense, query), (layer._key_dense, key), (layer._value_dense, value)]
+    if getattr(layer, "_gate_dense", None) is not None:
+        readers.append((layer._gate_dense, query))
+    for dense, source in readers:
+        site.macs(dense.kernel, site.input_shapes[source][1:-1])
+    site.macs(layer._output_dense.kernel, places)
     heads, key_dim = layer._query_dense.kernel.shape[-2:]
     value_dim = layer._value_dense.kernel.shape[-1]
-    attended = _attended(layer, query, value)
-    site.macs(None, [*places, *attended, heads, key_dim + value_dim])
-    raise Unprunable(_STAYS)
+    attended = _attended(layer, sources)
+    site.macs(None, [*places, *attended, heads, key_dim])
+    site.macs(None, [*places, *attended, heads, value_dim])
+    try:
+        incoming = {i: site.channels(i, axis=-1) for i in {query, value, key}}
+        for dense in (*(dense for dense, _ in readers), layer._output_dense):
+            require_plain_kernel(site.part(dense))
+    except Unprunable:
+        for dense in (*(dense for dense, _ in readers), layer._output_dense):
+            site.weight(dense.bias)
+        raise
+    for dense, source in readers:
+        site.part(dense, site.inputs[source], site.input_shapes[source])
+        site.weight(dense.kernel, consumes={0: incoming[source]})
+        site.weight(dense.bias)
+    read = {id(site.call.inputs[place]) for place in incoming}
+    for x, block in zip(site.call.inputs, site.inputs, strict=True):
+        if id(x) not in read:
+            site.anchor(block, f"tells '{site.path}' what to attend to")
+    rest = [site.whole(shape, f"scores of '{site.path}'") for shape in site.output_shapes[1:]]
+    output = _projected(site, incoming[query], incoming[value])
+    return [output, *rest] if rest else output
+
+
+def _projected(site: Site, query: Labels, value: Labels) -> Labels:
+    """The output, which begins at the last projection."""
+    layer, dense, shape = site.layer, site.layer._output_dense, site.output_shapes[0]
+    if len(dense.kernel.shape) != 3:
+        site.weight(dense.bias)
+        return site.whole(shape, f"'{site.path}' gives its output several axes of channels")
+    outgoing = site.fresh(dense.kernel.shape[-1])
+    if isinstance(layer, _SAME_WIDTH):
+        site.tie(outgoing, query)
+        site.tie(outgoing, value)
+        site.config("feature_dim", site.count(outgoing), derived=True)
+    else:
+        site.config("output_shape", (site.count(outgoing),), attribute="_output_shape")
+    site.weight(dense.kernel, produces={2: outgoing})
+    site.weight(dense.bias, carries={0: outgoing})
+    sizes = (*dense.partial_output_shape[:-1], site.count(outgoing))
+    site.part(dense).config("output_shape", sizes, attribute="partial_output_shape")
+    site.begins(outgoing)
+    return site.along(outgoing, -1, len(shape))
 
 
 def _places(site: Site) -> tuple[int, int, int]:
@@ -62,10 +96,10 @@ def _places(site: Site) -> tuple[int, int, int]:
     return query, value, key
 
 
-def _attended(layer: Any, query: Shape, value: Shape) -> Shape:
-    """Sizes of the axes of `value` over which every place of `query` attends."""
-    axes = getattr(layer, "attention_axes", None) or range(1, len(query) - 1)
-    return tuple(value[axis] for axis in axes)
+def _attended(layer: Any, sources: Shape) -> Shape:
+    """Sizes of the axes over which every place attends."""
+    axes = getattr(layer, "attention_axes", None) or range(1, len(sources) + 1)
+    return tuple(sources[axis - 1] for axis in axes)
 
 
 @register_rule(layers.Attention)

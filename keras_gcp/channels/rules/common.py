@@ -31,9 +31,15 @@ _ELEMENTWISE = frozenset(
 _ELEMENT_BY_ELEMENT = frozenset((*FUNCTIONS, *OPERATORS))
 
 
-def apply_activation(site: Site, labels: Labels) -> None:
-    """Anchors channels whose (fused) activation is not known to treat each one by itself."""
-    activation = getattr(site.layer, "activation", None)
+def apply_activation(site: Site, labels: Labels, attribute: str = "activation") -> None:
+    """Anchors channels whose (fused) activation is not known to treat each one by itself.
+
+    Args:
+        site: The layer.
+        labels: The channels.
+        attribute: Where the layer holds the function.
+    """
+    activation = getattr(site.layer, attribute, None)
     if activation is None or activation in _ELEMENTWISE or is_elementwise_layer(activation):
         return
     if (declaration := declaration_of(activation)) is not None:

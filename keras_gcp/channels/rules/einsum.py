@@ -9,6 +9,7 @@ from keras import layers
 
 from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.registry import register_rule
+from keras_gcp.channels.rules.common import apply_activation, require_plain_kernel, varying_axes
 from keras_gcp.channels.site import Site, Unprunable
 
 
@@ -48,9 +49,61 @@ def read_equation(text: str, rank: int) -> Equation:
 
 @register_rule(layers.EinsumDense)
 def einsum_dense(site: Site) -> Labels:
-    """Every kernel entry is applied at every position of the axes that the kernel lacks."""
-    equation = read_equation(site.layer.equation, len(site.input_shapes[0]))
-    sizes = dict(zip(equation.entering, site.input_shapes[0], strict=True))
-    free = [sizes[letter] for letter in equation.entering[1:] if letter not in equation.kernel]
-    site.macs(site.layer.kernel, free)
-    raise Unprunable("its channels are not followed")
+    """Every kernel entry is applied at every position of the axes that the kernel lacks.
+
+    Channels that the kernel sums over end here, and those of the last new axis begin. Channels
+    along another axis pass through: the kernel lacks that axis, or has entries for each.
+    """
+    layer, shape = site.layer, site.input_shapes[0]
+    equation = read_equation(layer.equation, len(shape))
+    varying = varying_axes(site.inputs[0])
+    axis = varying[0] if varying else len(shape) - 1
+    along_one = len(varying) <= 1 and shape[axis] is not None
+    free = [a for a, letter in enumerate(equation.entering) if a and letter not in equation.kernel]
+    widths = [site.channels(0, axis)] if along_one and axis in free else []
+    site.macs(layer.kernel, [shape[a] for a in free if not (widths and a == axis)], widths)
+    try:
+        require_plain_kernel(site)
+        if not along_one:
+            raise Unprunable("its channels lie along several axes, or their number is unknown")
+        return _followed(site, equation, axis)
+    except Unprunable:
+        site.weight(layer.bias)
+        raise
+
+
+def _followed(site: Site, equation: Equation, axis: int) -> Labels:
+    layer, channels, letter = site.layer, site.channels(0, axis), equation.entering[axis]
+    if letter not in equation.kernel and letter not in equation.leaving:
+        raise Unprunable("it sums over its channels without a kernel")
+    if equation.leaving[0] != equation.entering[0]:
+        raise Unprunable("it moves the batch axis")
+    read = {equation.kernel.index(letter): channels} if letter in equation.kernel else {}
+    if letter in equation.leaving:  # The channels pass.
+        site.weight(layer.kernel, carries=read)
+        return _leaving(site, equation, letter, channels)
+    new = [one for one in equation.leaving if one not in equation.entering]
+    if not new:
+        raise Unprunable("it gives no channels of its own")
+    place = equation.kernel.index(new[-1])
+    outgoing = site.fresh(layer.kernel.shape[place])
+    site.weight(layer.kernel, consumes=read, produces={place: outgoing})
+    site.begins(outgoing)
+    return _leaving(site, equation, new[-1], outgoing)
+
+
+def _leaving(site: Site, equation: Equation, letter: str, labels: Labels) -> Labels:
+    """The output, with its labels along the axis of one letter; and what is said about that."""
+    layer, rank = site.layer, len(equation.leaving)
+    axis = equation.leaving.index(letter)
+    if layer.bias is not None:
+        place = axis - rank + len(layer.bias.shape)  # A bias lacks axes in front.
+        along = place >= 0 and layer.bias.shape[place] == len(labels)
+        site.weight(layer.bias, carries={place: labels} if along else {})
+    sizes = list(layer.partial_output_shape)
+    first = rank - len(sizes) if layer.equation.startswith("...") else 1
+    if axis - first < len(sizes) and sizes[axis - first] is not None:
+        sizes[axis - first] = site.count(labels)
+    site.config("output_shape", tuple(sizes), attribute="partial_output_shape")
+    apply_activation(site, labels)
+    return site.along(labels, axis, rank)

@@ -50,5 +50,7 @@ def _wrapped(site: Site, leading: int) -> Labels:
         )
     output = rule(site.inside(wrapped, leading))
     if not isinstance(output, np.ndarray):
+        for block in output:
+            site.anchor(block, f"one of several outputs of what '{site.path}' wraps")
         raise Unprunable("the layer that it wraps has several outputs")
     return output

@@ -30,7 +30,7 @@ from keras_gcp.criteria.relevance.statistics import (
     normalised,
 )
 from keras_gcp.criteria.relevance.units import Units, hits, negated, start, units_of
-from keras_gcp.graph import Call, Graph
+from keras_gcp.graph import Call, Graph, Tensor
 from keras_gcp.sample import Sample, draw_sample
 from keras_gcp.validation import require_integer
 
@@ -217,16 +217,20 @@ def _report_left_out(units: Units, examples: int) -> None:
 
 def output_probe(call: Call, channels: ChannelMap) -> Probe | None:
     """What to measure at the output of a call; None if it has no channel axis."""
-    if len(call.outputs) != 1 or len(call.outputs[0].shape) < 2:
+    return tensor_probe(call, call.outputs[0], channels) if len(call.outputs) == 1 else None
+
+
+def tensor_probe(call: Call, output: Tensor, channels: ChannelMap) -> Probe | None:
+    """What to measure at one of the outputs of a call; None if it has no channel axis."""
+    if len(output.shape) < 2:
         return None
-    axis = _channel_axis(call, channels)
-    size = call.outputs[0].shape[axis]
-    return None if size is None else Probe(call.outputs[0].index, axis, size)
+    axis = _channel_axis(call, output, channels)
+    size = output.shape[axis]
+    return None if size is None else Probe(output.index, axis, size)
 
 
-def _channel_axis(call: Call, channels: ChannelMap) -> int:
-    """Where the channels of a call's output lie, batch axis counted."""
-    (output,) = call.outputs
+def _channel_axis(call: Call, output: Tensor, channels: ChannelMap) -> int:
+    """Where the channels of an output of a call lie, batch axis counted."""
     rank = len(output.shape)
     if rank > 2 and getattr(call.operation, "data_format", None) == "channels_first":
         return 1
