@@ -27,6 +27,9 @@ FURTHER = (
 )
 """Coins in which a model is counted only where a budget names them."""
 
+PREDICTED = ("tflite_bytes", "tflite_bytes_int8", "latency_ms")
+"""Coins that are predicted while selecting, and then measured on a real file."""
+
 COINS = ALWAYS + FURTHER
 """What a budget can be counted in."""
 

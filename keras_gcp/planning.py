@@ -30,6 +30,7 @@ def choose(
     original_widths: Mapping[str, int] | None = None,
     budget: str = "",
     ledger: Ledger | None = None,
+    base: Mapping[str, int] | None = None,
 ) -> Plan:
     """Selects channels of a traced model under limits.
 
@@ -42,6 +43,8 @@ def choose(
         original_widths: Widths that shares refer to; the present ones if None.
         budget: The budget in words, for the plan.
         ledger: The costs of the model; needed where a limit is on a further coin.
+        base: Group to its channels before earlier cuts (`sizes_before`); what became of the limits
+            is said of these cuts, too.
 
     Raises:
         ImpossibleBudget: floors and alignment do not let the limits be met.
@@ -51,7 +54,7 @@ def choose(
     if "macs" in limits:
         require_known_positions(channels)
     groups = prunable_groups(channels)
-    candidates = candidates_of(channels, class_scores, preferences, original_widths)
+    candidates = candidates_of(channels, class_scores, preferences, original_widths, base)
     ledger = build_ledger(model, channels) if ledger is None else ledger
     _require_reachable(channels, candidates, ledger, limits)
     kept = select(candidates, ledger, limits, preferences.normalize, preferences.scope)
@@ -105,6 +108,7 @@ def candidates_of(
     class_scores: np.ndarray,
     preferences: Preferences,
     original_widths: Mapping[str, int] | None = None,
+    base: Mapping[str, int] | None = None,
 ) -> list[Candidates]:
     """The prunable groups, as selection sees them."""
     _require_layers(channels, preferences)
@@ -114,14 +118,16 @@ def candidates_of(
             class_scores[group.classes],
             _original(group, channels, original_widths or {}),
             preferences,
+            (base or {}).get(group.name),
         )
         for group in prunable_groups(channels)
     ]
 
 
 def _candidates(
-    group: Group, scores: np.ndarray, original: int, preferences: Preferences
+    group: Group, scores: np.ndarray, original: int, preferences: Preferences, base: int | None
 ) -> Candidates:
+    original = max(original, base or 0)
     bounds = bounds_of(
         group.name,
         [Producer(member.path, member.multiplicity) for member in group.members],
@@ -131,11 +137,14 @@ def _candidates(
         preferences.floor,
         preferences.cap,
     )
+    before = allowed_widths(group.name, base, original, bounds) if base is not None else ()
     return Candidates(
         name=group.name,
         scores=scores,
         widths=allowed_widths(group.name, len(scores), original, bounds),
         original=original,
+        earlier=tuple(width for width in before if width > len(scores)),
+        base=base,
     )
 
 
@@ -180,6 +189,24 @@ def plan_of(
         uncounted=dict(channels.uncounted),
         outlooks=channels.outlooks(),
     )
+
+
+def sizes_before(plan: Plan, channels: ChannelMap) -> dict[str, int]:
+    """Prunable group of a model that was cut as planned, to the channels it had before.
+
+    Groups of a layer are numbered by their first channels, which may have left; so they are found
+    by the original positions of those that stay.
+    """
+    found = {}
+    for group in prunable_groups(channels):
+        lead = group.members[0].path
+        here = np.flatnonzero(np.isin(channels.produced[lead], group.classes))
+        place = int(np.flatnonzero(plan.layers[lead])[here[0]])
+        whole = next(
+            one for one in plan.groups if one.members[0].path == lead and place in one.positions
+        )
+        found[group.name] = len(group.classes) * len(whole.positions) // len(here)
+    return found
 
 
 def keep_of(plan: Plan, channels: ChannelMap) -> np.ndarray:

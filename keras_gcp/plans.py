@@ -199,6 +199,9 @@ class Plan:
     def then(self, later: Plan) -> Plan:
         """This plan followed by one for the narrowed model, as one plan for the original.
 
+        What became of the later plan's budget is said of the later plan alone: it does not know
+        what a block that this one removes would cost.
+
         Raises:
             InvalidArgument: `later` is not a plan for the model that this plan leaves.
         """
@@ -219,7 +222,10 @@ class Plan:
             layers=layers,
             after=later.after,
             budget=later.budget,
-            spent=later.spent,
+            spent=tuple(
+                dataclasses.replace(one, whole=one.whole and not self.removed_channels)
+                for one in later.spent
+            ),
             checks=later.checks,
         )
 
@@ -227,7 +233,10 @@ class Plan:
         """Text: what every group keeps, and why some stay whole; costs; which coin bound.
 
         A coin of the budget binds if putting back any one removed block of channels would break
-        its limit. What is left of the others could not be spent because of it.
+        its limit. What is left of the others could not be spent because of it. After several
+        events of a training this is about the blocks that are gone since the first one, and the
+        last event's limits. An event can only take away, so a block that an earlier one has removed
+        may fit again; then the coin binds in part.
         """
         rows = []
         for group in self.groups:

@@ -25,7 +25,7 @@ from keras_gcp.guards import AccuracyGuard, allows, shortened
 from keras_gcp.keras_state import Transaction
 from keras_gcp.measuring import accuracy_on, loss_on
 from keras_gcp.pipeline import compensated_weights, score, totals_of, weighted
-from keras_gcp.planning import choose, keep_of
+from keras_gcp.planning import choose, keep_of, sizes_before
 from keras_gcp.plans import Plan, Totals
 from keras_gcp.recount import require_costs
 from keras_gcp.sample import Sample
@@ -158,7 +158,7 @@ class PruningRun:
                     after = self._carry_out(model, found, plan, clock, in_fit, transaction)
                     if _too_low(after.accuracy, least):
                         raise _Refused  # The transaction takes everything back.
-                    so_far = self.plan.then(plan) if self.plan else plan
+                    so_far = self._joined(plan)
             except _Refused:
                 refused.append((plan, after.accuracy))
                 continue
@@ -204,6 +204,8 @@ class PruningRun:
         now = {coin: found.count.cost(coin) for coin in limits}
         limits = limits if share == 1 else shortened(limits, now, share)
 
+        base = sizes_before(self.plan, found.channels) if self.plan else None
+
         def chosen(ledger: Ledger) -> Plan:
             return choose(
                 model,
@@ -213,12 +215,19 @@ class PruningRun:
                 self.settings.preferences,
                 self.original.widths,
                 ledger=ledger,
+                base=base,
             )
 
         coins_now = self.original.coins
         settled = coins.settled(model, found.channels, limits, coins_now, chosen, for_real)
         self.original = replace(self.original, coins=settled.coins)
         return settled.plan
+
+    def _joined(self, plan: Plan) -> Plan:
+        """All cuts so far and this one, whose limits were looked at for all of them."""
+        if self.plan is None:
+            return plan
+        return replace(self.plan.then(plan), spent=plan.spent)
 
     def _carry_out(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 from keras.src.backend import get_keras_mask, set_keras_mask
@@ -51,6 +53,25 @@ def random_plan(model, share=0.5, seed=0, align=1, coin="channels", exclude=()) 
     scores = np.random.default_rng(seed).random(channels.class_count)
     limits = {coin: share * getattr(count_map(model, channels), coin)}
     return choose(model, channels, scores, limits, Preferences(align, 1))
+
+
+def plan_with_more(plan, model, group, block):
+    """The plan with `block` more channels of one group, all its members' alike."""
+    channels = trace(model)
+    classes = next(g for g in channels.groups if g.name == group.name).classes
+    lead = channels.produced[group.members[0].path]
+    lost = [c for c in classes if not plan.layers[group.members[0].path][lead == c][0]]
+    back = lost[:block]
+    every = {path: c for path, c in channels.produced.items()}
+    for weight in channels.weights.values():
+        for axis_classes in weight.axes.values():
+            if len(axis_classes) == len(plan.layers.get(weight.path, ())):
+                every.setdefault(weight.path, axis_classes)
+    layers_ = {
+        path: keep | np.isin(every[path], back) if path in every else keep
+        for path, keep in plan.layers.items()
+    }
+    return dataclasses.replace(plan, layers=layers_)
 
 
 def masked_by_hand(model, plan: Plan, inputs):

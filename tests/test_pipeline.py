@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import keras
 import networks
 import numpy as np
@@ -13,6 +11,7 @@ from helpers import (
     flat_outputs,
     inputs_for,
     masked_by_hand,
+    plan_with_more,
     random_plan,
     randomise,
 )
@@ -20,7 +19,6 @@ from keras import layers, ops
 
 import keras_gcp
 from keras_gcp import pipeline
-from keras_gcp.channels.trace import trace
 from keras_gcp.errors import (
     ImpossibleBudget,
     InvalidArgument,
@@ -77,25 +75,6 @@ def test_absolute_counts_are_met_by_the_narrow_model(coin):
     limit = 0.55 * costs(model)[coin]
     narrow = keras_gcp.prune(model, {coin: keras_gcp.absolute(limit)})
     assert costs(narrow)[coin] <= limit
-
-
-def plan_with_more(plan, model, group, block):
-    """The plan with `block` more channels of one group, all its members' alike."""
-    channels = trace(model)
-    classes = next(g for g in channels.groups if g.name == group.name).classes
-    lead = channels.produced[group.members[0].path]
-    lost = [c for c in classes if not plan.layers[group.members[0].path][lead == c][0]]
-    back = lost[:block]
-    every = {path: c for path, c in channels.produced.items()}
-    for weight in channels.weights.values():
-        for axis_classes in weight.axes.values():
-            if len(axis_classes) == len(plan.layers.get(weight.path, ())):
-                every.setdefault(weight.path, axis_classes)
-    layers_ = {
-        path: keep | np.isin(every[path], back) if path in every else keep
-        for path, keep in plan.layers.items()
-    }
-    return dataclasses.replace(plan, layers=layers_)
 
 
 @pytest.mark.parametrize("name", ["plain", "residual", "concatenation", "depthwise"])

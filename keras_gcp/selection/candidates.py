@@ -19,17 +19,30 @@ class Candidates:
         widths: Numbers of channels that it may keep, falling. The first is the present one, or
             the largest that a cap allows.
         original: Channels the group had in the original model.
+        earlier: Wider widths that it may have and had, before cuts that a plan counts as its own;
+            falling.
+        base: Channels it had before these cuts; None if there were none.
     """
 
     name: str
     scores: np.ndarray
     widths: tuple[int, ...]
     original: int
+    earlier: tuple[int, ...] = ()
+    base: int | None = None
 
     @cached_property
     def values(self) -> np.ndarray:
         """Total score of the best n channels for every n from 0 on, `(channels + 1,)`."""
         return np.concatenate([[0.0], np.cumsum(np.sort(self.scores)[::-1])])
+
+    def wider_than(self, kept: int) -> int | None:
+        """The next wider width that it may have; None if there is none."""
+        return min((w for w in (*self.earlier, *self.widths) if w > kept), default=None)
+
+    def has_lost(self, kept: int) -> bool:
+        """Whether it has lost channels, here or by an earlier cut."""
+        return kept < max(len(self.scores), self.base or 0)
 
     def best(self, count: int) -> np.ndarray:
         """Its `count` best channels as booleans; of equal ones the earlier stays."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from keras_gcp.costs import Ledger
+from keras_gcp.costs import PREDICTED, Ledger
 from keras_gcp.selection.candidates import Candidates
 from keras_gcp.selection.ranking import holds
 
@@ -25,6 +25,10 @@ class Spent:
         removed: How many blocks of channels could be next to come back, one for every group that
             lost channels.
         stopped: How many of these this coin alone would keep out.
+        capped: How many groups lost channels of which none may come back, because of `cap`.
+        predicted: Whether what it would cost with a block more is a prediction.
+        whole: Whether this is about all cuts of the plan, and not about the last one alone. Plans
+            of older versions do not say.
     """
 
     coin: str
@@ -32,6 +36,9 @@ class Spent:
     reached: float
     removed: int
     stopped: int
+    capped: int = 0
+    predicted: bool = False
+    whole: bool = False
 
     @property
     def binds(self) -> bool:
@@ -45,17 +52,19 @@ class Spent:
             _figure(self.limit),
             _figure(self.reached),
             f"{1 - self.reached / self.limit:.2%}" if self.limit else "",
-            self._binding(),
+            ("" if self.whole else "last cut alone: ") + self._binding(),
         ]
 
     def _binding(self) -> str:
         if not self.removed:
-            return "no: nothing was removed"
+            return f"no: {'`cap` forbids more' if self.capped else 'nothing was removed'}"
+        block = f"removed block{' that `cap` allows' if self.capped else ''}"
+        by = ", as predicted" if self.predicted else ""
         if self.binds:
-            return "yes: any removed block put back would break it"
+            return f"yes: any {block} put back would break it{by}"
         if self.stopped:
-            return f"in part: {self.stopped} of {self.removed} removed blocks would break it"
-        return "no: any removed block would fit"
+            return f"in part: {self.stopped} of {self.removed} {block}s would break it{by}"
+        return f"no: any {block} would fit{by}"
 
 
 def _figure(value: float) -> str:
@@ -69,8 +78,15 @@ def spent_of(
     limits: Mapping[str, float],
     kept: np.ndarray,
 ) -> tuple[Spent, ...]:
-    """What became of every limit, when group g keeps `kept[g]` channels."""
+    """What became of every limit, when group g keeps `kept[g]` channels.
+
+    Also with blocks that earlier cuts removed: sizes are linear in the kept channels, so costs of
+    wider groups than there are now are exact, too. Functions of further coins may count an axis as
+    it is now, so beyond it they predict.
+    """
     wider = list(_next_wider(groups, kept))
+    lost = sum(g.has_lost(int(n)) for g, n in zip(groups, kept, strict=True))
+    beyond = any((more > [len(group.scores) for group in groups]).any() for more in wider)
     return tuple(
         Spent(
             coin,
@@ -78,18 +94,19 @@ def spent_of(
             float(ledger.cost(coin, kept)),
             len(wider),
             sum(not holds(ledger, {coin: limit}, more) for more in wider),
+            capped=lost - len(wider),
+            predicted=coin in PREDICTED or (beyond and coin in ledger.functions),
+            whole=True,
         )
         for coin, limit in limits.items()
     )
 
 
-def _next_wider(groups: Sequence[Candidates], kept: np.ndarray) -> list[np.ndarray]:
+def _next_wider(groups: Sequence[Candidates], kept: np.ndarray) -> Iterator[np.ndarray]:
     """The kept channels with one removed block put back, for each that could be."""
-    found = []
     for index, group in enumerate(groups):
-        at = group.widths.index(int(kept[index]))
-        if at:
+        width = group.wider_than(int(kept[index]))
+        if width is not None:
             more = kept.copy()
-            more[index] = group.widths[at - 1]
-            found.append(more)
-    return found
+            more[index] = width
+            yield more
