@@ -16,6 +16,7 @@ from keras_gcp import backend, coins, compensation, criteria, keras_state, resum
 from keras_gcp.agenda import MIN_SHARE, Agenda, Due, checked_min_share
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.trace import trace
 from keras_gcp.costs import left_out
 from keras_gcp.distillation import Distillation, Teacher, check_distillation
 from keras_gcp.errors import InvalidArgument
@@ -43,14 +44,16 @@ from keras_gcp.fit_checks import (
 from keras_gcp.guards import VALIDATION_SIZE, AccuracyGuard, checked_max_drop
 from keras_gcp.pipeline import check_prior, totals_of
 from keras_gcp.plans import Plan
-from keras_gcp.reporting.text import event_line, savings_line, unmet_line
+from keras_gcp.reporting.text import event_line, savings_line, sizes_line, unmet_line
 from keras_gcp.restarts import Restarts
 from keras_gcp.run import Original, PruningRun, Settings
 from keras_gcp.sample import SAMPLE_SIZE, checked_size, sample_of
 from keras_gcp.schedules import AdaptiveSchedule, ChannelsEvery, Schedule
 from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
 from keras_gcp.sensitivities import Sensitivity
+from keras_gcp.sizes import sizes_of
 from keras_gcp.step_times import Savings
+from keras_gcp.surgery.sizes import sizes_to_run
 from keras_gcp.validation import layer_names, require_flag, require_seed, require_verbose
 
 
@@ -136,6 +139,9 @@ class GradualChannelPruning(keras.callbacks.Callback):
         prior: What `keras_gcp.sensitivity` measured on the model, or on the wider one that it was
             cut from. Scores are multiplied by the drop of the metric per removed channel at each
             width, so that groups that lose little are pruned more, at every event.
+        input_shape: The size to count at, if the model leaves sizes of its input open
+            (`keras.Input((None, None, 3))`), as in `keras_gcp.plan`. None: the size of the sample,
+            if there is one. The model keeps its open sizes.
 
     Dicts by layer: as in `keras_gcp.plan`.
 
@@ -200,6 +206,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         validation_size: int | None = VALIDATION_SIZE,
         distill: Distillation | None = None,
         prior: Sensitivity | None = None,
+        input_shape: Any = None,
     ) -> None:
         super().__init__()
         self._fixed_channels = isinstance(schedule, ChannelsEvery)
@@ -236,6 +243,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         self._on_failure = on_failure
         self._restarts = Restarts(backup_dir, on_failure)
         self._reference = reference
+        self._input_shape = input_shape
         self._verbose = require_verbose(verbose)
         # What belongs to one model, set when its training begins.
         self._run: PruningRun | None = None
@@ -337,7 +345,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
             return
         self._observe(logs)
         totals = run.totals
-        logs["macs"] = float(totals.macs)
+        if totals.macs is not None:
+            logs["macs"] = float(totals.macs)
         logs["parameters"] = float(totals.parameters)
         logs["pruned_channels"] = float(run.pruned_channels)
         logs.update({coin: float(cost) for coin, cost in totals.further.items()})
@@ -356,13 +365,18 @@ class GradualChannelPruning(keras.callbacks.Callback):
     def _start(self, model: Any, schedule: Schedule | AdaptiveSchedule) -> None:
         """Looks at everything once, so that nothing can go wrong ten epochs later."""
         scorer = criteria.get(self._criterion, seed=self._seed)
-        self._settings = replace(self._settings, scorer=scorer)
         coin = next(iter(self._budget.entries)) if self._budget is not None else "channels"
-        channels, _ = check_model(model, self._settings.exclude, coin)
-        reference = model if self._reference is None else self._reference
-        original = Original.of(reference, self._settings.exclude, self._budget)
-        totals = totals_of(model, channels, original.coins)
+        channels = check_model(model, self._settings.exclude, coin)
+        said = sizes_of(model, self._input_shape)
         sample = sample_of(self._sample_source, self._sample_size, self._seed, model)
+        shapes = said or sizes_of(model, None, sample)
+        run_at = sizes_to_run(model, shapes) if self._settings.verify and sample is None else None
+        self._settings = replace(self._settings, scorer=scorer, shapes=shapes, run_at=run_at)
+        if shapes is not None:
+            channels = trace(model, self._settings.exclude, in_place=True, shapes=shapes)
+        reference = model if self._reference is None else self._reference
+        original = Original.of(reference, self._settings.exclude, self._budget, shapes)
+        totals = totals_of(model, channels, original.coins)
         check_criterion(scorer, model, channels, sample)
         check_prior_fits(self._settings, model, channels, sample)
         if self._budget is not None:
@@ -376,6 +390,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
         )
         for line in left_out(channels.uncounted, most=3) if self._verbose else ():
             print(line)
+        if self._verbose and shapes is not None:
+            print(sizes_line(shapes))
         self._agenda = Agenda()
         if self._distill is not None:
             self._teacher = Teacher(
@@ -551,6 +567,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
             "validation_size": self._validation_size,
             "distill": self._distill,
             "prior": self._settings.prior,
+            "input_shape": self._input_shape,
         }
 
     def _went_on(self, position: resume.Position) -> None:

@@ -59,17 +59,17 @@ class LayerCount:
     """Costs of one layer.
 
     Attributes:
-        macs: Multiply-adds of its kernels, and between activations, per example.
+        macs: Multiply-adds of its kernels, and between activations, per example; None if unknown.
         parameters: Entries of all its weights.
         weights: Entries of its kernels.
         activation_macs: Multiply-adds among `macs` that are between activations: in attention,
             queries with keys and attention scores with values.
     """
 
-    macs: int
+    macs: int | None
     parameters: int
     weights: int
-    activation_macs: int = 0
+    activation_macs: int | None = 0
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Count:
     Attributes:
         macs: Multiply-adds of convolutions, dense and recurrent layers and attention (one MAC is
             two FLOPs). Biases, normalization, activations and pooling are not counted, as in the
-            papers.
+            papers. None where the model leaves sizes open, and no `input_shape` tells them.
         parameters: Entries of all weights, `model.count_params()`.
         weights: Entries of kernels only, the papers' parameter count.
         channels: Output channels of all layers that produce channels and may be pruned.
@@ -91,13 +91,13 @@ class Count:
             Empty where every product with a kernel is counted.
     """
 
-    macs: int
+    macs: int | None
     parameters: int
     weights: int
     channels: int
     layers: Mapping[str, LayerCount]
     further: Mapping[str, float] = field(default_factory=dict)
-    activation_macs: int = 0
+    activation_macs: int | None = 0
     uncounted: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -177,8 +177,8 @@ class Ledger:
     Attributes:
         fixed: `(axes,)`, positions of each axis that belong to no prunable group.
         slopes: Positions of each axis per kept channel of each group.
-        products: Sums of products by coin: `macs`, the `activation_macs` among them, and
-            `parameters`.
+        products: Sums of products by coin: `macs`, the `activation_macs` among them (both unless
+            sizes are unknown), and `parameters`.
         constants: What each coin counts besides (weights without labels).
         filters: `(groups,)`, output channels of producing layers per kept channel of each group.
         functions: What further coins count, as functions of the axes' sizes.
@@ -190,6 +190,10 @@ class Ledger:
     constants: Mapping[str, int]
     filters: np.ndarray
     functions: Mapping[str, CostFunction] = field(default_factory=dict)
+
+    def counts(self, coin: str) -> bool:
+        """Whether the cost in a coin is known."""
+        return coin == "channels" or coin in self.functions or coin in self.products
 
     def cost(self, coin: str, kept: np.ndarray) -> int | float:
         """The cost in a coin when group g keeps `kept[g]` channels."""

@@ -15,15 +15,20 @@ from keras_gcp.channels.trace import trace
 from keras_gcp.costs import CostFunction, Count, LayerCount, Ledger, Products, Slopes
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Shape
+from keras_gcp.sizes import sizes_of
 
 
-def count(model: Any, exclude: Sequence[str] = ()) -> Count:
+def count(model: Any, exclude: Sequence[str] = (), input_shape: Any = None) -> Count:
     """Counts multiply-adds, parameters and channels of a model.
 
     Args:
         model: A built functional or sequential `keras.Model`.
         exclude: As in `keras_gcp.plan`. The multiply-adds of a layer that hides other layers, and
             is named here, are not counted.
+        input_shape: The size to count at, if the model leaves sizes of its input open
+            (`keras.Input((None, None, 3))`): a tuple without the batch axis, such as
+            `(224, 224, 3)`; for several inputs a list of tuples in the order of `model.inputs`, or
+            a dict by their names.
 
     Returns:
         A `Count` with `.macs` (multiply-adds of convolutions, dense and recurrent layers and
@@ -32,10 +37,11 @@ def count(model: Any, exclude: Sequence[str] = ()) -> Count:
         (kernels only, the papers' count), `.channels` (prunable output channels), and `.layers`,
         the same per layer. `.uncounted` names the layers whose multiply-adds are left out, each
         with the reason: layers that hide others, and layers with code of their own (`Lambda`s).
+        `.macs` is None where sizes are unknown; all else needs none.
 
     Raises:
-        UnsupportedModel: the model has no functional graph, hides layers inside others, or its
-            height and width are unknown, so that multiply-adds are undefined.
+        UnsupportedModel: the model has no functional graph, or hides layers inside others.
+        InvalidArgument: `input_shape` does not fit the model.
 
     Example:
 
@@ -44,12 +50,12 @@ def count(model: Any, exclude: Sequence[str] = ()) -> Count:
     keras_gcp.count(model).macs  # 125485696
     ```
     """
-    return count_map(model, trace(model, exclude))
+    return count_map(model, trace(model, exclude, shapes=sizes_of(model, input_shape)))
 
 
 def count_map(model: Any, channels: ChannelMap, coins: Sequence[Coin] = ()) -> Count:
     """`count` for a model that is traced already, in further coins, too."""
-    require_known_positions(channels)
+    unknown = {site.path for site in channels.macs if site.positions is None}
     layers: dict[str, LayerCount] = {}
     macs: dict[str, int] = defaultdict(int)
     between: dict[str, int] = defaultdict(int)
@@ -69,21 +75,21 @@ def count_map(model: Any, channels: ChannelMap, coins: Sequence[Coin] = ()) -> C
         if owned or call.path in macs:
             old = layers.get(call.path, LayerCount(0, 0, 0))
             layers[call.path] = LayerCount(
-                macs[call.path],
+                None if call.path in unknown else macs[call.path],
                 old.parameters + sum(math.prod(v.shape) for v in owned),
                 sum(kernels[call.path].values()),
-                between[call.path],
+                None if call.path in unknown else between[call.path],
             )
     # A kernel that several layers share is one set of weights.
     unique = {key: size for sizes in kernels.values() for key, size in sizes.items()}
     return Count(
-        macs=sum(macs.values()),
+        macs=None if unknown else sum(macs.values()),
         parameters=model.count_params(),
         weights=sum(unique.values()),
         channels=int(sum(channels.prunable[c].sum() for c in channels.produced.values())),
         layers=layers,
         further=_further(model, channels, coins),
-        activation_macs=sum(between.values()),
+        activation_macs=None if unknown else sum(between.values()),
         uncounted=dict(channels.uncounted),
     )
 
@@ -98,15 +104,24 @@ def _further(model: Any, channels: ChannelMap, coins: Sequence[Coin]) -> dict[st
 def require_known_positions(channels: ChannelMap) -> None:
     """Refuses models whose multiply-adds are undefined."""
     unknown = [site.path for site in channels.macs if site.positions is None]
-    if unknown:
-        shapes = [x.shape for x in channels.graph.inputs]
+    if not unknown:
+        return
+    shapes = channels.counted.input_sizes
+    if any(None in shape for shape in shapes):
         raise UnsupportedModel(
             f"The number of positions at which layer '{unknown[0]}' is applied is unknown, because "
-            f"the model's input shape {shapes[0] if len(shapes) == 1 else shapes} has unknown "
-            "sizes; multiply-adds are undefined. Expected fixed height and width: build the model "
-            "with an explicit `input_shape` (`keras.Input((224, 224, 3))`, or "
-            "`input_shape=(224, 224, 3)` for `keras.applications`)."
+            f"the model leaves sizes of its input open, {', '.join(map(str, shapes))}; so "
+            "multiply-adds are undefined. Expected the size to count at: pass `input_shape=` "
+            "(without the batch axis, such as `input_shape=(224, 224, 3)`), or examples as "
+            "`sample=`. The model itself keeps its open sizes. Budgets in 'parameters' and "
+            "'channels' need no size."
         )
+    raise UnsupportedModel(
+        f"The number of positions at which layer '{unknown[0]}' is applied is unknown: it depends "
+        "on the values that go in, not on their shape alone, as the length of a text does "
+        "(`TextVectorization` without `output_sequence_length`); so multiply-adds are undefined. "
+        "Expected a fixed length there, or a budget in 'parameters' or 'channels'."
+    )
 
 
 def prunable_groups(channels: ChannelMap) -> tuple[Group, ...]:
@@ -148,14 +163,15 @@ def build_ledger(model: Any, channels: ChannelMap, coins: Sequence[Coin] = ()) -
     }
     functions = {coin.name: coin.function(model, channels, axes) for coin in coins}
     labelled = sum(math.prod(w.variable.shape) for w in channels.weights.values())
-    macs = [(site.variable is None, _macs_term(site, axes_of, axes)) for site in channels.macs]
     products = {
-        "macs": [term for _, term in macs],
-        "activation_macs": [term for between, term in macs if between],
         "parameters": [
             _term(1, weight.variable, axes_of[key]) for key, weight in channels.weights.items()
-        ],
+        ]
     }
+    if all(site.positions is not None for site in channels.macs):
+        macs = [(site.variable is None, _macs_term(site, axes_of, axes)) for site in channels.macs]
+        products["macs"] = [term for _, term in macs]
+        products["activation_macs"] = [term for between, term in macs if between]
     constants = {"macs": 0, "activation_macs": 0, "parameters": model.count_params() - labelled}
     return Ledger(
         fixed=np.array(axes.fixed, np.float64),

@@ -47,7 +47,8 @@ class Event:
             None if the schedule counts epochs.
         progress: Share of the way to the budget, in [0, 1], that is gone after it.
         removed_channels: Channels that went at this event.
-        macs_before: Multiply-adds of the model for one example, before the event.
+        macs_before: Multiply-adds of the model for one example, before the event; None where the
+            size of the input is unknown.
         macs_after: The same after it.
         parameters_before: Parameters before the event.
         parameters_after: Parameters after it.
@@ -68,8 +69,8 @@ class Event:
     step: int | None
     progress: float
     removed_channels: int
-    macs_before: int
-    macs_after: int
+    macs_before: int | None
+    macs_after: int | None
     parameters_before: int
     parameters_after: int
     loss_before: float | None

@@ -19,7 +19,7 @@ from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
 from keras_gcp.counting import build_ledger
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.pipeline import totals_of, weighted
+from keras_gcp.pipeline import weighted
 from keras_gcp.planning import parsed_limits, require_reachable
 from keras_gcp.plans import Totals
 from keras_gcp.run import Original, Settings
@@ -56,10 +56,8 @@ def check_only_pruner(model: Any, callback: Any) -> None:
         )
 
 
-def check_model(
-    model: Any, exclude: Sequence[str], coin: str = "macs"
-) -> tuple[ChannelMap, Totals]:
-    """Traces and counts the model, and looks at its optimizer and its strategy.
+def check_model(model: Any, exclude: Sequence[str], coin: str = "macs") -> ChannelMap:
+    """Traces the model, and looks at its optimizer and its strategy.
 
     Args:
         model: The model.
@@ -71,14 +69,13 @@ def check_model(
     """
     channels = trace(model, exclude, in_place=True)
     require_prunable(model, channels, coin)
-    totals = totals_of(model, channels)
     keras_state.check_strategy(model)
     _check_steps(model)
     if getattr(model, "optimizer", None) is not None:
         keras_state.build_optimizer(model)
     for optimizer in keras_state.optimizers_of(model):
         check_optimizer(optimizer)
-    return channels, totals
+    return channels
 
 
 def check_fit_runs(model: Any) -> None:

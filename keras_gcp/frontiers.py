@@ -26,7 +26,7 @@ class FrontierPoint:
     Attributes:
         budget: Share of the coin that was allowed; 1.0 for the model before any cut.
         share: Share of the coin that it has.
-        macs: Multiply-adds for one example.
+        macs: Multiply-adds for one example; None where the size of the input is unknown.
         parameters: Parameters.
         value: The metric on the validation data.
         epochs: Epochs trained until then.
@@ -35,7 +35,7 @@ class FrontierPoint:
 
     budget: float
     share: float
-    macs: int
+    macs: int | None
     parameters: int
     value: float
     epochs: int

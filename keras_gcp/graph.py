@@ -13,6 +13,9 @@ from typing import Any
 
 Shape = tuple[int | None, ...]
 
+Shapes = tuple[tuple[int, ...], ...]
+"""Sizes of a model's inputs, flattened, without their batch axes."""
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -80,6 +83,11 @@ class Graph:
     symbols: tuple[tuple[Any, Tensor], ...]
     containers: tuple[Container, ...]
     input_layers: tuple[tuple[Any, Tensor], ...]
+
+    @property
+    def input_sizes(self) -> tuple[Any, ...]:
+        """The sizes of the model's inputs, without their batch axes."""
+        return tuple(x.shape[1:] for x in self.inputs)
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,9 +23,11 @@ from keras_gcp.recount import require_costs
 from keras_gcp.sample import SAMPLE_SIZE, Sample, checked_size, sample_of
 from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
 from keras_gcp.sensitivities import Sensitivity
+from keras_gcp.sizes import sizes_of
 from keras_gcp.surgery.cut import cut_in_place, put_values
 from keras_gcp.surgery.optimizer import check_optimizer
 from keras_gcp.surgery.rebuild import copy_model
+from keras_gcp.surgery.sizes import sizes_for_cut
 from keras_gcp.surgery.verify import example_count, masked_outputs, random_inputs
 
 
@@ -43,6 +45,7 @@ def plan(
     normalize: str = "none",
     scope: str = "global",
     prior: Sensitivity | None = None,
+    input_shape: Any = None,
 ) -> Plan:
     """Chooses which channels to keep so that a budget is met; changes nothing.
 
@@ -78,6 +81,12 @@ def plan(
         prior: What `keras_gcp.sensitivity` measured on this model. Scores are multiplied by the
             drop of the metric per removed channel at each width (`Sensitivity.weighted`), so
             groups that lose little are pruned more.
+        input_shape: The size to count multiply-adds, memory and latency at, if the model leaves
+            sizes of its input open (`keras.Input((None, None, 3))`): a tuple without the batch
+            axis, such as `(224, 224, 3)`; for several inputs a list of tuples in the order of
+            `model.inputs`, or a dict by their names. None: the size of the sample, if there is one.
+            The model keeps its open sizes. Budgets in parameters, channels and bytes of files need
+            no size.
 
     Dicts by layer name convolutions, dense layers and embeddings, or nested models with all layers
     inside; `"*"` stands for the layers not named, which have the default otherwise.
@@ -101,7 +110,7 @@ def plan(
     preferences = Preferences(align, floor, cap, normalize, scope)
     drawing = (seed, checked_size(sample_size))
     return _plan(
-        model, budget, criterion, sample, preferences, exclude, drawing, prior, in_place=True
+        model, budget, criterion, sample, preferences, exclude, drawing, prior, input_shape, True
     )
 
 
@@ -114,6 +123,7 @@ def _plan(
     exclude: Sequence[str],
     drawing: tuple[int | None, int | None],
     prior: Sensitivity | None,
+    input_shape: Any,
     in_place: bool,
 ) -> Plan:
     """`plan`; `in_place` tells whether the model itself may be cut by it, or only a copy."""
@@ -122,14 +132,15 @@ def _plan(
     coins.require_environment(parsed)
     check_prior(prior)
     scorer = criteria.get(criterion, seed=seed)
-    channels = trace(model, exclude, in_place)
+    said = sizes_of(model, input_shape)  # Refuses what has no inputs before any data are read.
+    drawn = sample_of(sample, sample_size, seed, model)
+    channels = trace(model, exclude, in_place, said or sizes_of(model, None, drawn))
     require_prunable(model, channels, next(iter(parsed.entries)))
     opened = coins.opened(parsed, model, channels)
     totals = totals_of(model, channels, opened)
     limits = parsed_limits(parsed, totals, totals, channels)
     ledger = build_ledger(model, channels, opened)
     require_reachable(channels, limits, preferences, ledger)  # Scoring may take long.
-    drawn = sample_of(sample, sample_size, seed, model)
     scores = weighted(score(scorer, model, channels, drawn), channels, prior)
     return plan_by_scores(model, channels, scores, limits, opened, preferences, str(parsed))
 
@@ -169,6 +180,7 @@ def apply(
     recalibrate: str | bool = "auto",
     seed: int | None = None,
     sample_size: int | None = SAMPLE_SIZE,
+    input_shape: Any = None,
 ) -> Any:
     """Makes a narrow copy of a model; the original stays as it is.
 
@@ -188,25 +200,30 @@ def apply(
             their inputs. `"auto"`: if there is a sample.
         seed: Seed for drawing the sample.
         sample_size: Number of examples drawn from `sample`; None takes all.
+        input_shape: The size at which the copy is compared, if the model leaves sizes of its input
+            open; as in `plan`. None: that of the sample, or of the plan, or one that the model
+            takes.
 
     Returns:
         A new, narrow plain `keras.Model` with the kept trained weights.
 
     Raises:
         InvalidArgument: the plan was made for another model, or an argument is malformed.
-        UnsupportedModel: a layer cannot be made again from its configuration.
+        UnsupportedModel: a layer cannot be made again from its configuration, or the model leaves
+            sizes of its input open, and runs at none of those that were tried.
         VerificationFailed: the copy does not compute what the masked model computes.
     """
     keras_state.require_functional(model)
     check_plan(plan)
     drawn = sample_of(sample, sample_size, seed, model)
     settings = compensation.parse(compensate, recalibrate, drawn is not None)
-    channels = trace_as_planned(model)
+    shapes = sizes_for_cut(model, drawn, input_shape, plan.counted_at)
+    channels = trace_as_planned(model, shapes=shapes)
     keep = keep_of(plan, channels)  # Refuses a foreign plan before anything is built.
     copy = copy_model(model)
     values = compensated_weights(model, channels, keep, drawn, settings)
     # Of the original, not of the copy: so the copying is verified, too.
-    inputs = random_inputs(model, example_count(model))
+    inputs = random_inputs(model, example_count(model, shapes), shapes=shapes)
     with Transaction() as exchange:
         put_values(values, model, exchange)
         expected = masked_outputs(model, channels, keep, inputs)
@@ -214,7 +231,7 @@ def apply(
     places = {
         id(variable): copied for variable, copied in zip(model.weights, copy.weights, strict=True)
     }
-    own = trace_as_planned(copy)
+    own = trace_as_planned(copy, shapes=shapes)
     copied = {id(places[key]): value for key, value in values.items()}
     _cut(copy, own, plan, [], inputs, copied, expected)
     return copy
@@ -236,6 +253,7 @@ def prune(
     normalize: str = "none",
     scope: str = "global",
     prior: Sensitivity | None = None,
+    input_shape: Any = None,
 ) -> Any:
     """`plan`, then `apply`: a narrow copy that meets a budget. Arguments as there.
 
@@ -250,7 +268,7 @@ def prune(
     preferences = Preferences(align, floor, cap, normalize, scope)
     drawing = (seed, sample_size)
     chosen = _plan(
-        model, budget, criterion, drawn, preferences, exclude, drawing, prior, in_place=False
+        model, budget, criterion, drawn, preferences, exclude, drawing, prior, input_shape, False
     )
     return apply(chosen, model, drawn, compensate, recalibrate)
 
@@ -264,6 +282,7 @@ def narrow(
     recalibrate: str | bool = "auto",
     seed: int | None = None,
     sample_size: int | None = SAMPLE_SIZE,
+    input_shape: Any = None,
 ) -> None:
     """Makes a model narrower in place, for custom training loops.
 
@@ -286,10 +305,12 @@ def narrow(
         recalibrate: As in `apply`.
         seed: As in `apply`.
         sample_size: As in `apply`.
+        input_shape: As in `apply`.
 
     Raises:
         InvalidArgument: the plan was made for another model, or an argument is malformed.
-        UnsupportedModel: the optimizer keeps state that cannot be cut.
+        UnsupportedModel: the optimizer keeps state that cannot be cut, or the model leaves sizes of
+            its input open, and runs at none of those that were tried.
         VerificationFailed: the narrow model does not compute what the masked model computes.
         ReplicasDisagree: processes that train the model together have other plans, or one failed.
     """
@@ -299,12 +320,13 @@ def narrow(
     drawn = sample_of(sample, sample_size, seed, model)
     settings = compensation.parse(compensate, recalibrate, drawn is not None)
     backend.require_same(model, "their plans", plan.to_json())
-    channels = trace_as_planned(model, in_place=True)
+    shapes = sizes_for_cut(model, drawn, input_shape, plan.counted_at)
+    channels = trace_as_planned(model, in_place=True, shapes=shapes)
     keep = keep_of(plan, channels)
     given = [] if optimizer is None else [optimizer]
     for one in [*given, *keras_state.optimizers_of(model)]:
         check_optimizer(one)
-    inputs = random_inputs(model, example_count(model))
+    inputs = random_inputs(model, example_count(model, shapes), shapes=shapes)
     values = compensated_weights(model, channels, keep, drawn, settings)
     before = keras_state.backend_values(model)
     _cut(model, channels, plan, given, inputs, values)
@@ -336,21 +358,19 @@ def _cut(
 
     def cut() -> None:
         cut_in_place(model, channels, keep, values, transaction, inputs, expected, optimizers)
-        if expected_costs is not None:
-            require_costs(expected_costs, model, trace_as_planned(model))
+        require_costs(expected_costs, model, trace_as_planned(model, shapes=channels.counted_at))
 
     with Transaction() as transaction:
         backend.together(model, cut)
 
 
-def _costs_of(plan: Plan, model: Any, channels: ChannelMap, keep: np.ndarray) -> Totals | None:
-    """What this model costs once it is cut; None if its height and width are unknown.
+def _costs_of(plan: Plan, model: Any, channels: ChannelMap, keep: np.ndarray) -> Totals:
+    """What this model costs once it is cut, as far as sizes are known.
 
     Not what the plan says: that may have been made on smaller images, or edited by hand.
     """
-    if any(site.positions is None for site in channels.macs):
-        return None
-    ledger = build_ledger(model, channels, coins.counted(plan.after.further))
+    known = all(site.positions is not None for site in channels.macs)
+    ledger = build_ledger(model, channels, coins.counted(plan.after.further if known else ()))
     return plan_of(channels, keep, ledger).after
 
 

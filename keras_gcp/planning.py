@@ -188,6 +188,7 @@ def plan_of(
         spent=spent,
         uncounted=dict(channels.uncounted),
         outlooks=channels.outlooks(),
+        counted_at=channels.counted_at or (),
     )
 
 
@@ -273,10 +274,11 @@ def _planned(group: Any, channels: ChannelMap) -> PlannedGroup:
 
 
 def _totals(ledger: Ledger, kept: np.ndarray) -> Totals:
-    macs, parameters, channels = (int(ledger.cost(coin, kept)) for coin in ALWAYS)
+    costs = {coin: int(ledger.cost(coin, kept)) for coin in ALWAYS if ledger.counts(coin)}
     further = {coin: ledger.cost(coin, kept) for coin in ledger.functions}
-    between = int(ledger.cost("activation_macs", kept))
-    return Totals(macs, parameters, channels, further, between)
+    between = int(ledger.cost("activation_macs", kept)) if ledger.counts("macs") else None
+    macs = costs.get("macs")
+    return Totals(macs, costs["parameters"], costs["channels"], further, between)
 
 
 def parsed_limits(

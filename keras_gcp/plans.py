@@ -12,7 +12,8 @@ import numpy as np
 
 from keras_gcp.costs import amount, left_out
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.reporting.text import table
+from keras_gcp.graph import Shapes
+from keras_gcp.reporting.text import sizes_line, table
 from keras_gcp.selection.spending import SPENT_COLUMNS, Spent
 
 FORMAT = 1
@@ -57,7 +58,7 @@ class Totals:
     """Costs of a model as a whole.
 
     Attributes:
-        macs: Multiply-adds for one example.
+        macs: Multiply-adds for one example; None where sizes of the input are unknown.
         parameters: Entries of all weights.
         channels: Output channels that may be pruned.
         further: Cost by coin, for the further coins of a budget.
@@ -65,16 +66,16 @@ class Totals:
             a kernel: attention, matrix products.
     """
 
-    macs: int
+    macs: int | None
     parameters: int
     channels: int
     further: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    activation_macs: int = 0
+    activation_macs: int | None = 0
 
     def costs(self) -> dict[str, float]:
-        """Cost by coin."""
-        counted = {"macs": self.macs, "parameters": self.parameters, "channels": self.channels}
-        return {**counted, **self.further}
+        """Cost by coin; without multiply-adds where they are unknown."""
+        macs = {} if self.macs is None else {"macs": self.macs}
+        return {**macs, "parameters": self.parameters, "channels": self.channels, **self.further}
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ class Plan:
         checks: Costs that were measured on a real file of the narrow network.
         uncounted: Layer to why some of its multiply-adds are left out of the costs.
         outlooks: What other living models have to expect if the model is cut in place.
+        counted_at: Sizes of the model's inputs, without batch axes, that costs were counted at,
+            where the model leaves them open; empty where it does not, or none were known.
     """
 
     layers: Mapping[str, np.ndarray]
@@ -136,11 +139,16 @@ class Plan:
     checks: tuple[Check, ...] = ()
     uncounted: Mapping[str, str] = dataclasses.field(default_factory=dict)
     outlooks: tuple[str, ...] = ()
+    counted_at: Shapes = ()
 
     def __repr__(self) -> str:
+        macs = (
+            ""
+            if self.before.macs is None or self.after.macs is None
+            else f"MACs {self.before.macs:,} -> {self.after.macs:,}, "
+        )
         return (
-            f"<Plan: {self.removed_channels} channels removed, "
-            f"MACs {self.before.macs:,} -> {self.after.macs:,}, "
+            f"<Plan: {self.removed_channels} channels removed, {macs}"
             f"parameters {self.before.parameters:,} -> {self.after.parameters:,}>"
         )
 
@@ -254,7 +262,7 @@ class Plan:
                 rows,
                 title=None,
             ),
-            _totals_line("MACs", self.before.macs, self.after.macs),
+            _macs_line(self.before.macs, self.after.macs),
             *self._activation_line(),
             _totals_line("parameters", self.before.parameters, self.after.parameters),
             _totals_line("prunable channels", self.before.channels, self.after.channels),
@@ -264,6 +272,8 @@ class Plan:
             for coin, cost in self.after.further.items()
             if coin in self.before.further
         )
+        if self.counted_at:
+            lines.append(sizes_line(self.counted_at))
         if self.budget:
             lines.append(f"budget: {self.budget}")
         if self.spent:
@@ -277,7 +287,9 @@ class Plan:
     def _activation_line(self) -> list[str]:
         """The part of the multiply-adds that no kernel has, if there is one."""
         before, after = self.before.activation_macs, self.after.activation_macs
-        return [_totals_line("of these between activations", before, after)] if before else []
+        if not before or after is None:
+            return []
+        return [_totals_line("of these between activations", before, after)]
 
     def to_json(self) -> str:
         """The plan as JSON text."""
@@ -297,6 +309,7 @@ class Plan:
                 "checks": [dataclasses.asdict(check) for check in self.checks],
                 "uncounted": dict(self.uncounted),
                 "outlooks": list(self.outlooks),
+                "counted_at": self.counted_at,
             },
             indent=1,
         )
@@ -363,9 +376,16 @@ def _plan_of(data: Mapping[str, Any]) -> Plan:
         checks=tuple(Check(**check) for check in data.get("checks", ())),
         uncounted=dict(data.get("uncounted", {})),
         outlooks=tuple(map(str, data.get("outlooks", ()))),
+        counted_at=tuple(tuple(map(int, shape)) for shape in data.get("counted_at", ())),
     )
 
 
 def _totals_line(name: str, before: float, after: float) -> str:
     share = f" ({after / before:.1%})" if before else ""
     return f"{name}: {amount(name, before)} -> {amount(name, after)}{share}"
+
+
+def _macs_line(before: int | None, after: int | None) -> str:
+    if before is None or after is None:
+        return "MACs: not counted, since the size of the input is unknown"
+    return _totals_line("MACs", before, after)

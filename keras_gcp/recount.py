@@ -23,12 +23,15 @@ def require_costs(expected: Totals, model: Any, channels: ChannelMap) -> None:
         VerificationFailed: multiply-adds or parameters differ, or more memory is needed.
     """
     counted = count_map(model, channels, coins.counted(expected.further))
-    if (counted.macs, counted.parameters) != (expected.macs, expected.parameters):
-        raise VerificationFailed(
-            f"The narrow model has {counted.macs:,} MACs and {counted.parameters:,} parameters; "
-            f"the plan said {expected.macs:,} and {expected.parameters:,}. The cut is taken "
-            "back. Please report the network."
-        )
+    for name, found, planned in (
+        ("MACs", counted.macs, expected.macs),
+        ("parameters", counted.parameters, expected.parameters),
+    ):
+        if found != planned:
+            raise VerificationFailed(
+                f"The narrow model has {_number(found)} {name}; the plan said {_number(planned)}. "
+                "The cut is taken back. Please report the network."
+            )
     for coin, cost in counted.further.items():
         # A tensor whose channels lie unevenly is planned at its full width; so less is possible.
         if cost > expected.further[coin]:
@@ -36,3 +39,7 @@ def require_costs(expected: Totals, model: Any, channels: ChannelMap) -> None:
                 f"The narrow model has {cost:,.0f} {coin}; the plan said "
                 f"{expected.further[coin]:,.0f}. The cut is taken back. Please report the network."
             )
+
+
+def _number(count: int | None) -> str:
+    return "an unknown number of" if count is None else f"{count:,}"

@@ -21,6 +21,7 @@ from keras_gcp.compensation import Compensation
 from keras_gcp.costs import Count, Ledger
 from keras_gcp.counting import Coin, count_map
 from keras_gcp.events import STAGES, Event, Occasion, SkippedEvent
+from keras_gcp.graph import Shapes
 from keras_gcp.guards import AccuracyGuard, allows, shortened
 from keras_gcp.keras_state import Transaction
 from keras_gcp.measuring import accuracy_on, loss_on
@@ -31,6 +32,7 @@ from keras_gcp.recount import require_costs
 from keras_gcp.sample import Sample
 from keras_gcp.selection import Preferences
 from keras_gcp.sensitivities import Sensitivity
+from keras_gcp.sizes import sizes_in
 from keras_gcp.step_times import Savings, StepTimes
 from keras_gcp.surgery.cut import cut_in_place
 from keras_gcp.surgery.verify import example_count, random_inputs
@@ -51,9 +53,14 @@ class Original:
     coins: tuple[Coin, ...] = ()
 
     @staticmethod
-    def of(model: Any, exclude: Sequence[str] = (), budget: Budget | None = None) -> Original:
+    def of(
+        model: Any,
+        exclude: Sequence[str] = (),
+        budget: Budget | None = None,
+        shapes: Shapes | None = None,
+    ) -> Original:
         """Counts a model; for some coins it is converted and measured."""
-        channels = trace(model, exclude)
+        channels = trace(model, exclude, shapes=shapes)
         opened = coins.opened(budget, model, channels)
         return Original(totals_of(model, channels, opened), channels.widths(), opened)
 
@@ -64,7 +71,18 @@ class Original:
 
 @dataclass(frozen=True)
 class Settings:
-    """How events select and cut."""
+    """How events select and cut.
+
+    Attributes:
+        scorer: Gives channels their scores.
+        preferences: How to select.
+        exclude: Layers that stay.
+        verify: Whether a cut is compared with the masked model.
+        compensation: What is done about what removed channels did.
+        prior: What was measured before, or None.
+        shapes: Sizes of the inputs that costs are counted at, if the model leaves them open.
+        run_at: Sizes of the inputs at which a cut is compared where there is no sample, likewise.
+    """
 
     scorer: Any
     preferences: Preferences
@@ -72,6 +90,8 @@ class Settings:
     verify: bool
     compensation: Compensation
     prior: Sensitivity | None = None
+    shapes: Shapes | None = None
+    run_at: Shapes | None = None
 
 
 @dataclass
@@ -183,7 +203,9 @@ class PruningRun:
     def _look_at(self, model: Any, clock: _Clock) -> _Found:
         """The model before the event."""
         with clock.stage("trace"):
-            channels = trace(model, self.settings.exclude, in_place=True)
+            channels = trace(
+                model, self.settings.exclude, in_place=True, shapes=self.settings.shapes
+            )
             counted = count_map(model, channels, self.original.coins)
         loss = self._loss(model, clock)
         return _Found(channels, counted, loss, self._accuracy(model, channels, clock))
@@ -327,12 +349,14 @@ class PruningRun:
             stage=clock.stage,
         )
         with clock.stage("trace"):
-            require_costs(plan.after, model, trace(model, self.settings.exclude))
+            narrow = trace(model, self.settings.exclude, shapes=self.settings.shapes)
+            require_costs(plan.after, model, narrow)
 
     def _verification_inputs(self, model: Any) -> Any:
-        examples = example_count(model)
         if self.sample is None:
-            return random_inputs(model, examples)
+            shapes = self.settings.run_at
+            return random_inputs(model, example_count(model, shapes), shapes=shapes)
+        examples = example_count(model, sizes_in(model, self.sample))
         return keras.tree.map_structure(lambda x: x[:examples], self.sample.x)
 
     def _loss(self, model: Any, clock: _Clock) -> float | None:

@@ -68,7 +68,8 @@ def test_unknown_height_and_width_are_refused_with_input_shape():
     x = keras.layers.Conv2D(8, 3, name="conv")(inputs)
     x = keras.layers.GlobalAveragePooling2D()(x)
     model = compiled(keras.Model(inputs, keras.layers.Dense(4, activation="softmax")(x)))
-    refuses(model, UnsupportedModel, "'conv'.*input_shape", lambda: [callback()])
+    pruning = keras_gcp.GradualChannelPruning(None, {"macs": 0.5}, criterion="l2_norm")
+    refuses(model, UnsupportedModel, "'conv'.*input_shape", lambda: [pruning])
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, 1.3, -0.2, "half"])

@@ -130,13 +130,22 @@ def test_layers_whose_channels_cannot_be_followed_are_counted_too():
 
 
 @pytest.mark.parametrize("shape", [(None, None, 3), (None, 8, 3)])
-def test_unknown_height_and_width_are_refused(shape):
-    inputs = keras.Input(shape)
-    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, name="first")(inputs))
-    model = keras.Model(inputs, layers.Dense(2)(x))
-    with pytest.raises(UnsupportedModel, match="'first'.*`input_shape`") as error:
-        keras_gcp.count(model)
-    assert str((None, *shape)) in str(error.value)
+def test_of_a_model_of_open_sizes_all_but_multiply_adds_is_counted(shape):
+    def build(shape):
+        inputs = keras.Input(shape)
+        x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, name="first")(inputs))
+        return keras.Model(inputs, layers.Dense(2, name="last")(x))
+
+    model, twin = build(shape), build((6, 8, 3))
+    unsized, fixed = keras_gcp.count(model), keras_gcp.count(twin)
+    assert unsized.macs is None and unsized.layers["first"].macs is None
+    assert unsized.layers["last"].macs == fixed.layers["last"].macs  # It needs no size.
+    assert (unsized.parameters, unsized.weights, unsized.channels) == (
+        fixed.parameters,
+        fixed.weights,
+        fixed.channels,
+    )
+    assert keras_gcp.count(model, input_shape=(6, 8, 3)) == fixed
 
 
 def test_models_without_a_graph_are_refused():

@@ -18,7 +18,7 @@ from keras_gcp.channels.findings import (
 )
 from keras_gcp.channels.labels import Cause
 from keras_gcp.channels.neighbours import outlook
-from keras_gcp.graph import Graph, Neighbour
+from keras_gcp.graph import Graph, Neighbour, Shapes
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +119,8 @@ class ChannelMap:
         neighbours: Other living models that are cut along; none for a model that is copied.
         beside: Labelled weights that only the neighbours have, by `id` of the variable.
         blockers: What keeps channels from being pruned, in network order.
+        sized: The same calls at the sizes that costs are counted at, where the model leaves its
+            sizes open; None where it does not, or none are known.
     """
 
     graph: Graph
@@ -139,6 +141,17 @@ class ChannelMap:
     neighbours: tuple[Neighbour, ...]
     beside: Mapping[int, Weight]
     blockers: tuple[Blocker, ...]
+    sized: Graph | None = None
+
+    @property
+    def counted(self) -> Graph:
+        """The calls with the shapes that costs are counted with. Cuts go by those of `graph`."""
+        return self.sized or self.graph
+
+    @property
+    def counted_at(self) -> Shapes | None:
+        """The sizes of the inputs that costs are counted at; None if they are the model's own."""
+        return self.sized.input_sizes if self.sized else None
 
     @cached_property
     def all_weights(self) -> dict[int, Weight]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from keras_gcp import keras_state
 from keras_gcp.channels import rules  # noqa: F401  (registers the rules)
 from keras_gcp.channels.declared import advice, find_names
-from keras_gcp.channels.findings import Count, Findings
+from keras_gcp.channels.findings import Count, Findings, MacsSite
 from keras_gcp.channels.grouping import build_groups, with_leasts
 from keras_gcp.channels.labels import Cause, Labels
 from keras_gcp.channels.map import Blocker, ChannelMap, Weight
@@ -21,11 +22,16 @@ from keras_gcp.channels.registry import rule_for
 from keras_gcp.channels.site import Site, Unprunable
 from keras_gcp.channels.uncounted import uncounted_layers
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.graph import Call, Container, Graph, Neighbour, Tensor, map_structure
+from keras_gcp.graph import Call, Container, Graph, Neighbour, Shapes, Tensor, map_structure
 from keras_gcp.validation import layer_names, require_flag
 
 
-def trace(model: Any, exclude: Sequence[str] = (), in_place: bool = False) -> ChannelMap:
+def trace(
+    model: Any,
+    exclude: Sequence[str] = (),
+    in_place: bool = False,
+    shapes: Shapes | None = None,
+) -> ChannelMap:
     """Finds out which channels of a model live or die together.
 
     Args:
@@ -35,25 +41,72 @@ def trace(model: Any, exclude: Sequence[str] = (), in_place: bool = False) -> Ch
             has to be opened by `keras_gcp.flatten`, or named here.
         in_place: Whether the model itself is to be cut, and not a copy: then other living models
             with some of its weights (a second head on the same encoder) have a say, too.
+        shapes: Sizes of the inputs that costs are counted at, if the model leaves them open. What
+            is tied to what is found out from the model as it is.
 
     Returns:
         The `ChannelMap`.
 
     Raises:
         UnsupportedModel: the model has no functional graph, or hides layers inside others.
-        InvalidArgument: `exclude` names an unknown layer.
+        InvalidArgument: `exclude` names an unknown layer, or a layer does not take the sizes.
     """
     graph, neighbours = _read(model, require_flag("in_place", in_place))
     excluded = _excluded_paths(graph, exclude)
     opaque = opaque_layers(graph)
     _refuse_opaque(model, {path: why for path, why in opaque.items() if path not in excluded})
-    return _follow(graph, neighbours, excluded, opaque)
+    channels = _follow(graph, neighbours, excluded, opaque)
+    return _sized(channels, model, excluded, opaque, shapes)
 
 
-def trace_as_planned(model: Any, in_place: bool = False) -> ChannelMap:
+def trace_as_planned(
+    model: Any, in_place: bool = False, shapes: Shapes | None = None
+) -> ChannelMap:
     """`trace` for a model that has been traced before: what hides layers is left whole."""
     graph, neighbours = _read(model, in_place)
-    return _follow(graph, neighbours, set(), opaque_layers(graph))
+    opaque = opaque_layers(graph)
+    return _sized(_follow(graph, neighbours, set(), opaque), model, set(), opaque, shapes)
+
+
+def _sized(
+    channels: ChannelMap,
+    model: Any,
+    excluded: set[str],
+    opaque: dict[str, str],
+    shapes: Shapes | None,
+) -> ChannelMap:
+    """The channel map with what can be counted at given sizes only.
+
+    Its channels stay those of the model as it is, which is what will be cut: at fixed sizes a rule
+    may follow them further, such as through a `Reshape`.
+    """
+    if shapes is None:
+        return channels
+    graph = keras_state.read_graph(model, shapes)
+    known = _follow(graph, (), excluded, opaque).macs
+    return dataclasses.replace(channels, sized=graph, macs=_at_positions_of(channels.macs, known))
+
+
+def _at_positions_of(
+    sites: tuple[MacsSite, ...], known: tuple[MacsSite, ...]
+) -> tuple[MacsSite, ...]:
+    """Multiply-adds with the positions that they have at given sizes."""
+    times: dict[tuple[str, int], list[int | None]] = {}
+    for site in known:
+        found = None if site.positions is None else site.positions * _width(site)
+        times.setdefault((site.path, id(site.variable)), []).append(found)
+
+    def at_size(site: MacsSite) -> MacsSite:
+        left = times.get((site.path, id(site.variable)))
+        found = left.pop(0) if left else None
+        # What is a width at fixed sizes may be a mere size here; their product is the same.
+        return dataclasses.replace(site, positions=found and found // _width(site))
+
+    return tuple(map(at_size, sites))
+
+
+def _width(site: MacsSite) -> int:
+    return math.prod(len(labels) for labels in site.widths)
 
 
 def _read(model: Any, in_place: bool) -> tuple[Graph, tuple[Neighbour, ...]]:

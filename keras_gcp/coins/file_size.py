@@ -13,7 +13,7 @@ from keras_gcp.coins.functions import Sum
 from keras_gcp.coins.inference import Step, is_batch_normalization, steps_of, with_kernel
 from keras_gcp.costs import Products
 from keras_gcp.counting import Axes
-from keras_gcp.graph import Call
+from keras_gcp.graph import Call, Shapes
 
 Term = tuple[float, tuple[int, ...]]
 
@@ -34,6 +34,7 @@ class FileSize:
         channel_bytes: Bytes for each output channel of a layer with a kernel: its bias, and its
             scale and zero point in an int8 file.
         rest: Bytes of the file besides the weights.
+        shapes: Sizes of the inputs in the file, if the model leaves them open.
     """
 
     name: str
@@ -41,6 +42,7 @@ class FileSize:
     weight_bytes: int
     channel_bytes: int
     rest: float = 0.0
+    shapes: Shapes | None = None
 
     scatters: ClassVar[bool] = False
 
@@ -50,7 +52,7 @@ class FileSize:
 
     def measure(self, model: Any) -> float:
         """Bytes of a real file."""
-        return converted_bytes(model, self.kind)
+        return converted_bytes(model, self.kind, self.shapes)
 
     def corrected(self, predicted: float, measured: float) -> FileSize:
         """So that the prediction would have been what was measured."""
@@ -63,7 +65,7 @@ class FileSize:
     def _terms(self, channels: ChannelMap, axes: Axes) -> Iterator[Term]:
         seen: set[int] = set()
         kernels = with_kernel(channels)
-        for step in steps_of(channels):
+        for step in steps_of(channels, at_any_size=True):
             folded = any(is_batch_normalization(part) for part in step.parts)
             has_kernel = step.call.path in kernels
             yield from self._weights(step.call, channels, axes, seen, has_kernel)

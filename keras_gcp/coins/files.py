@@ -15,6 +15,7 @@ from keras_gcp.errors import UnsupportedModel
 from keras_gcp.exporting.quiet import silenced
 from keras_gcp.exporting.samples import examples_for
 from keras_gcp.exporting.tflite import write_tflite
+from keras_gcp.graph import Shapes
 
 CALIBRATION_EXAMPLES = 4
 """For an int8 file that is only weighed: its size does not depend on the ranges found."""
@@ -42,18 +43,27 @@ def require_tensorflow(coin: str) -> None:
         )
 
 
-def write_file(model: Any, path: Path, kind: str = "tflite") -> None:
-    """Converts a model as `keras_gcp.export` does, without comparing it."""
-    examples = examples_for(model, None, CALIBRATION_EXAMPLES) if kind == "tflite_int8" else None
+def write_file(model: Any, path: Path, kind: str = "tflite", shapes: Shapes | None = None) -> None:
+    """Converts a model as `keras_gcp.export` does, without comparing it.
+
+    Args:
+        model: The model.
+        path: The file to write.
+        kind: The format.
+        shapes: Sizes of the inputs in the file, if the model leaves them open.
+    """
+    examples = None
+    if kind == "tflite_int8":
+        examples = examples_for(model, None, CALIBRATION_EXAMPLES, shapes)
     with tempfile.TemporaryDirectory() as folder, silenced():
-        write_tflite(model, path, Path(folder) / "saved_model", kind, examples)
+        write_tflite(model, path, Path(folder) / "saved_model", kind, examples, shapes)
 
 
-def converted_bytes(model: Any, kind: str) -> int:
+def converted_bytes(model: Any, kind: str, shapes: Shapes | None = None) -> int:
     """The size of the file of a model."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
-        write_file(model, path, kind)
+        write_file(model, path, kind, shapes)
         return path.stat().st_size
 
 

@@ -61,14 +61,19 @@ class Step:
     clipped: bool = False
 
 
-def steps_of(channels: ChannelMap) -> list[Step]:
+def steps_of(channels: ChannelMap, at_any_size: bool = False) -> list[Step]:
     """The operations of a file for inference, in the order in which they are executed.
+
+    Args:
+        channels: The channel map.
+        at_any_size: Whether sizes may be unknown: where only weights are counted.
 
     Raises:
         UnsupportedModel: a tensor has unknown sizes besides the batch.
     """
-    graph = channels.graph
-    require_known_sizes(graph)
+    graph = channels.counted
+    if not at_any_size:
+        require_known_sizes(graph)
     kernels = with_kernel(channels)
     silent = _silent(channels)
     same = _handed_through(graph, silent)
@@ -107,8 +112,8 @@ def require_known_sizes(graph: Graph) -> None:
                 raise UnsupportedModel(
                     f"Layer '{call.path}' (class {type(call.operation).__name__}) reads or writes "
                     f"a tensor of shape {x.shape}: its bytes and its time are undefined. Expected "
-                    "every size but the batch to be fixed: build the model with an explicit "
-                    "`input_shape`."
+                    "the size of the input to be known: pass `input_shape=` (without the batch "
+                    "axis, such as `input_shape=(224, 224, 3)`), or examples as `sample=`."
                 )
 
 
@@ -124,12 +129,12 @@ def _does_nothing(call: Call) -> bool:
 def _silent(channels: ChannelMap) -> set[int]:
     """The calls, by `id`, that are no operation of the file: what leaves is what enters."""
     kernels = with_kernel(channels)
-    calls = channels.graph.calls
+    calls = channels.counted.calls
     readers: dict[int, list[Call]] = {}
     for call in calls:
         for x in call.inputs:
             readers.setdefault(x.index, []).append(call)
-    ends = {x.index for x in channels.graph.outputs}
+    ends = {x.index for x in channels.counted.outputs}
     found = {id(call) for call in calls if _does_nothing(call)}
     for call in calls:
         if type(call.operation) is layers.ZeroPadding2D:
@@ -226,9 +231,10 @@ def lifetimes(
     Returns:
         The tensors, and for each its first and its last step.
     """
-    same = _handed_through(channels.graph, _silent(channels))
+    graph = channels.counted
+    same = _handed_through(graph, _silent(channels))
     last = max(len(steps) - 1, 0)
-    tensors = list(channels.graph.inputs)
+    tensors = list(graph.inputs)
     begins = [0] * len(tensors)
     ends = dict.fromkeys((same(x) for x in tensors), 0)
     for i, step in enumerate(steps):
@@ -238,6 +244,6 @@ def lifetimes(
             ends[same(x)] = i
         for index in step.reads:
             ends[index] = i
-    for x in channels.graph.outputs:
+    for x in graph.outputs:
         ends[same(x)] = last
     return tensors, [(begin, ends[same(x)]) for x, begin in zip(tensors, begins, strict=True)]

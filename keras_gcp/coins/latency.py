@@ -16,6 +16,7 @@ from keras_gcp.coins.layer_times import LayerTimes, MeasuredLayer, MeasuredSide,
 from keras_gcp.counting import Axes
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.exporting.timing import compare_latency, runs_for
+from keras_gcp.graph import Shapes
 from keras_gcp.surgery.rebuild import copy_model
 
 ORIGINAL = "original.tflite"
@@ -48,6 +49,7 @@ class LatencyTime:
         scale: What the sum over layers is multiplied by.
         original_ms: The original, measured.
         workspace: Holds the original's file as long as this object lives.
+        shapes: Sizes of the inputs in files, if the model leaves them open.
     """
 
     name: str
@@ -57,6 +59,7 @@ class LatencyTime:
     scale: float
     original_ms: float
     workspace: Workspace
+    shapes: Shapes | None = None
 
     scatters: ClassVar[bool] = True
 
@@ -81,7 +84,7 @@ class LatencyTime:
         """Milliseconds of a real file, measured in turns with the original."""
         original = self.workspace.path / ORIGINAL
         candidate = self.workspace.path / "candidate.tflite"
-        write_file(model, candidate)
+        write_file(model, candidate, shapes=self.shapes)
         runs = runs_for(original, self.threads, TURN)
         compared = compare_latency(
             [original, candidate], self.threads, rounds=ROUNDS, runs=runs, warmup=3
@@ -100,9 +103,10 @@ class LatencyTime:
 
 def open_latency(name: str, model: Any, channels: ChannelMap, timing: Timed) -> LatencyTime:
     """Measures the original: the whole file, and every layer that the cache does not know."""
+    steps, shapes = steps_of(channels), channels.counted_at
     workspace = Workspace()
     path = workspace.path / ORIGINAL
-    write_file(as_if_trained(copy_model(model)), path)
+    write_file(as_if_trained(copy_model(model)), path, shapes=shapes)
     threads = timing.threads
     runs = runs_for(path, threads, TURN)
     # Against itself: the same procedure, warm-up and load as for candidates.
@@ -112,13 +116,13 @@ def open_latency(name: str, model: Any, channels: ChannelMap, timing: Timed) -> 
     cache = TimeCache(where, fingerprint(threads))
     times = LayerTimes(channels, cache, threads)
     try:
-        layers = tuple(times.measured(step) for step in steps_of(channels))
+        layers = tuple(times.measured(step) for step in steps)
     finally:
         cache.save()  # What was measured before an error is not lost.
     overhead = min(times.call_overhead, original_ms / 2)
     total = sum(layer.milliseconds for layer in layers)
     scale = (original_ms - overhead) / total if total else 1.0
-    return LatencyTime(name, threads, layers, overhead, scale, original_ms, workspace)
+    return LatencyTime(name, threads, layers, overhead, scale, original_ms, workspace, shapes)
 
 
 def _side(measured: MeasuredSide, step: Step, channels: ChannelMap, axes: Axes) -> Side:

@@ -12,9 +12,10 @@ from keras_gcp.coins.file_size import FileSize
 from keras_gcp.coins.files import as_if_trained, require_tensorflow
 from keras_gcp.coins.latency import open_latency
 from keras_gcp.coins.memory import PeakActivations
-from keras_gcp.counting import Coin, build_ledger, full_widths
+from keras_gcp.counting import Coin, build_ledger, full_widths, require_known_positions
 from keras_gcp.exporting.runtime import runtime_name
 from keras_gcp.surgery.rebuild import copy_model
+from keras_gcp.surgery.sizes import sizes_to_run
 
 
 def require_environment(budget: Budget) -> None:
@@ -41,10 +42,15 @@ def opened(budget: Budget | None, model: Any, channels: ChannelMap) -> tuple[Coi
         budget: The budget, or None.
         model: The network that shares refer to.
         channels: Its channel map.
+
+    Raises:
+        UnsupportedModel: a coin cannot be counted here, or not without knowing the input's size.
     """
     if budget is None:
         return ()
     require_environment(budget)
+    if "macs" in budget.entries:
+        require_known_positions(channels)
     return tuple(_KINDS[name].open(name, model, channels, budget) for name in budget.further)
 
 
@@ -60,7 +66,8 @@ def _peak(float_bytes: int) -> Callable[..., Coin]:
 
 def _file(kind: str, weight_bytes: int, channel_bytes: int) -> Callable[..., Coin]:
     def open_file(name: str, model: Any, channels: ChannelMap, budget: Budget) -> Coin:
-        coin = FileSize(name, kind, weight_bytes, channel_bytes)
+        shapes = sizes_to_run(model, channels.counted_at)
+        coin = FileSize(name, kind, weight_bytes, channel_bytes, shapes=shapes)
         full = full_widths(channels)
         predicted = build_ledger(model, channels, (coin,)).cost(name, full)
         return coin.corrected(predicted, coin.measure(as_if_trained(copy_model(model))))

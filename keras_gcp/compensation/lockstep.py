@@ -20,6 +20,7 @@ from keras_gcp.compensation.settings import Compensation
 from keras_gcp.graph import Call
 from keras_gcp.masking import masked_values, without_activation
 from keras_gcp.sample import Sample
+from keras_gcp.sizes import has_open_sizes, sizes_in
 
 _MOST_NUMBERS = 2**26
 """Of the largest tensor, all examples together: some 256 MB in each network."""
@@ -54,9 +55,12 @@ def compensated(
 
 def _inputs(model: Any, channels: ChannelMap, sample: Sample) -> list[Any]:
     """The model's input tensors, of as many examples as the memory allows."""
+    # At the sample's own size, where the model leaves it open; costs may be counted at another.
+    sizes = sizes_in(model, sample) if has_open_sizes(model) else None
+    graph = keras_state.read_graph(model, sizes)
     largest = max(
-        math.prod(32 if size is None else size for size in x.shape[1:])
-        for call in channels.graph.calls
+        math.prod(size or 1 for size in x.shape[1:])
+        for call in graph.calls
         for x in (*call.inputs, *call.outputs)
     )
     examples = max(1, min(len(sample), _MOST_NUMBERS // largest))

@@ -32,6 +32,7 @@ from keras_gcp.plans import Plan
 from keras_gcp.sample import SAMPLE_SIZE, draw_sample, sample_of
 from keras_gcp.selection import Preferences
 from keras_gcp.sensitivities import Sensitivity
+from keras_gcp.sizes import sizes_of
 from keras_gcp.validation import between, require_integer, require_verbose
 
 
@@ -55,6 +56,7 @@ def smallest(
     compensate: str | None = "auto",
     recalibrate: str | bool = "auto",
     prior: Sensitivity | None = None,
+    input_shape: Any = None,
     **selection: Any,
 ) -> Smallest:
     """Finds the smallest model whose accuracy stays above a floor, without training.
@@ -93,6 +95,8 @@ def smallest(
             refitted by least squares; None: only cut.
         recalibrate: As in `keras_gcp.apply`.
         prior: As in `keras_gcp.plan`.
+        input_shape: As in `keras_gcp.plan`; None: the size of the sample, else of
+            `validation_data`.
         **selection: How to select, as in `keras_gcp.plan`: `align`, `floor` (the least *width* of a
             layer), `cap`, `normalize` and `scope`.
 
@@ -127,11 +131,12 @@ def smallest(
             f"{', '.join(f'`{one.name}`' for one in fields(Preferences))}."
         )
     preferences = Preferences(**selection)
-    channels = trace(model, exclude)
-    require_prunable(model, channels, coin)
+    said = sizes_of(model, input_shape)  # Refuses what has no inputs before any data are read.
+    require_prunable(model, trace(model, exclude), coin)
     data = draw_sample(validation_data, size, seed, model)
     measured = metric_for(metric, model, data, mode)
     drawn = sample_of(sample, sample_size, seed, model)
+    channels = trace(model, exclude, shapes=said or sizes_of(model, None, drawn, data))
     settings = compensation.parse(compensate, recalibrate, drawn is not None)
     scores = weighted(score(scorer, model, channels, drawn), channels, prior)
     opened = coins.opened(any_share, model, channels)

@@ -96,7 +96,7 @@ class Snapshots(keras.callbacks.Callback):
         point = FrontierPoint(
             budget=budget,
             share=costs[coin] / original[coin],
-            macs=int(costs["macs"]),
+            macs=int(costs["macs"]) if "macs" in costs else None,
             parameters=int(costs["parameters"]),
             value=value_of(self._metric, copy, self._examples, backend.DEFAULT_BATCH_SIZE),
             epochs=epochs,

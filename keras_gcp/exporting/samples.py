@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_gcp import keras_state
 from keras_gcp.errors import UnsupportedModel
+from keras_gcp.graph import Shapes
 from keras_gcp.sample import draw_sample, is_data_set
 
 RANDOM_SEED = 0
@@ -37,13 +38,16 @@ class Examples:
         return Examples(tuple(array[kept] for array in self.arrays), self.source)
 
 
-def examples_for(model: keras.Model, sample: Any, count: int) -> Examples:
+def examples_for(
+    model: keras.Model, sample: Any, count: int, shapes: Shapes | None = None
+) -> Examples:
     """Real examples from `sample`, or `count` seeded standard normal ones if it is None.
 
     Args:
         model: Functional or Sequential model.
         sample: None, or as in `keras_gcp.plan`; labels are not looked at.
         count: Number of examples to draw where `sample` is None.
+        shapes: Sizes of drawn inputs, if the model leaves them open.
 
     Returns:
         `Examples`, cast to the inputs' dtypes.
@@ -53,7 +57,8 @@ def examples_for(model: keras.Model, sample: Any, count: int) -> Examples:
         UnsupportedModel: If there is no sample and an input cannot be drawn at random.
     """
     if sample is None:
-        return Examples(_draw(model, count), "random")
+        sizes = shapes or tuple(tuple(tensor.shape[1:]) for tensor in model.inputs)
+        return Examples(_draw(model, count, sizes), "random")
     # Of arrays all examples are taken: those that are compared are spread over them.
     size = CALIBRATION_EXAMPLES if is_data_set(sample) else None
     drawn = draw_sample(sample, size, RANDOM_SEED, model, needs_labels=False)
@@ -65,10 +70,9 @@ def _cast(symbol: Any, array: np.ndarray) -> np.ndarray:
     return array if symbol.dtype == "string" else array.astype(symbol.dtype)
 
 
-def _draw(model: keras.Model, count: int) -> tuple[np.ndarray, ...]:
+def _draw(model: keras.Model, count: int, sizes: Shapes) -> tuple[np.ndarray, ...]:
     generator = np.random.default_rng(RANDOM_SEED)
-    for tensor in model.inputs:
-        shape = tuple(tensor.shape[1:])
+    for tensor, shape in zip(model.inputs, sizes, strict=True):
         if None in shape or not np.issubdtype(np.dtype(tensor.dtype), np.floating):
             raise UnsupportedModel(
                 f"The input '{tensor.name}' has shape {shape} and dtype {tensor.dtype}: random "
@@ -76,6 +80,6 @@ def _draw(model: keras.Model, count: int) -> tuple[np.ndarray, ...]:
                 "Pass real examples as `sample=`."
             )
     return tuple(
-        generator.standard_normal((count, *tensor.shape[1:])).astype(tensor.dtype)
-        for tensor in model.inputs
+        generator.standard_normal((count, *size)).astype(tensor.dtype)
+        for tensor, size in zip(model.inputs, sizes, strict=True)
     )

@@ -15,13 +15,19 @@ from keras_gcp.exporting import runtime
 from keras_gcp.exporting.precision import in_float32, is_mixed_precision
 from keras_gcp.exporting.samples import Examples
 from keras_gcp.exporting.structure import call_argument, output_names
+from keras_gcp.graph import Shapes
 
 SIGNATURE = "serving_default"
 UNNAMED = r"(keras_tensor|input_layer)(_\d+)?"
 
 
 def write_tflite(
-    model: keras.Model, path: Path, saved_model: Path, kind: str, calibration: Examples | None
+    model: keras.Model,
+    path: Path,
+    saved_model: Path,
+    kind: str,
+    calibration: Examples | None,
+    shapes: Shapes | None = None,
 ) -> None:
     """Convert the model and write the file.
 
@@ -31,6 +37,7 @@ def write_tflite(
         saved_model: A folder for the intermediate SavedModel; reused if it exists.
         kind: A key of `KINDS`.
         calibration: Real examples for `"tflite_int8"`.
+        shapes: Sizes of the inputs in the file, if the model leaves them open.
 
     Raises:
         UnsupportedModel: If the model needs an operator that TFLite does not have built in, or
@@ -38,9 +45,10 @@ def write_tflite(
     """
     import tensorflow as tf
 
-    _check_input_shapes(model)
+    sizes = shapes or tuple(tuple(tensor.shape[1:]) for tensor in model.inputs)
+    _check_input_shapes(model, sizes)
     if not saved_model.exists():
-        _write_static_saved_model(model, saved_model)
+        _write_static_saved_model(model, saved_model, sizes)
     converter = tf.lite.TFLiteConverter.from_saved_model(
         str(saved_model), signature_keys=[SIGNATURE]
     )
@@ -109,7 +117,7 @@ KINDS: dict[str, Callable[[Any, Any, keras.Model, Examples | None], None]] = {
 }
 
 
-def _write_static_saved_model(model: keras.Model, folder: Path) -> None:
+def _write_static_saved_model(model: keras.Model, folder: Path, sizes: Shapes) -> None:
     """A SavedModel of batch size 1 whose signature carries the model's own names.
 
     With the batch left open, every Flatten and Reshape becomes a chain of SHAPE,
@@ -120,8 +128,8 @@ def _write_static_saved_model(model: keras.Model, folder: Path) -> None:
     names_in, names_out = signature_names(model)
     model = in_float32(model) if is_mixed_precision(model) else model
     specs = [
-        tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=name)
-        for name, tensor in zip(names_in, model.inputs, strict=True)
+        tf.TensorSpec((1, *size), tensor.dtype, name=name)
+        for name, tensor, size in zip(names_in, model.inputs, sizes, strict=True)
     ]
 
     def serve(*tensors: Any) -> dict[str, Any]:
@@ -134,9 +142,9 @@ def _write_static_saved_model(model: keras.Model, folder: Path) -> None:
     archive.write_out(str(folder), verbose=False)
 
 
-def _check_input_shapes(model: keras.Model) -> None:
-    for tensor in model.inputs:
-        if None in tensor.shape[1:]:
+def _check_input_shapes(model: keras.Model, sizes: Shapes) -> None:
+    for tensor, size in zip(model.inputs, sizes, strict=True):
+        if None in size:
             raise UnsupportedModel(
                 f"The input '{tensor.name}' of '{model.name}' has shape {tuple(tensor.shape)}. A "
                 "TFLite file needs every size but the batch. Build the model with a fixed "

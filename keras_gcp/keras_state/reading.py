@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.graph import Call, Container, Graph, Shape, Tensor, leaves, map_structure
+from keras_gcp.graph import Call, Container, Graph, Shape, Shapes, Tensor, leaves, map_structure
 from keras_gcp.keras_state.functional import functional_of, require_functional
 from keras_gcp.keras_state.inputs import ordered_inputs
 
@@ -21,13 +21,19 @@ def is_layer(operation: Any) -> bool:
     return isinstance(operation, keras.layers.Layer)
 
 
-def read_graph(model: Any) -> Graph:
+def read_graph(model: Any, shapes: Shapes | None = None) -> Graph:
     """Reads a functional or sequential model, nested models included.
+
+    Args:
+        model: The model.
+        shapes: Sizes of its inputs other than those it was built with: the same calls and tensors,
+            in the same order, with the shapes that they have then. None: as it was built.
 
     Raises:
         UnsupportedModel: the model has no functional graph, or was never built.
+        InvalidArgument: a layer does not take what enters it at those sizes.
     """
-    return Reader().read(require_functional(model))
+    return Reader().read(require_functional(model), shapes)
 
 
 class Reader:
@@ -46,9 +52,13 @@ class Reader:
         self.input_layers: list[tuple[Any, Tensor]] = []
         self.nodes: set[int] = set()
 
-    def read(self, functional: Any) -> Graph:
-        """The graph of a model."""
-        inputs = [self.new_tensor(symbol.shape, symbol.dtype) for symbol in functional._inputs]
+    def read(self, functional: Any, shapes: Shapes | None = None) -> Graph:
+        """The graph of a model, at other sizes than it was built with if `shapes` says so."""
+        sizes = shapes or [symbol.shape[1:] for symbol in functional._inputs]
+        inputs = [
+            self.new_tensor((*symbol.shape[:1], *size), symbol.dtype)
+            for symbol, size in zip(functional._inputs, sizes, strict=True)
+        ]
         graph = self._graph(inputs, self.run(functional, inputs, prefix=""))
         self._known, self._read = {id(s): x for s, x in reversed(self.symbols)}, self.nodes
         return graph
@@ -92,11 +102,6 @@ class Reader:
         known = dict(before)
         known.update({id(s): x for s, x in zip(functional._inputs, inputs, strict=True)})
         self.symbols.extend(zip(functional._inputs, inputs, strict=True))
-        # A nested model may be called on another spatial size than it was built with.
-        resized = any(
-            tuple(symbol.shape) != x.shape
-            for symbol, x in zip(functional._inputs, inputs, strict=True)
-        )
         if prefix:
             self.input_layers.extend(
                 (symbol._keras_history.operation, x)
@@ -107,13 +112,13 @@ class Reader:
                 if node.operation is None or node.is_input or id(node) in read:
                     continue
                 self.nodes.add(id(node))
-                outputs = self._call(node, known, prefix, resized)
+                outputs = self._call(node, known, prefix)
                 for symbol, x in zip(node.outputs, outputs, strict=True):
                     known[id(symbol)] = x
                     self.symbols.append((symbol, x))
         return [known[id(symbol)] for symbol in functional._outputs]
 
-    def _call(self, node: Any, known: dict[int, Tensor], prefix: str, resized: bool) -> list[Any]:
+    def _call(self, node: Any, known: dict[int, Tensor], prefix: str) -> list[Any]:
         operation = node.operation
 
         def fill(leaf: Any) -> Any:
@@ -127,27 +132,42 @@ class Reader:
             entering = _entering(operation, args, kwargs, prefix)
             self.containers.append(Container(operation, tuple(entering)))
             return self.run(nested, entering, f"{prefix}{operation.name}/")
-        outputs = self._outputs(node, args, kwargs, resized)
-        self.calls.append(
-            Call(operation, prefix + operation.name, args, kwargs, inputs, tuple(outputs), node)
-        )
+        path = prefix + operation.name
+        built_for = [
+            tuple(leaf.shape)
+            for leaf in leaves((node.arguments.args, dict(node.arguments.kwargs)))
+            if isinstance(leaf, keras.KerasTensor)
+        ]
+        # A nested model may be called on other sizes than it was built with, and so may the whole.
+        as_built = built_for == [x.shape for x in inputs]
+        specs = node.outputs if as_built else _output_specs(operation, path, args, kwargs)
+        outputs = [self.new_tensor(spec.shape, spec.dtype) for spec in specs]
+        self.calls.append(Call(operation, path, args, kwargs, inputs, tuple(outputs), node))
         return outputs
 
-    def _outputs(self, node: Any, args: Any, kwargs: Any, resized: bool) -> list[Tensor]:
-        specs = node.outputs
-        if resized:
 
-            def symbolic(leaf: Any) -> Any:
-                return (
-                    keras.KerasTensor(leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf
-                )
+def _output_specs(operation: Any, path: str, args: Any, kwargs: Any) -> list[Any]:
+    """What a call returns for tensors of other shapes than it was recorded with."""
 
-            specs = keras.tree.flatten(
-                node.operation.compute_output_spec(
-                    *map_structure(symbolic, args), **map_structure(symbolic, kwargs)
-                )
-            )
-        return [self.new_tensor(spec.shape, spec.dtype) for spec in specs]
+    def symbolic(leaf: Any) -> Any:
+        return keras.KerasTensor(leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf
+
+    kind = type(operation).__name__
+    shapes = [x.shape for x in leaves((args, kwargs)) if isinstance(x, Tensor)]
+    entering = f"tensors of shape {', '.join(map(str, shapes))} enter layer '{path}' (class {kind})"
+    try:
+        specs = operation.compute_output_spec(
+            *map_structure(symbolic, args), **map_structure(symbolic, kwargs)
+        )
+    except Exception as error:  # Whatever the layer raises for a size that it cannot take.
+        reason = " ".join(str(error).split())[:200]
+        raise InvalidArgument(
+            f"{entering}, which raises {type(error).__name__}: {reason}"
+        ) from error
+    found = keras.tree.flatten(specs)
+    if any(size is not None and size < 1 for spec in found for size in spec.shape[1:]):
+        raise InvalidArgument(f"{entering}, which leaves {', '.join(str(s.shape) for s in found)}")
+    return list(found)
 
 
 def _entering(model: Any, args: Any, kwargs: Any, prefix: str) -> list[Tensor]:

@@ -99,9 +99,16 @@ def size_steps(events: Sequence[Event], epochs: int, what: str) -> tuple[list[in
 def _title(events: Sequence[Event]) -> str:
     if not events:
         return "Training without an event"
-    share = units.percent(events[-1].macs_after / events[0].macs_before)
+    what, name = _measured_sizes(events)[0]
+    share = units.percent(size_steps(events, 0, what)[1][-1])
     times = "one event" if len(events) == 1 else f"{len(events)} events"
-    return f"One training run, {times}, {share} of the MACs left"
+    return f"One training run, {times}, {share} of the {name} left"
+
+
+def _measured_sizes(events: Sequence[Event]) -> list[tuple[str, str]]:
+    """What is known of a model's size; not its MACs where the size of its input is open."""
+    known = all(event.macs_after is not None for event in events)
+    return [*([("macs", "MACs")] if known else []), ("parameters", "parameters")]
 
 
 def _draw_metric(axes: Any, name: str, history: History, reference: History | None) -> None:
@@ -126,7 +133,8 @@ def _draw_metric(axes: Any, name: str, history: History, reference: History | No
 
 
 def _draw_size(axes: Any, events: Sequence[Event], epochs: int) -> None:
-    for what, label, color in (("macs", "MACs", GREEN), ("parameters", "parameters", ORANGE)):
+    for what, label in _measured_sizes(events):
+        color = GREEN if what == "macs" else ORANGE
         places, shares = size_steps(events, epochs, what)
         left = f"{label}: {units.percent(shares[-1])} left"
         axes.step(places, [100 * s for s in shares], where="post", color=color, label=left)

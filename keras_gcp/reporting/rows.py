@@ -135,14 +135,18 @@ def _event_row(event: Event, first: Event, stages: Sequence[str]) -> EventRow:
         epoch=event.epoch,
         progress=units.percent(event.progress, 0),
         channels=f"{event.removed_channels:,}",
-        macs=units.count(event.macs_after),
-        macs_share=units.percent(event.macs_after / first.macs_before),
+        macs=EMPTY if event.macs_after is None else units.count(event.macs_after),
+        macs_share=_share(event.macs_after, first.macs_before),
         parameters=units.count(event.parameters_after),
         parameters_share=units.percent(event.parameters_after / first.parameters_before),
         loss=f"{_loss(event.loss_before)} → {_loss(event.loss_after)}",
         seconds=tuple(f"{event.seconds[stage]:.2f}" for stage in stages),
         total=f"{sum(event.seconds.values()):.2f}",
     )
+
+
+def _share(now: int | None, original: int | None) -> str:
+    return EMPTY if now is None or original is None else units.percent(now / original)
 
 
 def _loss(value: float | None) -> str:

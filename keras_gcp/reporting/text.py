@@ -11,6 +11,7 @@ from typing import Any
 from keras_gcp.costs import amount
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.events import STAGES, Event, SkippedEvent, moment
+from keras_gcp.graph import Shapes
 from keras_gcp.reporting import units
 from keras_gcp.step_times import Savings
 
@@ -80,9 +81,15 @@ def table(
     return "\n".join(lines).strip("\n")
 
 
+def sizes_line(shapes: Shapes) -> str:
+    """One line that says at which size a model of open sizes was counted."""
+    sizes = ", ".join(map(str, shapes))
+    return f"counted at an input of {sizes}: the model leaves its size open"
+
+
 def event_line(
     event: Event,
-    original_macs: int,
+    original_macs: int | None,
     original_parameters: int,
     original_further: Mapping[str, float] | None = None,
 ) -> str:
@@ -90,7 +97,7 @@ def event_line(
 
     Args:
         event: The event.
-        original_macs: Multiply-adds of the model before any event.
+        original_macs: Multiply-adds of the model before any event; None if they are unknown.
         original_parameters: Its parameters.
         original_further: Its cost in further coins of the budget, by coin.
 
@@ -98,9 +105,10 @@ def event_line(
         Text without a newline: when, channels removed, what is left and its share of the
         original, the loss on the sample before and after, and the seconds of each stage.
     """
+    left = _left(event.macs_after, original_macs)
     parts = [
         f"{moment(event.epoch, event.step)}: {event.removed_channels:,} channels removed",
-        f"MACs {_left(event.macs_after, original_macs)}",
+        *([] if left is None else [f"MACs {left}"]),
         f"parameters {_left(event.parameters_after, original_parameters)}",
     ]
     for coin, cost in event.further.items():
@@ -205,7 +213,10 @@ def _milliseconds(seconds: float) -> str:
     return units.milliseconds(1000 * seconds)
 
 
-def _left(now: int, original: int) -> str:
+def _left(now: int | None, original: int | None) -> str | None:
+    """What is left of a cost; None where it is unknown."""
+    if now is None or original is None:
+        return None
     return f"{units.count(now)} ({units.percent(now / original)})" if original else "0"
 
 

@@ -151,9 +151,13 @@ def _sizes(points: Sequence[FrontierPoint]) -> list[str]:
     if min(gaps, default=1.0) < _LEAST_GAP * max(1e-9, points[0].share - points[-1].share):
         return shares
     return [
-        f"{share}\n{units.count(point.macs)} MACs\n{units.count(point.parameters)} params"
+        "\n".join([share, *_macs(point), f"{units.count(point.parameters)} params"])
         for share, point in zip(shares, points, strict=True)
     ]
+
+
+def _macs(point: FrontierPoint) -> list[str]:
+    return [] if point.macs is None else [f"{units.count(point.macs)} MACs"]
 
 
 class _Scale:

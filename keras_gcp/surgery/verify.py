@@ -18,7 +18,7 @@ import numpy as np
 from keras_gcp import backend, keras_state
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.errors import VerificationFailed
-from keras_gcp.graph import Graph
+from keras_gcp.graph import Graph, Shapes
 from keras_gcp.masking import masked, without_activation
 
 # Outputs are compared relative to the largest one. Leaving out channels that are multiplied by
@@ -147,25 +147,37 @@ def _precisions(model: Any) -> set[str]:
     return {name for name in found if name in _TOLERANCE} or {"float32"}
 
 
-def example_count(model: Any) -> int:
-    """On how many examples a cut is verified: fewer where they are large, at least one."""
-    symbols = keras.tree.flatten(keras_state.input_structure(model))
-    numbers = sum(math.prod(_known_shape(symbol)) for symbol in symbols)
+def example_count(model: Any, shapes: Shapes | None = None) -> int:
+    """On how many examples a cut is verified: fewer where they are large, at least one.
+
+    Args:
+        model: The model.
+        shapes: The sizes of its inputs; None where its own are fixed.
+    """
+    numbers = sum(math.prod(shape) for shape in shapes or _own_shapes(model))
     return max(1, min(_MOST_EXAMPLES, _MOST_NUMBERS // max(1, numbers)))
 
 
-def _known_shape(symbol: Any) -> tuple[int, ...]:
-    return tuple(32 if size is None else size for size in symbol.shape[1:])
+def _own_shapes(model: Any) -> Shapes:
+    return tuple(tuple(symbol.shape[1:]) for symbol in model.inputs)
 
 
-def random_inputs(model: Any, batch: int, seed: int = 0) -> Any:
-    """Random inputs of the model's shapes: standard normal, or 0 and 1 for integers."""
+def random_inputs(model: Any, batch: int, seed: int = 0, shapes: Shapes | None = None) -> Any:
+    """Random inputs of the model's shapes: standard normal, or 0 and 1 for integers.
+
+    Args:
+        model: The model.
+        batch: Number of examples.
+        seed: For the numbers.
+        shapes: The sizes of its inputs; None where its own are fixed.
+    """
     rng = np.random.default_rng(seed)
 
-    def draw(symbol: Any) -> np.ndarray:
-        shape = (batch, *_known_shape(symbol))
+    def draw(symbol: Any, size: tuple[int, ...]) -> np.ndarray:
+        shape = (batch, *size)
         if "int" in symbol.dtype or symbol.dtype == "bool":
             return rng.integers(0, 2, shape).astype(symbol.dtype)
         return rng.standard_normal(shape).astype(symbol.dtype)
 
-    return keras.tree.map_structure(draw, keras_state.input_structure(model))
+    pairs = zip(model.inputs, shapes or _own_shapes(model), strict=True)
+    return keras_state.packed_inputs(model, [draw(*pair) for pair in pairs])

@@ -105,7 +105,7 @@ def weighed(monkeypatch):
 
     asked = []
 
-    def weigh(model, kind):
+    def weigh(model, kind, shapes=None):
         asked.append(model.count_params())
         larger = 0 if len(asked) == 1 else 300  # than predicted from the original
         return 4000 + 4 * model.count_params() + larger
@@ -127,7 +127,7 @@ def test_files_that_never_fit_are_an_error_with_what_was_measured(monkeypatch):
     from keras_gcp.coins import file_size
 
     model = networks.plain()
-    monkeypatch.setattr(file_size, "converted_bytes", lambda model, kind: 10_000)
+    monkeypatch.setattr(file_size, "converted_bytes", lambda model, kind, shapes: 10_000)
     with pytest.raises(ImpossibleBudget, match="tflite_bytes"):
         keras_gcp.plan(model, {"tflite_bytes": 0.9}, align=1, floor=1)
 

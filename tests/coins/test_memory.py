@@ -162,7 +162,7 @@ def test_unknown_sizes_are_refused_with_the_layer():
     inputs = keras.Input((None, 4))
     x = layers.Conv1D(8, 3, name="first")(inputs)
     model = keras.Model(inputs, layers.Dense(2)(layers.GlobalMaxPooling1D()(x)))
-    with pytest.raises(UnsupportedModel, match="'first'.*`input_shape`"):
+    with pytest.raises(UnsupportedModel, match="'first'.*`input_shape="):
         keras_gcp.plan(model, {FLOAT: 0.5, "channels": 0.5}, align=1)
 
 

@@ -65,7 +65,7 @@ def _reshaped(site: Site, block: Labels, shape: Any) -> Labels:
     if any(size is None for size in (*shape[1:], *output[1:])):
         if block.size == 1:
             return block.reshape((1,) * (len(output) - 1))
-        return _reshaped_with_unknown_sizes(block, shape, output)
+        return _reshaped_with_unknown_sizes(site, block, shape, output)
     full = np.ascontiguousarray(broadcast_block(block, shape))
     return compact_block(site, full.reshape(_known(output[1:])))
 
@@ -74,9 +74,27 @@ def _known(sizes: Shape) -> tuple[int, ...]:
     return tuple(size for size in sizes if size is not None)
 
 
-def _reshaped_with_unknown_sizes(block: Labels, shape: Any, output: Any) -> Labels:
-    """Only the common case: the channels stay the last axis (`(None, None, C)` to `(-1, C)`)."""
-    channels_last = all(size == 1 for size in block.shape[:-1])
-    if channels_last and shape[-1] is not None and shape[-1] == output[-1]:
-        return block.reshape((1,) * (len(output) - 2) + (shape[-1],))
+def _reshaped_with_unknown_sizes(site: Site, block: Labels, shape: Any, output: Any) -> Labels:
+    """Only where the unknown axes stay in front: `(None, None, C)` to `(-1, C)`, say.
+
+    The last axes, which are known and hold all the channels, are then reshaped among themselves, as
+    in `(None, 8, C)` to `(-1, 8 * C)`.
+    """
+    sizes, wanted = shape[1:], output[1:]
+    for first in range(len(sizes)):
+        tail = sizes[first:]
+        known = None not in tail and all(size == 1 for size in block.shape[:first])
+        kept = _tail_of(wanted, math.prod(tail)) if known else None
+        if kept is not None:
+            labels = np.broadcast_to(block.reshape(block.shape[first:]), tail).reshape(kept)
+            return compact_block(site, labels[(None,) * (len(wanted) - len(kept))])
     raise Unprunable("some of its sizes are unknown; give the model a fixed `input_shape`")
+
+
+def _tail_of(sizes: Shape, product: int) -> tuple[int, ...] | None:
+    """The last known sizes that have this product, if there are such."""
+    for first in range(len(sizes)):
+        tail = _known(sizes[first:])
+        if len(tail) == len(sizes) - first and math.prod(tail) == product:
+            return tail
+    return None
