@@ -112,7 +112,8 @@ def _check_kind(symbol: Any, array: np.ndarray, model: Any) -> None:
         fitting, wanted = holds_text(array), "texts"
     else:
         kinds = "biufcV" if "complex" in symbol.dtype else "biufV"  # V: bfloat16 and the like
-        fitting, wanted = array.dtype.kind in kinds, f"numbers ({symbol.dtype})"
+        fitting = array.dtype.kind in kinds and array.dtype.names is None
+        wanted = f"numbers ({symbol.dtype})"
     if not fitting:
         raise InvalidArgument(
             f"Input '{symbol.name}' of model '{model.name}' takes {wanted}. Received an array of "

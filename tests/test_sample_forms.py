@@ -234,6 +234,7 @@ REFUSED = {
     "an object": (ONE, ([object()], LABELS), "an object of type object where an array belongs"),
     "a set": (ONE, ({1, 2}, LABELS), "an object of type set"),
     "dates": (ONE, (IMAGES.astype("datetime64[D]"), LABELS), "takes numbers.*datetime64"),
+    "records": (ONE, (np.zeros(6, [("r", "f4"), ("g", "f4")]), LABELS), "takes numbers.*'r'"),
     "nothing for an input": (TWO, {"a": IMAGES, "b": None}, "nothing for input 'b'"),
     "nothing": (ONE, [], "sample is empty"),
     "a number": (ONE, (3, 4), r"expects shape.*Received an array of shape \(\)"),
@@ -299,6 +300,14 @@ def test_other_labels_are_not(labels):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         drawn(source, model, size=32)
+
+
+def test_so_it_is_where_the_examples_only_compensate_a_cut():
+    model = networks.plain()
+    plan = keras_gcp.plan(model, {"channels": 0.6}, align=1)
+    images = np.random.default_rng(0).normal(size=(32, 8, 8, 3)).astype("float32")
+    with pytest.warns(UserWarning, match="of one class.*shuffle"):
+        keras_gcp.apply(plan, model, sample=iter([(images, np.zeros(32, int))]))
 
 
 # ---------------------------------------------------------------- labels, where they are read
