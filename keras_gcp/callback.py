@@ -54,6 +54,7 @@ from keras_gcp.sensitivities import Sensitivity
 from keras_gcp.sizes import sizes_of
 from keras_gcp.step_times import Savings
 from keras_gcp.surgery.sizes import sizes_to_run
+from keras_gcp.targets import check_targets
 from keras_gcp.validation import layer_names, require_flag, require_seed, require_verbose
 
 
@@ -377,6 +378,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         reference = model if self._reference is None else self._reference
         original = Original.of(reference, self._settings.exclude, self._budget, shapes)
         totals = totals_of(model, channels, original.coins)
+        check_targets(model, sample)
         check_criterion(scorer, model, channels, sample)
         check_prior_fits(self._settings, model, channels, sample)
         if self._budget is not None:

@@ -35,3 +35,10 @@ class BackupFailed(KerasGCPError, RuntimeError):
 
 class UnsupportedKeras(KerasGCPError, ImportError):
     """The installed version of Keras is too old, or keeps its state elsewhere."""
+
+
+def in_short(error: BaseException, most: int = 200) -> str:
+    """Class of an exception and the beginning of what it says: those of others may be pages."""
+    lines = str(error).strip().splitlines()
+    kind = type(error).__name__
+    return f"{kind}: {lines[0][:most]}" if lines else kind

@@ -23,7 +23,7 @@ import keras
 from keras_gcp import keras_state
 from keras_gcp.channels.declared import find_names
 from keras_gcp.channels.opaque import hidden_kernels, is_composite
-from keras_gcp.errors import InvalidArgument, UnsupportedModel, VerificationFailed
+from keras_gcp.errors import InvalidArgument, UnsupportedModel, VerificationFailed, in_short
 from keras_gcp.surgery.sizes import sizes_to_run
 from keras_gcp.surgery.verify import outputs_in_inference, random_inputs, relative_difference
 from keras_gcp.validation import require_flag
@@ -221,12 +221,7 @@ class _Flattener:
             except _Closed as error:
                 reason = str(error)
             except Exception as error:  # Whatever the layer's own code raises.
-                reason = (
-                    "its `call` does not run on symbolic tensors "
-                    f"({type(error).__name__}: {str(error).strip().splitlines()[0][:200]})"
-                    if str(error).strip()
-                    else f"its `call` does not run on symbolic tensors ({type(error).__name__})"
-                )
+                reason = f"its `call` does not run on symbolic tensors ({in_short(error)})"
         if hidden_kernels(layer):
             self.closed.setdefault(layer.name, reason)
         return self._leaf(layer, args, kwargs, original)

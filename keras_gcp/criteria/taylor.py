@@ -14,6 +14,7 @@ from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.criteria.weights import by_channel, kernels, operations_by_path, own_weights
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.sample import Sample
+from keras_gcp.targets import check_targets
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Taylor:
     needs_sample: ClassVar[bool] = True
 
     def check(self, model: Any, channels: ChannelMap, sample: Sample | None) -> None:
-        """Raises if the model has no loss, or the sample no labels."""
+        """Raises if the model has no loss, or the sample no labels that fit it."""
         if not backend.has_loss(model):
             raise UnsupportedModel(
                 f"Criterion 'taylor' needs the gradient of a loss, and model '{model.name}' is not "
@@ -42,10 +43,11 @@ class Taylor:
                 "another criterion: 'l2_norm', 'l1_norm' or 'bn_scale'."
             )
         labels = [] if sample is None else keras.tree.flatten(sample.y)
-        if not labels or any(y is None for y in labels):
+        if all(y is None for y in labels):
             raise InvalidArgument(
                 "Criterion 'taylor' needs labels for the loss. Expected sample=(x, y)."
             )
+        check_targets(model, sample)
 
     def __call__(
         self, model: Any, channels: ChannelMap, sample: Sample | None

@@ -28,6 +28,7 @@ from keras import losses
 from keras_gcp.criteria.relevance.rules import relevance_rule_for
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Call, Graph
+from keras_gcp.targets import loss_function
 
 OTHER_CRITERIA = "Take another criterion, e.g. criterion='taylor' or 'l2_norm'."
 
@@ -247,7 +248,4 @@ def _loss_of(model: Any) -> tuple[Any, dict[str, Any]]:
     found = keras.tree.flatten(model.loss) if getattr(model, "compiled", False) else []
     if len(found) != 1 or found[0] is None:
         return None, {}
-    loss = losses.get(found[0]) if isinstance(found[0], str) else found[0]
-    if isinstance(loss, losses.Loss):
-        return getattr(loss, "fn", type(loss)), loss.get_config()
-    return loss, {}
+    return loss_function(found[0])
