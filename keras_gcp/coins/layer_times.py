@@ -19,6 +19,8 @@ from keras_gcp.counting import prunable_groups
 from keras_gcp.errors import KerasGCPError, UnsupportedModel
 from keras_gcp.exporting.single import write_function
 from keras_gcp.exporting.timing import steady_milliseconds
+from keras_gcp.exporting.worker import WorkerDied, in_words
+from keras_gcp.graph import Call
 
 MOST_POINTS = 7
 """Widths at which a side of a layer is measured, at most."""
@@ -147,15 +149,12 @@ class LayerTimes:
             taken = self._cache.get(
                 single.key, lambda: self._time_of(single.function, single.shapes)
             )
+        except WorkerDied as error:
+            raise UnsupportedModel(_cannot_be_timed(call, str(error))) from error
         except KerasGCPError:
             raise
         except Exception as error:  # Whatever the layer or the converter raises.
-            raise UnsupportedModel(
-                f"Layer '{call.path}' (class {type(call.operation).__name__}) cannot be timed by "
-                f"itself, which the coin 'latency_ms' needs: {type(error).__name__}: "
-                f"{str(error).strip()[:300]}. Expected a layer that its own `get_config` describes "
-                "and that TFLite can run; or take the coin 'macs'."
-            ) from error
+            raise UnsupportedModel(_cannot_be_timed(call, in_words(error)[:400])) from error
         return max(taken - self.call_overhead, 1e-6)
 
     def _time_of_nothing(self) -> float:
@@ -167,6 +166,14 @@ class LayerTimes:
             path = Path(folder) / "layer.tflite"
             write_function(function, shapes, path)
             return self._stopwatch(path, self._threads)
+
+
+def _cannot_be_timed(call: Call, reason: str) -> str:
+    return (
+        f"Layer '{call.path}' (class {type(call.operation).__name__}) cannot be timed by itself, "
+        f"which the coin 'latency_ms' needs: {reason}. Expected a layer that its own `get_config` "
+        "describes and that TFLite can run; or take the coin 'macs'."
+    )
 
 
 def _narrower(groups: Sequence[Group], class_count: int) -> Iterator[np.ndarray]:

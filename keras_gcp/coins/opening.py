@@ -13,6 +13,7 @@ from keras_gcp.coins.files import as_if_trained, require_tensorflow
 from keras_gcp.coins.latency import open_latency
 from keras_gcp.coins.memory import PeakActivations
 from keras_gcp.counting import Coin, build_ledger, full_widths, require_known_positions
+from keras_gcp.exporting import worker
 from keras_gcp.exporting.runtime import runtime_name
 from keras_gcp.surgery.rebuild import copy_model
 from keras_gcp.surgery.sizes import sizes_to_run
@@ -51,6 +52,8 @@ def opened(budget: Budget | None, model: Any, channels: ChannelMap) -> tuple[Coi
     require_environment(budget)
     if "macs" in budget.entries:
         require_known_positions(channels)
+    if any(_KINDS[name].needs_file for name in budget.further):
+        worker.prepare()
     return tuple(_KINDS[name].open(name, model, channels, budget) for name in budget.further)
 
 

@@ -15,8 +15,9 @@ import keras
 import numpy as np
 
 from keras_gcp.errors import ExportMismatch, InvalidArgument, KerasGCPError, UnsupportedModel
-from keras_gcp.exporting import files, tflite, writers
+from keras_gcp.exporting import files, worker, writers
 from keras_gcp.exporting.comparison import largest_difference
+from keras_gcp.exporting.conversion import KINDS
 from keras_gcp.exporting.formats import FORMATS, check_formats, write
 from keras_gcp.exporting.precision import is_mixed_precision
 from keras_gcp.exporting.quiet import silenced
@@ -24,6 +25,7 @@ from keras_gcp.exporting.records import ExportedFile
 from keras_gcp.exporting.runtime import operators
 from keras_gcp.exporting.samples import CALIBRATION_EXAMPLES, Examples, examples_for
 from keras_gcp.exporting.structure import output_names
+from keras_gcp.exporting.worker import WorkerDied
 from keras_gcp.validation import between, require_path
 
 COMPARED_EXAMPLES = 32
@@ -60,7 +62,9 @@ def export(
     output. With mixed precision no tolerance is smaller than 0.02.
 
     TFLite files have batch size 1 and built-in operators only; inputs and outputs keep the
-    model's names in the file's signature. A mixed-precision model goes there in 32 bits.
+    model's names in the file's signature. A mixed-precision model goes there in 32 bits. They are
+    converted and run in a process of their own, started once: TensorFlow's converter is known to
+    crash, as on recurrent layers in 8 bits (unless `unroll=True`), which is then an error here.
 
     Args:
         model: Functional or Sequential model, built.
@@ -94,6 +98,8 @@ def export(
     name = _file_name(model.name if name is None else name)
     examples = examples_for(model, sample, COMPARED_EXAMPLES)
     directory = Path(require_path("directory", directory))
+    if any(f in KINDS for f in formats):
+        worker.prepare()
     with files.workspace(directory) as folder:
         subject = _Subject(model, examples.spread(COMPARED_EXAMPLES), examples, folder)
         expected = _reference(subject)
@@ -140,7 +146,7 @@ def _export_one(
         max_difference=difference,
         compared_on=subject.compared.source,
         seconds=time.perf_counter() - begin,
-        operators=operators(target) if format_name in tflite.KINDS else (),
+        operators=operators(target) if format_name in KINDS else (),
         measure=kind.measure,
         tolerance=tolerance,
         examples=len(subject.compared),
@@ -155,14 +161,20 @@ def _write_and_run(subject: _Subject, format_name: str, path: Path) -> list[np.n
         doing = "loaded back and run"
         with _on_cpu():
             return FORMATS[format_name].run(subject.model, path, subject.compared.arrays)
+    except WorkerDied as error:
+        raise UnsupportedModel(_cannot(subject.model, doing, format_name, str(error))) from error
     except (KerasGCPError, OSError, MemoryError):
         raise
     except Exception as error:
-        raise UnsupportedModel(
-            f"The model '{subject.model.name}' cannot be {doing} as {format_name}. Expected every "
-            "layer and operation in it to be known to that format. "
-            f"The reason given: {type(error).__name__}: {error}"
-        ) from error
+        reason = worker.in_words(error)
+        raise UnsupportedModel(_cannot(subject.model, doing, format_name, reason)) from error
+
+
+def _cannot(model: keras.Model, doing: str, format_name: str, reason: str) -> str:
+    return (
+        f"The model '{model.name}' cannot be {doing} as {format_name}. Expected every layer and "
+        f"operation in it to be known to that format. The reason given: {reason}"
+    )
 
 
 def _reference(subject: _Subject) -> list[np.ndarray]:

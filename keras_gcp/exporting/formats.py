@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.exporting import tflite, writers
+from keras_gcp.exporting.conversion import KINDS
 from keras_gcp.exporting.samples import Examples
 
 Runner = Callable[[keras.Model, Path, Sequence[np.ndarray]], list[np.ndarray]]
@@ -55,7 +56,7 @@ def write(
     calibration: Examples | None,
 ) -> None:
     """Write one file; `saved_model` is where the TFLite formats share their first stage."""
-    if format_name in tflite.KINDS:
+    if format_name in KINDS:
         tflite.write_tflite(model, path, saved_model, format_name, calibration)
     elif format_name == "keras":
         writers.write_keras(model, path)
@@ -92,7 +93,7 @@ def check_formats(formats: Sequence[str], has_sample: bool) -> None:
 
 
 def _check_backend(name: str) -> None:
-    needs_tensorflow = name == "saved_model" or name in tflite.KINDS
+    needs_tensorflow = name == "saved_model" or name in KINDS
     if needs_tensorflow and keras.backend.backend() != "tensorflow":
         raise UnsupportedModel(
             f"The format '{name}' is written by TensorFlow, but Keras runs on "

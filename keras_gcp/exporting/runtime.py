@@ -27,10 +27,15 @@ def runtime_name() -> str:
     )
 
 
-def load_interpreter(path: Path | str, threads: int = 1) -> Any:
-    """An interpreter of the file, tensors allocated: ai-edge-litert, else TensorFlow's own."""
+def require_file(path: Path | str) -> None:
+    """Refuses a path at which there is no file."""
     if not Path(path).is_file():
         raise InvalidArgument(f"There is no file '{path}'. Expected the path of a .tflite file.")
+
+
+def load_interpreter(path: Path | str, threads: int = 1) -> Any:
+    """An interpreter of the file, tensors allocated: ai-edge-litert, else TensorFlow's own."""
+    require_file(path)
     if runtime_name().startswith("ai-edge-litert"):
         from ai_edge_litert.interpreter import Interpreter
     else:
@@ -42,6 +47,11 @@ def load_interpreter(path: Path | str, threads: int = 1) -> Any:
         interpreter = Interpreter(model_path=str(path), num_threads=threads)
     interpreter.allocate_tensors()
     return interpreter
+
+
+def run_file(path: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`run_signature` of a file. For `in_worker`: interpreters may end their process."""
+    return run_signature(load_interpreter(path), inputs)
 
 
 def run_signature(interpreter: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_gcp.exporting.conversion import convert_graph
 from keras_gcp.exporting.quiet import silenced
+from keras_gcp.exporting.worker import in_worker
 
 
 def write_function(
@@ -31,5 +33,6 @@ def write_function(
         concrete = tf.function(function, autograph=False).get_concrete_function(*specs)
         # As constants: weights that a file reads from variables are transposed at every call.
         frozen = convert_variables_to_constants_v2(concrete)
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], tf.Module())
-        path.write_bytes(converter.convert())
+        ends = [[x.name for x in tensors] for tensors in (frozen.inputs, frozen.outputs)]
+        graph = frozen.graph.as_graph_def().SerializeToString()
+        in_worker(convert_graph, graph, *ends, str(path))

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_gcp.errors import UnsupportedModel
+from keras_gcp.errors import KerasGCPError, UnsupportedModel
 from keras_gcp.exporting import runtime
+from keras_gcp.exporting.conversion import convert
+from keras_gcp.exporting.loops import death_in_words
 from keras_gcp.exporting.precision import in_float32, is_mixed_precision
 from keras_gcp.exporting.samples import Examples
 from keras_gcp.exporting.structure import call_argument, output_names
+from keras_gcp.exporting.worker import WorkerDied, in_words, in_worker
 from keras_gcp.graph import Shapes
 
-SIGNATURE = "serving_default"
 UNNAMED = r"(keras_tensor|input_layer)(_\d+)?"
 
 
@@ -35,7 +37,7 @@ def write_tflite(
         model: Functional or Sequential, its input shape known but for the batch.
         path: The .tflite file to write.
         saved_model: A folder for the intermediate SavedModel; reused if it exists.
-        kind: A key of `KINDS`.
+        kind: A key of `conversion.KINDS`.
         calibration: Real examples for `"tflite_int8"`.
         shapes: Sizes of the inputs in the file, if the model leaves them open.
 
@@ -43,31 +45,31 @@ def write_tflite(
         UnsupportedModel: If the model needs an operator that TFLite does not have built in, or
             has no fixed input shape.
     """
-    import tensorflow as tf
-
     sizes = shapes or tuple(tuple(tensor.shape[1:]) for tensor in model.inputs)
     _check_input_shapes(model, sizes)
     if not saved_model.exists():
         _write_static_saved_model(model, saved_model, sizes)
-    converter = tf.lite.TFLiteConverter.from_saved_model(
-        str(saved_model), signature_keys=[SIGNATURE]
-    )
-    KINDS[kind](tf, converter, model, calibration)
+    examples = None if calibration is None else _by_name(model, calibration.arrays)
     try:
-        content = converter.convert()
+        in_worker(convert, str(saved_model), kind, examples, str(path))
+    except WorkerDied as error:
+        text = death_in_words(model, kind, saved_model, error)
+        raise UnsupportedModel(text) from error
+    except (KerasGCPError, OSError, MemoryError):
+        raise
     except Exception as error:  # the converter raises many types, some of them private
         raise UnsupportedModel(_refusal(model, kind, error)) from error
-    path.write_bytes(content)
     _check_builtin(model, path)
 
 
 def run_tflite(model: keras.Model, path: Path, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Outputs of the file in the order of `model.outputs`."""
-    names_in, names_out = signature_names(model)
-    results = runtime.run_signature(
-        runtime.load_interpreter(path), dict(zip(names_in, arrays, strict=True))
-    )
-    return [results[name] for name in names_out]
+    results = in_worker(runtime.run_file, str(path), _by_name(model, arrays))
+    return [results[name] for name in signature_names(model)[1]]
+
+
+def _by_name(model: keras.Model, arrays: Sequence[np.ndarray]) -> Mapping[str, np.ndarray]:
+    return dict(zip(signature_names(model)[0], arrays, strict=True))
 
 
 def signature_names(model: keras.Model) -> tuple[list[str], list[str]]:
@@ -79,42 +81,6 @@ def signature_names(model: keras.Model) -> tuple[list[str], list[str]]:
     given = [tensor.name for tensor in model.inputs]
     named = ["input" if re.fullmatch(UNNAMED, name) else name for name in given]
     return _unique(named), _unique(output_names(model))
-
-
-def _plain(tf: Any, converter: Any, model: keras.Model, calibration: Examples | None) -> None:
-    """32-bit floating point: the converter's defaults."""
-
-
-def _float16(tf: Any, converter: Any, model: keras.Model, calibration: Examples | None) -> None:
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.target_spec.supported_types = [tf.float16]
-
-
-def _dynamic(tf: Any, converter: Any, model: keras.Model, calibration: Examples | None) -> None:
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-
-
-def _int8(tf: Any, converter: Any, model: keras.Model, calibration: Examples | None) -> None:
-    assert calibration is not None, "checked by the caller"
-    examples, names = calibration, signature_names(model)[0]
-
-    def representative() -> Iterator[dict[str, np.ndarray]]:
-        for i in range(len(examples)):
-            yield {n: a[i : i + 1] for n, a in zip(names, examples.arrays, strict=True)}
-
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = representative
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = tf.int8
-    converter.inference_output_type = tf.int8
-
-
-KINDS: dict[str, Callable[[Any, Any, keras.Model, Examples | None], None]] = {
-    "tflite": _plain,
-    "tflite_float16": _float16,
-    "tflite_dynamic": _dynamic,
-    "tflite_int8": _int8,
-}
 
 
 def _write_static_saved_model(model: keras.Model, folder: Path, sizes: Shapes) -> None:
@@ -162,12 +128,12 @@ def _check_builtin(model: keras.Model, path: Path) -> None:
 
 
 def _refusal(model: keras.Model, kind: str, error: Exception) -> str:
-    text = str(error)
+    text = in_words(error)
     needed = sorted(set(re.findall(r"\btf\.([A-Z]\w+)", text)))
     reason = (
         f"It needs the operators {needed}, which TFLite does not have built in"
         if needed and ("custom" in text or "select" in text.lower())
-        else f"The converter says: {type(error).__name__}: {text.strip()[:600]}"
+        else f"The converter says: {text[:600]}"
     )
     return (
         f"The model '{model.name}' cannot be converted to {kind} with built-in operators only. "

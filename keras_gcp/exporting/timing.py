@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from keras_gcp.errors import InvalidArgument
+from keras_gcp.errors import InvalidArgument, KerasGCPError, UnsupportedModel
 from keras_gcp.exporting import runtime
+from keras_gcp.exporting.worker import WorkerDied, in_words, in_worker
 from keras_gcp.validation import require_integer
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,7 @@ def latency(path: str | Path, threads: int = 1, runs: int = 300, warmup: int = 3
     ```
     """
     threads, runs = require_integer("threads", threads, 1), require_integer("runs", runs, 1)
-    interpreter = _ready(path, threads, warmup)
-    return _summary(path, _timed(interpreter, runs), threads)
+    return _run([path], _latency, path, threads, runs, warmup)
 
 
 def compare_latency(
@@ -112,6 +114,56 @@ def compare_latency(
         raise InvalidArgument(f"Expected at least two paths to compare. Received: {paths!r}")
     threads, runs = require_integer("threads", threads, 1), require_integer("runs", runs, 1)
     rounds = require_integer("rounds", rounds, 1)
+    return _run(paths, _comparison, tuple(paths), threads, rounds, runs, warmup)
+
+
+def _run(paths: Sequence[str | Path], function: Callable[..., Result], *arguments: Any) -> Result:
+    for path in paths:
+        runtime.require_file(path)
+    named = ", ".join(f"'{path}'" for path in paths)
+    try:
+        return in_worker(function, *arguments)
+    except WorkerDied as error:
+        raise UnsupportedModel(f"{named} cannot be run. {error}") from error
+    except KerasGCPError:
+        raise
+    except Exception as error:  # Interpreters raise Python's own exceptions.
+        raise InvalidArgument(
+            f"{named} cannot be run. Expected .tflite files whose operators are built in. The "
+            f"reason given: {in_words(error)}"
+        ) from error
+
+
+def steady_milliseconds(
+    path: Path | str, threads: int = 1, rounds: int = 5, turn: float = 10.0
+) -> float:
+    """Time of one call that neighbours on the machine disturb little: the fastest turn's median.
+
+    Args:
+        path: The .tflite file.
+        threads: Threads of the runtime.
+        rounds: Number of turns.
+        turn: Milliseconds that a turn lasts, at least 3 and at most 200 calls.
+    """
+    return in_worker(_steady_milliseconds, path, threads, rounds, turn)
+
+
+def runs_for(path: Path | str, threads: int, milliseconds: float) -> int:
+    """How many calls of a file fit into a time, at least 3 and at most 200."""
+    return in_worker(_runs_for, path, threads, milliseconds)
+
+
+# ---- in the worker, as interpreters may end their process
+
+
+def _latency(path: str | Path, threads: int, runs: int, warmup: int) -> Latency:
+    interpreter = _ready(path, threads, warmup)
+    return _summary(path, _timed(interpreter, runs), threads)
+
+
+def _comparison(
+    paths: Sequence[str | Path], threads: int, rounds: int, runs: int, warmup: int
+) -> LatencyComparison:
     interpreters = [_ready(path, threads, warmup) for path in paths]
     turns = [[_timed(interpreter, runs) for interpreter in interpreters] for _ in range(rounds)]
     times = np.asarray(turns)  # (rounds, files, runs), milliseconds
@@ -127,24 +179,13 @@ def compare_latency(
     )
 
 
-def steady_milliseconds(
-    path: Path | str, threads: int = 1, rounds: int = 5, turn: float = 10.0
-) -> float:
-    """Time of one call that neighbours on the machine disturb little: the fastest turn's median.
-
-    Args:
-        path: The .tflite file.
-        threads: Threads of the runtime.
-        rounds: Number of turns.
-        turn: Milliseconds that a turn lasts, at least 3 and at most 200 calls.
-    """
+def _steady_milliseconds(path: Path | str, threads: int, rounds: int, turn: float) -> float:
     interpreter = _ready(path, threads, warmup=2)
     runs = _runs_in(turn, interpreter)
     return min(statistics.median(_timed(interpreter, runs)) for _ in range(rounds))
 
 
-def runs_for(path: Path | str, threads: int, milliseconds: float) -> int:
-    """How many calls of a file fit into a time, at least 3 and at most 200."""
+def _runs_for(path: Path | str, threads: int, milliseconds: float) -> int:
     return _runs_in(milliseconds, _ready(path, threads, warmup=2))
 
 

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_gcp.exporting.structure import call_argument
+from keras_gcp.exporting.worker import in_worker
 
 
 def run_model(model: keras.Model, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -45,6 +46,11 @@ def write_onnx(model: keras.Model, path: Path) -> None:
 
 
 def run_onnx(model: keras.Model, path: Path, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return in_worker(_run_onnx, path, [np.asarray(array) for array in arrays])
+
+
+def _run_onnx(path: Path, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """For the worker: like all native code, an interpreter may end its process."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

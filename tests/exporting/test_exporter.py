@@ -11,7 +11,7 @@ import pytest
 from keras import layers
 
 from keras_gcp.errors import ExportMismatch, InvalidArgument, UnsupportedModel
-from keras_gcp.exporting import FORMATS, export, exporter
+from keras_gcp.exporting import FORMATS, export, exporter, worker
 from keras_gcp.exporting.runtime import builtin_names, load_interpreter, run_signature
 
 TFLITE = ("tflite", "tflite_float16", "tflite_dynamic", "tflite_int8")
@@ -225,6 +225,17 @@ def test_operators_that_tflite_lacks_are_refused_by_name(tmp_path):
         export(model, tmp_path, ["keras", "tflite"])
 
     assert contents(tmp_path) == {"odd.keras"}
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Max and min"), worker.RemoteError("Odd", "why")])
+def test_whatever_the_converter_raises_is_refused_with_what_it_says(tmp_path, monkeypatch, error):
+    def fail(*arguments: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("keras_gcp.exporting.tflite.in_worker", fail)
+    model = keras.Sequential([layers.Input((2,)), layers.Dense(2)], name="net")
+    with pytest.raises(UnsupportedModel, match=r"'net' cannot be conv.*says: (Runt|Odd).*: (M|w)"):
+        export(model, tmp_path, ["tflite"])
 
 
 def test_saved_models_compute_on_whatever_device_there_is(plain, tmp_path):

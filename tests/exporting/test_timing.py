@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.exporting import compare_latency, export, latency, runtime
+from keras_gcp.exporting import compare_latency, export, latency, runtime, timing
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_tensorflows_own_interpreter_serves_where_litert_is_missing(files, monke
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "ai_edge_litert" else found(name)
     )
-    assert latency(files[8], runs=5, warmup=1).runtime.startswith("tf.lite ")
+    assert timing._latency(files[8], 1, runs=5, warmup=1).runtime.startswith("tf.lite ")
     assert "CONV_2D" in runtime.operators(files[8])
 
 
@@ -68,5 +68,8 @@ def test_bad_arguments_are_refused(files, tmp_path):
         latency(tmp_path / "missing.tflite")
     with pytest.raises(InvalidArgument, match="`runs` expects.*0"):
         latency(files[8], runs=0)
+    (tmp_path / "text.tflite").write_text("no network")
+    with pytest.raises(InvalidArgument, match=r"text.tflite' cannot be run.*ValueError"):
+        latency(tmp_path / "text.tflite")
     with pytest.raises(InvalidArgument, match="at least two"):
         compare_latency([files[8]])
