@@ -202,14 +202,14 @@ def test_exchanged_outputs_of_equal_shape_are_seen(forked, pair, tmp_path, monke
     )
     original = tflite._write_static_saved_model
 
-    def write_with_the_right_names(model: keras.Model, folder: Path) -> None:
+    def write_with_the_right_names(*arguments: Any) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(
                 tflite,
                 "signature_names",
                 lambda model: (["y_left", "x_right"], ["q_first", "p_second"]),
             )
-            original(model, folder)
+            original(*arguments)
 
     monkeypatch.setattr(tflite, "_write_static_saved_model", write_with_the_right_names)
     with pytest.raises(ExportMismatch):
