@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.plain_data import DoesNotFit, check_finite, loaded, parsed
 from keras_gcp.reporting.text import table
 from keras_gcp.validation import between, require_path
 
@@ -137,22 +137,46 @@ class Frontier:
         folder = Path(require_path("directory", directory))
         file = folder / FILE
         try:
-            return _frontier(json.loads(file.read_text("utf-8")), folder)
-        except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-            if isinstance(error, InvalidArgument):
-                raise
+            return _frontier(loaded(file.read_text("utf-8")), folder)
+        except (OSError, UnicodeDecodeError, DoesNotFit) as error:
             raise InvalidArgument(
-                f"'{directory}' is no folder that `keras_gcp.frontier` wrote: "
-                f"{type(error).__name__}: {error}."
+                f"'{file}' is no file that `keras_gcp.frontier` wrote: {error}."
             ) from error
 
 
-def _frontier(values: Mapping[str, Any], directory: Path) -> Frontier:
-    if values["format"] != FORMAT:
+@dataclass(frozen=True)
+class _SavedPoint:
+    """A point as it stands in the file: with the name of its model's file."""
+
+    budget: float
+    share: float
+    macs: int
+    parameters: int
+    value: float
+    epochs: int
+    path: str
+
+
+@dataclass(frozen=True)
+class _SavedFrontier:
+    """The fields of the file."""
+
+    format: int
+    metric: str
+    higher_is_better: bool
+    coin: str
+    points: list[_SavedPoint]
+
+
+def _frontier(values: Any, directory: Path) -> Frontier:
+    if isinstance(values, dict) and values.get("format", FORMAT) != FORMAT:
         raise InvalidArgument(
             f"The frontier in '{directory}' has format {values['format']!r}; expected {FORMAT}."
         )
-    points = tuple(
-        FrontierPoint(**{**point, "path": directory / point["path"]}) for point in values["points"]
-    )
-    return Frontier(values["metric"], values["higher_is_better"], values["coin"], points)
+    check_finite(values, but=("value",))  # That of a training that diverged is NaN.
+    saved = parsed(_SavedFrontier, values)
+    for i, point in enumerate(saved.points):
+        if Path(point.path).name != point.path or point.path in ("", ".."):
+            raise DoesNotFit(f"points[{i}].path is {point.path!r}, expected the name of a file")
+    points = (FrontierPoint(**{**vars(p), "path": directory / p.path}) for p in saved.points)
+    return Frontier(saved.metric, saved.higher_is_better, saved.coin, tuple(points))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -13,6 +15,42 @@ from keras_gcp.errors import InvalidArgument
 
 class DoesNotFit(ValueError):
     """Data are not what they should be; the text says where, what, and what was expected."""
+
+
+def loaded(text: Any) -> Any:
+    """What a JSON text says.
+
+    Raises:
+        DoesNotFit: it is none.
+    """
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise DoesNotFit(f"it is no JSON ({error})") from error
+    except RecursionError as error:
+        raise DoesNotFit("it is nested too deep") from error
+
+
+def check_finite(value: Any, where: str = "", but: Collection[str] = ()) -> None:
+    """Refuses NaN and infinite numbers in plain data.
+
+    Args:
+        value: The data.
+        where: Its name, for messages.
+        but: Keys of dicts whose numbers may be anything.
+
+    Raises:
+        DoesNotFit: there is one.
+    """
+    rest = [(where, value)]
+    while rest:  # Without recursion: it may be nested as deep as JSON can be read.
+        where, value = rest.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            raise DoesNotFit(f"{where} is {value}, expected a finite number")
+        if isinstance(value, list):
+            rest.extend((f"{where}[{i}]", one) for i, one in enumerate(value))
+        if isinstance(value, dict):
+            rest.extend((_inside(where, key), one) for key, one in value.items() if key not in but)
 
 
 def parsed(hint: Any, value: Any, where: str = "") -> Any:
@@ -58,13 +96,15 @@ def _of_dataclass(hint: Any, value: Any, where: str) -> Any:
 
 
 def _of_list(hints: tuple[Any, ...], value: Any, where: str) -> list[Any]:
-    if type(value) is not list:
+    if type(value) not in (list, tuple):
         raise _misfit(where, value, list)
     return [parsed(hints[0], one, f"{where}[{i}]") for i, one in enumerate(value)]
 
 
 def _of_tuple(hints: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
-    if type(value) is not list or len(value) != len(hints):
+    if hints[-1] is Ellipsis:
+        return tuple(_of_list(hints, value, where))
+    if type(value) not in (list, tuple) or len(value) != len(hints):
         raise DoesNotFit(f"{where} is {_short(value)}, expected a list of {len(hints)} entries")
     pairs = enumerate(zip(hints, value, strict=True))
     return tuple(parsed(hint, one, f"{where}[{i}]") for i, (hint, one) in pairs)

@@ -321,17 +321,9 @@ class Plan:
         Raises:
             InvalidArgument: the text is no plan of a known format.
         """
-        try:
-            data = json.loads(text)
-            if data["format"] != FORMAT:
-                raise InvalidArgument(f"The plan has format {data['format']!r}; expected {FORMAT}.")
-            return _plan_of(data)
-        except InvalidArgument:
-            raise
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise InvalidArgument(
-                f"Not a plan written by `Plan.to_json`: {type(error).__name__}: {error}."
-            ) from error
+        from keras_gcp.saved_plan import read
+
+        return read(text)
 
 
 def check_plan(plan: Any) -> None:
@@ -345,39 +337,6 @@ def check_plan(plan: Any) -> None:
             "`plan` expects what `keras_gcp.plan` returned, or `Plan.from_json` read. Received an "
             f"object of type {type(plan).__name__}."
         )
-
-
-def _plan_of(data: Mapping[str, Any]) -> Plan:
-    layers = {}
-    for path, entry in data["layers"].items():
-        keep = np.zeros(entry["width"], bool)
-        if any(index < 0 for index in entry["kept"]):
-            raise IndexError(f"layer '{path}' keeps a channel of negative index")
-        keep[entry["kept"]] = True
-        layers[path] = keep
-    groups = tuple(
-        PlannedGroup(
-            group["name"],
-            tuple(PlannedMember(**member) for member in group["members"]),
-            tuple(group["positions"]),
-            group["anchored"],
-            group["note"],
-        )
-        for group in data["groups"]
-    )
-    return Plan(
-        layers=layers,
-        groups=groups,
-        before=Totals(**data["before"]),
-        after=Totals(**data["after"]),
-        budget=data["budget"],
-        notes=data["notes"],
-        spent=tuple(Spent(**one) for one in data.get("spent", ())),
-        checks=tuple(Check(**check) for check in data.get("checks", ())),
-        uncounted=dict(data.get("uncounted", {})),
-        outlooks=tuple(map(str, data.get("outlooks", ()))),
-        counted_at=tuple(tuple(map(int, shape)) for shape in data.get("counted_at", ())),
-    )
 
 
 def _totals_line(name: str, before: float, after: float) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.plain_data import DoesNotFit, check_finite, parsed
 from keras_gcp.reporting.text import table
 
 FORMAT = 1
@@ -128,19 +129,30 @@ class Sensitivity:
             InvalidArgument: it is none of a known format.
         """
         try:
+            if not isinstance(values, Mapping):
+                raise DoesNotFit(f"it is of type {type(values).__name__}, expected a dict")
             fields = dict(values)
-            if fields.pop("format") != FORMAT:
+            if fields.pop("format", None) != FORMAT:
                 raise InvalidArgument(
-                    f"The sensitivity has format {values['format']!r}; expected {FORMAT}."
+                    f"The sensitivity has format {values.get('format')!r}; expected {FORMAT}."
                 )
-            fields["groups"] = tuple(_group(group) for group in fields["groups"])
-            return Sensitivity(**fields)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            if isinstance(error, InvalidArgument):
-                raise
-            raise InvalidArgument(
-                f"Not what `Sensitivity.to_dict` returned: {type(error).__name__}: {error}."
-            ) from error
+            check_finite(fields, but=("value",))  # A masked model's metric may be NaN.
+            found: Sensitivity = parsed(Sensitivity, fields)
+            found._check()
+            return found
+        except DoesNotFit as error:
+            raise InvalidArgument(f"Not what `Sensitivity.to_dict` returned: {error}.") from error
+
+    def _check(self) -> None:
+        for i, group in enumerate(self.groups):
+            if len(group.points) != len(self.groups[0].points):
+                raise DoesNotFit(f"groups[{i}] has another number of points than the first group")
+            for j, point in enumerate(group.points):
+                if not (0 < point.share <= 1 and 0 <= point.kept <= group.width):
+                    raise DoesNotFit(
+                        f"groups[{i}].points[{j}] has the share {point.share} and keeps "
+                        f"{point.kept} of {group.width} channels"
+                    )
 
     def weighted(self, scores: np.ndarray, groups: Mapping[str, np.ndarray]) -> np.ndarray:
         """Scores times the loss that the measurements predict for each channel's removal.
@@ -189,10 +201,13 @@ class Sensitivity:
                 "wider one that it was cut from."
             )
         drops = [self.drop(point.value) for point in measured.points]
-        return slopes_of([point.kept for point in measured.points], drops, measured.width)[:width]
+        kept = [point.kept for point in measured.points]
+        return slopes_of(kept, drops, measured.width, width)
 
 
-def slopes_of(kept: Sequence[int], drops: Sequence[float], width: int) -> np.ndarray:
+def slopes_of(
+    kept: Sequence[int], drops: Sequence[float], width: int, best: int | None = None
+) -> np.ndarray:
     """The drop per channel along a curve, for the best channel first.
 
     Args:
@@ -200,9 +215,10 @@ def slopes_of(kept: Sequence[int], drops: Sequence[float], width: int) -> np.nda
         drops: By how much the metric fell; a gain counts as 0, and what is no number as the
             largest fall that is one.
         width: Channels of the whole group, where the drop is 0.
+        best: Of how many channels, the best ones, the drops are wanted; all of them if None.
 
     Returns:
-        `(width,)`: entry n is the drop when the group goes from n + 1 channels to n. It never
+        `(best,)`: entry n is the drop when the group goes from n + 1 channels to n. It never
         rises from one entry to the next.
     """
     values = np.asarray(drops, np.float64)
@@ -213,14 +229,9 @@ def slopes_of(kept: Sequence[int], drops: Sequence[float], width: int) -> np.nda
         if count < width:
             curve[count] = max(float(value), *curve.values())
     counts = list(curve)
-    slopes = np.zeros(width)
+    slopes = np.zeros(width if best is None else best)
     steepest = 0.0
     for upper, lower in itertools.pairwise(counts):
         steepest = max(steepest, (curve[lower] - curve[upper]) / (upper - lower))
         slopes[:upper] = steepest
     return slopes
-
-
-def _group(values: Mapping[str, Any]) -> GroupSensitivity:
-    points = tuple(SensitivityPoint(**point) for point in values["points"])
-    return GroupSensitivity(values["name"], tuple(values["layers"]), values["width"], points)

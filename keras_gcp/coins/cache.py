@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import platform
 import tempfile
@@ -98,8 +99,9 @@ class TimeCache:
             content = json.loads(self.path.read_text("utf-8"))
             if content["machine"] != self._machine:
                 return {}
-            return {str(key): float(value) for key, value in content["milliseconds"].items()}
+            times = {str(key): float(value) for key, value in content["milliseconds"].items()}
+            return {key: value for key, value in times.items() if 0 < value < math.inf}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}  # A damaged file is measured anew, and replaced.

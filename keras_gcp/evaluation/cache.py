@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import keras
 import numpy as np
 
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.plain_data import DoesNotFit, check_finite, loaded, parsed
 from keras_gcp.validation import require_path
 
 FORMAT = 1
@@ -42,13 +45,24 @@ class Cache:
         self._values: dict[Key, float] = {}
         if self._path is None:
             return
-        header = {"format": FORMAT, "identity": dict(identity)}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        lines = _lines_of(self._path, header) if self._path.exists() else None
-        if lines is None:
-            _append(self._path, header)
-        else:
-            self._values.update(_value(line, self._path) for line in lines)
+        lines = self._opened({"format": FORMAT, "identity": dict(identity)})
+        for number, line in enumerate(lines, 2):
+            key, value = _value(line, self._path, number)
+            self._values[key] = value
+
+    def _opened(self, header: Mapping[str, Any]) -> list[str]:
+        """The lines behind the header, which is written if there is none."""
+        assert self._path is not None
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            lines = _lines_of(self._path, header) if self._path.exists() else None
+            if lines is None:
+                _append(self._path, header)
+        except OSError as error:
+            raise InvalidArgument(
+                f"`cache` expects the path of a file to read and write: {error}."
+            ) from error
+        return lines or []
 
     def __len__(self) -> int:
         return len(self._values)
@@ -58,9 +72,9 @@ class Cache:
         return self._values.get(key)
 
     def put(self, key: Key, value: float) -> None:
-        """Notes a value, on disk at once."""
+        """Notes a value, on disk at once; there only if it is finite."""
         self._values[key] = value
-        if self._path is not None:
+        if self._path is not None and math.isfinite(value):
             _append(self._path, {"group": key[0], "kept": key[1], "value": value})
 
 
@@ -107,14 +121,32 @@ def _lines_of(path: Path, header: Mapping[str, Any]) -> list[str] | None:
     return lines[1:] if whole else None
 
 
+@dataclass(frozen=True)
+class _Header:
+    """The first line."""
+
+    format: int
+    identity: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Any other line."""
+
+    group: str | None
+    kept: int | None
+    value: float
+
+
 def _check_header(line: str, own: Mapping[str, Any], path: Path) -> None:
-    header = _parsed(line, path, {"format", "identity"})
-    if header["format"] != FORMAT:
+    data = _loaded(line, path, 1)
+    if isinstance(data, dict) and data.get("format", FORMAT) != FORMAT:
         raise InvalidArgument(
-            f"The cache '{path}' has format {header['format']!r}; expected {FORMAT}. Delete the "
+            f"The cache '{path}' has format {data['format']!r}; expected {FORMAT}. Delete the "
             "file, or name another one."
         )
-    saved, wanted = header["identity"], own["identity"]
+    saved: Mapping[str, str] = _parsed(_Header, data, path, 1).identity
+    wanted = own["identity"]
     differences = [
         f"{what}: {saved.get(what)!r} there, {wanted.get(what)!r} here"
         for what in sorted(saved.keys() | wanted.keys())
@@ -127,23 +159,32 @@ def _check_header(line: str, own: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def _value(line: str, path: Path) -> tuple[Key, float]:
-    entry = _parsed(line, path, {"group", "kept", "value"})
-    return (entry["group"], entry["kept"]), float(entry["value"])
+def _value(line: str, path: Path, number: int) -> tuple[Key, float]:
+    found: _Line = _parsed(_Line, _loaded(line, path, number), path, number)
+    if (found.group is None) != (found.kept is None) or (found.kept or 0) < 0:
+        reason = f"line {number} has the group {found.group!r} and keeps {found.kept!r} channels"
+        raise InvalidArgument(_no_cache(path, reason))
+    return (found.group, found.kept), float(found.value)
 
 
-def _parsed(line: str, path: Path, keys: set[str]) -> dict[str, Any]:
+def _loaded(line: str, path: Path, number: int) -> Any:
     try:
-        entry = json.loads(line)
-    except ValueError as error:
-        raise InvalidArgument(_no_cache(path, error)) from error
-    if not isinstance(entry, dict) or set(entry) != keys:
-        raise InvalidArgument(_no_cache(path, f"expected {sorted(keys)} in the line {line!r}"))
-    return entry
+        data = loaded(line)
+        check_finite(data)
+        return data
+    except DoesNotFit as error:
+        raise InvalidArgument(_no_cache(path, f"line {number}: {error}")) from error
+
+
+def _parsed(hint: Any, data: Any, path: Path, number: int) -> Any:
+    try:
+        return parsed(hint, data)
+    except DoesNotFit as error:
+        raise InvalidArgument(_no_cache(path, f"line {number}: {error}")) from error
 
 
 def _no_cache(path: Path, reason: object) -> str:
     return (
-        f"The file '{path}' is no cache that `keras_gcp.sensitivity` wrote: {reason}. Name "
-        "another one."
+        f"The file '{path}' is no cache that `keras_gcp.sensitivity` wrote: {reason}. Delete the "
+        "file, or name another one."
     )

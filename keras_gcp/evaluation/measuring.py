@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import is_dataclass
@@ -111,6 +112,7 @@ def sensitivity(
     with MaskedModel(model, channels, examples, measured, batch_size) as masked:
         measurements = _Measurements(masked, known, measured.name, total, verbose)
         baseline = measurements.value(WHOLE, everything)
+        _require_finite(baseline, measured.name, model)
         curves = tuple(_curve(group, wanted, scores, everything, measurements) for group in groups)
     return Sensitivity(
         metric=measured.name,
@@ -119,6 +121,14 @@ def sensitivity(
         examples=len(examples),
         groups=curves,
     )
+
+
+def _require_finite(baseline: float, metric: str, model: Any) -> None:
+    if not math.isfinite(baseline):
+        raise InvalidArgument(
+            f"The {metric} of the whole model '{model.name}' is {baseline} on `data`, so it cannot "
+            "fall. Expected a finite number. Has the training diverged?"
+        )
 
 
 class _Measurements:

@@ -1,0 +1,161 @@
+"""A plan out of JSON text, which may come from anywhere: looked through before it is used."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_gcp.errors import InvalidArgument
+from keras_gcp.plain_data import DoesNotFit, check_finite, loaded, parsed
+from keras_gcp.plans import FORMAT, Check, Plan, PlannedGroup, Totals
+from keras_gcp.selection.spending import Spent
+
+MOST_CHANNELS = 2**26
+"""Of all layers together. A layer that produces channels has as many as its groups say; those that
+follow it have no such bound, and a file must not say how much memory is taken."""
+
+MOST_NUMBERS = 2**26
+"""Of an input, for one example."""
+
+
+@dataclass(frozen=True)
+class _SavedLayer:
+    """How many channels a layer has, and the indices of those that it keeps."""
+
+    width: int
+    kept: list[int]
+
+
+@dataclass(frozen=True)
+class _SavedPlan:
+    """The fields of `Plan.to_json`."""
+
+    format: int
+    layers: Mapping[str, _SavedLayer]
+    groups: list[PlannedGroup]
+    before: Totals
+    after: Totals
+    budget: str
+    notes: Mapping[str, str]
+    spent: list[Spent]
+    checks: list[Check]
+    uncounted: Mapping[str, str]
+    outlooks: list[str]
+    counted_at: tuple[tuple[int, ...], ...]
+
+
+def read(text: Any) -> Plan:
+    """Reads what `Plan.to_json` wrote.
+
+    Raises:
+        InvalidArgument: the text is no plan of a known format; what is wrong with it is named.
+    """
+    try:
+        data = loaded(text)
+        if isinstance(data, dict) and data.get("format", FORMAT) != FORMAT:
+            raise InvalidArgument(f"The plan has format {data['format']!r}; expected {FORMAT}.")
+        check_finite(data)
+        saved = parsed(_SavedPlan, _completed(data))
+        _check_groups(saved)
+        _check_sizes(saved.counted_at)
+        return _plan_of(saved)
+    except DoesNotFit as error:
+        raise InvalidArgument(f"Not a plan written by `Plan.to_json`: {error}.") from error
+
+
+def _completed(data: Any) -> Any:
+    """With the fields that plans of older versions do not have."""
+    if not isinstance(data, dict):
+        return data
+    new: dict[str, Any] = {"spent": [], "checks": [], "uncounted": {}, "outlooks": []}
+    complete = {**new, "counted_at": [], **data}
+    for name in ("before", "after"):
+        if isinstance(complete.get(name), dict):
+            complete[name] = {"further": {}, "activation_macs": 0, **complete[name]}
+    if isinstance(complete["spent"], list):
+        complete["spent"] = [
+            {"capped": 0, "predicted": False, "whole": False, **one} if type(one) is dict else one
+            for one in complete["spent"]
+        ]
+    return complete
+
+
+def _check_groups(saved: _SavedPlan) -> None:
+    """Widths are what the groups say; indices lie below them."""
+    parts: dict[str, int] = defaultdict(int)
+    for number, group in enumerate(saved.groups):
+        where = f"groups[{number}]"
+        if not group.members:
+            raise DoesNotFit(f"{where}.members is empty")
+        for member in group.members:
+            if member.path not in saved.layers:
+                raise DoesNotFit(f"{where} has layer '{member.path}', which is not among `layers`")
+            parts[member.path] += _counted(f"{where}: the width of '{member.path}'", member.width)
+        lead = saved.layers[group.members[0].path]
+        _check_indices(f"{where}.positions", group.positions, lead.width)
+    for path, layer in saved.layers.items():
+        where = f"layers.{path}"
+        width = _counted(f"{where}.width", layer.width)
+        if path in parts and width != parts[path]:
+            raise DoesNotFit(
+                f"{where}.width is {width}, but its groups have {parts[path]} channels"
+            )
+        _check_indices(f"{where}.kept", layer.kept, width)
+    total = sum(layer.width for layer in saved.layers.values())
+    if total > MOST_CHANNELS:
+        raise DoesNotFit(f"its layers have {total:,} channels; at most {MOST_CHANNELS:,} are read")
+
+
+def _check_sizes(shapes: Sequence[tuple[int, ...]]) -> None:
+    """A cut is proved at these sizes of the inputs."""
+    for i, shape in enumerate(shapes):
+        if min(shape, default=1) < 1 or math.prod(shape) > MOST_NUMBERS:
+            raise DoesNotFit(
+                f"counted_at[{i}] is {list(shape)}, expected sizes from 1 of at most "
+                f"{MOST_NUMBERS:,} numbers in all"
+            )
+
+
+def _counted(where: str, number: int) -> int:
+    if number < 0:
+        raise DoesNotFit(f"{where} is {number}, expected 0 or more")
+    return number
+
+
+def _check_indices(where: str, indices: Sequence[int], width: int) -> None:
+    wrong = [index for index in indices if not 0 <= index < width]
+    if wrong:
+        raise DoesNotFit(f"{where} has {wrong[0]}, expected indices from 0 to {width - 1}")
+    if len(set(indices)) < len(indices):
+        raise DoesNotFit(f"{where} has an index twice")
+
+
+def _plan_of(saved: _SavedPlan) -> Plan:
+    for name, totals in (("before", saved.before), ("after", saved.after)):
+        for coin, cost in totals.costs().items():
+            if cost < 0:
+                raise DoesNotFit(f"{name}.{coin} is {cost}, expected 0 or more")
+    return Plan(
+        layers={path: _keep(layer) for path, layer in saved.layers.items()},
+        groups=tuple(saved.groups),
+        before=saved.before,
+        after=saved.after,
+        budget=saved.budget,
+        notes=saved.notes,
+        spent=tuple(saved.spent),
+        checks=tuple(saved.checks),
+        uncounted=saved.uncounted,
+        outlooks=tuple(saved.outlooks),
+        counted_at=saved.counted_at,
+    )
+
+
+def _keep(layer: _SavedLayer) -> np.ndarray:
+    keep = np.zeros(layer.width, bool)
+    keep[layer.kept] = True
+    return keep
