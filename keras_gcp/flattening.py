@@ -159,15 +159,20 @@ class _Flattener:
             return self._nested_model(operation, args, kwargs)
         if is_composite(operation):
             return self._composite(operation, args, kwargs, original)
+        if keras_state.is_repeatable(operation, args, kwargs):
+            return self._leaf(operation, args, kwargs, original, self._repeating(operation))
         return self._leaf(operation, args, kwargs, original)
 
-    def _leaf(self, operation: Any, args: Any, kwargs: Any, original: Any) -> Any:
+    def _leaf(
+        self, operation: Any, args: Any, kwargs: Any, original: Any, instead: Any = None
+    ) -> Any:
+        """A call of a layer that is not opened: of its twin, or of another layer instead."""
         if _hands_through(operation, args, kwargs):
             return args[0]
         if _is_lambda(operation) and len(args) == 1 and not kwargs:
             # Keras saves no lambdas; the operations that it consists of can be saved.
             return operation.activation(args[0])
-        twin = self._twin(operation)
+        twin = self._twin(operation) if instead is None else instead
         before, self._catching = self._catching, False
         try:
             # A `__call__` of the layer's own has run already if its sublayer call was caught.
@@ -200,6 +205,30 @@ class _Flattener:
             for x, symbol in zip(given, expected, strict=True)
         ]
         return self._inside(model.name, lambda: self._run_graph(model, entering))
+
+    def _repeating(self, wrapper: Any) -> Any:
+        """A `TimeDistributed` of the flat form of the model that another one repeats."""
+        if id(wrapper) in self._twins:
+            return self._twins[id(wrapper)][1]
+        inner = wrapper.layer
+        if keras_state.functional_of(inner) is None:
+            flat = self._repeating(inner)
+        else:
+            flat = self._inside(wrapper.name, lambda: self._flat_model(inner))
+        settings = {k: v for k, v in wrapper.get_config().items() if k != "layer"}
+        self._twins[id(wrapper)] = wrapper, type(wrapper)(flat, **settings)
+        self._place[id(self._twins[id(wrapper)][1])] = self._scope
+        return self._twins[id(wrapper)][1]
+
+    def _flat_model(self, model: Any) -> Any:
+        if id(model) not in self._twins:
+            inputs = keras_state.new_inputs(model)
+            outputs = self._inside(
+                model.name, lambda: self._run_graph(model, keras.tree.flatten(inputs))
+            )
+            self.rename(inputs, outputs)
+            self._twins[id(model)] = model, keras.Model(inputs, outputs, name=model.name)
+        return self._twins[id(model)][1]
 
     def _run_graph(self, model: Any, inputs: Sequence[Any]) -> Any:
         return keras_state.run_graph(model, inputs, self._in_graph)

@@ -44,6 +44,8 @@ class Call:
         inputs: The tensors among the arguments, in order.
         outputs: The tensors that the call returns, flattened.
         node: Keras' own record of the call; surgery rewrites sizes among its arguments.
+        repeats: Sizes of the axes that its outputs have in the batch axis: the steps over which
+            `TimeDistributed` repeats the model around it. None where unknown.
     """
 
     operation: Any
@@ -53,6 +55,7 @@ class Call:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     node: Any = None
+    repeats: Shape = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,7 +87,7 @@ def masked_by_hand(model, plan: Plan, inputs):
     channels = trace_as_planned(model)
     keep = keep_of(plan, channels)
     mixings = {id(mixing.operation): keep[mixing.labels] for mixing in channels.mixings}
-    consumers = {weight.path for weight in channels.weights.values() if weight.consumed}
+    consumed = {key for key, weight in channels.weights.items() if weight.consumed}
     values = {
         x.index: keras.ops.convert_to_tensor(value)
         for x, value in zip(channels.graph.inputs, keras.tree.flatten(inputs), strict=True)
@@ -95,7 +95,8 @@ def masked_by_hand(model, plan: Plan, inputs):
     last_use = {x.index: call for call in channels.graph.calls for x in call.inputs}
     ends = {x.index for x in channels.graph.outputs}
     for call in channels.graph.calls:
-        consuming = call.path in consumers
+        weights = getattr(call.operation, "weights", ())
+        consuming = any(id(variable) in consumed for variable in weights)
 
         def fill(leaf, consuming=consuming):
             if not isinstance(leaf, Tensor):

@@ -38,7 +38,7 @@ class Site:
         inputs: The label block of each input tensor.
         input_shapes: Their shapes, batch axis first.
         output_shapes: Shapes of the outputs.
-        repeats: Sizes over which a wrapper (`TimeDistributed`) repeats the layer.
+        repeats: Sizes over which wrappers (`TimeDistributed`) repeat the layer.
     """
 
     def __init__(self, call: Call, inputs: Sequence[Labels], findings: Findings) -> None:
@@ -48,7 +48,7 @@ class Site:
         self.inputs = list(inputs)
         self.input_shapes: list[Shape] = [x.shape for x in call.inputs]
         self.output_shapes: list[Shape] = [x.shape for x in call.outputs]
-        self.repeats: Shape = ()
+        self.repeats: Shape = call.repeats
         self._findings = findings
 
     # ---- where the channels are

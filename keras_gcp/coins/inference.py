@@ -16,6 +16,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras_gcp import keras_state
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.opaque import WITH_KERNEL
 from keras_gcp.errors import UnsupportedModel
@@ -101,7 +102,7 @@ def with_kernel(channels: ChannelMap) -> set[str]:
     """Paths of the convolutions and dense layers, into which a file folds what stands behind."""
     layer_of = {call.path: call.operation for call in channels.graph.calls}
     paths = {site.path for site in channels.macs}
-    return {p for p in paths if isinstance(getattr(layer_of[p], "layer", layer_of[p]), WITH_KERNEL)}
+    return {p for p in paths if isinstance(keras_state.innermost(layer_of[p]), WITH_KERNEL)}
 
 
 def require_known_sizes(graph: Graph) -> None:
@@ -228,6 +229,10 @@ def lifetimes(
     A tensor lives from the step that writes it to the last one that reads it, inputs of the model
     from the first step on, outputs to the last. Nothing is computed in place.
 
+    A model that is repeated runs for one step of time after the other, so that its own tensors are
+    needed for one of them. What enters it and what leaves it is there all the while; and both are
+    copied, since a file has the steps first and the examples second there.
+
     Returns:
         The tensors, and for each its first and its last step.
     """
@@ -237,13 +242,26 @@ def lifetimes(
     tensors = list(graph.inputs)
     begins = [0] * len(tensors)
     ends = dict.fromkeys((same(x) for x in tensors), 0)
+    copies: list[tuple[Tensor, int]] = []
+    entered: list[int] = []  # Where models begin that are repeated, and have not ended yet.
     for i, step in enumerate(steps):
+        begin = end = i
+        if isinstance(step.call.operation, keras_state.StepsAsExamples):
+            begin = i + 1
+            entered.append(i)
+            copies.append((step.call.inputs[0], i))
+        elif isinstance(step.call.operation, keras_state.ExamplesAsSteps):
+            first = entered.pop()
+            begin, end = first + 1, i - 1
+            ends.update((index, max(ends[index], end)) for index in steps[first].reads)
+            copies.append((step.call.outputs[0], i))
         for x in step.writes:
             tensors.append(x)
-            begins.append(i)
+            begins.append(begin)
             ends[same(x)] = i
         for index in step.reads:
-            ends[index] = i
+            ends[index] = max(ends[index], end)
     for x in graph.outputs:
         ends[same(x)] = last
-    return tensors, [(begin, ends[same(x)]) for x, begin in zip(tensors, begins, strict=True)]
+    lives = [(begin, ends[same(x)]) for x, begin in zip(tensors, begins, strict=True)]
+    return [*tensors, *(x for x, _ in copies)], [*lives, *((i, i) for _, i in copies)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_gcp import keras_state
 from keras_gcp.channels.map import ChannelMap, Group
 from keras_gcp.coins.cache import TimeCache
 from keras_gcp.coins.functions import Curve
@@ -103,7 +105,7 @@ class LayerTimes:
         everything = np.ones(self._channels.class_count, bool)
         full = self._time(step, everything)
         sides = tuple(self._side(step, places, full) for places in self._sides(step))
-        return MeasuredLayer(step.call.path, full, sides)
+        return MeasuredLayer(step.call.path, full * _times(step.call), sides)
 
     def _sides(self, step: Step) -> Iterator[tuple[Place, ...]]:
         """What enters, and what leaves if it begins there; one side if some channels do both."""
@@ -174,6 +176,15 @@ def _cannot_be_timed(call: Call, reason: str) -> str:
         f"which the coin 'latency_ms' needs: {reason}. Expected a layer that its own `get_config` "
         "describes and that TFLite can run; or take the coin 'macs'."
     )
+
+
+def _times(call: Call) -> int:
+    """How often a file has the operation: a model that is repeated is there for every step.
+
+    Putting steps and examples together is one operation.
+    """
+    once = isinstance(call.operation, keras_state.StepsAsExamples)
+    return math.prod(size or 1 for size in call.repeats[: -1 if once else None])
 
 
 def _narrower(groups: Sequence[Group], class_count: int) -> Iterator[np.ndarray]:

@@ -63,8 +63,10 @@ def one_call(call: Call, channels: ChannelMap, keep: np.ndarray) -> OneCall:
         filled, named = map_structure(fill, (args, kwargs))
         return operation(*filled, **named)
 
+    # What leaves a repeated model is as many examples as it has steps.
+    batch = getattr(call.operation, "steps", None) or 1
     shapes = tuple(
-        ((1, *(int(n or 1) for n in narrow_shape(x, x.shape, channels, keep)[1:])), _dtype(x))
+        ((batch, *(int(n or 1) for n in narrow_shape(x, x.shape, channels, keep)[1:])), _dtype(x))
         for x in entering
     )
     return OneCall(operation, function, shapes, _key(call, config, (args, kwargs), shapes))

@@ -59,7 +59,7 @@ def _inputs(model: Any, channels: ChannelMap, sample: Sample) -> list[Any]:
     sizes = sizes_in(model, sample) if has_open_sizes(model) else None
     graph = keras_state.read_graph(model, sizes)
     largest = max(
-        math.prod(size or 1 for size in x.shape[1:])
+        math.prod(size or 1 for size in (*call.repeats, *x.shape[1:]))
         for call in graph.calls
         for x in (*call.inputs, *call.outputs)
     )

@@ -3,6 +3,7 @@
 - `reading`: `read_graph` turns a functional model into plain data (`keras_gcp.graph`).
 - `inputs`: which input of a model each array, tensor or symbol is for.
 - `sharing`: other models of the process that hold weights of a model, and what they do with them.
+- `steps`: models that `TimeDistributed` repeats.
 - `replaying`: what `keras_gcp.flatten` needs to run a graph again on other symbolic tensors.
 - `optimizers`: which optimizers a model has, and their slots.
 - `devices`: where its variables live.
@@ -60,6 +61,7 @@ from keras_gcp.keras_state.replaying import (
     innermost,
     input_symbols,
     is_lambda,
+    is_wrapper,
     layer_calls,
     new_inputs,
     operations,
@@ -76,6 +78,13 @@ from keras_gcp.keras_state.sharing import (
     supersede,
     superseded_by,
 )
+from keras_gcp.keras_state.steps import (
+    ExamplesAsSteps,
+    StepsAsExamples,
+    is_repeatable,
+    not_repeatable,
+    repeated_model,
+)
 from keras_gcp.keras_state.writing import (
     COMPILED_FUNCTIONS,
     Transaction,
@@ -85,6 +94,8 @@ from keras_gcp.keras_state.writing import (
 
 __all__ = [
     "COMPILED_FUNCTIONS",
+    "ExamplesAsSteps",
+    "StepsAsExamples",
     "Transaction",
     "backend_values",
     "build_optimizer",
@@ -102,11 +113,14 @@ __all__ = [
     "input_structure",
     "input_symbols",
     "is_lambda",
+    "is_repeatable",
     "is_layer",
+    "is_wrapper",
     "layer_calls",
     "least_width_of_strided_pointwise",
     "models_sharing",
     "new_inputs",
+    "not_repeatable",
     "notice_cut",
     "operations",
     "optimizer_chain",
@@ -121,6 +135,7 @@ __all__ = [
     "read_graph",
     "require_functional",
     "read_with_neighbours",
+    "repeated_model",
     "replaced_call",
     "retrack_torch_parameters",
     "run_graph",

@@ -12,6 +12,7 @@ from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Call, Container, Graph, Shape, Shapes, Tensor, leaves, map_structure
 from keras_gcp.keras_state.functional import functional_of, require_functional
 from keras_gcp.keras_state.inputs import ordered_inputs
+from keras_gcp.keras_state.steps import ExamplesAsSteps, StepsAsExamples, is_repeatable
 
 NOTHING: Mapping[int, Tensor] = MappingProxyType({})
 
@@ -97,6 +98,7 @@ class Reader:
         prefix: str,
         before: Mapping[int, Tensor] = NOTHING,
         read: Collection[int] = (),
+        repeats: Shape = (),
     ) -> list[Tensor]:
         """The calls of a model on some tensors; what has been `read` gave the tensors `before`."""
         known = dict(before)
@@ -112,13 +114,13 @@ class Reader:
                 if node.operation is None or node.is_input or id(node) in read:
                     continue
                 self.nodes.add(id(node))
-                outputs = self._call(node, known, prefix)
+                outputs = self._call(node, known, prefix, repeats)
                 for symbol, x in zip(node.outputs, outputs, strict=True):
                     known[id(symbol)] = x
                     self.symbols.append((symbol, x))
         return [known[id(symbol)] for symbol in functional._outputs]
 
-    def _call(self, node: Any, known: dict[int, Tensor], prefix: str) -> list[Any]:
+    def _call(self, node: Any, known: dict[int, Tensor], prefix: str, repeats: Shape) -> list[Any]:
         operation = node.operation
 
         def fill(leaf: Any) -> Any:
@@ -131,7 +133,9 @@ class Reader:
         if nested is not None:
             entering = _entering(operation, args, kwargs, prefix)
             self.containers.append(Container(operation, tuple(entering)))
-            return self.run(nested, entering, f"{prefix}{operation.name}/")
+            return self.run(nested, entering, f"{prefix}{operation.name}/", repeats=repeats)
+        if is_repeatable(operation, node.arguments.args, node.arguments.kwargs):
+            return [self._in_steps(operation, inputs[0], prefix, repeats)]
         path = prefix + operation.name
         built_for = [
             tuple(leaf.shape)
@@ -142,8 +146,35 @@ class Reader:
         as_built = built_for == [x.shape for x in inputs]
         specs = node.outputs if as_built else _output_specs(operation, path, args, kwargs)
         outputs = [self.new_tensor(spec.shape, spec.dtype) for spec in specs]
-        self.calls.append(Call(operation, path, args, kwargs, inputs, tuple(outputs), node))
+        self.calls.append(
+            Call(operation, path, args, kwargs, inputs, tuple(outputs), node, repeats)
+        )
         return outputs
+
+    def _in_steps(self, wrapper: Any, x: Tensor, prefix: str, repeats: Shape) -> Tensor:
+        """The calls of a model that `TimeDistributed` repeats, with the steps as examples."""
+        path, steps = prefix + wrapper.name, x.shape[1]
+        inside = (*repeats, steps)
+        self.containers.append(Container(wrapper, (x,)))
+        one = self.new_tensor((None, *x.shape[2:]), x.dtype)
+        self._add(StepsAsExamples(), f"{path}/steps", (x,), one, inside)
+        inner = wrapper.layer
+        functional = functional_of(inner)
+        if functional is None:  # several axes of time
+            y = self._in_steps(inner, one, f"{path}/", inside)
+        else:
+            self.containers.append(Container(inner, (one,)))
+            (y,) = self.run(functional, [one], f"{path}/{inner.name}/", repeats=inside)
+        output = self.new_tensor((x.shape[0], steps, *y.shape[1:]), y.dtype)
+        # Where the number of steps is unknown, it is that of what came in.
+        entering = (y, x) if steps is None else (y,)
+        self._add(ExamplesAsSteps(steps), path, entering, output, repeats)
+        return output
+
+    def _add(
+        self, operation: Any, path: str, inputs: tuple[Tensor, ...], output: Tensor, repeats: Shape
+    ) -> None:
+        self.calls.append(Call(operation, path, inputs, {}, inputs, (output,), repeats=repeats))
 
 
 def _output_specs(operation: Any, path: str, args: Any, kwargs: Any) -> list[Any]:

@@ -21,9 +21,14 @@ def sublayers(layer: Any) -> list[Any]:
 
 def innermost(layer: Any) -> Any:
     """The layer inside the wrappers of `keras.layers`; the layer itself if it is no wrapper."""
-    while isinstance(layer, keras.layers.Wrapper) and shipped_by_keras(layer):
+    while is_wrapper(layer):
         layer = layer.layer
     return layer
+
+
+def is_wrapper(layer: Any) -> bool:
+    """Whether it is one of the wrappers of `keras.layers`: another layer, called in some way."""
+    return isinstance(layer, keras.layers.Wrapper) and shipped_by_keras(layer)
 
 
 def operations(model: Any) -> list[Any]:

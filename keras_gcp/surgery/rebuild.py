@@ -25,7 +25,7 @@ def copy_model(model: Any) -> Any:
         UnsupportedModel: a layer cannot be made again from its configuration.
     """
     with _taken_as_uncompiled(model):
-        copy = keras.models.clone_model(model, clone_function=_copy_layer, recursive=True)
+        copy = _Copies().of(model)
     copy.set_weights(model.get_weights())
     _copy_flags(model, copy)
     for layer in keras_state.sublayers(copy):
@@ -56,9 +56,31 @@ def _inside(layer: Any) -> list[Any]:
     return keras_state.sublayers(layer) if network is None else network.operations
 
 
-def _copy_layer(layer: Any) -> Any:
-    if keras_state.is_lambda(layer):
-        return keras_state.copied_lambda(layer)
+class _Copies:
+    """One copy of each layer, wherever it is called: in a model, in a nested one, in a wrapper."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Any] = {}
+
+    def of(self, layer: Any) -> Any:
+        """The copy of a layer or model."""
+        if id(layer) not in self._known:
+            self._known[id(layer)] = self._new(layer)
+        return self._known[id(layer)]
+
+    def _new(self, layer: Any) -> Any:
+        if keras_state.functional_of(layer) is not None:
+            return keras.models.clone_model(layer, clone_function=self.of)
+        if keras_state.is_lambda(layer):
+            return keras_state.copied_lambda(layer)
+        if keras_state.is_wrapper(layer):
+            inner = self.of(layer.layer)
+            settings = {k: v for k, v in layer.get_config().items() if k != "layer"}
+            return type(layer)(inner, **settings)
+        return _from_config(layer)
+
+
+def _from_config(layer: Any) -> Any:
     try:
         return type(layer).from_config(layer.get_config())
     except Exception as error:

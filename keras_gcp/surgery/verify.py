@@ -44,7 +44,12 @@ def _linear_outputs(graph: Graph) -> Iterator[None]:
     A saturated softmax hides differences: outputs of 0 and 1 agree whatever the logits are.
     """
     ends = {x.index for x in graph.outputs}
-    last = [call.operation for call in graph.calls if ends & {x.index for x in call.outputs}]
+    last = []
+    for call in reversed(graph.calls):
+        if ends & {x.index for x in call.outputs}:
+            last.append(call.operation)
+            if isinstance(call.operation, keras_state.ExamplesAsSteps):
+                ends.add(call.inputs[0].index)  # The last layer of a repeated model.
     layers = {id(layer): layer for layer in map(keras_state.innermost, last)}
     with ExitStack() as linear:
         for layer in layers.values():

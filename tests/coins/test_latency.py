@@ -190,6 +190,21 @@ def test_a_layer_is_measured_along_what_enters_and_what_leaves(tmp_path):
 
 
 @tensorflow_only
+def test_a_layer_of_a_repeated_model_takes_its_time_at_every_step():
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, layers.Flatten()(layers.Conv2D(8, 3, name="conv")(image)), name="m")
+    inputs = keras.Input((5, 8, 8, 3))
+    x = layers.TimeDistributed(model, name="each")(inputs)
+    channels = trace(keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x))))
+    times = LayerTimes(channels, TimeCacheOf(1.0), 1, lambda path, threads: 3.0)
+    measured = {step.call.path: times.measured(step) for step in steps_of(channels)}
+    assert measured["each/m/conv"].milliseconds == 5 * (3.0 - 1.0)
+    assert measured["each/steps"].milliseconds == measured["each"].milliseconds == 3.0 - 1.0
+    (side,) = measured["each/m/conv"].sides
+    assert side.curve.sizes.max() == 8
+
+
+@tensorflow_only
 def test_a_layer_that_cannot_be_timed_alone_is_named():
     class Odd(layers.Layer):
         def get_config(self):

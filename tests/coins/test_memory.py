@@ -204,3 +204,29 @@ def test_the_arena_of_tflite_is_as_large(name, tmp_path):
     model = networks.ALL[name]()
     write_file(model, tmp_path / "model.tflite")
     assert arena.arena_bytes(tmp_path / "model.tflite") == peak_by_reference_counts(model, True)
+
+
+def repeated(frames=4, inside=(8, 6)):
+    """A model for the frames of a film, and what its tensors need."""
+    parts = [layers.Conv2D(n, 3, padding="same", activation="relu") for n in inside]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *parts, layers.Flatten()])
+    inputs = keras.Input((frames, 8, 8, 3))
+    x = layers.TimeDistributed(model, name="each_frame")(layers.Rescaling(2.0)(inputs))
+    return keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
+
+
+def test_a_repeated_model_needs_its_own_tensors_for_one_step_at_a_time():
+    frame, first, second = 64 * 3, 64 * 8, 64 * 6
+    assert peak(repeated()) == 4 * (4 * frame + 4 * second + first + second)
+    # What enters, or leaves, is copied once more: where that is most, it counts.
+    assert peak(repeated(inside=(1, 1))) == 4 * (4 * frame + 4 * frame)
+    assert peak(repeated(inside=(4, 16))) == 4 * (4 * 64 * 16 + 4 * 64 * 16)
+
+
+@pytest.mark.needs_tensorflow("it writes TFLite files")
+@pytest.mark.parametrize("inside", [(8, 6), (1, 1), (4, 16)])
+def test_the_arena_of_a_repeated_model_is_as_large(inside, tmp_path):
+    model = repeated(inside=inside)
+    write_file(model, tmp_path / "model.tflite")
+    actual, inputs = arena.arena_bytes(tmp_path / "model.tflite"), 4 * 4 * 64 * 3
+    assert peak(model) <= actual <= peak(model) + inputs + 128  # TFLite keeps inputs, and aligns.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from keras import layers
 
+from keras_gcp import keras_state
 from keras_gcp.channels.declared import advice
 from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.registry import register_rule, rule_for
@@ -15,6 +16,20 @@ from keras_gcp.channels.site import Site, Unprunable
 def time_distributed(site: Site) -> Labels:
     """The wrapped layer, repeated over the first axis behind the batch axis."""
     return _wrapped(site, leading=1)[None]
+
+
+@register_rule("ops.StepsAsExamples")
+def steps_as_examples(site: Site) -> Labels:
+    """Into a model that `TimeDistributed` repeats: the axis of its steps goes."""
+    if site.inputs[0].shape[0] > 1:
+        raise Unprunable("its channels lie along the axis that it repeats over")
+    return site.inputs[0][0]
+
+
+@register_rule("ops.ExamplesAsSteps")
+def examples_as_steps(site: Site) -> Labels:
+    """Out of such a model: the axis of its steps comes back."""
+    return site.inputs[0][None]
 
 
 @register_rule(layers.SpectralNormalization)
@@ -42,6 +57,10 @@ def spectral_normalization(site: Site) -> Labels:
 def _wrapped(site: Site, leading: int) -> Labels:
     """What the rule of the wrapped layer says, with the leading axes left out."""
     wrapped = site.layer.layer
+    if keras_state.repeated_model(site.layer) is not None and site.call.node is not None:
+        arguments = site.call.node.arguments
+        why = keras_state.not_repeatable(site.layer, arguments.args, arguments.kwargs)
+        raise Unprunable(f"the model that it repeats cannot be followed: {why}")
     rule = rule_for(wrapped)
     if rule is None:
         raise Unprunable(

@@ -106,11 +106,12 @@ def _summary(totals: np.ndarray, peak: float) -> Conservation:
 def _sums_and_peaks(
     propagation: Propagation, weights: Any, inputs: Any, classes: Any, mask: Any, *, head: Head
 ) -> dict[int, tuple[Any, Any]]:
-    found, _ = propagation.tensors(
+    found, outputs = propagation.tensors(
         weights, inputs, partial(start, head, classes, mask), negated(head, classes)
     )
+    examples = ops.shape(outputs)[0]  # Inside a repeated model, a tensor has more rows than that.
     return {
-        index: (ops.sum(r, axis=tuple(range(1, len(r.shape)))), ops.max(ops.abs(r)))
+        index: (ops.sum(ops.reshape(r, (examples, -1)), axis=1), ops.max(ops.abs(r)))
         for index, r in found.items()
     }
 

@@ -24,11 +24,13 @@ class Probe:
         tensor: Its index.
         axis: Its channel axis, batch axis counted.
         channels: Its number of channels.
+        in_steps: Whether its batch axis holds steps of time, too: those of a repeated model.
     """
 
     tensor: int
     axis: int
     channels: int
+    in_steps: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +70,11 @@ class Propagation:
             `(examples, channels of all probes)`; and what the model predicts.
         """
         found, outputs = self.tensors(weights, inputs, start, negated)
+        examples = ops.shape(outputs)[0]
         rows = [
-            _mean_over_space(found[probe.tensor], probe.axis)
+            _mean_over_space(found[probe.tensor], probe, examples)
             if probe.tensor in found
-            else ops.zeros((ops.shape(outputs)[0], probe.channels))
+            else ops.zeros((examples, probe.channels))
             for probe in self.probes
         ]
         return ops.concatenate(rows, axis=1), outputs
@@ -131,6 +134,8 @@ class Propagation:
         reads = leg.rule.reads_inputs
         inputs = [ops.cast(values[x.index], "float32") if reads else None for x in call.inputs]
         of = negated if leg.last else None
+        if of is not None and call.repeats:
+            of = _for_each_step(of, next(r for r in arrived if r is not None))
         step = Step(call, inputs, leg.signed, leg.absolute, leg.gates, self.compiler, of)
         passed = leg.rule.propagate(step, arrived)
         return [
@@ -164,7 +169,18 @@ def _known_shape(shape: Shape, some: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(other if size is None else size for size, other in pairs)
 
 
-def _mean_over_space(relevance: Any, channel_axis: int) -> Any:
-    """`(examples, ..., channels, ...)` to `(examples, channels)`."""
-    space = tuple(a for a in range(1, len(relevance.shape)) if a != channel_axis)
-    return ops.mean(relevance, axis=space) if space else relevance
+def _mean_over_space(relevance: Any, probe: Probe, examples: Any) -> Any:
+    """`(examples, ..., channels, ...)` to `(examples, channels)`, over steps of time, too."""
+    space = tuple(a for a in range(1, len(relevance.shape)) if a != probe.axis)
+    mean = ops.mean(relevance, axis=space) if space else relevance
+    if not probe.in_steps:
+        return mean
+    return ops.mean(ops.reshape(mean, (examples, -1, probe.channels)), axis=1)
+
+
+def _for_each_step(negated: Any, relevance: Any) -> Any:
+    """What is said of each example, for all the rows that it has in a tensor."""
+    examples = ops.shape(negated)[0]
+    rows = ops.shape(relevance)[0]
+    apart = ops.broadcast_to(ops.expand_dims(negated, 1), (examples, rows // examples))
+    return ops.reshape(apart, (-1,))

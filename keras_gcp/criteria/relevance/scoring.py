@@ -226,7 +226,9 @@ def tensor_probe(call: Call, output: Tensor, channels: ChannelMap) -> Probe | No
         return None
     axis = _channel_axis(call, output, channels)
     size = output.shape[axis]
-    return None if size is None else Probe(output.index, axis, size)
+    if size is None:
+        return None
+    return Probe(output.index, axis, size, in_steps=bool(call.repeats))
 
 
 def _channel_axis(call: Call, output: Tensor, channels: ChannelMap) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from keras import layers, ops
 
+from keras_gcp.criteria.relevance import signs
 from keras_gcp.criteria.relevance.rules import (
     RelevanceRule,
     Step,
@@ -80,5 +81,23 @@ def _spectral_normalization(call: Call) -> RelevanceRule | None:
     )
 
 
+def _into_examples(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
+    """Into a repeated model: from each step of each example to that place of the input."""
+    return [ops.reshape(relevance[0], ops.shape(step.inputs[0]))]
+
+
+def _into_steps(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
+    """Out of a repeated model. The tensor that only tells the number of steps takes nothing."""
+    folded = _folded(relevance[0])
+    return [folded, *(None for _ in step.call.inputs[1:])]
+
+
 register_relevance_rule(_time_distributed, layers.TimeDistributed)
+register_relevance_rule(
+    RelevanceRule("copies", _into_examples, signs.like_inputs), "ops.StepsAsExamples"
+)
+register_relevance_rule(
+    RelevanceRule("copies", _into_steps, signs.like_inputs, reads_inputs=False),
+    "ops.ExamplesAsSteps",
+)
 register_relevance_rule(_spectral_normalization, layers.SpectralNormalization)
