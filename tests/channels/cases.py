@@ -425,7 +425,9 @@ LAYERS |= {
             lambda x: layers.Add()([x, layers.MultiHeadAttention(2, 3, use_bias=False)(x, x)])
         ),
         with_two_inputs(
-            lambda x, y: layers.MultiHeadAttention(2, 3, value_dim=4, output_shape=7)(x, y)
+            lambda x, y: layers.MultiHeadAttention(2, 3, value_dim=4, dropout=0.1, output_shape=7)(
+                x, y
+            )
         ),
         with_two_inputs(lambda x, y: layers.MultiHeadAttention(2, 3)(value=y, query=x)),
         with_two_inputs(

@@ -82,8 +82,9 @@ def test_a_cut_around_the_operation_is_the_masked_network(name, build):
     rebuilt = type(narrow).from_config(narrow.get_config())
     rebuilt.set_weights(narrow.get_weights())
     inputs = inputs_for(narrow)
+    # PyTorch's matrix products round by where in memory a matrix lies.
     for a, b in zip(flat_outputs(rebuilt, inputs), flat_outputs(narrow, inputs), strict=True):
-        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name, build", CASES)
