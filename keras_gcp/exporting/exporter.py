@@ -6,6 +6,7 @@ import contextlib
 import math
 import re
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from keras_gcp.exporting.conversion import KINDS
 from keras_gcp.exporting.formats import FORMATS, check_formats, write
 from keras_gcp.exporting.precision import is_mixed_precision
 from keras_gcp.exporting.quiet import silenced
-from keras_gcp.exporting.records import ExportedFile
+from keras_gcp.exporting.records import ExportedFile, Loading
 from keras_gcp.exporting.runtime import operators
 from keras_gcp.exporting.samples import CALIBRATION_EXAMPLES, Examples, examples_for
 from keras_gcp.exporting.structure import output_names
@@ -65,6 +66,10 @@ def export(
     model's names in the file's signature. A mixed-precision model goes there in 32 bits. They are
     converted and run in a process of their own, started once: TensorFlow's converter is known to
     crash, as on recurrent layers in 8 bits (unless `unroll=True`), which is then an error here.
+
+    A `.keras` file names losses, metrics, optimizers and layers of your own, it does not hold
+    them; `loads_with` of its record says how it loads without them, or with which, and if they
+    are not registered with Keras, there is a warning. The other formats hold all they need.
 
     Args:
         model: Functional or Sequential model, built.
@@ -137,8 +142,11 @@ def _export_one(
             "If such a difference is harmless here, pass `tolerance=`; for a quantised format "
             "try more, or more typical, examples as `sample=`."
         )
+    with silenced():
+        loading = kind.loading(aside)
     target = directory / aside.name
     files.replace(aside, target)
+    _warn_of_own_code(target, loading)
     return ExportedFile(
         format=format_name,
         path=target,
@@ -150,6 +158,19 @@ def _export_one(
         measure=kind.measure,
         tolerance=tolerance,
         examples=len(subject.compared),
+        loads_with=loading.code,
+        custom_objects=loading.custom_objects,
+    )
+
+
+def _warn_of_own_code(path: Path, loading: Loading) -> None:
+    if loading.loads_here:
+        return
+    named = " and ".join(map(repr, loading.custom_objects)) or "a lambda"
+    warnings.warn(
+        f"'{path}' needs {named}: code of your own, which Keras does not know, or does not trust. "
+        f"Load it with {loading.code}.",
+        stacklevel=5,
     )
 
 

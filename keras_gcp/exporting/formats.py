@@ -13,9 +13,15 @@ import numpy as np
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.exporting import tflite, writers
 from keras_gcp.exporting.conversion import KINDS
+from keras_gcp.exporting.own_code import loading_of
+from keras_gcp.exporting.records import Loading
 from keras_gcp.exporting.samples import Examples
 
 Runner = Callable[[keras.Model, Path, Sequence[np.ndarray]], list[np.ndarray]]
+
+
+def _by_other_programs(path: Path) -> Loading:
+    return Loading()
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,7 @@ class Format:
         tolerance: Default limit of the difference, a share of the model's output.
         measure: What the difference is, a key of `keras_gcp.exporting.comparison.MEASURES`.
         packages: Modules that must be importable, and what to install for them.
+        loading: How a file is loaded where its reader knows less than this process.
     """
 
     suffix: str
@@ -35,10 +42,11 @@ class Format:
     tolerance: float
     measure: str = "relative maximum"
     packages: tuple[str, ...] = ()
+    loading: Callable[[Path], Loading] = _by_other_programs
 
 
 FORMATS: dict[str, Format] = {
-    "keras": Format(".keras", writers.run_keras, 1e-5),
+    "keras": Format(".keras", writers.run_keras, 1e-5, loading=loading_of),
     "saved_model": Format("_saved_model", writers.run_saved_model, 1e-5),
     "tflite": Format(".tflite", tflite.run_tflite, 1e-4),
     "tflite_float16": Format("_float16.tflite", tflite.run_tflite, 1e-2, "relative rms"),

@@ -7,6 +7,21 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
+class Loading:
+    """How a file is loaded where nothing of the user's is imported.
+
+    Args:
+        code: What to call, with `path` for the file; empty for formats that other programs load.
+        custom_objects: Classes and functions of the user's own that it needs, by their names.
+        loads_here: Whether it loads without further arguments in the process that wrote it.
+    """
+
+    code: str = ""
+    custom_objects: tuple[str, ...] = ()
+    loads_here: bool = True
+
+
+@dataclass(frozen=True)
 class ExportedFile:
     """One file that was written, loaded back and found equal to the model.
 
@@ -24,6 +39,12 @@ class ExportedFile:
             difference over root mean square of the output; quantised formats).
         tolerance: The limit that `max_difference` was held to.
         examples: Number of examples compared.
+        loads_with: How to load it, as code: of a `.keras` file of a model with a loss, metric,
+            optimizer or layer of one's own, `compile=False` or `custom_objects`. Found by loading
+            it, here and in a process that has imported Keras only. Empty for other formats.
+        custom_objects: Names of these classes and functions. Registered ones
+            (`keras.saving.register_keras_serializable`) are found by Keras where the module that
+            registers them was imported.
     """
 
     format: str
@@ -36,3 +57,5 @@ class ExportedFile:
     measure: str = "relative maximum"
     tolerance: float = 0.0
     examples: int = 0
+    loads_with: str = ""
+    custom_objects: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_gcp.exporting.own_code import load_for_comparison
 from keras_gcp.exporting.structure import call_argument
 from keras_gcp.exporting.worker import in_worker
 
@@ -23,7 +24,7 @@ def write_keras(model: keras.Model, path: Path) -> None:
 
 
 def run_keras(model: keras.Model, path: Path, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return run_model(keras.models.load_model(path, compile=False), arrays)
+    return run_model(load_for_comparison(model, path), arrays)
 
 
 def write_saved_model(model: keras.Model, path: Path) -> None:
