@@ -205,7 +205,7 @@ def report_on(
     notes = [
         f"Network {FLAGS.network}, data {FLAGS.dataset}, seed {FLAGS.seed}, one run; "
         "accuracy is that of the last epoch.",
-        f"Criterion {FLAGS.criterion} on {FLAGS.sample_size} training images; budget {budget()}. "
+        f"Criterion {plan.criterion} on {FLAGS.sample_size} training images; budget {budget()}. "
         "MACs are the multiply-adds of convolutions and dense layers.",
         f"{os.cpu_count()} CPUs ({platform.machine()}), Keras {keras.__version__} on "
         f"{keras.config.backend()}; TFLite latency at batch 1 on one thread, median.",

@@ -23,7 +23,7 @@ flags.DEFINE_list(
     "What may remain, all of it: COIN=SHARE% of the original, or COIN=NUMBER. Coins: "
     f"{', '.join(COINS)}.",
 )
-flags.DEFINE_string("criterion", "feature_relevance", "Name of the criterion.")
+flags.DEFINE_string("criterion", "auto", "Name of the criterion.")
 flags.DEFINE_string("align", "auto", "Widths to prefer: auto, or a number.")
 flags.DEFINE_enum("normalize", "none", ["none", "cost"], "Scores as they are, or for their cost.")
 flags.DEFINE_enum("scope", "global", ["global", "group"], "One ranking, or equal shares of layers.")

@@ -18,6 +18,7 @@ from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
 from keras_gcp.costs import left_out
+from keras_gcp.criteria.base import name_of
 from keras_gcp.distillation import Distillation, Teacher, check_distillation
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.events import Event, Occasion, SkippedEvent, moment
@@ -42,7 +43,7 @@ from keras_gcp.fit_checks import (
     reset_memory,
 )
 from keras_gcp.guards import VALIDATION_SIZE, AccuracyGuard, checked_max_drop
-from keras_gcp.pipeline import check_prior, totals_of
+from keras_gcp.pipeline import check_prior, require_one_criterion, totals_of
 from keras_gcp.plans import Plan
 from keras_gcp.reporting.text import event_line, savings_line, sizes_line, unmet_line
 from keras_gcp.restarts import Restarts
@@ -83,7 +84,10 @@ class GradualChannelPruning(keras.callbacks.Callback):
             `on_plateau` or `channels_every`, or an object of one's own. Default: four cubic events
             between a tenth and a half of the epochs.
         criterion: Name of a criterion, or a callable `(model, channels, sample) -> {path of a
-            producing layer: (width,) scores}`, larger = keep.
+            producing layer: (width,) scores}`, larger = keep. `"auto"`: `"feature_relevance"` where
+            it applies (a classifier, labels that are its classes, only layers it can be followed
+            through), else the first of `"compensation_aware"`, `"taylor"` and `"l2_norm"` that
+            does; decided once, when training begins, and said with the reason.
         align: Widths to prefer, because odd ones run slower than the next larger multiple: `"auto"`
             (multiples of 8 for layers of 16 channels and more, free below), a number, or a dict of
             these by layer. A layer narrower than the number has the halves of it (4, 2, 1).
@@ -184,7 +188,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         sample: Any,
         budget: Any = None,
         schedule: Schedule | AdaptiveSchedule | None = None,
-        criterion: Any = "feature_relevance",
+        criterion: Any = "auto",
         align: Align = "auto",
         floor: Floor = DEFAULT_FLOOR,
         exclude: Sequence[str] = (),
@@ -305,7 +309,10 @@ class GradualChannelPruning(keras.callbacks.Callback):
         check_known_to_optimizer(model)
         self._agree_on_seed(self._restarts.find(model))
         if self._run is None or self._first_model() is not model:
-            backend.together(model, lambda: self._start(model, schedule))
+            decision = backend.together(model, lambda: self._start(model, schedule))
+            require_one_criterion(model, decision)
+            if self._verbose and decision.was_open:
+                print(f"criterion: {decision.words}")
         else:
             agenda.restore(self._agenda.to_dict())
         self._agenda = agenda
@@ -363,8 +370,12 @@ class GradualChannelPruning(keras.callbacks.Callback):
 
     # ---- steps
 
-    def _start(self, model: Any, schedule: Schedule | AdaptiveSchedule) -> None:
-        """Looks at everything once, so that nothing can go wrong ten epochs later."""
+    def _start(self, model: Any, schedule: Schedule | AdaptiveSchedule) -> criteria.Decision:
+        """Looks at everything once, so that nothing can go wrong ten epochs later.
+
+        Returns:
+            What scores, in all events to come.
+        """
         scorer = criteria.get(self._criterion, seed=self._seed)
         coin = next(iter(self._budget.entries)) if self._budget is not None else "channels"
         channels = check_model(model, self._settings.exclude, coin)
@@ -372,14 +383,16 @@ class GradualChannelPruning(keras.callbacks.Callback):
         sample = sample_of(self._sample_source, self._sample_size, self._seed, model)
         shapes = said or sizes_of(model, None, sample)
         run_at = sizes_to_run(model, shapes) if self._settings.verify and sample is None else None
-        self._settings = replace(self._settings, scorer=scorer, shapes=shapes, run_at=run_at)
+        self._settings = replace(self._settings, shapes=shapes, run_at=run_at)
         if shapes is not None:
             channels = trace(model, self._settings.exclude, in_place=True, shapes=shapes)
         reference = model if self._reference is None else self._reference
         original = Original.of(reference, self._settings.exclude, self._budget, shapes)
         totals = totals_of(model, channels, original.coins)
         check_targets(model, sample)
-        check_criterion(scorer, model, channels, sample)
+        decision = criteria.decided(scorer, model, channels, sample)
+        self._settings = replace(self._settings, scorer=decision.scorer, criterion=decision.words)
+        check_criterion(decision.scorer, model, channels, sample)
         check_prior_fits(self._settings, model, channels, sample)
         if self._budget is not None:
             check_feasible(model, channels, self._budget, totals, original, self._settings)
@@ -401,7 +414,9 @@ class GradualChannelPruning(keras.callbacks.Callback):
             )
         self._first_model = weakref.ref(model)
         if self._restarts.wanted:
-            self._restarts.identify(model, self._choices(schedule))
+            criterion = name_of(decision.scorer) if decision.was_open else self._criterion
+            self._restarts.identify(model, self._choices(schedule, criterion))
+        return decision
 
     def _guard(self, model: Any, channels: ChannelMap) -> AccuracyGuard | None:
         if self._max_drop is None:
@@ -554,12 +569,12 @@ class GradualChannelPruning(keras.callbacks.Callback):
             (agreed,) = backend.averaged(self.model, {"seed": drawn}, weight=first)["seed"]
             self._seed = int(agreed)
 
-    def _choices(self, schedule: Schedule | AdaptiveSchedule) -> dict[str, object]:
+    def _choices(self, schedule: Schedule | AdaptiveSchedule, criterion: Any) -> dict[str, object]:
         """What must be the same after a restart."""
         return {
             "budget": self._budget,
             "schedule": schedule,
-            "criterion": self._criterion,
+            "criterion": criterion,
             **vars(self._settings.preferences),
             "exclude": list(self._settings.exclude),
             "sample_size": self._sample_size,

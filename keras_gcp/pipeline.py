@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from keras_gcp.channels.trace import trace, trace_as_planned
 from keras_gcp.compensation import Compensation, compensated
 from keras_gcp.costs import Ledger
 from keras_gcp.counting import Coin, build_ledger, count_map, prunable_groups
+from keras_gcp.criteria.base import name_of
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.keras_state import Transaction
 from keras_gcp.planning import choose, keep_of, parsed_limits, plan_of, require_reachable
@@ -34,7 +36,7 @@ from keras_gcp.surgery.verify import example_count, masked_outputs, random_input
 def plan(
     model: Any,
     budget: Any,
-    criterion: Any = "l2_norm",
+    criterion: Any = "auto",
     sample: Any = None,
     align: Align = "auto",
     floor: Floor = DEFAULT_FLOOR,
@@ -56,7 +58,10 @@ def plan(
             `"peak_activation_bytes"`, `"peak_activation_bytes_int8"` or `"latency_ms"` (see
             `keras_gcp.timed`), or `keras_gcp.absolute(count)`. All entries must hold.
         criterion: Name of a criterion, or a callable `(model, channels, sample) -> {path of a
-            producing layer: (width,) scores}`, larger = keep.
+            producing layer: (width,) scores}`, larger = keep. `"auto"`: `"feature_relevance"` where
+            it applies (a classifier, labels that are its classes, only layers it can be followed
+            through), else the first of `"compensation_aware"`, `"taylor"` and `"l2_norm"` that
+            does; without a sample, `"l2_norm"`. `plan.explain()` says which, and why.
         sample: Examples for criteria that look at data, as `fit` takes them: `x`, `(x, y)` or
             `(x, y, weight)`, with `x` a dict by name or a list in the order of `model.inputs` for
             several inputs; a `tf.data.Dataset`, a `keras.utils.PyDataset`, or another iterable of
@@ -141,8 +146,10 @@ def _plan(
     limits = parsed_limits(parsed, totals, totals, channels)
     ledger = build_ledger(model, channels, opened)
     require_reachable(channels, limits, preferences, ledger)  # Scoring may take long.
-    scores = weighted(score(scorer, model, channels, drawn), channels, prior)
-    return plan_by_scores(model, channels, scores, limits, opened, preferences, str(parsed))
+    decision = decided(scorer, model, channels, drawn)
+    scores = weighted(score(decision.scorer, model, channels, drawn), channels, prior)
+    chosen = plan_by_scores(model, channels, scores, limits, opened, preferences, str(parsed))
+    return replace(chosen, criterion=decision.words)
 
 
 def plan_by_scores(
@@ -240,7 +247,7 @@ def apply(
 def prune(
     model: Any,
     budget: Any,
-    criterion: Any = "l2_norm",
+    criterion: Any = "auto",
     sample: Any = None,
     align: Align = "auto",
     floor: Floor = DEFAULT_FLOOR,
@@ -372,6 +379,25 @@ def _costs_of(plan: Plan, model: Any, channels: ChannelMap, keep: np.ndarray) ->
     known = all(site.positions is not None for site in channels.macs)
     ledger = build_ledger(model, channels, coins.counted(plan.after.further if known else ()))
     return plan_of(channels, keep, ledger).after
+
+
+def decided(
+    scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None
+) -> criteria.Decision:
+    """`criteria.decided`; the same in all processes that train the model together."""
+    own = backend.together(model, lambda: criteria.decided(scorer, model, channels, sample))
+    require_one_criterion(model, own)
+    return own
+
+
+def require_one_criterion(model: Any, decision: criteria.Decision) -> None:
+    """Refuses to go on if processes chose different criteria.
+
+    Raises:
+        ReplicasDisagree: another one applies to the sample of another process.
+    """
+    name = name_of(decision.scorer)
+    backend.require_same(model, "the criteria that apply to their samples", name)
 
 
 def score(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) -> np.ndarray:

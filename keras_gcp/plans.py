@@ -127,6 +127,7 @@ class Plan:
         outlooks: What other living models have to expect if the model is cut in place.
         counted_at: Sizes of the model's inputs, without batch axes, that costs were counted at,
             where the model leaves them open; empty where it does not, or none were known.
+        criterion: What ranked the channels, and why that, if it was not named by the user.
     """
 
     layers: Mapping[str, np.ndarray]
@@ -140,6 +141,7 @@ class Plan:
     uncounted: Mapping[str, str] = dataclasses.field(default_factory=dict)
     outlooks: tuple[str, ...] = ()
     counted_at: Shapes = ()
+    criterion: str = ""
 
     def __repr__(self) -> str:
         macs = (
@@ -276,6 +278,8 @@ class Plan:
             lines.append(sizes_line(self.counted_at))
         if self.budget:
             lines.append(f"budget: {self.budget}")
+        if self.criterion:
+            lines.append(f"criterion: {self.criterion}")
         if self.spent:
             lines.append(table(SPENT_COLUMNS, [one.row() for one in self.spent]))
         lines.extend(map(str, self.checks))
@@ -310,6 +314,7 @@ class Plan:
                 "uncounted": dict(self.uncounted),
                 "outlooks": list(self.outlooks),
                 "counted_at": self.counted_at,
+                "criterion": self.criterion,
             },
             indent=1,
         )

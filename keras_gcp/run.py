@@ -82,6 +82,7 @@ class Settings:
         prior: What was measured before, or None.
         shapes: Sizes of the inputs that costs are counted at, if the model leaves them open.
         run_at: Sizes of the inputs at which a cut is compared where there is no sample, likewise.
+        criterion: The criterion in words, for plans.
     """
 
     scorer: Any
@@ -92,6 +93,7 @@ class Settings:
     prior: Sensitivity | None = None
     shapes: Shapes | None = None
     run_at: Shapes | None = None
+    criterion: str = ""
 
 
 @dataclass
@@ -243,7 +245,7 @@ class PruningRun:
         coins_now = self.original.coins
         settled = coins.settled(model, found.channels, limits, coins_now, chosen, for_real)
         self.original = replace(self.original, coins=settled.coins)
-        return settled.plan
+        return replace(settled.plan, criterion=self.settings.criterion)
 
     def _joined(self, plan: Plan) -> Plan:
         """All cuts so far and this one, whose limits were looked at for all of them."""

@@ -47,6 +47,7 @@ class _SavedPlan:
     uncounted: Mapping[str, str]
     outlooks: list[str]
     counted_at: tuple[tuple[int, ...], ...]
+    criterion: str
 
 
 def read(text: Any) -> Plan:
@@ -73,7 +74,7 @@ def _completed(data: Any) -> Any:
     if not isinstance(data, dict):
         return data
     new: dict[str, Any] = {"spent": [], "checks": [], "uncounted": {}, "outlooks": []}
-    complete = {**new, "counted_at": [], **data}
+    complete = {**new, "counted_at": [], "criterion": "", **data}
     for name in ("before", "after"):
         if isinstance(complete.get(name), dict):
             complete[name] = {"further": {}, "activation_macs": 0, **complete[name]}
@@ -152,6 +153,7 @@ def _plan_of(saved: _SavedPlan) -> Plan:
         uncounted=saved.uncounted,
         outlooks=tuple(saved.outlooks),
         counted_at=saved.counted_at,
+        criterion=saved.criterion,
     )
 
 

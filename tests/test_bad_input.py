@@ -137,7 +137,8 @@ def test_nan_labels_are_refused():
 
 def test_missing_labels_are_refused():
     x, _ = classification()
-    refuses(compiled(networks.plain()), InvalidArgument, "label", lambda: [callback((x, None))])
+    make = lambda: [callback((x, None), criterion="feature_relevance")]  # noqa: E731
+    refuses(compiled(networks.plain()), InvalidArgument, "label", make)
 
 
 def test_labels_beyond_the_classes_are_refused():
@@ -150,7 +151,7 @@ def test_feature_relevance_on_a_head_that_is_no_classifier_names_other_criteria(
     x, _ = classification()
     size = model.output_shape[1:]
     target = np.zeros((len(x), *size), "float32")
-    make = lambda: [callback((x, target))]  # noqa: E731
+    make = lambda: [callback((x, target), criterion="feature_relevance")]  # noqa: E731
     refuses(model, KerasGCPError, "criterion='(taylor|l2_norm)'", make, (x, target))
 
 

@@ -4,6 +4,7 @@ A criterion is a plain callable `(model, channels, sample) -> scores by producin
 scores are kept. One file per criterion.
 """
 
+from keras_gcp.criteria.auto import Decision, decided
 from keras_gcp.criteria.base import Criterion, check, checked_scores, needs_sample
 from keras_gcp.criteria.classes import class_scores
 from keras_gcp.criteria.registry import get, names
@@ -15,10 +16,12 @@ from keras_gcp.criteria.relevance import (
 
 __all__ = [
     "Criterion",
+    "Decision",
     "RelevanceRule",
     "check",
     "checked_scores",
     "class_scores",
+    "decided",
     "get",
     "names",
     "needs_sample",

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_gcp.criteria.auto import Auto
 from keras_gcp.criteria.base import Criterion
 from keras_gcp.criteria.bn_scale import BatchNormScale
 from keras_gcp.criteria.compensation_aware import CompensationAware
@@ -23,6 +24,7 @@ _CRITERIA: Mapping[str, Callable[[], Any]] = MappingProxyType(
     {
         kind.name: kind
         for kind in (
+            Auto,
             FeatureRelevance,
             L1Norm,
             L2Norm,

@@ -21,7 +21,7 @@ from keras_gcp.errors import InvalidArgument
 from keras_gcp.evaluation.cache import WHOLE, Cache, Key, digest_of
 from keras_gcp.evaluation.masked import MaskedModel
 from keras_gcp.evaluation.metrics import Metric, metric_for
-from keras_gcp.pipeline import score
+from keras_gcp.pipeline import decided, score
 from keras_gcp.sample import SAMPLE_SIZE, Sample, draw_sample, sample_of
 from keras_gcp.sensitivities import GroupSensitivity, Sensitivity, SensitivityPoint
 from keras_gcp.validation import layer_names, numbers_in, require_integer, require_verbose
@@ -33,7 +33,7 @@ def sensitivity(
     model: Any,
     data: Any,
     metric: Any = None,
-    criterion: Any = "l2_norm",
+    criterion: Any = "auto",
     shares: Sequence[float] = DEFAULT_SHARES,
     sample: Any = None,
     exclude: Sequence[str] = (),
@@ -105,8 +105,11 @@ def sensitivity(
     examples = draw_sample(data, size, seed, model)
     drawn = sample_of(sample, sample_size, seed, model)
     measured = metric_for(metric, model, examples, mode)
+    decision = decided(scorer, model, channels, drawn)
+    if decision.was_open:
+        criterion = name_of(decision.scorer)
     known = Cache(cache, _identity(model, examples, drawn, measured, criterion, exclude, seed))
-    scores = score(scorer, model, channels, drawn)
+    scores = score(decision.scorer, model, channels, drawn)
     everything = np.ones(channels.class_count, bool)
     total = 1 + len(groups) * len(wanted)
     with MaskedModel(model, channels, examples, measured, batch_size) as masked:

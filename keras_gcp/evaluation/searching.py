@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from keras_gcp.pipeline import (
     apply,
     check_prior,
     compensated_weights,
+    decided,
     plan_by_scores,
     score,
     totals_of,
@@ -42,7 +43,7 @@ def smallest(
     validation_data: Any,
     metric: Any = None,
     coin: str = "macs",
-    criterion: Any = "l2_norm",
+    criterion: Any = "auto",
     sample: Any = None,
     tolerance: float = 0.01,
     max_evaluations: int = 20,
@@ -138,7 +139,8 @@ def smallest(
     drawn = sample_of(sample, sample_size, seed, model)
     channels = trace(model, exclude, shapes=said or sizes_of(model, None, drawn, data))
     settings = compensation.parse(compensate, recalibrate, drawn is not None)
-    scores = weighted(score(scorer, model, channels, drawn), channels, prior)
+    decision = decided(scorer, model, channels, drawn)
+    scores = weighted(score(decision.scorer, model, channels, drawn), channels, prior)
     opened = coins.opened(any_share, model, channels)
     original = totals_of(model, channels, opened).costs()
     everything = np.ones(channels.class_count, bool)
@@ -147,9 +149,10 @@ def smallest(
     def planned(share: float) -> Plan:
         budget = Budget({coin: share})
         limits = budget.limits(original)
-        return plan_by_scores(
+        chosen = plan_by_scores(
             model, channels, scores, limits, opened, preferences, budget=str(budget)
         )
+        return replace(chosen, criterion=decision.words)
 
     def amended(keep: np.ndarray) -> dict[int, np.ndarray]:
         return compensated_weights(model, channels, keep, drawn, settings)

@@ -168,7 +168,7 @@ def _own_shapes(model: Any) -> Shapes:
 
 
 def random_inputs(model: Any, batch: int, seed: int = 0, shapes: Shapes | None = None) -> Any:
-    """Random inputs of the model's shapes: standard normal, or 0 and 1 for integers.
+    """Random inputs of the model's shapes: standard normal, 0 and 1 for integers, or few words.
 
     Args:
         model: The model.
@@ -182,6 +182,8 @@ def random_inputs(model: Any, batch: int, seed: int = 0, shapes: Shapes | None =
         shape = (batch, *size)
         if "int" in symbol.dtype or symbol.dtype == "bool":
             return rng.integers(0, 2, shape).astype(symbol.dtype)
+        if symbol.dtype == "string":
+            return np.char.multiply("word ", rng.integers(0, 9, shape))
         return rng.standard_normal(shape).astype(symbol.dtype)
 
     pairs = zip(model.inputs, shapes or _own_shapes(model), strict=True)

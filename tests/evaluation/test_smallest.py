@@ -104,7 +104,7 @@ def test_the_peak_of_memory_may_be_what_is_to_be_small(model, data):
 def test_with_a_sample_candidates_are_compensated_and_cut_as_they_were_measured(residual):
     model, data = residual
     plain = keras_gcp.smallest(model, 0.8, data, **OPTIONS)
-    options = {"sample": data, "sample_size": None, **OPTIONS}
+    options = {"sample": data, "sample_size": None, "criterion": "l2_norm", **OPTIONS}
     found = keras_gcp.smallest(model, 0.8, data, **options)
     assert found.share < plain.share - 0.1
     cut = found.trials[-1]

@@ -128,8 +128,8 @@ def find_head(model: Any, graph: Graph) -> Head:
     """
     if len(graph.outputs) != 1:
         raise UnsupportedModel(
-            "feature_relevance needs a classifier with one output, where relevance starts. This "
-            f"model has {len(graph.outputs)} outputs. {OTHER_CRITERIA}"
+            f"This model has {len(graph.outputs)} outputs. feature_relevance needs a classifier "
+            f"with one, where relevance starts. {OTHER_CRITERIA}"
         )
     shape = graph.outputs[0].shape
     last = _last_activated(graph)
@@ -193,9 +193,9 @@ def _no_classifier(
 ) -> UnsupportedModel:
     compiled = "" if loss is None else f", compiled with the loss {loss}"
     return UnsupportedModel(
+        f"The output has shape {shape} and {activation} activation{compiled}: {reason}. "
         "feature_relevance needs a classifier: class scores or logits of shape (batch, classes), "
-        "(batch, 1) for two classes, or (batch, ..., classes) for a class at every place. This "
-        f"model's output has shape {shape} and {activation} activation{compiled}: {reason}. "
+        "(batch, 1) for two classes, or (batch, ..., classes) for a class at every place. "
         f"{OTHER_CRITERIA}"
     )
 

@@ -148,8 +148,8 @@ def _array(head: Head, y: Any) -> np.ndarray:
     leaves = keras.tree.flatten(y)
     if len(leaves) != 1 or leaves[0] is None:
         raise InvalidArgument(
-            "feature_relevance needs the true class of every example: one array of labels. "
-            f"Received {'no labels' if y is None else f'{len(leaves)} arrays'}."
+            f"The sample has {'no labels' if y is None else f'{len(leaves)} arrays of labels'}. "
+            "feature_relevance needs the true class of every example: one array of labels."
         )
     labels = np.asarray(leaves[0])
     if labels.dtype.kind not in "biuf":

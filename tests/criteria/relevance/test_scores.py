@@ -287,13 +287,13 @@ def test_class_weights_must_fit(weights):
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
-        (lambda x: layers.Dense(1, activation="tanh")(x), r"shape \(None, 1\).*tanh.*'taylor'"),
-        (lambda x: [layers.Dense(3)(x), layers.Dense(3)(x)], "2 outputs.*'taylor'"),
+        (lambda x: layers.Dense(1, activation="tanh")(x), r"shape \(None, 1\) and tanh"),
+        (lambda x: [layers.Dense(3)(x), layers.Dense(3)(x)], "2 outputs"),
         (lambda x: layers.Dense(4, activation="relu")(layers.Reshape((4, 1))(x)), r"4, 4\).*relu"),
     ],
 )
 def test_a_model_that_is_no_classifier_is_refused(outputs, message):
     inputs = keras.Input((4,))
     model = keras.Model(inputs, outputs(inputs))
-    with pytest.raises(UnsupportedModel, match=f"needs a classifier.*{message}"):
+    with pytest.raises(UnsupportedModel, match=f"{message}.*needs a classifier.*'taylor'"):
         relevance_scores(model, np.zeros((3, 4), "float32"), np.zeros(3))
