@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import keras
@@ -204,8 +205,9 @@ def test_a_plan_says_what_its_share_of_multiply_adds_leaves_out():
     assert line in plan.explain()
     again = keras_gcp.Plan.from_json(plan.to_json())
     assert again.uncounted == plan.uncounted and line in again.explain()
-    older = plan.to_json().replace('"uncounted"', '"of_another_version"')
-    assert keras_gcp.Plan.from_json(older).uncounted == {}
+    older = json.loads(plan.to_json())
+    del older["uncounted"]
+    assert keras_gcp.Plan.from_json(json.dumps(older)).uncounted == {}
 
 
 def test_a_training_says_it_before_anything_else(capsys):
