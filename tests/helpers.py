@@ -7,7 +7,7 @@ import dataclasses
 import keras
 import numpy as np
 from keras.src.backend import get_keras_mask, set_keras_mask
-from mixing_by_hand import mixed_by_hand
+from mixing_by_hand import attention_by_hand, mixed_by_hand
 from recurrence_by_hand import is_recurrent, recurrent_by_hand
 
 from keras_gcp.channels.trace import trace, trace_as_planned
@@ -111,6 +111,13 @@ def masked_by_hand(model, plan: Plan, inputs):
 
         in_time = isinstance(call.operation, keras.layers.TimeDistributed)
         layer = call.operation.layer if in_time else call.operation
+        if isinstance(layer, keras.layers.Attention) and id(layer) in mixings:
+            given = [keras.ops.convert_to_numpy(values[x.index]) for x in call.inputs]
+            given = given if len(given) == 3 else [*given, given[1]]
+            values[call.outputs[0].index] = keras.ops.convert_to_tensor(
+                attention_by_hand(layer, *given, mixings[id(layer)])
+            )
+            continue
         if id(layer) in mixings:
             (x,) = call.inputs
             (axis,) = [a + 1 for a, n in enumerate(channels.tensors[x.index].shape) if n > 1]

@@ -35,6 +35,23 @@ def mixed_by_hand(layer, x, kept, axis):
     return full.astype(x.dtype)
 
 
+def attention_by_hand(layer, query, value, key, kept):
+    """Attention without projections from the kept channels; all of the values."""
+    query, key = (np.compress(kept, x, -1) for x in (query, key))
+    query, key = query[:, :, None], key[:, None]
+    if type(layer).__name__ == "AdditiveAttention":
+        scale = 1.0
+        if layer.scale is not None:
+            scale = np.compress(kept, keras.ops.convert_to_numpy(layer.scale))
+        scores = (scale * np.tanh(query + key)).sum(-1)
+    elif layer.score_mode == "concat":
+        scores = float(layer.concat_score_weight) * np.tanh(query + key).sum(-1)
+    else:
+        scores = (query * key).sum(-1)
+    scores = np.exp(scores - scores.max(-1, keepdims=True))
+    return (scores / scores.sum(-1, keepdims=True)) @ value
+
+
 def _normalised(layer, name, x, kept, axis):
     if name == "GroupNormalization":
         parts = np.split(x, layer.groups, axis)

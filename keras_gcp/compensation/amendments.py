@@ -7,66 +7,22 @@ variables. A layer without an entry in the table runs as it is, with removed cha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from keras import layers, ops
 
+from keras_gcp import keras_state
 from keras_gcp.calls import as_floats
-from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.opaque import WITH_KERNEL
 from keras_gcp.channels.registry import entry_for
+from keras_gcp.compensation import readers
 from keras_gcp.compensation.least_squares import correction
-from keras_gcp.compensation.settings import Compensation
-from keras_gcp.graph import Call
+from keras_gcp.compensation.place import Amend, Place, Values
 from keras_gcp.windows import channel_axis, channels_last, geometry_of, some_places
 
 _CHECKED_ROWS = 32
-
-
-@dataclass(frozen=True, eq=False)
-class Place:
-    """One layer, in both networks.
-
-    Attributes:
-        call: Its only call.
-        channels: The channel map.
-        keep: `(class_count,)`, True = kept.
-        settings: What is wanted.
-        before_normalization: Whether only a BatchNormalization reads its output.
-        run: New values of variables to the layer's output in the cut network.
-        wide_inputs: Its input tensors in the wide network.
-        narrow_inputs: Those in the cut one.
-        wide_output: Its output in the wide network.
-    """
-
-    call: Call
-    channels: ChannelMap
-    keep: np.ndarray
-    settings: Compensation
-    before_normalization: bool
-    run: Callable[[Mapping[int, np.ndarray]], Any]
-    wide_inputs: list[Any]
-    narrow_inputs: list[Any]
-    wide_output: Any
-
-    @property
-    def layer(self) -> Any:
-        """The layer."""
-        return self.call.operation
-
-    @property
-    def reads_removed(self) -> bool:
-        """Whether channels are removed that enter the layer."""
-        return not all(self.keep[self.channels.tensors[x.index]].all() for x in self.call.inputs)
-
-
-Values = dict[int, np.ndarray]
-"""New values by `id` of the variable."""
-
-Amend = Callable[[Place], Values]
 
 
 def amendment_for(layer: Any) -> Amend | None:
@@ -165,7 +121,26 @@ def _variance_by_channel(x: np.ndarray, axis: int) -> np.ndarray:
     return x.var(axis=others, dtype=np.float64)
 
 
+def _amend_recurrent(place: Place) -> Values:
+    return readers.amended(place, readers.of_recurrent(place))
+
+
+def _amend_attention(place: Place) -> Values:
+    bias = keras_state.projections(place.layer).output.bias
+    return readers.amended(place, readers.of_attention(place), bias)
+
+
+def _amend_einsum(place: Place) -> Values:
+    return readers.amended(place, readers.of_einsum(place), place.layer.bias)
+
+
+_RECURRENT = (layers.Bidirectional, layers.GRU, layers.LSTM, layers.RNN, layers.SimpleRNN)
+_ATTENTION = (layers.GroupQueryAttention, layers.MultiHeadAttention)
+
 _AMENDMENTS: Mapping[type | str, Amend] = {
     **dict.fromkeys(WITH_KERNEL, _amend_affine),
+    **dict.fromkeys(_RECURRENT, _amend_recurrent),
+    **dict.fromkeys(_ATTENTION, _amend_attention),
+    layers.EinsumDense: _amend_einsum,
     layers.BatchNormalization: _amend_normalization,
 }

@@ -15,7 +15,8 @@ from keras import ops
 from keras_gcp import backend, keras_state
 from keras_gcp.calls import input_tensors, last_uses, run_alone
 from keras_gcp.channels.map import ChannelMap
-from keras_gcp.compensation.amendments import Place, amendment_for
+from keras_gcp.compensation.amendments import amendment_for
+from keras_gcp.compensation.place import Place
 from keras_gcp.compensation.settings import Compensation
 from keras_gcp.graph import Call
 from keras_gcp.masking import masked_values, without_activation
@@ -119,7 +120,8 @@ class _Lockstep:
             else:
                 place = self._place(call, wide, narrow, outputs[0])
                 self._amended.update(amend(place))
-                results = [place.run({})]
+                weights = {**self._masked, **self._amended}
+                results = self._run(call, narrow, weights, restricted=True)
         for x, a, b in zip(call.outputs, outputs, results, strict=True):
             wide[x.index] = activation(a)
             narrow[x.index] = wide[x.index] if a is b else activation(b)

@@ -24,6 +24,7 @@
   variables. If kept, TensorFlow goes on training the old, wide variables without any error.
 """
 
+from keras_gcp.keras_state.attention import OUTPUT_SHAPE, Projections, projections
 from keras_gcp.keras_state.devices import (
     check_strategy,
     least_width_of_strided_pointwise,
@@ -94,7 +95,9 @@ from keras_gcp.keras_state.writing import (
 
 __all__ = [
     "COMPILED_FUNCTIONS",
+    "OUTPUT_SHAPE",
     "ExamplesAsSteps",
+    "Projections",
     "StepsAsExamples",
     "Transaction",
     "backend_values",
@@ -113,8 +116,8 @@ __all__ = [
     "input_structure",
     "input_symbols",
     "is_lambda",
-    "is_repeatable",
     "is_layer",
+    "is_repeatable",
     "is_wrapper",
     "layer_calls",
     "least_width_of_strided_pointwise",
@@ -131,12 +134,13 @@ __all__ = [
     "own_state",
     "pack_inputs",
     "packed_inputs",
+    "projections",
     "put_state_back",
     "read_graph",
-    "require_functional",
     "read_with_neighbours",
     "repeated_model",
     "replaced_call",
+    "require_functional",
     "retrack_torch_parameters",
     "run_graph",
     "set_global_seed",

@@ -335,6 +335,27 @@ def stacked(*cells, **options):
 
 
 LAYERS |= {
+    "Attention": [
+        around_steps(lambda x: layers.Attention(name="it")([x, x])),
+        with_two_inputs(
+            lambda x, y: layers.Attention(use_scale=True)(
+                [x, y, layers.Conv1D(6, 1, name="third")(y)]
+            )
+        ),
+        with_two_inputs(
+            lambda x, y: layers.Attention(score_mode="concat")(
+                [x, layers.Conv1D(6, 1, name="third")(y)]
+            )
+        ),
+    ],
+    "AdditiveAttention": [
+        around_steps(lambda x: layers.AdditiveAttention(name="it")([x, x])),
+        with_two_inputs(
+            lambda x, y: layers.AdditiveAttention(use_scale=False)(
+                [x, y, layers.Conv1D(6, 1, name="third")(y)]
+            )
+        ),
+    ],
     "SimpleRNN": [
         around_steps(lambda x: layers.SimpleRNN(8, return_sequences=True, name="it")(x)),
         around_steps(lambda x: layers.SimpleRNN(8, activation=None, go_backwards=True)(x)),
@@ -455,8 +476,6 @@ LAYERS |= {
 }
 
 ANCHORING = {
-    "AdditiveAttention",
-    "Attention",
     "Dot",
     *(kind.__name__ for kind in COLOURS),
     *(

@@ -93,14 +93,14 @@ def test_a_layer_without_a_rule_anchors_what_it_reads_with_name_and_class(layer)
     assert narrow.get_layer("next").filters < 5
 
 
-def test_attention_without_kernels_anchors_what_it_reads():
+def test_a_product_of_tensors_anchors_what_it_reads():
     inputs = keras.Input((5, 4))
     x = layers.Dense(6, name="before")(inputs)
-    x = layers.Attention(name="attention")([x, x])
+    x = layers.Dot(axes=(2, 2), name="product")([x, x])
     x = layers.Dense(5, name="behind")(x)
     model = keras.Model(inputs, layers.Dense(2, name="classifier")(x))
     reasons = anchors(model)
-    assert "'attention' (class Attention)" in reasons["before"]
+    assert "'product' (class Dot)" in reasons["before"]
     assert reasons["behind"] is None
     check_cut(model)
 

@@ -3,6 +3,7 @@
 import keras
 import networks
 import numpy as np
+import patterns
 import pytest
 from fitting import compiled, data, fit, pruning
 from helpers import flat_outputs, inputs_for, random_plan, randomise
@@ -42,16 +43,43 @@ def test_outputs_come_nearer_to_those_of_the_wide_model_on_every_network(name):
     assert all(np.array_equal(a, b) for a, b in zip(before, weights_of(model), strict=True))
 
 
+@pytest.mark.parametrize("name", ["sound_in_time", "translation", "transformer"])
+def test_so_do_those_of_networks_over_time(name):
+    model = randomise(patterns.ALL[name]())
+    inputs, others = inputs_for(model, 96), inputs_for(model, 96, seed=1)
+    plan = random_plan(model, share=0.7)
+    plain = error(keras_gcp.apply(plan, model), model, others)
+    folded = error(keras_gcp.apply(plan, model, (inputs, None), "fold"), model, others)
+    refitted = error(keras_gcp.apply(plan, model, (inputs, None)), model, others)
+    assert refitted < folded < 0.5 * plain
+
+
+IN_TIME = {
+    "gru": lambda: layers.GRU(5, name="consumer"),
+    "gru reset before": lambda: layers.GRU(5, reset_after=False, name="consumer"),
+    "lstm": lambda: layers.LSTM(5, return_sequences=True, name="consumer"),
+    "simple": lambda: layers.SimpleRNN(5, name="consumer"),
+    "both": lambda: layers.Bidirectional(layers.LSTM(5), name="consumer"),
+    "cells": lambda: layers.RNN([layers.LSTMCell(4), layers.GRUCell(5)], name="consumer"),
+    "heads": lambda: lambda x: layers.MultiHeadAttention(2, 3, name="consumer")(x, x),
+    "einsum": lambda: layers.EinsumDense(
+        "btc,chd->bthd", (6, 2, 3), bias_axes="hd", name="consumer"
+    ),
+}
+"""Layers that read every vector of channels by kernels of their own."""
+
+
 def constant_channels(kind):
     """Half of the channels behind a normalization are constants: their gamma is zero."""
     shape, consumer = {
+        **{name: ((6, 3), make) for name, make in IN_TIME.items()},
         "dense": ((6,), lambda: layers.Dense(5, name="consumer")),
         "1x1": ((6, 6, 3), lambda: layers.Conv2D(5, 1, name="consumer")),
         "valid": ((6, 6, 3), lambda: layers.Conv2D(5, 3, name="consumer")),
         "same": ((6, 6, 3), lambda: layers.Conv2D(5, 3, padding="same", name="consumer")),
     }[kind]
     inputs = keras.Input(shape)
-    first = layers.Dense(8) if kind == "dense" else layers.Conv2D(8, 3, padding="same")
+    first = layers.Conv2D(8, 3, padding="same") if len(shape) == 3 else layers.Dense(8)
     x = layers.BatchNormalization(name="bn")(first(inputs))
     x = consumer()(layers.ReLU()(x))
     model = randomise(keras.Model(inputs, layers.Activation("tanh")(x)))
@@ -68,7 +96,7 @@ def constant_channels(kind):
 
 
 @pytest.mark.parametrize("method", ["fold", "least_squares"])
-@pytest.mark.parametrize("kind", ["dense", "1x1", "valid"])
+@pytest.mark.parametrize("kind", ["dense", "1x1", "valid", *IN_TIME])
 def test_removing_constant_channels_is_exact(kind, method):
     model, plan = constant_channels(kind)
     x = np.random.default_rng(3).normal(size=(32, *model.input_shape[1:])).astype("float32")

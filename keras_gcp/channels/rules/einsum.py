@@ -27,6 +27,10 @@ class Equation:
     kernel: tuple[str, ...]
     leaving: tuple[str, ...]
 
+    def new_letters(self) -> list[str]:
+        """Axes of the output that the input does not have."""
+        return [letter for letter in self.leaving if letter not in self.entering]
+
 
 def read_equation(text: str, rank: int) -> Equation:
     """Reads the equation of a layer; axes that `...` stands for get digits for letters.
@@ -82,7 +86,7 @@ def _followed(site: Site, equation: Equation, axis: int) -> Labels:
     if letter in equation.leaving:  # The channels pass.
         site.weight(layer.kernel, carries=read)
         return _leaving(site, equation, letter, channels)
-    new = [one for one in equation.leaving if one not in equation.entering]
+    new = equation.new_letters()
     if not new:
         raise Unprunable("it gives no channels of its own")
     place = equation.kernel.index(new[-1])

@@ -44,10 +44,10 @@ class LinearMap:
     """What a layer does with a kernel, without bias and activation.
 
     Attributes:
-        kind: `"conv"`, `"depthwise"`, `"transposed"` or `"dense"`.
+        kind: `"conv"`, `"depthwise"`, `"transposed"`, `"dense"` or `"einsum"`.
         channel_axis: Axis of the output's channels, batch axis counted.
         kernel_axis: Axis of the kernel that can be lengthened to have more output channels.
-        options: Keyword arguments of the `keras.ops` function.
+        options: Keyword arguments of the `keras.ops` function; the equation of an einsum.
         causal: Zeros put before the first step of a sequence.
         alpha: How often positive contributions take the relevance.
     """
@@ -62,6 +62,8 @@ class LinearMap:
     def __call__(self, x: Any, kernel: Any) -> Any:
         if self.kind == "dense":
             return ops.matmul(x, kernel)
+        if self.kind == "einsum":
+            return ops.einsum(dict(self.options)["equation"], x, kernel)
         if self.causal:
             time = 1 if self.channel_axis == 2 else 2
             padding = [(self.causal, 0) if axis == time else (0, 0) for axis in range(3)]

@@ -8,6 +8,7 @@ from typing import Any
 from keras import ops
 
 from keras_gcp.backend import vjp
+from keras_gcp.channels.rules.einsum import read_equation
 from keras_gcp.criteria.relevance.alpha_beta import ALPHA, ALPHA_DEPTHWISE, LinearMap, alpha_beta
 from keras_gcp.criteria.relevance.rules import Step
 from keras_gcp.graph import Call, Tensor, map_structure
@@ -125,8 +126,13 @@ def away_from_zero(z: Any) -> Any:
 
 
 def linear_map(call: Call) -> LinearMap:
-    """The linear map of a dense layer or a convolution."""
+    """The linear map of a dense layer, an einsum or a convolution."""
     layer = call.operation
+    if hasattr(layer, "equation"):
+        equation = read_equation(layer.equation, len(call.inputs[0].shape))
+        letter = equation.new_letters()[-1]
+        places = equation.leaving.index(letter), equation.kernel.index(letter)
+        return LinearMap("einsum", *places, (("equation", layer.equation),))
     if not hasattr(layer, "kernel_size"):
         return LinearMap("dense", len(call.outputs[0].shape) - 1, -1)
     options = _options(layer)

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras_gcp.channels.rules.einsum import read_equation
 from keras_gcp.criteria.relevance import signs
 from keras_gcp.criteria.relevance.propagate import (
     copies,
@@ -71,6 +72,12 @@ def _convolution(call: Call) -> RelevanceRule | None:
     return _if_plain(DEPTHWISE if alone else LINEAR)(call)
 
 
+def _einsum(call: Call) -> RelevanceRule | None:
+    """A dense layer if its kernel gives axes of its own."""
+    equation = read_equation(call.operation.equation, len(call.inputs[0].shape))
+    return _if_plain(LINEAR)(call) if equation.new_letters() else None
+
+
 def interpolation(call: Call) -> RelevanceRule:
     """A new size: nearest neighbours are copies, anything else a weighted sum."""
     nearest = call.operation.interpolation == "nearest"
@@ -101,6 +108,7 @@ register_relevance_rule(
     layers.Conv2DTranspose,
     layers.Conv3DTranspose,
 )
+register_relevance_rule(_einsum, layers.EinsumDense)
 register_relevance_rule(_convolution, layers.Conv1D, layers.Conv2D, layers.Conv3D)
 register_relevance_rule(_if_plain(DEPTHWISE), layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 register_relevance_rule(_if_plain(SEPARABLE), layers.SeparableConv1D, layers.SeparableConv2D)

@@ -25,6 +25,7 @@ IMAGE, VOLUME, SERIES, VECTOR = (4, 4, 2), (4, 4, 4, 2), (6, 2), (5,)
 # One example for every entry of the table: (operation on symbolic tensors, shapes of its inputs).
 EXAMPLES = {
     layers.Dense: (layers.Dense(3, activation="relu"), [SERIES]),
+    layers.EinsumDense: (layers.EinsumDense("btc,thc->bht", (3, 6)), [SERIES]),
     layers.Conv1D: (layers.Conv1D(3, 2, padding="causal", dilation_rate=2), [SERIES]),
     layers.Conv2D: (layers.Conv2D(4, 3, strides=2, padding="same", groups=2), [IMAGE]),
     layers.Conv3D: (layers.Conv3D(3, 2), [VOLUME]),

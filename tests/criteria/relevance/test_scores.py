@@ -78,6 +78,23 @@ def test_softmax_or_logits_make_no_difference():
     _assert_same(relevance_scores(logits, x, y), expected)
 
 
+def test_a_dense_layer_written_as_an_einsum_scores_the_same():
+    def build(hidden):
+        inputs = keras.Input((4, 5))
+        x = layers.Conv1D(6, 2, name="first")(inputs)
+        x = layers.Flatten()(hidden(x))
+        return keras.Model(inputs, layers.Dense(3, activation="softmax", name="out")(x))
+
+    dense = randomise(build(layers.Dense(7, activation="gelu", name="hidden")))
+    equation = {"equation": "...c,cd->...d", "output_shape": 7, "bias_axes": "d"}
+    einsum = build(layers.EinsumDense(**equation, activation="gelu", name="hidden"))
+    einsum.set_weights(dense.get_weights())
+    x, y = inputs_for(dense, 9), np.arange(9) % 3
+    found, expected = (relevance_scores(one, x, y) for one in (einsum, dense))
+    for path in ("first", "hidden", "out"):
+        np.testing.assert_allclose(found[path], expected[path], rtol=1e-4, atol=1e-6)
+
+
 def test_calls_of_a_shared_layer_are_added():
     """Against the same network with two layers of equal weights."""
     model, x, y = _case("shared_layer")
