@@ -30,9 +30,10 @@ PRIVATE_STATE = {
     "keras.Operation": "_auto_config _inbound_nodes _outbound_nodes",
     "keras.layers.InputLayer": "_batch_shape",
     "keras.layers.Layer": (
-        "_build_shapes_dict _flatten_layers _metrics _non_trainable_variables _seed_generators "
-        "_trainable_variables"
+        "_build_shapes_dict _flatten_layers _layers _metrics _non_trainable_variables "
+        "_seed_generators _trainable_variables"
     ),
+    "keras.layers.Lambda": "_output_shape",
     "keras.Sequential": "_functional",
     "keras.Model": (
         "_aggregate_additional_loss _initial_epoch compute_loss make_train_function "
