@@ -34,6 +34,7 @@ PRIVATE_STATE = {
         "_seed_generators _trainable_variables"
     ),
     "keras.layers.Lambda": "_output_shape",
+    "keras.layers.MultiHeadAttention": "_key_dense _output_dense _query_dense _value_dense",
     "keras.Sequential": "_functional",
     "keras.Model": (
         "_aggregate_additional_loss _initial_epoch compute_loss make_train_function "
