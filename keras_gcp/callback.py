@@ -16,7 +16,7 @@ from keras_gcp import backend, coins, compensation, criteria, keras_state, resum
 from keras_gcp.agenda import MIN_SHARE, Agenda, Due, checked_min_share
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
-from keras_gcp.channels.trace import trace
+from keras_gcp.channels.trace import trace_at
 from keras_gcp.costs import left_out
 from keras_gcp.criteria.base import name_of
 from keras_gcp.distillation import Distillation, Teacher, check_distillation
@@ -385,7 +385,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         run_at = sizes_to_run(model, shapes) if self._settings.verify and sample is None else None
         self._settings = replace(self._settings, shapes=shapes, run_at=run_at)
         if shapes is not None:
-            channels = trace(model, self._settings.exclude, in_place=True, shapes=shapes)
+            channels = trace_at(shapes, model, self._settings.exclude, in_place=True)
         reference = model if self._reference is None else self._reference
         original = Original.of(reference, self._settings.exclude, self._budget, shapes)
         totals = totals_of(model, channels, original.coins)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -32,16 +32,63 @@ def run_call(call: Call, values: Mapping[int, Any]) -> list[Any]:
     return list(keras.tree.flatten(call.operation(*args, **kwargs)))
 
 
-def run_alone(model: Any, call: Call, values: Mapping[int, Any]) -> list[Any]:
-    """`run_call`, compiled where the framework can run the model only that way."""
-    if backend.runs_eagerly(model):
-        return run_call(call, values)
-    indices = sorted({x.index for x in call.inputs})
+def run_alone(
+    model: Any,
+    call: Call,
+    values: Mapping[int, Any],
+    weights: Sequence[tuple[Any, Any]],
+    batches: int = 1,
+) -> list[Any]:
+    """`run_call` with other values of weights, compiled where the model runs only that way.
 
-    def function(*tensors: Any) -> list[Any]:
-        return run_call(call, dict(zip(indices, tensors, strict=True)))
+    No variable changes. Recurrent layers begin anew in each batch.
 
-    return list(backend.compiled(function, model)(*(values[index] for index in indices)))
+    Args:
+        model: The model.
+        call: One of its calls.
+        values: Tensor index to value, at least for the call's inputs.
+        weights: Pairs (variable, value).
+        batches: How many batches the values are (`batches_in`).
+    """
+    entering = {x.index: values[x.index] for x in call.inputs}
+    mapping = [*weights, *_fresh_states(call.operation)]
+    if batches == 1:
+        return _run_once(model, call, entering, mapping)
+    parts = [
+        _run_once(model, call, _part(entering, number, batches), mapping)
+        for number in range(batches)
+    ]
+    return [ops.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+
+
+def batches_in(model: Any, inputs: Sequence[Any]) -> int:
+    """How many batches its input tensors are, if the model has a fixed batch size; else one."""
+    batch = keras_state.fixed_batch(model)
+    return 1 if batch is None else len(inputs[0]) // batch
+
+
+def _fresh_states(operation: Any) -> list[tuple[Any, Any]]:
+    return keras_state.fresh_states(operation) if keras_state.is_layer(operation) else []
+
+
+def _part(values: Mapping[int, Any], number: int, batches: int) -> dict[int, Any]:
+    """One batch. Inside a repeated model there are several rows for each example."""
+    sizes = {key: len(x) // batches for key, x in values.items()}
+    return {key: x[number * sizes[key] : (number + 1) * sizes[key]] for key, x in values.items()}
+
+
+def _run_once(
+    model: Any, call: Call, values: Mapping[int, Any], mapping: Sequence[tuple[Any, Any]]
+) -> list[Any]:
+    with keras.StatelessScope(state_mapping=list(mapping)):
+        if backend.runs_eagerly(model):
+            return run_call(call, values)
+        indices = sorted(values)
+
+        def function(*tensors: Any) -> list[Any]:
+            return run_call(call, dict(zip(indices, tensors, strict=True)))
+
+        return list(backend.compiled(function, model)(*(values[index] for index in indices)))
 
 
 def last_uses(graph: Graph) -> dict[int, int]:
@@ -52,9 +99,12 @@ def last_uses(graph: Graph) -> dict[int, int]:
 
 
 def input_tensors(model: Any, graph: Graph, x: Any, count: int) -> list[Any]:
-    """Some examples as the model's input tensors, taken evenly: they may be sorted by class."""
+    """Some examples as the model's input tensors, taken evenly: they may be sorted by class.
+
+    Whole batches, if the model has a fixed batch size.
+    """
     arrays = keras_state.ordered_inputs(model, x)
-    rows = np.linspace(0, len(arrays[0]) - 1, count).astype(int)
+    rows = np.linspace(0, len(arrays[0]) - 1, keras_state.whole_batches(model, count)).astype(int)
     return [
         ops.convert_to_tensor(array[rows], dtype=tensor.dtype)
         for array, tensor in zip(arrays, graph.inputs, strict=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_gcp.channels.findings import MacsSite
 from keras_gcp.channels.map import ChannelMap, Group
-from keras_gcp.channels.trace import trace
+from keras_gcp.channels.trace import trace_at
 from keras_gcp.costs import CostFunction, Count, LayerCount, Ledger, Products, Slopes
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Shape
@@ -50,7 +50,7 @@ def count(model: Any, exclude: Sequence[str] = (), input_shape: Any = None) -> C
     keras_gcp.count(model).macs  # 125485696
     ```
     """
-    return count_map(model, trace(model, exclude, shapes=sizes_of(model, input_shape)))
+    return count_map(model, trace_at(sizes_of(model, input_shape), model, exclude))
 
 
 def count_map(model: Any, channels: ChannelMap, coins: Sequence[Coin] = ()) -> Count:

@@ -105,6 +105,7 @@ class Teacher:
         self, settings: Distillation, model: Any, graph: Graph, labels: Any = None
     ) -> None:
         gives_probabilities = _check_head(model, graph, labels)
+        _check_states(model)
         _check_loss(model)
         self._settings = settings
         self._divergence = _Divergence(settings.temperature, gives_probabilities)
@@ -222,6 +223,17 @@ def _check_labels(head: Head, labels: Any) -> None:
             "sample's labels. Compile with a categorical cross-entropy, pass a sample with labels "
             "that are classes, or leave `distill` out."
         ) from error
+
+
+def _check_states(model: Any) -> None:
+    stateful = keras_state.stateful_layers(model)
+    if stateful:
+        names = ", ".join(f"'{layer.name}' (class {type(layer).__name__})" for layer in stateful)
+        raise UnsupportedModel(
+            f"`distill` does not go with layers that go on where the last batch ended: {names}. "
+            "The teacher would begin each batch anew, while the model goes on. Build them with "
+            "`stateful=False`, or leave `distill` out."
+        )
 
 
 def _check_loss(model: Any) -> None:

@@ -12,7 +12,7 @@ from keras_gcp import backend, coins, compensation, criteria, keras_state
 from keras_gcp.blockers import require_prunable
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
-from keras_gcp.channels.trace import trace, trace_as_planned
+from keras_gcp.channels.trace import trace_as_planned, trace_at
 from keras_gcp.compensation import Compensation, compensated
 from keras_gcp.costs import Ledger
 from keras_gcp.counting import Coin, build_ledger, count_map, prunable_groups
@@ -139,7 +139,7 @@ def _plan(
     scorer = criteria.get(criterion, seed=seed)
     said = sizes_of(model, input_shape)  # Refuses what has no inputs before any data are read.
     drawn = sample_of(sample, sample_size, seed, model)
-    channels = trace(model, exclude, in_place, said or sizes_of(model, None, drawn))
+    channels = trace_at(said or sizes_of(model, None, drawn), model, exclude, in_place)
     require_prunable(model, channels, next(iter(parsed.entries)))
     opened = coins.opened(parsed, model, channels)
     totals = totals_of(model, channels, opened)

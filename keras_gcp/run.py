@@ -16,7 +16,7 @@ import numpy as np
 from keras_gcp import backend, coins
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
-from keras_gcp.channels.trace import trace
+from keras_gcp.channels.trace import trace_at
 from keras_gcp.compensation import Compensation
 from keras_gcp.costs import Count, Ledger
 from keras_gcp.counting import Coin, count_map
@@ -60,7 +60,7 @@ class Original:
         shapes: Shapes | None = None,
     ) -> Original:
         """Counts a model; for some coins it is converted and measured."""
-        channels = trace(model, exclude, shapes=shapes)
+        channels = trace_at(shapes, model, exclude)
         opened = coins.opened(budget, model, channels)
         return Original(totals_of(model, channels, opened), channels.widths(), opened)
 
@@ -205,9 +205,7 @@ class PruningRun:
     def _look_at(self, model: Any, clock: _Clock) -> _Found:
         """The model before the event."""
         with clock.stage("trace"):
-            channels = trace(
-                model, self.settings.exclude, in_place=True, shapes=self.settings.shapes
-            )
+            channels = trace_at(self.settings.shapes, model, self.settings.exclude, in_place=True)
             counted = count_map(model, channels, self.original.coins)
         loss = self._loss(model, clock)
         return _Found(channels, counted, loss, self._accuracy(model, channels, clock))
@@ -351,7 +349,7 @@ class PruningRun:
             stage=clock.stage,
         )
         with clock.stage("trace"):
-            narrow = trace(model, self.settings.exclude, shapes=self.settings.shapes)
+            narrow = trace_at(self.settings.shapes, model, self.settings.exclude)
             require_costs(plan.after, model, narrow)
 
     def _verification_inputs(self, model: Any) -> Any:

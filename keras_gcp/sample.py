@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count as count_up
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_gcp import keras_state
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.sample_arrays import to_arrays
 from keras_gcp.sample_forms import check_lengths, element, held_in_memory, joined
@@ -87,12 +88,14 @@ def draw_sample(
     size = checked_size(size)
     random = np.random.default_rng(require_seed(seed))
     held = _held(source, model)
+    wanted = None if size is None else keras_state.whole_batches(model, size)
     if held is not None:
         fitted_inputs(held[0], model)
         check_lengths(*held)
-        x, y = _subset(*held, size, random)
+        x, y = _subset(*held, _whole([held[0]], wanted, model), random)
     else:
-        x, y = _collected(source, size, model, random)
+        pieces = _collected(source, wanted, model, random)
+        x, y = joined(pieces, _whole([x for x, _ in pieces], wanted, model))
     ordered = fitted_inputs(x, model)
     sample = Sample(as_argument(ordered, model), y, x if _looks_at_inputs(model) else None)
     _check_examples(sample)
@@ -101,6 +104,20 @@ def draw_sample(
     if held is None:
         _warn_if_sorted(y, model, source)
     return sample
+
+
+def _whole(pieces: Sequence[Any], size: int | None, model: Any) -> int | None:
+    """How many examples to take, in whole batches if the model has a fixed batch size."""
+    batch = keras_state.fixed_batch(model)
+    if batch is None:
+        return size
+    count = sum(len(keras.tree.flatten(x)[0]) for x in pieces)
+    if count < batch:
+        raise InvalidArgument(
+            f"Model '{model.name}' takes batches of {batch} examples, no more and no fewer "
+            f"(`keras.Input(batch_shape=...)`). The sample has {count}. Expected {batch} at least."
+        )
+    return keras_state.whole_batches(model, count if size is None else min(size, count))
 
 
 def checked_size(size: Any) -> int | None:
@@ -186,8 +203,8 @@ def _rows(
 
 def _collected(
     source: Any, size: int | None, model: Any, random: np.random.Generator
-) -> tuple[Any, Any]:
-    """The examples of a data set, until there are enough."""
+) -> list[tuple[Any, Any]]:
+    """The examples of a data set, batch by batch, until there are enough."""
     pieces: list[tuple[Any, Any]] = []
     count = 0
     for one in _elements(source, size, random):
@@ -199,7 +216,7 @@ def _collected(
             break
     if not pieces:
         raise InvalidArgument("The data set for the sample is empty. Expected one batch at least.")
-    return joined(pieces, size)
+    return pieces
 
 
 def _elements(source: Any, size: int | None, random: np.random.Generator) -> Iterable[Any]:

@@ -41,19 +41,21 @@ def predict(model: Any, x: Any, batch_size: int = DEFAULT_BATCH_SIZE) -> Any:
     Args:
         model: A built `keras.Model`.
         x: Array of shape `(examples, ...)`, or the list or dict of arrays that the model takes.
-        batch_size: Examples per batch; bounds the memory.
+        batch_size: Examples per batch; bounds the memory. A model of a fixed batch size gets
+            batches of that size, the last one filled up.
 
     Returns:
         NumPy array of shape `(examples, ...)`, structured like the model's outputs.
     """
+    count = len(keras.tree.flatten(x)[0])
 
     def outputs_of(weights: Sequence[Any], x: Any, y: Any) -> Any:
-        with _with_weights(model.weights, weights), without_gradients():
+        with _with_weights(model, weights), without_gradients():
             return model(keras_state.pack_inputs(model, x), training=False)
 
     batches = list(_over_batches(outputs_of, model, x, None, batch_size))
     return keras.tree.map_structure(
-        lambda *parts: np.concatenate([ops.convert_to_numpy(part) for part in parts]),
+        lambda *parts: np.concatenate([ops.convert_to_numpy(part) for part in parts])[:count],
         *(outputs for outputs, _ in batches),
     )
 
@@ -77,7 +79,7 @@ def sample_loss(model: Any, x: Any, y: Any, batch_size: int = DEFAULT_BATCH_SIZE
         return None
 
     def loss_of(weights: Sequence[Any], x: Any, y: Any) -> Any:
-        with _with_weights(model.weights, weights), without_gradients():
+        with _with_weights(model, weights), without_gradients():
             return _loss(model, x, y)
 
     batches = _over_batches(loss_of, model, x, y, batch_size)
@@ -113,7 +115,7 @@ def loss_gradients(
             replaced = list(weights)
             for place, value in zip(places, point, strict=True):
                 replaced[place] = value
-            with _with_weights(model.weights, replaced):
+            with _with_weights(model, replaced):
                 return _loss(model, x, y)
 
         loss, pullback = vjp(loss_of, *(weights[place] for place in places))
@@ -145,11 +147,13 @@ class Predictor:
         self, model: Any, batch_size: int = DEFAULT_BATCH_SIZE, compile: bool = True
     ) -> None:
         def outputs_of(weights: Sequence[Any], x: Any) -> Any:
-            with _with_weights(model.weights, weights), without_gradients():
+            with _with_weights(model, weights), without_gradients():
                 return model(keras_state.pack_inputs(model, x), training=False)
 
         self._run = compiled(outputs_of, model) if compile else outputs_of
-        self._batch_size, self._same_size = batch_size, compile
+        fixed = keras_state.fixed_batch(model)
+        self._batch_size, self._fixed = fixed or batch_size, fixed is not None
+        self._same_size = compile or self._fixed
 
     def __enter__(self) -> Predictor:
         return self
@@ -169,7 +173,7 @@ class Predictor:
             `(x, y, outputs)` of every batch, as tensors.
         """
         count = len(keras.tree.flatten(x)[0])
-        size = min(self._batch_size, count)
+        size = self._batch_size if self._fixed else min(self._batch_size, count)
         for start in range(0, count, size):
             end = min(start + size, count)
             inputs, labels = _rows(x, start, end), _rows(y, start, end)
@@ -185,6 +189,8 @@ def _filled_up(x: Any, start: int, size: int) -> Any:
     """The last rows, and the very last one again and again: another size would compile anew."""
 
     def fill(leaf: Any) -> Any:
+        if leaf is None:
+            return None
         rows = np.minimum(np.arange(start, start + size), len(leaf) - 1)
         return np.asarray(leaf)[rows]
 
@@ -213,9 +219,13 @@ def loss_of_outputs(model: Any, x: Any, y: Any, y_pred: Any) -> Any:
     return loss
 
 
-def _with_weights(variables: Sequence[Any], values: Sequence[Any]) -> Any:
-    """A scope in which variables have other values, and in which no variable is changed."""
-    return keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True)))
+def _with_weights(model: Any, values: Sequence[Any]) -> Any:
+    """A scope in which weights have other values, and in which no variable is changed.
+
+    Recurrent layers that go on where the last batch ended begin anew in it.
+    """
+    pairs = zip(model.weights, values, strict=True)
+    return keras.StatelessScope(state_mapping=[*pairs, *keras_state.fresh_states(model)])
 
 
 def _over_batches(
@@ -227,9 +237,13 @@ def _over_batches(
 ) -> Iterator[tuple[Any, float]]:
     """Results of `function(weights, x, y)` for batches, each with its share of all examples.
 
-    Weights are arguments: compiled code that held them as constants would be slow to compile.
+    Weights are arguments: compiled code that held them as constants would be slow to compile. Where
+    the model has a fixed batch size, the last batch is filled up with its last example; a sample
+    is made of whole batches.
     """
     count = len(keras.tree.flatten(x)[0])
+    fixed = keras_state.fixed_batch(model)
+    size = fixed or size
     weights = local_weights(model)
     fast = compiled(function, model) if worth_compiling(model, count, size) else function
     rest = function if runs_eagerly(model) else fast  # The rest alone is not worth compiling.
@@ -237,7 +251,8 @@ def _over_batches(
         for start in range(0, count, size):
             end = min(start + size, count)
             run = fast if end - start == size else rest
-            yield run(weights, _rows(x, start, end), _rows(y, start, end)), (end - start) / count
+            parts = _filled_up((x, y), start, size) if fixed else _rows((x, y), start, end)
+            yield run(weights, *parts), (end - start) / count
     finally:
         forget_gradients(fast)
 

@@ -26,12 +26,7 @@ from keras_gcp.graph import Call, Container, Graph, Neighbour, Shapes, Tensor, m
 from keras_gcp.validation import layer_names, require_flag
 
 
-def trace(
-    model: Any,
-    exclude: Sequence[str] = (),
-    in_place: bool = False,
-    shapes: Shapes | None = None,
-) -> ChannelMap:
+def trace(model: Any, exclude: Sequence[str] = (), in_place: bool = False) -> ChannelMap:
     """Finds out which channels of a model live or die together.
 
     Args:
@@ -41,17 +36,26 @@ def trace(
             has to be opened by `keras_gcp.flatten`, or named here.
         in_place: Whether the model itself is to be cut, and not a copy: then other living models
             with some of its weights (a second head on the same encoder) have a say, too.
-        shapes: Sizes of the inputs that costs are counted at, if the model leaves them open. What
-            is tied to what is found out from the model as it is.
 
     Returns:
         The `ChannelMap`.
 
     Raises:
         UnsupportedModel: the model has no functional graph, or hides layers inside others.
-        InvalidArgument: `exclude` names an unknown layer, or a layer does not take the sizes.
+        InvalidArgument: `exclude` names an unknown layer.
     """
-    graph, neighbours = _read(model, require_flag("in_place", in_place))
+    return trace_at(None, model, exclude, require_flag("in_place", in_place))
+
+
+def trace_at(
+    shapes: Shapes | None, model: Any, exclude: Sequence[str] = (), in_place: bool = False
+) -> ChannelMap:
+    """`trace`, with costs counted at sizes of the inputs that the model leaves open.
+
+    Raises:
+        InvalidArgument: a layer does not take the sizes.
+    """
+    graph, neighbours = _read(model, in_place)
     excluded = _excluded_paths(graph, exclude)
     opaque = opaque_layers(graph)
     _refuse_opaque(model, {path: why for path, why in opaque.items() if path not in excluded})

@@ -38,7 +38,7 @@ class OneCall:
     Attributes:
         operation: A layer of its own, of the narrow width; or the operation itself.
         function: Takes the tensors that enter.
-        shapes: Shape and dtype of each, with batch size 1.
+        shapes: Shape and dtype of each, with batch size 1 or the model's own.
         key: Says all that its time depends on: the same for equal layers of any network.
     """
 
@@ -64,9 +64,12 @@ def one_call(call: Call, channels: ChannelMap, keep: np.ndarray) -> OneCall:
         return operation(*filled, **named)
 
     # What leaves a repeated model is as many examples as it has steps.
-    batch = getattr(call.operation, "steps", None) or 1
+    steps = getattr(call.operation, "steps", None)
     shapes = tuple(
-        ((batch, *(int(n or 1) for n in narrow_shape(x, x.shape, channels, keep)[1:])), _dtype(x))
+        (
+            (x.shape[0] or steps or 1, *map(_size, narrow_shape(x, x.shape, channels, keep)[1:])),
+            _dtype(x),
+        )
         for x in entering
     )
     return OneCall(operation, function, shapes, _key(call, config, (args, kwargs), shapes))
@@ -77,7 +80,10 @@ def _narrow_operation(operation: Any, config: dict[str, Any], channels: ChannelM
     if keras_state.is_lambda(operation):
         return keras_state.copied_lambda(operation, dtype="float32")
     if keras_state.is_layer(operation):
-        return type(operation).from_config({**config, "dtype": "float32"})
+        layer = type(operation).from_config({**config, "dtype": "float32"})
+        for one in keras_state.stateful_layers(layer):
+            one.stateful = False  # It takes as long, and becomes a graph of constants.
+        return layer
     sites = [site for site in channels.configs if site.operation is operation]
     narrow = copy.copy(operation) if sites else operation
     for site in sites:
@@ -135,6 +141,10 @@ def _counted(value: Any, keep: np.ndarray) -> Any:
     return map_structure(
         lambda leaf: int(keep[leaf.labels].sum()) if isinstance(leaf, Count) else leaf, value
     )
+
+
+def _size(known: int | None) -> int:
+    return int(known or 1)
 
 
 def _dtype(x: Tensor) -> str:

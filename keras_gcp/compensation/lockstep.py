@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_gcp import backend, keras_state
-from keras_gcp.calls import input_tensors, last_uses, run_alone
+from keras_gcp.calls import batches_in, input_tensors, last_uses, run_alone
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.compensation.amendments import amendment_for
 from keras_gcp.compensation.place import Place
@@ -78,6 +77,7 @@ class _Lockstep:
         self._weights = {id(variable): value for variable, value in pairs}
         self._masked = {id(v): value for v, value in masked_values(channels, keep)}
         self._amended: dict[int, np.ndarray] = {}
+        self._batches = 1
         calls = channels.graph.calls
         self._times_called = Counter(id(call.operation) for call in calls)
         self._readers: dict[int, list[Call]] = {}
@@ -92,6 +92,7 @@ class _Lockstep:
 
     def run(self, inputs: list[Any]) -> dict[int, np.ndarray]:
         """Amends from the inputs to the outputs."""
+        self._batches = batches_in(self._model, inputs)
         graph = self._channels.graph
         last = last_uses(graph)
         wide = {x.index: value for x, value in zip(graph.inputs, inputs, strict=True)}
@@ -174,5 +175,4 @@ class _Lockstep:
             if restricted and id(call.operation) in self._mixings:
                 function = self._mixings[id(call.operation)]
                 stack.enter_context(keras_state.replaced_call(call.operation, function))
-            stack.enter_context(keras.StatelessScope(state_mapping=mapping))
-            return run_alone(self._model, call, values)
+            return run_alone(self._model, call, values, mapping, self._batches)

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_gcp import backend
-from keras_gcp.calls import as_floats, input_tensors, last_uses, run_alone
+from keras_gcp.calls import as_floats, batches_in, input_tensors, last_uses, run_alone
 from keras_gcp.channels.map import ChannelMap, Weight
 from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.criteria.greedy import greedy_order
@@ -94,11 +93,12 @@ class CompensationAware:
             readers.setdefault(id(call), []).append((weight, axis, source))
         graph, last = channels.graph, last_uses(channels.graph)
         inputs = input_tensors(model, graph, sample.x, min(self.examples, len(sample)))
+        batches = batches_in(model, inputs)
         values = {x.index: value for x, value in zip(graph.inputs, inputs, strict=True)}
         weights = list(zip(model.weights, backend.local_weights(model), strict=True))
         for at, call in enumerate(graph.calls):
-            with keras.StatelessScope(state_mapping=weights), backend.without_gradients():
-                outputs = run_alone(model, call, values)
+            with backend.without_gradients():
+                outputs = run_alone(model, call, values, weights, batches)
             values.update({y.index: v for y, v in zip(call.outputs, outputs, strict=True)})
             for weight, axis, source in readers.get(id(call), []):
                 yield call, weight, axis, source, as_floats(values[source.index])

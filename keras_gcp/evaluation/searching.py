@@ -12,7 +12,7 @@ import numpy as np
 from keras_gcp import backend, coins, compensation, criteria
 from keras_gcp.blockers import require_prunable
 from keras_gcp.budgets import Budget, check_coin
-from keras_gcp.channels.trace import trace
+from keras_gcp.channels.trace import trace, trace_at
 from keras_gcp.counting import build_ledger
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.evaluation.masked import MaskedModel
@@ -137,7 +137,7 @@ def smallest(
     data = draw_sample(validation_data, size, seed, model)
     measured = metric_for(metric, model, data, mode)
     drawn = sample_of(sample, sample_size, seed, model)
-    channels = trace(model, exclude, shapes=said or sizes_of(model, None, drawn, data))
+    channels = trace_at(said or sizes_of(model, None, drawn, data), model, exclude)
     settings = compensation.parse(compensate, recalibrate, drawn is not None)
     decision = decided(scorer, model, channels, drawn)
     scores = weighted(score(decision.scorer, model, channels, drawn), channels, prior)

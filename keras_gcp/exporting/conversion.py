@@ -14,7 +14,9 @@ Calibration = Mapping[str, np.ndarray]
 """Real examples by name of the input in the signature, each `(examples, ...)`."""
 
 
-def convert(saved_model: str, kind: str, calibration: Calibration | None, path: str) -> None:
+def convert(
+    saved_model: str, kind: str, calibration: Calibration | None, path: str, batch: int = 1
+) -> None:
     """Writes the file.
 
     Args:
@@ -22,11 +24,12 @@ def convert(saved_model: str, kind: str, calibration: Calibration | None, path: 
         kind: A key of `KINDS`.
         calibration: For `"tflite_int8"`.
         path: The .tflite file.
+        batch: Its batch size.
     """
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(saved_model, signature_keys=[SIGNATURE])
-    KINDS[kind](tf, converter, calibration)
+    KINDS[kind](tf, converter, calibration, batch)
     Path(path).write_bytes(converter.convert())
 
 
@@ -50,26 +53,26 @@ def convert_graph(graph: bytes, inputs: Sequence[str], outputs: Sequence[str], p
     Path(path).write_bytes(converter.convert())
 
 
-def _plain(tf: Any, converter: Any, calibration: Calibration | None) -> None:
+def _plain(tf: Any, converter: Any, calibration: Calibration | None, batch: int) -> None:
     """32-bit floating point: the converter's defaults."""
 
 
-def _float16(tf: Any, converter: Any, calibration: Calibration | None) -> None:
+def _float16(tf: Any, converter: Any, calibration: Calibration | None, batch: int) -> None:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_types = [tf.float16]
 
 
-def _dynamic(tf: Any, converter: Any, calibration: Calibration | None) -> None:
+def _dynamic(tf: Any, converter: Any, calibration: Calibration | None, batch: int) -> None:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
 
 
-def _int8(tf: Any, converter: Any, calibration: Calibration | None) -> None:
+def _int8(tf: Any, converter: Any, calibration: Calibration | None, batch: int) -> None:
     assert calibration is not None, "checked by the caller"
     count = len(next(iter(calibration.values())))
 
     def representative() -> Iterator[dict[str, np.ndarray]]:
-        for i in range(count):
-            yield {name: array[i : i + 1] for name, array in calibration.items()}
+        for i in range(0, count - batch + 1, batch):
+            yield {name: array[i : i + batch] for name, array in calibration.items()}
 
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = representative
@@ -78,7 +81,7 @@ def _int8(tf: Any, converter: Any, calibration: Calibration | None) -> None:
     converter.inference_output_type = tf.int8
 
 
-KINDS: dict[str, Callable[[Any, Any, Calibration | None], None]] = {
+KINDS: dict[str, Callable[[Any, Any, Calibration | None, int], None]] = {
     "tflite": _plain,
     "tflite_float16": _float16,
     "tflite_dynamic": _dynamic,

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_gcp import keras_state
 from keras_gcp.errors import ExportMismatch, InvalidArgument, KerasGCPError, UnsupportedModel
 from keras_gcp.exporting import files, worker, writers
 from keras_gcp.exporting.comparison import largest_difference
@@ -62,10 +63,12 @@ def export(
     output. Relative rms: root mean square of the difference over root mean square of the
     output. With mixed precision no tolerance is smaller than 0.02.
 
-    TFLite files have batch size 1 and built-in operators only; inputs and outputs keep the
-    model's names in the file's signature. A mixed-precision model goes there in 32 bits. They are
-    converted and run in a process of their own, started once: TensorFlow's converter is known to
-    crash, as on recurrent layers in 8 bits (unless `unroll=True`), which is then an error here.
+    TFLite files have batch size 1, or that of a model whose own is fixed, and built-in operators
+    only; inputs and outputs keep the model's names in the file's signature. A mixed-precision model
+    goes there in 32 bits, and one that leaves sizes of its input open at the size of the sample.
+    Recurrent layers with `stateful=True` begin anew in a file. Files are converted and run in a
+    process of their own, started once: TensorFlow's converter is known to crash, as on recurrent
+    layers in 8 bits (unless `unroll=True`), which is then an error here.
 
     A `.keras` file names losses, metrics, optimizers and layers of your own, it does not hold
     them; `loads_with` of its record says how it loads without them, or with which, and if they
@@ -101,12 +104,15 @@ def export(
     check_formats(formats, has_sample=sample is not None)
     tolerances = {f: _tolerance_of(f, tolerance, formats, model) for f in formats}
     name = _file_name(model.name if name is None else name)
-    examples = examples_for(model, sample, COMPARED_EXAMPLES)
+    batch = keras_state.fixed_batch(model) or 1
+    examples = examples_for(model, sample, max(COMPARED_EXAMPLES, batch))
+    # A file goes on where its last batch ended, so what keeps a state is compared on one batch.
+    compared = batch if keras_state.stateful_layers(model) else max(COMPARED_EXAMPLES, batch)
     directory = Path(require_path("directory", directory))
     if any(f in KINDS for f in formats):
         worker.prepare()
-    with files.workspace(directory) as folder:
-        subject = _Subject(model, examples.spread(COMPARED_EXAMPLES), examples, folder)
+    with files.workspace(directory) as folder, keras_state.states_put_back(model):
+        subject = _Subject(model, examples.spread(compared), examples, folder)
         expected = _reference(subject)
         return tuple(
             _export_one(subject, expected, f, tolerances[f], directory, name) for f in formats

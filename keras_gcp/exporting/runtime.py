@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.exporting.batches import in_batches
 
 
 def runtime_name() -> str:
@@ -55,13 +56,13 @@ def run_file(path: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
 
 
 def run_signature(interpreter: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Run a file on several examples, one by one, in real numbers whatever its types are.
+    """Run a file on several examples, batch by batch, in real numbers whatever its types are.
 
     TFLite sorts inputs and outputs as it likes; the names in the file's signature are the only
     safe way to tell them apart.
 
     Args:
-        interpreter: From `load_interpreter`; the file has one signature of batch size 1.
+        interpreter: From `load_interpreter`; the file has one signature, of a fixed batch size.
         inputs: By signature name, each `(examples, ...)`; quantised here where the file wants it.
 
     Returns:
@@ -70,12 +71,14 @@ def run_signature(interpreter: Any, inputs: Mapping[str, np.ndarray]) -> dict[st
     runner = interpreter.get_signature_runner()
     details_in, details_out = runner.get_input_details(), runner.get_output_details()
     stored = {name: to_stored(values, details_in[name]) for name, values in inputs.items()}
-    count = len(next(iter(stored.values())))
-    rows = [runner(**{name: a[i : i + 1] for name, a in stored.items()}) for i in range(count)]
-    return {
-        name: np.concatenate([to_real(row[name], details_out[name]) for row in rows])
-        for name in details_out
-    }
+    batch = max(int(details_in[name]["shape"][0]) for name in stored)
+
+    def run(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+        found = runner(**dict(zip(stored, parts, strict=True)))
+        return [to_real(found[name], details_out[name]) for name in details_out]
+
+    outputs = in_batches(run, list(stored.values()), batch)
+    return dict(zip(details_out, outputs, strict=True))
 
 
 def to_stored(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:

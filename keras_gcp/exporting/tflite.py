@@ -1,4 +1,4 @@
-"""Conversion to TFLite: batch size 1, built-in operators only, four number formats."""
+"""Conversion to TFLite: a fixed batch size, built-in operators only, four number formats."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_gcp import keras_state
 from keras_gcp.errors import KerasGCPError, UnsupportedModel
 from keras_gcp.exporting import runtime
 from keras_gcp.exporting.conversion import convert
@@ -39,19 +40,21 @@ def write_tflite(
         saved_model: A folder for the intermediate SavedModel; reused if it exists.
         kind: A key of `conversion.KINDS`.
         calibration: Real examples for `"tflite_int8"`.
-        shapes: Sizes of the inputs in the file, if the model leaves them open.
+        shapes: Sizes of the inputs in the file, if the model leaves them open; None: those of the
+            examples.
 
     Raises:
         UnsupportedModel: If the model needs an operator that TFLite does not have built in, or
             has no fixed input shape.
     """
-    sizes = shapes or tuple(tuple(tensor.shape[1:]) for tensor in model.inputs)
+    sizes = shapes or _sizes(model, calibration)
     _check_input_shapes(model, sizes)
     if not saved_model.exists():
         _write_static_saved_model(model, saved_model, sizes)
     examples = None if calibration is None else _by_name(model, calibration.arrays)
+    batch = keras_state.fixed_batch(model) or 1
     try:
-        in_worker(convert, str(saved_model), kind, examples, str(path))
+        in_worker(convert, str(saved_model), kind, examples, str(path), batch)
     except WorkerDied as error:
         text = death_in_words(model, kind, saved_model, error)
         raise UnsupportedModel(text) from error
@@ -60,6 +63,14 @@ def write_tflite(
     except Exception as error:  # the converter raises many types, some of them private
         raise UnsupportedModel(_refusal(model, kind, error)) from error
     _check_builtin(model, path)
+
+
+def _sizes(model: keras.Model, examples: Examples | None) -> Shapes:
+    """The model's own, or those of examples where it leaves them open."""
+    own = tuple(tuple(tensor.shape[1:]) for tensor in model.inputs)
+    if examples is None or all(None not in size for size in own):
+        return own
+    return tuple(array.shape[1:] for array in examples.arrays)
 
 
 def run_tflite(model: keras.Model, path: Path, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -84,7 +95,7 @@ def signature_names(model: keras.Model) -> tuple[list[str], list[str]]:
 
 
 def _write_static_saved_model(model: keras.Model, folder: Path, sizes: Shapes) -> None:
-    """A SavedModel of batch size 1 whose signature carries the model's own names.
+    """A SavedModel of batch size 1, or the model's own, whose signature carries its names.
 
     With the batch left open, every Flatten and Reshape becomes a chain of SHAPE,
     STRIDED_SLICE and PACK; with 1 written in, the file holds the layers and nothing else.
@@ -94,7 +105,7 @@ def _write_static_saved_model(model: keras.Model, folder: Path, sizes: Shapes) -
     names_in, names_out = signature_names(model)
     model = in_float32(model) if is_mixed_precision(model) else model
     specs = [
-        tf.TensorSpec((1, *size), tensor.dtype, name=name)
+        tf.TensorSpec((tensor.shape[0] or 1, *size), tensor.dtype, name=name)
         for name, tensor, size in zip(names_in, model.inputs, sizes, strict=True)
     ]
 
@@ -113,8 +124,8 @@ def _check_input_shapes(model: keras.Model, sizes: Shapes) -> None:
         if None in size:
             raise UnsupportedModel(
                 f"The input '{tensor.name}' of '{model.name}' has shape {tuple(tensor.shape)}. A "
-                "TFLite file needs every size but the batch. Build the model with a fixed "
-                "`input_shape` and load the weights into it."
+                "TFLite file needs every size but the batch. Pass examples of that size as "
+                "`sample=`."
             )
 
 

@@ -8,15 +8,25 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_gcp import keras_state
+from keras_gcp.exporting.batches import in_batches
 from keras_gcp.exporting.own_code import load_for_comparison
 from keras_gcp.exporting.structure import call_argument
 from keras_gcp.exporting.worker import in_worker
 
 
 def run_model(model: keras.Model, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Outputs of a model in inference mode, in the order of `model.outputs`."""
-    outputs = model(call_argument(model, arrays), training=False)
-    return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(outputs)]
+    """Outputs of a model in inference mode, in the order of `model.outputs`.
+
+    Recurrent layers that go on where the last batch ended begin anew, and are put back afterwards.
+    """
+
+    def run(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+        with keras_state.states_put_back(model):
+            outputs = model(call_argument(model, parts), training=False)
+        return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(outputs)]
+
+    return in_batches(run, arrays, keras_state.fixed_batch(model))
 
 
 def write_keras(model: keras.Model, path: Path) -> None:
@@ -38,8 +48,12 @@ def run_saved_model(
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))  # kept: its functions do not keep its variables
-    outputs = loaded.serve(call_argument(model, [tf.constant(a) for a in arrays]))
-    return [tensor.numpy() for tensor in keras.tree.flatten(outputs)]
+
+    def run(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+        outputs = loaded.serve(call_argument(model, [tf.constant(a) for a in parts]))
+        return [tensor.numpy() for tensor in keras.tree.flatten(outputs)]
+
+    return in_batches(run, arrays, keras_state.fixed_batch(model))
 
 
 def write_onnx(model: keras.Model, path: Path) -> None:
@@ -47,14 +61,18 @@ def write_onnx(model: keras.Model, path: Path) -> None:
 
 
 def run_onnx(model: keras.Model, path: Path, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return in_worker(_run_onnx, path, [np.asarray(array) for array in arrays])
+    batch = keras_state.fixed_batch(model)
+    return in_worker(_run_onnx, path, [np.asarray(array) for array in arrays], batch)
 
 
-def _run_onnx(path: Path, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _run_onnx(path: Path, arrays: Sequence[np.ndarray], batch: int | None) -> list[np.ndarray]:
     """For the worker: like all native code, an interpreter may end its process."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
-    results = session.run(None, dict(zip(names, arrays, strict=True)))
-    return [np.asarray(result) for result in results]
+
+    def run(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [np.asarray(y) for y in session.run(None, dict(zip(names, parts, strict=True)))]
+
+    return in_batches(run, arrays, batch)

@@ -7,6 +7,7 @@
 - `replaying`: what `keras_gcp.flatten` needs to run a graph again on other symbolic tensors.
 - `optimizers`: which optimizers a model has, and their slots.
 - `devices`: where its variables live.
+- `states`: batches of a fixed size, and what recurrent layers keep between them.
 - `fitting`: a `fit` that is about to begin, or is running.
 - `retiring`: what the user's own compiled code still holds of a model after a cut.
 - `writing`: `Transaction` changes variables, layers, optimizer slots and symbolic shapes of a
@@ -79,6 +80,13 @@ from keras_gcp.keras_state.sharing import (
     supersede,
     superseded_by,
 )
+from keras_gcp.keras_state.states import (
+    fixed_batch,
+    fresh_states,
+    stateful_layers,
+    states_put_back,
+    whole_batches,
+)
 from keras_gcp.keras_state.steps import (
     ExamplesAsSteps,
     StepsAsExamples,
@@ -107,7 +115,9 @@ __all__ = [
     "check_strategy",
     "copied_lambda",
     "factored_slots",
+    "fixed_batch",
     "fixed_output_shape",
+    "fresh_states",
     "functional_of",
     "global_seed",
     "has_training_loss",
@@ -147,6 +157,8 @@ __all__ = [
     "set_initial_epoch",
     "set_training_loss",
     "shipped_by_keras",
+    "stateful_layers",
+    "states_put_back",
     "steps_compiled_by_hand",
     "strategy_scope",
     "sublayers",
@@ -156,4 +168,5 @@ __all__ = [
     "twin",
     "unknown_to_optimizer",
     "unsliceable_slots",
+    "whole_batches",
 ]

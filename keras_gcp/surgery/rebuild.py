@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -43,12 +44,25 @@ def _copy_flags(layer: Any, copy: Any) -> None:
     carry_over(layer, copy)
     if not keras_state.is_layer(layer):
         return
+    _copy_assets(layer, copy)
     copy.trainable = layer.trainable
     if copy.dtype_policy != layer.dtype_policy:
         copy.dtype_policy = layer.dtype_policy
     layers, copies = ({one.name: one for one in _inside(of)} for of in (layer, copy))
     for name in layers.keys() & copies.keys():
         _copy_flags(layers[name], copies[name])
+
+
+def _copy_assets(layer: Any, copy: Any) -> None:
+    """What a layer has learnt besides its weights, such as a vocabulary: as a saved file has it."""
+    if not hasattr(layer, "save_assets"):
+        return
+    store: dict[str, Any] = {}
+    layer.save_own_variables(store)
+    copy.load_own_variables(store)
+    with tempfile.TemporaryDirectory() as folder:
+        layer.save_assets(folder)
+        copy.load_assets(folder)
 
 
 def _inside(layer: Any) -> list[Any]:

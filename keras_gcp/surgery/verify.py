@@ -160,7 +160,8 @@ def example_count(model: Any, shapes: Shapes | None = None) -> int:
         shapes: The sizes of its inputs; None where its own are fixed.
     """
     numbers = sum(math.prod(shape) for shape in shapes or _own_shapes(model))
-    return max(1, min(_MOST_EXAMPLES, _MOST_NUMBERS // max(1, numbers)))
+    count = max(1, min(_MOST_EXAMPLES, _MOST_NUMBERS // max(1, numbers)))
+    return keras_state.whole_batches(model, count)
 
 
 def _own_shapes(model: Any) -> Shapes:
@@ -168,7 +169,7 @@ def _own_shapes(model: Any) -> Shapes:
 
 
 def random_inputs(model: Any, batch: int, seed: int = 0, shapes: Shapes | None = None) -> Any:
-    """Random inputs of the model's shapes: standard normal, 0 and 1 for integers, or few words.
+    """Random inputs of the model's shapes: standard normal, or 0 and 1, or words.
 
     Args:
         model: The model.
@@ -180,11 +181,29 @@ def random_inputs(model: Any, batch: int, seed: int = 0, shapes: Shapes | None =
 
     def draw(symbol: Any, size: tuple[int, ...]) -> np.ndarray:
         shape = (batch, *size)
+        if symbol.dtype == "string":
+            return _texts(rng, shape, _vocabulary(model))
         if "int" in symbol.dtype or symbol.dtype == "bool":
             return rng.integers(0, 2, shape).astype(symbol.dtype)
-        if symbol.dtype == "string":
-            return np.char.multiply("word ", rng.integers(0, 9, shape))
         return rng.standard_normal(shape).astype(symbol.dtype)
 
     pairs = zip(model.inputs, shapes or _own_shapes(model), strict=True)
     return keras_state.packed_inputs(model, [draw(*pair) for pair in pairs])
+
+
+def _vocabulary(model: Any) -> list[str]:
+    """Words that the model knows; any others if it has no list of them."""
+    found = [
+        word
+        for one in keras_state.operations(model)
+        for word in getattr(one, "get_vocabulary", list)()
+        if isinstance(word, str) and word
+    ]
+    return found or [str(number) for number in range(10)]
+
+
+def _texts(rng: np.random.Generator, shape: tuple[int, ...], words: list[str]) -> np.ndarray:
+    """By turns a word, which a look-up takes, and a text of eight words."""
+    drawn = rng.choice(words, (math.prod(shape), 8))
+    texts = [" ".join(row[: 1 if i % 2 else 8]) for i, row in enumerate(drawn)]
+    return np.array(texts, dtype=object).reshape(shape)

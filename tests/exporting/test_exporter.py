@@ -313,14 +313,15 @@ def test_models_without_a_graph_are_refused(tmp_path):
         export("model.keras", tmp_path)
 
 
-def test_unknown_height_and_width_are_refused_for_tflite_only(tmp_path, images):
+@pytest.mark.needs_tensorflow("it writes TFLite files")
+def test_unknown_height_and_width_are_those_of_the_sample_in_a_tflite_file(tmp_path, images):
     inputs = layers.Input((None, None, 3), name="picture")
     pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(inputs))
     model = keras.Model(inputs, layers.Dense(2)(pooled))
 
-    export(model, tmp_path, ["keras", "saved_model"], sample=images)
-    with pytest.raises(UnsupportedModel, match=r"'picture'.*fixed"):
-        export(model, tmp_path, ["tflite"], sample=images)
+    files = export(model, tmp_path, ["keras", "saved_model", "tflite"], sample=images)
+    (details,) = load_interpreter(files[-1].path).get_input_details()
+    assert tuple(details["shape"]) == (1, *images.shape[1:])
     with pytest.raises(UnsupportedModel, match=r"'picture'.*sample"):
         export(model, tmp_path, ["keras"])
 

@@ -99,3 +99,16 @@ def test_a_layer_in_two_inner_models_stays_one_layer():
     assert copy.count_params() == model.count_params() == 5 * 4 + 4 + 4 * 2 + 2
     assert copy.get_layer("a").get_layer("shared") is copy.get_layer("b").get_layer("shared")
     assert copy.get_layer("a").get_layer("shared") is not shared
+
+
+@pytest.mark.needs_tensorflow("TextVectorization")
+def test_a_vocabulary_that_was_learnt_is_copied():
+    words = layers.TextVectorization(10, output_sequence_length=4, name="words")
+    words.adapt(["a good film", "a bad film"])
+    strings = keras.Input((1,), dtype="string")
+    x = layers.Flatten()(layers.Embedding(10, 3, name="embedding")(words(strings)))
+    model = keras.Model(strings, layers.Dense(2, name="out")(x))
+    copy = copy_model(model)
+    assert copy.get_layer("words").get_vocabulary() == words.get_vocabulary()
+    texts = keras.ops.convert_to_tensor([["good film"], ["bad"], ["unknown"]])
+    np.testing.assert_array_equal(flat_outputs(copy, texts), flat_outputs(model, texts))

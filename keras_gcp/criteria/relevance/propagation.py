@@ -42,12 +42,14 @@ class Propagation:
         probes: What to measure.
         variables: The model's variables, whose values are passed in.
         compiler: Compiles the heavy rules, if the whole is not.
+        states: Pairs (variable, value) of recurrent layers that begin anew with every batch.
     """
 
     route: Route
     probes: Sequence[Probe]
     variables: Sequence[Any]
     compiler: Compiler = field(default_factory=Compiler)
+    states: Sequence[tuple[Any, Any]] = ()
 
     def __call__(
         self,
@@ -93,7 +95,7 @@ class Propagation:
             reaches are missing.
         """
         # In this scope variables are read from `weights`, and none of them can be changed.
-        mapping = list(zip(self.variables, weights, strict=True))
+        mapping = [*zip(self.variables, weights, strict=True), *self.states]
         with keras.StatelessScope(state_mapping=mapping), backend.without_gradients():
             values, outputs = forward(self.route, inputs)
             return self._backward(values, start(outputs), negated), outputs

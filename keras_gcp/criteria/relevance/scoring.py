@@ -159,9 +159,12 @@ def over_units(
         `(rows, measured)`: which units, and the tensors of a whole batch; those behind
         `len(rows)` are repetitions.
     """
+    batch_size = keras_state.fixed_batch(model) or batch_size
     as_a_whole = backend.worth_compiling(model, len(units), batch_size)
     route = find_route(graph, {probe.tensor for probe in probes})
-    propagation = Propagation(route, probes, model.weights, Compiler(wanted=not as_a_whole))
+    compiler = Compiler(wanted=not as_a_whole)
+    states = keras_state.fresh_states(model)
+    propagation = Propagation(route, probes, model.weights, compiler, states)
     run: Any = partial(measure, propagation)
     if as_a_whole:
         run = backend.compiled(run, model)
@@ -193,7 +196,7 @@ def unit_batches(
         the classes `(units,)`, and where they are present `(units, ...)`.
     """
     arrays = keras_state.ordered_inputs(model, x)
-    size = min(batch_size, len(units))
+    size = keras_state.fixed_batch(model) or min(batch_size, len(units))
     for first in range(0, len(units), size):
         rows = np.arange(first, min(first + size, len(units)))
         filled = np.resize(rows, size)
