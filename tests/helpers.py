@@ -109,8 +109,9 @@ def masked_by_hand(model, plan: Plan, inputs):
             set_keras_mask(masked, get_keras_mask(value))  # Which steps count.
             return masked
 
-        in_time = isinstance(call.operation, keras.layers.TimeDistributed)
-        layer = call.operation.layer if in_time else call.operation
+        layer, levels = call.operation, 0
+        while isinstance(layer, keras.layers.TimeDistributed):
+            layer, levels = layer.layer, levels + 1
         if isinstance(layer, keras.layers.Attention) and id(layer) in mixings:
             given = [keras.ops.convert_to_numpy(values[x.index]) for x in call.inputs]
             given = given if len(given) == 3 else [*given, given[1]]
@@ -123,11 +124,9 @@ def masked_by_hand(model, plan: Plan, inputs):
             (axis,) = [a + 1 for a, n in enumerate(channels.tensors[x.index].shape) if n > 1]
             value = np.array(keras.ops.convert_to_numpy(values[x.index]))
             kept = mixings[id(layer)]
-            if in_time:
-                frames = np.moveaxis(value, 1, 0)
-                by_hand = np.stack([mixed_by_hand(layer, f, kept, axis - 1) for f in frames], 1)
-            else:
-                by_hand = mixed_by_hand(layer, value, kept, axis)
+            steps = value.reshape(-1, *value.shape[1 + levels :])  # as examples
+            by_hand = mixed_by_hand(layer, steps, kept, axis - levels)
+            by_hand = by_hand.reshape(*value.shape[: 1 + levels], *by_hand.shape[1:])
             values[call.outputs[0].index] = keras.ops.convert_to_tensor(by_hand)
             continue
         args, kwargs = map_structure(fill, (call.args, call.kwargs))
