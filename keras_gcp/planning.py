@@ -10,7 +10,7 @@ import numpy as np
 from keras_gcp.blockers import what_stays
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap, Group
-from keras_gcp.costs import ALWAYS, Ledger, amount
+from keras_gcp.costs import ALWAYS, Ledger, amount, left_out
 from keras_gcp.counting import build_ledger, prunable_groups, require_known_positions
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.plans import Plan, PlannedGroup, PlannedMember, Totals, check_plan
@@ -96,11 +96,19 @@ def _require_reachable(
     lowest = np.array([min(g.least, len(g.classes)) for g in prunable_groups(channels)], np.int64)
     floors = Floors.of(candidates, ledger, limits, lowest, missed)
     text = f"{how_far(candidates, ledger, limits)} {floors}"
+    unknown = _uncounted(limits, channels)
     if floors.reaches:
-        raise ImpossibleBudget(f"{text} Allow more to remain, or set those.")
+        raise ImpossibleBudget(f"{text} Allow more to remain, or set those.{unknown}")
     raise ImpossibleBudget(
         f"{text}\n{what_stays(channels, missed)}\nAllow more to remain, or change one of these."
+        f"{unknown}"
     )
+
+
+def _uncounted(limits: Mapping[str, float], channels: ChannelMap) -> str:
+    """Lines that name what multiply-adds leave out, if a limit is on them."""
+    lines = left_out(channels.uncounted, most=3) if "macs" in limits else []
+    return "".join(f"\n{line}" for line in lines)
 
 
 def candidates_of(
@@ -302,6 +310,7 @@ def parsed_limits(
         raise InvalidArgument(
             f"The budget ({Budget.parse(budget)}) is already met: the model has {have}. Expected a "
             f"budget below that; nothing would be pruned.{_channels_that_stay(limits, channels)}"
+            f"{_uncounted(limits, channels)}"
         )
     return limits
 

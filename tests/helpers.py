@@ -131,7 +131,7 @@ def masked_by_hand(model, plan: Plan, inputs):
             continue
         args, kwargs = map_structure(fill, (call.args, call.kwargs))
         if is_recurrent(layer):
-            outputs = _recurrent(layer, call, args, kwargs, keep, channels, in_time)
+            outputs = _recurrent(layer, call, args, kwargs, keep, channels, levels > 0)
         else:
             if getattr(call.operation, "_call_has_training_arg", False):
                 kwargs["training"] = False

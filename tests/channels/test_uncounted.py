@@ -210,6 +210,16 @@ def test_a_plan_says_what_its_share_of_multiply_adds_leaves_out():
     assert keras_gcp.Plan.from_json(json.dumps(older)).uncounted == {}
 
 
+@pytest.mark.parametrize("budget", [{"macs": 0.01}, {"macs": keras_gcp.absolute(10**9)}])
+def test_refused_budgets_say_it(budget):
+    model = between(layers.Lambda(lambda t: 2 * t, name="it"))
+    line = r"not counted in MACs: layer 'it' \(class Lambda\)"
+    with pytest.raises(keras_gcp.errors.KerasGCPError, match=line):
+        keras_gcp.plan(model, budget)
+    with pytest.raises(keras_gcp.errors.KerasGCPError, match=line):
+        fit(compiled(model), [pruning(budget)])
+
+
 def test_a_training_says_it_before_anything_else(capsys):
     names = "abcd"
 
