@@ -73,7 +73,7 @@ class Agenda:
     def due_at(self, position: int) -> Due | None:
         """The event that is due, if any; several at once where steps or epochs were left out."""
         if self.adaptive is not None:
-            further = self.adaptive.next(position, self.progress, self.values)
+            further = next_progress(self.adaptive, position, self.progress, self.values)
             return None if further is None else Due(further, 1)
         due = [at for at in self.to_come if at <= position]
         if not due:
@@ -145,6 +145,25 @@ class Agenda:
         """The inverse of `to_dict`."""
         self.put_off, self.progress = state["put_off"], state["progress"]
         self.values = [float(value) for value in state["values"]]
+
+
+def next_progress(
+    schedule: AdaptiveSchedule, epoch: int, progress: float, values: Sequence[float]
+) -> float | None:
+    """What an adaptive schedule says, see `AdaptiveSchedule.next`.
+
+    Raises:
+        InvalidArgument: it is no progress that can be followed.
+    """
+    said = schedule.next(epoch, progress, tuple(values))
+    found = between(said, progress, 1.0)
+    if said is not None and found is None:
+        raise InvalidArgument(
+            f"`next` of the schedule {schedule!r} returned {said!r} before epoch {epoch}, when "
+            f"{progress:.0%} of the way was gone. Expected None, or the progress after the event: "
+            f"a number from {progress} to 1."
+        )
+    return found
 
 
 def checked_min_share(min_share: Any) -> float:

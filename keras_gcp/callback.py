@@ -33,7 +33,6 @@ from keras_gcp.fit_checks import (
     check_model,
     check_on_failure,
     check_only_pruner,
-    check_prior_fits,
     check_validation,
     checked_reset,
     companions_of,
@@ -56,6 +55,7 @@ from keras_gcp.sizes import sizes_of
 from keras_gcp.step_times import Savings
 from keras_gcp.surgery.sizes import sizes_to_run
 from keras_gcp.targets import check_targets
+from keras_gcp.trial_runs import check_preferences, check_removals, first_scores
 from keras_gcp.validation import layer_names, require_flag, require_seed, require_verbose
 
 
@@ -393,15 +393,17 @@ class GradualChannelPruning(keras.callbacks.Callback):
         decision = criteria.decided(scorer, model, channels, sample)
         self._settings = replace(self._settings, scorer=decision.scorer, criterion=decision.words)
         check_criterion(decision.scorer, model, channels, sample)
-        check_prior_fits(self._settings, model, channels, sample)
         if self._budget is not None:
             check_feasible(model, channels, self._budget, totals, original, self._settings)
+        else:
+            check_preferences(model, channels, original, self._settings)
         self._run = PruningRun(
             self._settings,
             original,
             sample,
             first_totals=totals,
             guard=self._guard(model, channels),
+            first_scores=first_scores(self._settings, model, channels, sample),
         )
         for line in left_out(channels.uncounted, most=3) if self._verbose else ():
             print(line)
@@ -412,6 +414,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
             self._teacher = Teacher(
                 self._distill, model, channels.graph, None if sample is None else sample.y
             )
+            self._teacher.check_step(model, sample)
         self._first_model = weakref.ref(model)
         if self._restarts.wanted:
             criterion = name_of(decision.scorer) if decision.was_open else self._criterion
@@ -459,6 +462,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
         # Of an earlier fit, or before the restart.
         if self.events or self.skipped or self._agenda.has_begun:
             self._agenda.drop_before(epoch if self._agenda.unit == "epoch" else self._steps_before)
+        if isinstance(self._schedule, ChannelsEvery):  # Only now the events are known.
+            check_removals(self.model, self._require_run(), self._agenda, self._schedule.x)
 
     def _observe(self, logs: dict[str, Any]) -> None:
         """Notes what the schedule monitors; the same in all processes."""

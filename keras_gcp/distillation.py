@@ -17,6 +17,7 @@ from keras_gcp.criteria.relevance.heads import Head, last_function
 from keras_gcp.criteria.relevance.units import units_of
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Graph
+from keras_gcp.sample import Sample
 from keras_gcp.surgery.rebuild import copy_model
 from keras_gcp.validation import between
 
@@ -139,6 +140,16 @@ class Teacher:
         """Whether the model learns from a teacher."""
         return keras_state.has_training_loss(model)
 
+    def check_step(self, model: Any, sample: Sample | None) -> None:
+        """`check_used` before training, where the step is a user's own and can be looked at."""
+        if sample is None or type(model).train_step is keras.Model.train_step:
+            return
+        few = keras.tree.map_structure(lambda leaf: leaf[:2], (sample.x, sample.y))
+        with keras_state.watched_loss(model) as asked:
+            known = backend.trace_train_step(model, *few)
+        if known and not asked:
+            raise UnsupportedModel(_unused(model))
+
     def check_used(self, model: Any) -> None:
         """Refuses to go on if a training step did not ask for the loss.
 
@@ -146,12 +157,7 @@ class Teacher:
             UnsupportedModel: the model has a `train_step` that computes its loss in another way.
         """
         if self.is_attached(model) and not self._used:
-            raise UnsupportedModel(
-                f"`train_step` of model '{model.name}' (class {type(model).__name__}) does not "
-                "call `self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight)`, "
-                "so it does not learn from the teacher. Call that method there, as Keras' own "
-                "`train_step` does, or leave `distill` out."
-            )
+            raise UnsupportedModel(_unused(model))
 
     def _loss(self, loss: Any, penalties: list[Any], x: Any, y_pred: Any, weights: Any) -> Any:
         self._used = True
@@ -234,6 +240,15 @@ def _check_states(model: Any) -> None:
             "The teacher would begin each batch anew, while the model goes on. Build them with "
             "`stateful=False`, or leave `distill` out."
         )
+
+
+def _unused(model: Any) -> str:
+    return (
+        f"`train_step` of model '{model.name}' (class {type(model).__name__}) does not "
+        "call `self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight)`, "
+        "so it does not learn from the teacher. Call that method there, as Keras' own "
+        "`train_step` does, or leave `distill` out."
+    )
 
 
 def _check_loss(model: Any) -> None:

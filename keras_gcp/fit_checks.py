@@ -12,14 +12,13 @@ import keras
 
 from keras_gcp import backend, criteria, keras_state
 from keras_gcp.accuracy import check_accuracy
-from keras_gcp.agenda import Agenda
+from keras_gcp.agenda import Agenda, next_progress
 from keras_gcp.blockers import require_prunable
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
 from keras_gcp.counting import build_ledger
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.pipeline import weighted
 from keras_gcp.planning import parsed_limits, require_reachable
 from keras_gcp.plans import Totals
 from keras_gcp.run import Original, Settings
@@ -120,6 +119,12 @@ def planned(schedule: Schedule | AdaptiveSchedule, epochs: int, steps: int | Non
     if isinstance(schedule, Schedule):
         inside = check_schedule(schedule, epochs, steps)
         return Agenda(inside, unit_of(schedule), goal=max(inside.values()))
+    if not isinstance(schedule.monitor, str) or not schedule.monitor:
+        raise InvalidArgument(
+            f"`monitor` of the schedule {schedule!r} must be the name of an entry of the logs. "
+            f"Received: {schedule.monitor!r}."
+        )
+    next_progress(schedule, 0, 0.0, [])  # What it returns later follows from the same rules.
     until = getattr(schedule, "until", None)
     if until is not None and until >= epochs:
         warnings.warn(
@@ -207,22 +212,6 @@ def check_on_failure(on_failure: Any) -> None:
 def check_criterion(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) -> None:
     """Asks the criterion whether it can score this model on this sample."""
     criteria.check(scorer, model, channels, sample)
-
-
-def check_prior_fits(
-    settings: Settings, model: Any, channels: ChannelMap, sample: Sample | None
-) -> None:
-    """Refuses a prior of another model, or scores that cannot be multiplied with it.
-
-    Only scores show whether some are negative, so there is one pass over the sample.
-
-    Raises:
-        InvalidArgument: they do not go together.
-    """
-    if settings.prior is not None:
-        # This process' own scores: the caller waits for the others, and must not do so twice.
-        scores = criteria.checked_scores(settings.scorer, model, channels, sample)
-        weighted(criteria.class_scores(scores, channels), channels, settings.prior)
 
 
 def check_feasible(

@@ -20,6 +20,7 @@ from keras_gcp.channels.trace import trace_at
 from keras_gcp.compensation import Compensation
 from keras_gcp.costs import Count, Ledger
 from keras_gcp.counting import Coin, count_map
+from keras_gcp.criteria import FirstScores
 from keras_gcp.events import STAGES, Event, Occasion, SkippedEvent
 from keras_gcp.graph import Shapes
 from keras_gcp.guards import AccuracyGuard, allows, shortened
@@ -111,6 +112,7 @@ class PruningRun:
         times: How long training steps took.
         events_seconds: What all events took, without compiling the next steps anew.
         guard: The accuracy that events must not take away, or None.
+        first_scores: Scores from before the first step, until an event has asked for scores.
     """
 
     settings: Settings
@@ -123,6 +125,7 @@ class PruningRun:
     times: StepTimes = field(default_factory=StepTimes)
     events_seconds: float = 0.0
     guard: AccuracyGuard | None = None
+    first_scores: FirstScores | None = None
 
     @property
     def savings(self) -> Savings:
@@ -324,7 +327,8 @@ class PruningRun:
         holds = all(now.cost(coin) <= limit for coin, limit in limits.items())
         if holds and self.settings.preferences.cap is None:
             return np.zeros(channels.class_count)  # Nothing has to go, so nothing is ranked.
-        scores = score(self.settings.scorer, model, channels, self.sample)
+        scorer, self.first_scores = self.first_scores or self.settings.scorer, None
+        scores = score(scorer, model, channels, self.sample)
         return weighted(scores, channels, self.settings.prior)
 
     def _cut(

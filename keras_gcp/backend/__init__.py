@@ -15,6 +15,7 @@ from keras_gcp.backend.dispatch import (
     random_state,
     runs_eagerly,
     set_random_state,
+    trace_train_step,
     vjp,
     without_gradients,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "random_state",
     "require_same",
     "runs_eagerly",
+    "trace_train_step",
     "sample_loss",
     "set_random_state",
     "together",

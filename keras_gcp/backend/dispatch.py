@@ -62,6 +62,21 @@ def runs_eagerly(model: Any) -> bool:
     return _framework().runs_eagerly(model)
 
 
+def trace_train_step(model: Any, x: Any, y: Any) -> bool:
+    """Runs the Python code of a model's `train_step` on symbolic tensors: nothing is trained.
+
+    Args:
+        model: The model, compiled.
+        x: Inputs of a few examples.
+        y: Their labels.
+
+    Returns:
+        Whether it has run; only TensorFlow can do it, and not every step takes these data.
+    """
+    found: bool = _framework().trace_train_step(model, x, y)
+    return found
+
+
 def forget_gradients(function: Any) -> None:
     """Lets a compiled function die that is not going to be differentiated any more.
 

@@ -53,6 +53,17 @@ def runs_eagerly(model: Any) -> bool:
     return "channels_first" not in formats or bool(tf.config.list_logical_devices("GPU"))
 
 
+def trace_train_step(model: Any, x: Any, y: Any) -> bool:
+    if model.distribute_strategy.num_replicas_in_sync > 1:
+        return False
+    step = tf.function(lambda batch: model.train_step(batch), autograph=False)
+    try:
+        step.get_concrete_function(tf.nest.map_structure(tf.convert_to_tensor, (x, y)))
+    except Exception:  # It may expect other data; then the first epoch shows it.
+        return False
+    return True
+
+
 def forget_gradients(function: Any) -> None:
     # The registry has no public way to take an entry out.
     registered = gradient_registry._registry

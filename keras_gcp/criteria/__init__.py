@@ -7,7 +7,8 @@ scores are kept. One file per criterion.
 from keras_gcp.criteria.auto import Decision, decided
 from keras_gcp.criteria.base import Criterion, check, checked_scores, needs_sample
 from keras_gcp.criteria.classes import class_scores
-from keras_gcp.criteria.registry import get, names
+from keras_gcp.criteria.first_scores import FirstScores
+from keras_gcp.criteria.registry import get, is_known, names
 from keras_gcp.criteria.relevance import (
     RelevanceRule,
     register_relevance_rule,
@@ -17,12 +18,14 @@ from keras_gcp.criteria.relevance import (
 __all__ = [
     "Criterion",
     "Decision",
+    "FirstScores",
     "RelevanceRule",
     "check",
     "checked_scores",
     "class_scores",
     "decided",
     "get",
+    "is_known",
     "names",
     "needs_sample",
     "register_relevance_rule",

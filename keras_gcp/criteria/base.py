@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import keras
 import numpy as np
 
 from keras_gcp.channels.map import ChannelMap
+from keras_gcp.criteria.unchanged import unchanged_weights
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.sample import Sample
 
@@ -79,11 +81,13 @@ def checked_scores(
 
     Raises:
         InvalidArgument: as for `check`; or a user's criterion returned no dict, left a layer out,
-            named an unknown one, or returned scores of another shape or that are not finite.
+            named an unknown one, returned scores of another shape or that are no finite real
+            numbers, or changed weights of the model.
     """
     check(criterion, model, channels, sample)
     name = name_of(criterion)
-    returned = criterion(model, channels, sample)
+    with unchanged_weights(model, name):
+        returned = criterion(model, channels, sample)
     if not isinstance(returned, Mapping):
         raise InvalidArgument(
             f"Criterion '{name}' must return a dict: producing layer to an array of scores. "
@@ -109,10 +113,14 @@ def _check_layers(name: str, returned: Mapping[str, Any], channels: ChannelMap) 
 
 def _checked_array(name: str, path: str, scores: Any, width: int) -> np.ndarray:
     try:
-        array = np.asarray(scores, np.float64)
-    except (TypeError, ValueError) as error:
+        found = np.asarray(keras.ops.convert_to_numpy(scores) if _is_tensor(scores) else scores)
+        if found.dtype.kind in "cmMOSU":
+            raise TypeError(f"an array of {found.dtype}")
+        array = found.astype(np.float64)
+    except (OverflowError, RuntimeError, TypeError, ValueError) as error:
         raise InvalidArgument(
-            f"Criterion '{name}' returned no numbers for layer '{path}': {error}"
+            f"Criterion '{name}' returned no real numbers for layer '{path}': {error}. Expected an "
+            f"array of shape ({width},)."
         ) from error
     if array.shape != (width,):
         raise InvalidArgument(
@@ -126,3 +134,7 @@ def _checked_array(name: str, path: str, scores: Any, width: int) -> np.ndarray:
             f"layer '{path}'. Expected finite numbers. Has the training diverged?"
         )
     return array
+
+
+def _is_tensor(value: Any) -> bool:
+    return keras.ops.is_tensor(value) or isinstance(value, keras.Variable)

@@ -42,6 +42,11 @@ def names() -> tuple[str, ...]:
     return tuple(_CRITERIA)
 
 
+def is_known(criterion: Any) -> bool:
+    """Whether a criterion is one of these, and not a user's own."""
+    return type(criterion) in _CRITERIA.values()
+
+
 def get(criterion: Any, seed: int | None = None) -> Criterion:
     """The criterion of a name; a callable is returned as it is.
 

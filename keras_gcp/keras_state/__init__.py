@@ -40,6 +40,7 @@ from keras_gcp.keras_state.fitting import (
     set_training_loss,
     steps_compiled_by_hand,
     take_back_training_loss,
+    watched_loss,
 )
 from keras_gcp.keras_state.functional import functional_of, input_structure, require_functional
 from keras_gcp.keras_state.inputs import ordered_inputs, pack_inputs, packed_inputs
@@ -166,6 +167,7 @@ __all__ = [
     "superseded_by",
     "take_back_training_loss",
     "twin",
+    "watched_loss",
     "unknown_to_optimizer",
     "unsliceable_slots",
     "whole_batches",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -72,6 +73,23 @@ def set_training_loss(model: Any, function: Callable[..., Any]) -> None:
 
     vars(model).update(zip(_OF_TRAINING, (compute_loss, make_train_function), strict=True))
     model.make_train_function(force=True)
+
+
+@contextmanager
+def watched_loss(model: Any) -> Iterator[list[Any]]:
+    """Inside the context the list given gets an entry whenever the model's loss is asked for."""
+    asked: list[Any] = []
+    own_loss = model.compute_loss
+
+    def compute_loss(*args: Any, **kwargs: Any) -> Any:
+        asked.append(True)
+        return own_loss(*args, **kwargs)
+
+    vars(model)["compute_loss"] = compute_loss
+    try:
+        yield asked
+    finally:
+        del vars(model)["compute_loss"]
 
 
 def has_training_loss(model: Any) -> bool:
