@@ -54,6 +54,8 @@ def _one_direction(layer, x, kept, given, mask):
     for step in reversed(range(x.shape[1])) if layer.go_backwards else range(x.shape[1]):
         read = _kept(cell, states, kept, first)
         new, following = cell(x[:, step], read)
+        # A stack of one cell leaves lists out.
+        following = keras.tree.pack_sequence_as(states, keras.tree.flatten(following))
         if mask is not None:
             here = ops.expand_dims(mask[:, step], -1)
             before = ops.zeros_like(new) if output is None or layer.zero_output_for_mask else output

@@ -422,8 +422,8 @@ LAYERS |= {
             lambda x: layers.EinsumDense("btc,cd->btd", (5, 7), bias_axes="d", name="it")(x)
         ),
         around_steps(lambda x: layers.EinsumDense("...c,cd->...d", 7, activation="gelu")(x)),
-        around_steps(lambda x: layers.EinsumDense("btc,ts->bsc", (4, 6), bias_axes="s")(x)),
-        around_steps(lambda x: layers.EinsumDense("bt...,ts->bs...", (4,), bias_axes="s")(x)),
+        around_steps(lambda x: layers.EinsumDense("btc,ts->bsc", (7, 6), bias_axes="s")(x)),
+        around_steps(lambda x: layers.EinsumDense("bt...,ts->bs...", (7,), bias_axes="s")(x)),
         around_steps(lambda x: layers.EinsumDense("btc,ts->bsc", (4, 6), bias_axes="sc")(x)),
         around_steps(lambda x: layers.EinsumDense("btc,tcd->btd", (5, 7), bias_axes="td")(x)),
         around_steps(lambda x: layers.EinsumDense("btc,c->btc", (5, 6), bias_axes="c")(x)),

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from helpers import flat_outputs, inputs_for, masked_by_hand, random_plan, randomise
+from keras import layers
 
 import keras_gcp
 from channels.cases import ANCHORING, LAYERS, OPERATIONS, operation
@@ -85,6 +86,21 @@ def test_a_cut_around_the_operation_is_the_masked_network(name, build):
     # PyTorch's matrix products round by where in memory a matrix lies.
     for a, b in zip(flat_outputs(rebuilt, inputs), flat_outputs(narrow, inputs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("places, kept", [(7, 8), (9, 1), (8, 8)])
+def test_a_bias_along_other_places_is_never_as_long_as_there_are_channels(places, kept):
+    """Keras would add it along the channels (TensorFlow backend)."""
+    inputs = keras.Input((places, 2))
+    x = layers.Conv1D(8, 2, padding="same", name="before")(inputs)
+    equation = {"equation": "btc,ts->bsc", "output_shape": (places, 8), "bias_axes": "s"}
+    x = layers.GlobalMaxPooling1D()(layers.EinsumDense(**equation, name="it")(x))
+    model = randomise(keras.Model(inputs, layers.Dense(3, name="after")(x)))
+    channels = trace(model)
+    (group,) = [one for one in channels.groups if one.members[0].path == "before"]
+    assert (8 if group.anchored else group.least) == kept
+    if kept < 8:
+        check_cut(model)
 
 
 @pytest.mark.parametrize("name, build", CASES)

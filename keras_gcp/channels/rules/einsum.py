@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from keras import layers
@@ -104,6 +105,8 @@ def _leaving(site: Site, equation: Equation, letter: str, labels: Labels) -> Lab
         place = axis - rank + len(layer.bias.shape)  # A bias lacks axes in front.
         along = place >= 0 and layer.bias.shape[place] == len(labels)
         site.weight(layer.bias, carries={place: labels} if along else {})
+        if not along:
+            _keep_apart(site, labels, layer.bias.shape)
     sizes = list(layer.partial_output_shape)
     first = rank - len(sizes) if layer.equation.startswith("...") else 1
     if axis - first < len(sizes) and sizes[axis - first] is not None:
@@ -111,3 +114,18 @@ def _leaving(site: Site, equation: Equation, letter: str, labels: Labels) -> Lab
     site.config("output_shape", tuple(sizes), attribute="partial_output_shape")
     apply_activation(site, labels)
     return site.along(labels, axis, rank)
+
+
+def _keep_apart(site: Site, labels: Labels, shape: Sequence[int]) -> None:
+    """A bias along another axis must not be as long as there are channels.
+
+    Keras adds a bias of shape `(7, 1)` along the last axis if that has 7 entries (TensorFlow
+    backend, `keras.ops.add`), so at that width the layer would compute something else.
+    """
+    sizes = [size for size in shape if size > 1]
+    if len(sizes) != 1 or sizes[0] > len(labels):
+        return
+    reason = f"with {sizes[0]} channels, '{site.path}' would add its bias along another axis"
+    if sizes[0] == len(labels):
+        site.anchor(labels, f"with fewer channels, '{site.path}' would add its bias elsewhere")
+    site.at_least(labels, sizes[0] + 1, reason)
