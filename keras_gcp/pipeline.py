@@ -326,13 +326,13 @@ def narrow(
     keras_state.check_strategy(model)
     drawn = sample_of(sample, sample_size, seed, model)
     settings = compensation.parse(compensate, recalibrate, drawn is not None)
+    given = [] if optimizer is None else [optimizer]
+    for one in [*given, *keras_state.optimizers_of(model)]:
+        check_optimizer(one)
     backend.require_same(model, "their plans", plan.to_json())
     shapes = sizes_for_cut(model, drawn, input_shape, plan.counted_at)
     channels = trace_as_planned(model, in_place=True, shapes=shapes)
     keep = keep_of(plan, channels)
-    given = [] if optimizer is None else [optimizer]
-    for one in [*given, *keras_state.optimizers_of(model)]:
-        check_optimizer(one)
     inputs = random_inputs(model, example_count(model, shapes), shapes=shapes)
     values = compensated_weights(model, channels, keep, drawn, settings)
     before = keras_state.backend_values(model)

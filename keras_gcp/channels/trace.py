@@ -55,8 +55,9 @@ def trace_at(
     Raises:
         InvalidArgument: a layer does not take the sizes.
     """
+    names = layer_names("exclude", exclude)
     graph, neighbours = _read(model, in_place)
-    excluded = _excluded_paths(graph, exclude)
+    excluded = _excluded_paths(graph, names)
     opaque = opaque_layers(graph)
     _refuse_opaque(model, {path: why for path, why in opaque.items() if path not in excluded})
     channels = _follow(graph, neighbours, excluded, opaque)
@@ -188,10 +189,10 @@ def _tie_calls_of_nested_models(
                     findings.space.anchor(block, reason, cause=cause)
 
 
-def _excluded_paths(graph: Graph, exclude: Sequence[str]) -> set[str]:
+def _excluded_paths(graph: Graph, names: Sequence[str]) -> set[str]:
     paths = {call.path for call in graph.calls}
     found: set[str] = set()
-    for name in layer_names("exclude", exclude):
+    for name in names:
         hits = {path for path in paths if path == name or path.startswith(f"{name}/")}
         if not hits:
             raise InvalidArgument(
