@@ -308,6 +308,7 @@ def pruning(sample, budget, verbose=0, **options):
     )
 
 
+@pytest.mark.usefixtures("single_channels")
 def test_fit_counts_at_the_size_of_the_sample_and_says_so(capsys):
     model = denoiser()
     x = np.ones((4, 6, 8, 1), "float32")
@@ -320,12 +321,14 @@ def test_fit_counts_at_the_size_of_the_sample_and_says_so(capsys):
     assert tuple(model.inputs[0].shape) == (None, None, None, 1)
 
 
+@pytest.mark.usefixtures("single_channels")
 def test_fit_counts_at_the_size_that_is_given():
     callback = pruning(None, {"macs": 0.5}, input_shape=(12, 16, 1))
     history = fit(denoiser(), callback).history
     assert history["macs"][0] == keras_gcp.count(denoiser((12, 16))).macs
 
 
+@pytest.mark.usefixtures("single_channels")
 def test_fit_without_a_size_counts_parameters_alone(capsys):
     callback = pruning(None, {"parameters": 0.5}, verbose=1)
     history = fit(denoiser(), callback).history
