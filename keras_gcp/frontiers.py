@@ -150,7 +150,7 @@ class _SavedPoint:
 
     budget: float
     share: float
-    macs: int
+    macs: int | None
     parameters: int
     value: float
     epochs: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from keras import layers
 import keras_gcp
 from keras_gcp.channels.trace import trace_at
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
+from keras_gcp.frontiers import Frontier, FrontierPoint
 from keras_gcp.plans import Plan
 
 
@@ -360,3 +363,21 @@ def test_a_length_that_depends_on_the_data_is_named_as_such():
     plan = keras_gcp.plan(model, {"parameters": 0.6}, align=1)
     narrow = keras_gcp.apply(plan, model)  # Compared on words that the model knows.
     assert narrow.count_params() == plan.after.parameters
+
+
+def test_a_plan_that_was_counted_at_a_size_beyond_all_memory_is_proved_at_another():
+    model = denoiser()
+    plan = keras_gcp.plan(model, {"parameters": 0.6}, align=1)
+    huge = dataclasses.replace(plan, counted_at=((10**9, 10**9, 1),))
+    assert keras_gcp.apply(huge, model).count_params() == plan.after.parameters
+
+
+def test_a_frontier_without_multiply_adds_is_saved_and_shown(tmp_path):
+    points = tuple(
+        FrontierPoint(share, share, None, int(100 * share), 0.5, 1, tmp_path / f"{share}.keras")
+        for share in (1.0, 0.5)
+    )
+    frontier = Frontier("loss", False, "parameters", points)
+    frontier.save(tmp_path)
+    assert Frontier.load(tmp_path).points == points
+    assert frontier.plot(tmp_path / "frontier.png").exists()

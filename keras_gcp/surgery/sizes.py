@@ -16,6 +16,9 @@ from keras_gcp.surgery.verify import outputs_in_inference, random_inputs
 TRIED = (32, 64, 128, 224, 96, 16, 240, 480, 256, 8, 512, 1024, 4096, 16384)
 """Sizes that are tried where none is known: most networks halve them some times, some in three."""
 
+MOST_PLANNED_NUMBERS = 2**26
+"""Of one example: some 256 MB. A plan may ask for no more; arguments and samples may."""
+
 MOST_TRIED_NUMBERS = 2**22
 """Of one example: some 16 MB. Larger ones are not tried, only taken when they are given."""
 
@@ -44,6 +47,8 @@ def sizes_for_cut(
 
 
 def _fitting(model: Any, planned: Shapes) -> Shapes | None:
+    if sum(map(math.prod, planned)) > MOST_PLANNED_NUMBERS:
+        return None  # A plan is a file, and may say anything.
     try:
         return sizes_of(model, planned or None)
     except InvalidArgument:  # The plan was made on a twin whose inputs are others.
