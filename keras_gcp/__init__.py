@@ -28,11 +28,13 @@ from keras_gcp.evaluation import Smallest, frontier, sensitivity, smallest
 from keras_gcp.exporting import export
 from keras_gcp.flattening import flatten
 from keras_gcp.frontiers import Frontier
+from keras_gcp.guards import AccuracyGuard
 from keras_gcp.pipeline import apply, narrow, plan, prune
 from keras_gcp.plans import Plan
 from keras_gcp.sensitivities import Sensitivity
 
 __all__ = [
+    "AccuracyGuard",
     "Distillation",
     "Frontier",
     "GradualChannelPruning",

@@ -32,22 +32,8 @@ def classifier_head(model: Any, graph: Graph, argument: str) -> Head:
         ) from error
 
 
-def check_accuracy(model: Any, graph: Graph, sample: Sample) -> None:
-    """Refuses what has no accuracy, before it is wanted.
-
-    Raises:
-        UnsupportedModel: the model is no classifier.
-        InvalidArgument: the labels do not fit it.
-    """
-    units_of(classifier_head(model, graph, "`max_drop`"), sample.y)
-
-
 def accuracy(model: Any, graph: Graph, sample: Sample) -> float:
     """The share of right answers on some examples, in inference mode.
-
-    One class of several: the greatest output is the true class. Two classes, or several at once:
-    outputs are on the right side of the threshold. Per place: counted over all places that have
-    a class.
 
     Args:
         model: A classifier with one output.
@@ -58,11 +44,28 @@ def accuracy(model: Any, graph: Graph, sample: Sample) -> float:
         UnsupportedModel: the model is no classifier.
         InvalidArgument: the labels do not fit it.
     """
-    head = find_head(model, graph)
-    units = units_of(head, sample.y)
-    outputs = np.asarray(backend.predict(model, sample.x), np.float32)
+    return right_share(find_head(model, graph), sample.y, backend.predict(model, sample.x))
+
+
+def right_share(head: Head, y: Any, outputs: Any) -> float:
+    """The share of outputs that are right.
+
+    One class of several: the greatest output is the true class. Two classes, or several at once:
+    outputs are on the right side of the threshold. Per place: counted over all places that have
+    a class.
+
+    Args:
+        head: The kind of classifier.
+        y: Labels of all examples.
+        outputs: What the model predicts for them.
+
+    Raises:
+        InvalidArgument: the labels do not fit the classifier.
+    """
+    units = units_of(head, y)
+    outputs = np.asarray(outputs, np.float32)
     if head.kind == "multi-label":
-        labels = np.asarray(sample.y).reshape(outputs.shape) > 0.5
+        labels = np.asarray(y).reshape(outputs.shape) > 0.5
         return float(((outputs > head.threshold) == labels).mean())
     classes = _class_of_each(head, units)
     if head.kind == "binary":

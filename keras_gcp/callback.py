@@ -15,7 +15,6 @@ import numpy as np
 from keras_gcp import backend, coins, compensation, criteria, keras_state, resume, schedules
 from keras_gcp.agenda import MIN_SHARE, Agenda, Due, checked_min_share
 from keras_gcp.budgets import Budget
-from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_at
 from keras_gcp.costs import left_out
 from keras_gcp.criteria.base import name_of
@@ -33,18 +32,18 @@ from keras_gcp.fit_checks import (
     check_model,
     check_on_failure,
     check_only_pruner,
-    check_validation,
     checked_reset,
     companions_of,
+    guarded,
     monitored,
     planned,
     register_pruner,
     reset_memory,
 )
-from keras_gcp.guards import VALIDATION_SIZE, AccuracyGuard, checked_max_drop
+from keras_gcp.guards import AccuracyGuard, check_guard, in_parts
 from keras_gcp.pipeline import check_prior, require_one_criterion, totals_of
 from keras_gcp.plans import Plan
-from keras_gcp.reporting.text import event_line, savings_line, sizes_line, unmet_line
+from keras_gcp.reporting.text import event_line, refused_text, savings_line, sizes_line, unmet_line
 from keras_gcp.restarts import Restarts
 from keras_gcp.run import Original, PruningRun, Settings
 from keras_gcp.sample import SAMPLE_SIZE, checked_size, sample_of
@@ -131,14 +130,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
             put together with the next; the last ones, if they would, with the one before. The
             budget is reached in any case. 0: the schedule is kept as it is, as it always is with
             `channels_every`.
-        max_drop: How far the accuracy on `validation_data` may fall, in [0, 1): after no event is
-            it more than this below the best accuracy measured just before any event. An event
-            after which it would be is tried again with half, then a quarter of what it was to
-            remove. If that is still too much, nothing goes, and what is left is up to the next
-            event; behind the last one it stays. None: no limit.
-        validation_data: Examples for `max_drop`, in the same forms as `sample`, which training
-            does not see.
-        validation_size: Number of them, drawn once; None takes all.
+        guard: A `keras_gcp.AccuracyGuard`: no event may make a metric worse than it allows, on
+            examples that training does not see. None: no limit.
         distill: A `keras_gcp.Distillation`: from the first cut on the model also learns from
             itself as it was before. None: it does not.
         prior: What `keras_gcp.sensitivity` measured on the model, or on the wider one that it was
@@ -153,7 +146,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
     Attributes:
         plan: All cuts so far as one `Plan` for the original model; None before the first event.
         events: What each event did, as `Event` objects.
-        skipped: Events that failed (with `on_failure="skip"`) or were refused (with `max_drop`),
+        skipped: Events that failed (with `on_failure="skip"`) or were refused (by the guard),
             as `SkippedEvent` objects.
         savings: What pruning has cost and saved so far, in seconds.
         costs: What the model costs now, by coin: `"macs"`, `"parameters"`, `"channels"` and further
@@ -206,9 +199,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         normalize: str = "none",
         scope: str = "global",
         min_share: float = MIN_SHARE,
-        max_drop: float | None = None,
-        validation_data: Any = None,
-        validation_size: int | None = VALIDATION_SIZE,
+        guard: AccuracyGuard | None = None,
         distill: Distillation | None = None,
         prior: Sensitivity | None = None,
         input_shape: Any = None,
@@ -225,6 +216,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
             )
         preferences = Preferences(align, floor, cap, normalize, scope)
         check_on_failure(on_failure)
+        check_guard(guard)
         check_distillation(distill)
         check_prior(prior)
         self._schedule = schedule
@@ -239,10 +231,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
             prior,
         )
         self._sample_source, self._sample_size = sample, checked_size(sample_size)
-        self._validation_source = validation_data
-        self._validation_size = checked_size(validation_size)
         self._min_share = checked_min_share(min_share)
-        self._max_drop = checked_max_drop(max_drop, validation_data)
+        self._guard = guard
         self._distill = distill
         self._reset = checked_reset(reset)
         self._on_failure = on_failure
@@ -402,7 +392,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
             original,
             sample,
             first_totals=totals,
-            guard=self._guard(model, channels),
+            guard=None if self._guard is None else guarded(self._guard, self._seed, model),
             first_scores=first_scores(self._settings, model, channels, sample),
         )
         for line in left_out(channels.uncounted, most=3) if self._verbose else ():
@@ -420,13 +410,6 @@ class GradualChannelPruning(keras.callbacks.Callback):
             criterion = name_of(decision.scorer) if decision.was_open else self._criterion
             self._restarts.identify(model, self._choices(schedule, criterion))
         return decision
-
-    def _guard(self, model: Any, channels: ChannelMap) -> AccuracyGuard | None:
-        if self._max_drop is None:
-            return None
-        source, size = self._validation_source, self._validation_size
-        sample = check_validation(source, size, self._seed, model, channels)
-        return AccuracyGuard(sample, self._max_drop)
 
     def _learn_from_teacher(self) -> None:
         """Distils if something has been cut, in this fit or in one before."""
@@ -554,11 +537,9 @@ class GradualChannelPruning(keras.callbacks.Callback):
             warnings.warn(line, stacklevel=2)
 
     def _warn_if_refused(self) -> None:
-        refused = sum(skipped.refused for skipped in self.skipped)
-        if refused:
+        if any(skipped.refused for skipped in self.skipped):
             warnings.warn(
-                f"{refused} events of the schedule would have cost more accuracy than "
-                f"`max_drop={self._max_drop}` allows, and removed nothing.",
+                f"{refused_text(self.skipped)}, and removed nothing.",
                 stacklevel=2,
             )
 
@@ -585,8 +566,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
             "sample_size": self._sample_size,
             "compensation": self._settings.compensation,
             "min_share": self._min_share,
-            "max_drop": self._max_drop,
-            "validation_size": self._validation_size,
+            **in_parts(self._guard),
             "distill": self._distill,
             "prior": self._settings.prior,
             "input_shape": self._input_shape,

@@ -1,5 +1,9 @@
 """Exceptions: each says what happened, what was expected, and what to do."""
 
+from __future__ import annotations
+
+import re
+
 
 class KerasGCPError(Exception):
     """Base class of every error that keras_gcp raises on purpose."""
@@ -35,6 +39,13 @@ class BackupFailed(KerasGCPError, RuntimeError):
 
 class UnsupportedKeras(KerasGCPError, ImportError):
     """The installed version of Keras is too old, or keeps its state elsewhere."""
+
+
+def first_sentence(error: BaseException, most: int = 200) -> str:
+    """What happened, of a message that goes on with what was expected and what to do."""
+    first = re.split(r"(?<!e\.g)\.\s", f"{error} ")[0].strip()
+    first = first[:1].lower() + first[1:]
+    return first if len(first) <= most else f"{first[: most - 2]} …"
 
 
 def in_short(error: BaseException, most: int = 200) -> str:

@@ -10,11 +10,11 @@ from keras_gcp.errors import InvalidArgument
 
 STAGES = (
     *("trace", "loss", "score", "select", "compensate"),
-    *("narrow", "verify", "accuracy", "retrace"),
+    *("narrow", "verify", "guard", "retrace"),
 )
 """What takes time at an event: following the channels and counting; the loss on the sample, before
-and after; scores; choosing; refitting what stays; the cut itself; its proof; the accuracy on
-validation data, before and after; and compiling the next step anew."""
+and after; scores; choosing; refitting what stays; the cut itself; its proof; the guarded
+metric, before and after; and compiling the next step anew."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,11 @@ class Event:
             first training step took longer than the next ones; it is 0 until they are done.
         merged: How many events of the schedule it stands for: neighbours that would have removed
             too little are put together.
-        tries: How many cuts were tried; more than one if the accuracy fell too far at the first.
-        accuracy_before: Accuracy on the validation data before the event; None without `max_drop`.
-        accuracy_after: The same after it; None likewise.
+        tries: How many cuts were tried; more than one if the guarded metric got too bad at the
+            first.
+        metric: Name of the guarded metric; None without a guard.
+        metric_before: Its value on the guard's data before the event; None likewise.
+        metric_after: The same after it; None likewise.
         further: Costs after the event, by coin, in further coins of the budget.
     """
 
@@ -79,8 +81,9 @@ class Event:
     seconds: Mapping[str, float]
     merged: int = 1
     tries: int = 1
-    accuracy_before: float | None = None
-    accuracy_after: float | None = None
+    metric: str | None = None
+    metric_before: float | None = None
+    metric_after: float | None = None
     further: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -116,7 +119,7 @@ class Event:
 
 @dataclass(frozen=True)
 class SkippedEvent:
-    """An event that failed, or was refused because of its accuracy, and left the model as it was.
+    """An event that failed, or was refused by the guard, and left the model as it was.
 
     Attributes:
         epoch: As in `Event`.
@@ -124,8 +127,9 @@ class SkippedEvent:
         error: Class and message of the exception, or why it was refused.
         refused: Whether it was refused.
         tries: How many cuts were tried, if it was refused.
-        accuracy_before: As in `Event`, if it was refused.
-        accuracy_after: Accuracy after the smallest cut that was tried; None if none was.
+        metric: As in `Event`, if it was refused.
+        metric_before: As in `Event`, if it was refused.
+        metric_after: The metric after the smallest cut that was tried; None if none was.
     """
 
     epoch: int
@@ -133,8 +137,9 @@ class SkippedEvent:
     error: str
     refused: bool = False
     tries: int = 0
-    accuracy_before: float | None = None
-    accuracy_after: float | None = None
+    metric: str | None = None
+    metric_before: float | None = None
+    metric_after: float | None = None
 
 
 def moment(epoch: int, step: int | None) -> str:

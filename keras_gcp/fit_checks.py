@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_gcp import backend, criteria, keras_state
-from keras_gcp.accuracy import check_accuracy
 from keras_gcp.agenda import Agenda, next_progress
 from keras_gcp.blockers import require_prunable
 from keras_gcp.budgets import Budget
@@ -19,6 +19,8 @@ from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
 from keras_gcp.counting import build_ledger
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
+from keras_gcp.guards import AccuracyGuard, GuardedMetric
+from keras_gcp.metrics import metric_for, value_of
 from keras_gcp.planning import parsed_limits, require_reachable
 from keras_gcp.plans import Totals
 from keras_gcp.run import Original, Settings
@@ -157,21 +159,25 @@ def monitored(logs: Mapping[str, Any], monitor: str, epoch: int) -> float | None
     return None
 
 
-def check_validation(
-    source: Any, size: int | None, seed: int | None, model: Any, channels: ChannelMap
-) -> Sample:
-    """Draws the examples whose accuracy is guarded, and checks that the model can have one.
+def guarded(guard: AccuracyGuard, seed: int | None, model: Any) -> GuardedMetric:
+    """Draws a guard's examples, and measures its metric on them once.
 
     Raises:
-        InvalidArgument: they do not fit the model.
-        UnsupportedModel: the model is no classifier.
+        InvalidArgument: there is no such metric, or data, labels or metric do not go together.
     """
     try:
-        sample = draw_sample(source, size, seed, model)
-        check_accuracy(model, channels.graph, sample)
+        sample = draw_sample(guard.data, guard.size, seed, model)
+        metric = metric_for(guard.metric, model, sample, guard.mode)
+        value = value_of(metric, model, sample)
     except InvalidArgument as error:
-        raise InvalidArgument(f"`validation_data` of GradualChannelPruning: {error}") from error
-    return sample
+        raise InvalidArgument(f"`guard` of GradualChannelPruning: {error}") from error
+    if not np.isfinite(value):
+        raise InvalidArgument(
+            f"`guard` of GradualChannelPruning: {metric.name} is {value} on its "
+            f"{len(sample)} examples before training, so no cut could be compared with it. "
+            "Expected a finite number: look at the labels, and at the metric."
+        )
+    return GuardedMetric(sample, metric, guard.max_drop)
 
 
 def check_schedule(schedule: Schedule, epochs: int, steps: int | None) -> dict[int, float]:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_gcp import backend
-from keras_gcp.accuracy import accuracy
-from keras_gcp.graph import Graph
+from keras_gcp.metrics import Metric, value_of
 from keras_gcp.sample import Sample
 
 
@@ -21,9 +20,9 @@ def loss_on(model: Any, sample: Sample | None) -> float | None:
     return _over_processes(model, sample, lambda: backend.sample_loss(model, x, y))
 
 
-def accuracy_on(model: Any, graph: Graph, sample: Sample) -> float:
-    """The share of right answers on some examples."""
-    mean = _over_processes(model, sample, lambda: accuracy(model, graph, sample))
+def metric_on(model: Any, metric: Metric, sample: Sample) -> float:
+    """A metric on some examples."""
+    mean = _over_processes(model, sample, lambda: value_of(metric, model, sample))
     assert mean is not None
     return mean
 

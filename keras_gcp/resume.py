@@ -166,7 +166,7 @@ def capture(training: Training, position: Position, identity: Mapping[str, Any])
         "identity": identity,
         "position": [position.epoch, position.step, position.seed],
         "sample": _digest_of(run.sample),
-        "validation": _digest_of(run.guard.sample if run.guard else None),
+        "guard": _digest_of(run.guard.sample if run.guard else None),
         "agenda": training.agenda.to_dict(),
         "plan": run.plan.to_json() if run.plan else None,
         "events": [event.to_dict() for event in run.events],
@@ -256,10 +256,10 @@ def check_samples(run: PruningRun, saved: Saved) -> None:
             "examples now. Events to come score channels on these.",
             stacklevel=2,
         )
-    if saved.state.validation != _digest_of(run.guard.sample if run.guard else None):
+    if saved.state.guard != _digest_of(run.guard.sample if run.guard else None):
         warnings.warn(
-            "The validation data are not those from before the restart: the data set yields other "
-            "examples now. Events to come compare accuracies on both.",
+            "The guard's data are not those from before the restart: the data set yields other "
+            "examples now. Events to come compare the metric on both.",
             stacklevel=2,
         )
 

@@ -23,9 +23,9 @@ from keras_gcp.counting import Coin, count_map
 from keras_gcp.criteria import FirstScores
 from keras_gcp.events import STAGES, Event, Occasion, SkippedEvent
 from keras_gcp.graph import Shapes
-from keras_gcp.guards import AccuracyGuard, allows, shortened
+from keras_gcp.guards import GuardedMetric, shortened
 from keras_gcp.keras_state import Transaction
-from keras_gcp.measuring import accuracy_on, loss_on
+from keras_gcp.measuring import loss_on, metric_on
 from keras_gcp.pipeline import compensated_weights, score, totals_of, weighted
 from keras_gcp.planning import choose, keep_of, sizes_before
 from keras_gcp.plans import Plan, Totals
@@ -111,7 +111,7 @@ class PruningRun:
         skipped: Events that failed or were refused, where training went on.
         times: How long training steps took.
         events_seconds: What all events took, without compiling the next steps anew.
-        guard: The accuracy that events must not take away, or None.
+        guard: The metric that events must not make worse, or None.
         first_scores: Scores from before the first step, until an event has asked for scores.
     """
 
@@ -124,7 +124,7 @@ class PruningRun:
     skipped: list[SkippedEvent] = field(default_factory=list)
     times: StepTimes = field(default_factory=StepTimes)
     events_seconds: float = 0.0
-    guard: AccuracyGuard | None = None
+    guard: GuardedMetric | None = None
     first_scores: FirstScores | None = None
 
     @property
@@ -152,7 +152,7 @@ class PruningRun:
             in_fit: Whether `fit` is running.
 
         Returns:
-            What it did; or that it was refused, because the accuracy would have fallen too far.
+            What it did; or that it was refused, because the guarded metric would have got too bad.
         """
         began = time.perf_counter()
         self.times.pause()
@@ -166,12 +166,12 @@ class PruningRun:
     def _event(self, model: Any, occasion: Occasion, in_fit: bool) -> Event | SkippedEvent:
         clock = _Clock()
         found = self._look_at(model, clock)
-        least = self._least_accuracy(found.accuracy)
-        if _too_low(found.accuracy, least):
-            return _refusal(occasion, found.accuracy, least, [])
+        bound = self._bound(found.metric)
+        if self._too_bad(found.metric, bound):
+            return self._refusal(occasion, found.metric, bound, [])
         with clock.stage("score"):
             scores = self._class_scores(model, found.channels, found.count, occasion.limits)
-        refused: list[tuple[Plan, float | None]] = []  # with the accuracy that was left
+        refused: list[tuple[Plan, float | None]] = []  # with the metric that was left
         for share in self.guard.shares if self.guard else (1.0,):
             with clock.stage("select"):
                 real = occasion.progress >= 1
@@ -181,16 +181,16 @@ class PruningRun:
             try:
                 with Transaction() as transaction:
                     after = self._carry_out(model, found, plan, clock, in_fit, transaction)
-                    if _too_low(after.accuracy, least):
+                    if self._too_bad(after.metric, bound):
                         raise _Refused  # The transaction takes everything back.
                     so_far = self._joined(plan)
             except _Refused:
-                refused.append((plan, after.accuracy))
+                refused.append((plan, after.metric))
                 continue
             self.plan = so_far
             event = self._record(occasion, found, plan, after, share, clock)
             return replace(event, tries=len(refused) + 1)
-        return _refusal(occasion, found.accuracy, least, [accuracy for _, accuracy in refused])
+        return self._refusal(occasion, found.metric, bound, [value for _, value in refused])
 
     def _note(self, outcome: Event | SkippedEvent) -> None:
         if isinstance(outcome, SkippedEvent):
@@ -211,7 +211,7 @@ class PruningRun:
             channels = trace_at(self.settings.shapes, model, self.settings.exclude, in_place=True)
             counted = count_map(model, channels, self.original.coins)
         loss = self._loss(model, clock)
-        return _Found(channels, counted, loss, self._accuracy(model, channels, clock))
+        return _Found(channels, counted, loss, self._metric(model, clock))
 
     def _choose(
         self,
@@ -266,7 +266,7 @@ class PruningRun:
         """Compensates and cuts as planned, and looks at what came of it."""
         backend.require_same(model, "their plans", plan.to_json())
         if not plan.removed_channels:
-            return _After(found.loss, found.accuracy)
+            return _After(found.loss, found.metric)
         channels, keep = found.channels, keep_of(plan, found.channels)
         with clock.stage("compensate"):
             values = compensated_weights(
@@ -274,7 +274,7 @@ class PruningRun:
             )
         cut = partial(self._cut, model, channels, plan, keep, values, clock, in_fit)
         backend.together(model, lambda: cut(transaction))
-        return _After(self._loss(model, clock), self._accuracy(model, channels, clock))
+        return _After(self._loss(model, clock), self._metric(model, clock))
 
     def _record(
         self,
@@ -301,18 +301,50 @@ class PruningRun:
             widths=plan.widths(),
             seconds=clock.seconds,
             merged=occasion.merged,
-            accuracy_before=found.accuracy,
-            accuracy_after=after.accuracy,
+            metric=self.guard.metric.name if self.guard else None,
+            metric_before=found.metric,
+            metric_after=after.metric,
             further=plan.after.further,
         )
 
-    def _least_accuracy(self, accuracy: float | None) -> float | None:
-        """What the guard demands: no cut may lead further below the best accuracy so far."""
-        if self.guard is None or accuracy is None:
+    def _bound(self, value: float | None) -> float | None:
+        """What the guard demands: no cut may lead further from the best value so far."""
+        if self.guard is None or value is None:
             return None
-        earlier = [event.accuracy_before for event in self.events]
-        earlier += [skipped.accuracy_before for skipped in self.skipped]
-        return self.guard.least([accuracy, *(one for one in earlier if one is not None)])
+        earlier = [event.metric_before for event in self.events]
+        earlier += [skipped.metric_before for skipped in self.skipped]
+        return self.guard.bound([value, *(one for one in earlier if one is not None)])
+
+    def _too_bad(self, value: float | None, bound: float | None) -> bool:
+        if self.guard is None or value is None or bound is None:
+            return False
+        return not self.guard.allows(value, bound)
+
+    def _refusal(
+        self,
+        occasion: Occasion,
+        before: float | None,
+        bound: float | None,
+        after: Sequence[float | None],
+    ) -> SkippedEvent:
+        """Says that an event was refused, and why."""
+        assert self.guard is not None and before is not None and bound is not None
+        metric = self.guard.metric
+        tried = ", ".join(metric.shown(value) for value in after if value is not None)
+        result = f"After smaller and smaller cuts it was {tried}." if tried else "Nothing could go."
+        return SkippedEvent(
+            epoch=occasion.epoch,
+            step=occasion.step,
+            error=(
+                f"{metric.name} was {metric.shown(before)}, and may not be "
+                f"{'below' if metric.higher_is_better else 'above'} {metric.shown(bound)}. {result}"
+            ),
+            refused=True,
+            tries=len(after),
+            metric=metric.name,
+            metric_before=before,
+            metric_after=after[-1] if after else None,
+        )
 
     def note_retracing(self) -> None:
         """Completes the events that cut something: what compiling the next step anew took."""
@@ -367,11 +399,11 @@ class PruningRun:
         with clock.stage("loss"):
             return loss_on(model, self.sample)
 
-    def _accuracy(self, model: Any, channels: ChannelMap, clock: _Clock) -> float | None:
+    def _metric(self, model: Any, clock: _Clock) -> float | None:
         if self.guard is None:
             return None
-        with clock.stage("accuracy"):
-            return accuracy_on(model, channels.graph, self.guard.sample)
+        with clock.stage("guard"):
+            return metric_on(model, self.guard.metric, self.guard.sample)
 
 
 @dataclass(frozen=True, eq=False)
@@ -381,7 +413,7 @@ class _Found:
     channels: ChannelMap
     count: Count
     loss: float | None
-    accuracy: float | None
+    metric: float | None
 
 
 @dataclass(frozen=True)
@@ -389,35 +421,11 @@ class _After:
     """The same model after it."""
 
     loss: float | None
-    accuracy: float | None
+    metric: float | None
 
 
 class _Refused(Exception):
-    """The accuracy has fallen too far, so the cut is taken back."""
-
-
-def _too_low(accuracy: float | None, least: float | None) -> bool:
-    return accuracy is not None and least is not None and not allows(accuracy, least)
-
-
-def _refusal(
-    occasion: Occasion,
-    before: float | None,
-    least: float | None,
-    after: Sequence[float | None],
-) -> SkippedEvent:
-    """Says that an event was refused, and why."""
-    tried = ", ".join(f"{accuracy:.2%}" for accuracy in after)
-    result = f"After smaller and smaller cuts it was {tried}." if after else "Nothing could go."
-    return SkippedEvent(
-        epoch=occasion.epoch,
-        step=occasion.step,
-        error=f"The accuracy was {before:.2%}, and {least:.2%} have to remain. {result}",
-        refused=True,
-        tries=len(after),
-        accuracy_before=before,
-        accuracy_after=after[-1] if after else None,
-    )
+    """The metric has got too bad, so the cut is taken back."""
 
 
 class _Clock:

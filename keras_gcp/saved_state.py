@@ -59,7 +59,7 @@ class SavedState:
         identity: Which training it is.
         position: Epoch that is about to begin, steps done, and the seed.
         sample: Digest of the sample.
-        validation: Digest of the validation data.
+        guard: Digest of the guard's data.
         agenda: Where the schedule stands.
         plan: All cuts so far as `Plan.to_json` writes them; None before the first.
         events: The events so far.
@@ -73,7 +73,7 @@ class SavedState:
     identity: SavedIdentity
     position: tuple[int, int, int]
     sample: str
-    validation: str
+    guard: str
     agenda: SavedAgenda
     plan: str | None
     events: list[Event]

@@ -291,8 +291,7 @@ def test_a_killed_training_with_events_within_epochs_ends_bit_equal(tmp_path):
 KINDS_OF_EVENTS = {
     "plateaus, guarded and distilled": {
         "schedule": keras_gcp.schedules.on_plateau("loss", 1, min_delta=9.0, share=0.4, until=4),
-        "max_drop": 0.9,
-        "validation_data": data(seed=1),
+        "guard": keras_gcp.AccuracyGuard(data(seed=1), 0.9),
         "distill": keras_gcp.Distillation(),
     },
     "put together": {
@@ -303,8 +302,7 @@ KINDS_OF_EVENTS = {
     },
     "refused": {
         "schedule": keras_gcp.schedules.linear(1, 4),
-        "max_drop": 0.3,
-        "validation_data": data(seed=1),
+        "guard": keras_gcp.AccuracyGuard(data(seed=1), 0.3),
     },
 }
 
@@ -316,8 +314,8 @@ def test_every_kind_of_event_is_resumed_bit_equal(name, tmp_path, monkeypatch):
     options = KINDS_OF_EVENTS[name]
     if name == "refused":  # A network knows as much as it has weights.
         wide = build().count_params()
-        share_left = lambda model, *arguments: model.count_params() / wide  # noqa: E731
-        monkeypatch.setattr("keras_gcp.measuring.accuracy", share_left)
+        share_left = lambda metric, model, *arguments: model.count_params() / wide  # noqa: E731
+        monkeypatch.setattr("keras_gcp.measuring.value_of", share_left)
     expected, callback, history = train(**options)
     for kill in [(2, 0), (3, 1), (5, 0)]:
         train(tmp_path / "b", kill, **options)

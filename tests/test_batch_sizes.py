@@ -202,8 +202,7 @@ def test_a_training_with_states_is_pruned():
         criterion="l2_norm",
         align=1,
         verbose=0,
-        max_drop=0.9,
-        validation_data=(x, y),
+        guard=keras_gcp.AccuracyGuard((x, y), 0.9),
     )
     model.fit(x, y, batch_size=2, epochs=2, shuffle=False, verbose=0, callbacks=[pruning])
     (event,) = pruning.events

@@ -1,4 +1,4 @@
-"""`max_drop`: no event takes more accuracy than allowed, and what was refused leaves no trace."""
+"""The guard: no event takes more accuracy than allowed, and what was refused leaves no trace."""
 
 import warnings
 
@@ -10,8 +10,8 @@ from fitting import compiled, data, fit, pruning
 from states import assert_same_state, state_of
 
 import keras_gcp
-from keras_gcp import schedules
-from keras_gcp.errors import InvalidArgument, UnsupportedModel
+from keras_gcp import AccuracyGuard, schedules
+from keras_gcp.errors import InvalidArgument
 
 CLASSES = 8
 EXAMPLES = np.eye(CLASSES, dtype="float32"), np.arange(CLASSES)
@@ -31,7 +31,8 @@ def last_ones_first(model, channels, sample):
     return {"hidden": np.arange(len(channels.produced["hidden"]), 0, -1)}
 
 
-def guarded(max_drop, schedule, share=0.25, **options):
+def guarded(max_drop, schedule, share=0.25, data=EXAMPLES, size=None, **options):
+    guard = AccuracyGuard(data, max_drop, size)
     return keras_gcp.GradualChannelPruning(
         EXAMPLES,
         {"channels": share},
@@ -39,10 +40,9 @@ def guarded(max_drop, schedule, share=0.25, **options):
         criterion=last_ones_first,
         align=1,
         verbose=options.pop("verbose", 0),
-        max_drop=max_drop,
+        guard=guard,
         compensate=None,
         recalibrate=False,
-        validation_data=options.pop("validation_data", EXAMPLES),
         **options,
     )
 
@@ -60,7 +60,7 @@ def width(model):
 
 
 def accuracies(callback):
-    return [(e.accuracy_before, e.accuracy_after, e.tries) for e in callback.events]
+    return [(e.metric_before, e.metric_after, e.tries) for e in callback.events]
 
 
 def test_an_event_within_the_limit_happens_as_scheduled():
@@ -80,7 +80,7 @@ def test_an_event_that_costs_too_much_is_tried_with_half_and_a_quarter(capsys):
     assert unmet[0].startswith("The budget is not met: channels 6 (at most 2 wanted)")
     assert "1 event went less far than scheduled" in unmet[0]
     printed = capsys.readouterr().out
-    assert "validation accuracy 100.0 % → 75.0 % · smaller than scheduled (try 3)" in printed
+    assert "guarded accuracy 100.00 % → 75.00 % · smaller than scheduled (try 3)" in printed
 
 
 def test_drops_do_not_add_up_over_events():
@@ -91,9 +91,9 @@ def test_drops_do_not_add_up_over_events():
     assert accuracies(callback) == [(1.0, 0.75, 2)]
     (refused,) = callback.skipped
     assert refused.refused and (refused.epoch, refused.tries) == (2, 3)
-    assert refused.accuracy_before == 0.75
-    assert refused.accuracy_after == 0.625  # after the smallest cut, of one channel
-    assert "1 event would have cost more accuracy than `max_drop` allows" in unmet[0]
+    assert refused.metric_before == 0.75
+    assert refused.metric_after == 0.625  # after the smallest cut, of one channel
+    assert "1 event would have made accuracy worse than `max_drop` allows" in unmet[0]
 
 
 def test_what_was_learnt_again_may_be_given_up_again():
@@ -126,8 +126,8 @@ def test_an_accuracy_that_is_too_low_already_lets_nothing_go():
     with pytest.warns(UserWarning, match="budget is not met"):
         fit(model, [callback, Forgets()], epochs=3, examples=EXAMPLES)
     assert [event.removed_channels for event in callback.events] == [1]
-    assert [(s.refused, s.tries, s.accuracy_after) for s in callback.skipped] == [(True, 0, None)]
-    assert "have to remain. Nothing could go" in callback.skipped[0].error
+    assert [(s.refused, s.tries, s.metric_after) for s in callback.skipped] == [(True, 0, None)]
+    assert "may not be below 80.00 %. Nothing could go" in callback.skipped[0].error
 
 
 def test_channels_every_says_that_it_was_refused():
@@ -137,10 +137,9 @@ def test_channels_every_says_that_it_was_refused():
         criterion="l2_norm",
         align=1,
         verbose=0,
-        max_drop=0.1,
-        validation_data=EXAMPLES,
+        guard=AccuracyGuard(EXAMPLES, 0.1),
     )
-    with pytest.warns(UserWarning, match="1 events? .*`max_drop=0.1` allows, and removed nothing"):
+    with pytest.warns(UserWarning, match="1 event would .*`max_drop` allows, and removed nothing"):
         fit(one_channel_for_every_class(), [callback], examples=EXAMPLES)
     assert callback.plan is None
 
@@ -148,7 +147,7 @@ def test_channels_every_says_that_it_was_refused():
 def falling(monkeypatch, values):
     """Lets the model have these accuracies, one after the other."""
     left = iter(values)
-    monkeypatch.setattr("keras_gcp.measuring.accuracy", lambda *arguments: next(left))
+    monkeypatch.setattr("keras_gcp.measuring.value_of", lambda *arguments: next(left))
 
 
 @pytest.mark.parametrize("unit", ["epoch", pytest.param("step", marks=pytest.mark.slow)])
@@ -161,14 +160,14 @@ def test_a_refused_event_leaves_the_training_bit_identical(unit, monkeypatch):
         if guard:
             falling(monkeypatch, [0.9, 0.5, 0.6, 0.7])
             schedule = schedules.one_shot(1 if unit == "epoch" else 4, unit)
-            callbacks = [pruning(schedule=schedule, max_drop=0.1, validation_data=data())]
+            callbacks = [pruning(schedule=schedule, guard=AccuracyGuard(data(), 0.1))]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             losses.append(fit(model, callbacks).history["loss"])
     assert losses[0] == losses[1]
     (refused,) = callbacks[0].skipped
-    assert (refused.accuracy_before, refused.accuracy_after, refused.tries) == (0.9, 0.7, 3)
-    assert "50.00%, 60.00%, 70.00%" in refused.error
+    assert (refused.metric_before, refused.metric_after, refused.tries) == (0.9, 0.7, 3)
+    assert "50.00 %, 60.00 %, 70.00 %" in refused.error
     assert any("budget is not met" in str(warning.message) for warning in caught)
 
 
@@ -181,7 +180,7 @@ def test_a_refused_event_leaves_model_and_optimizer_as_they_were(monkeypatch):
             states.append(state_of(self.model))
 
     falling(monkeypatch, [0.9, 0.5, 0.6, 0.7])
-    callback = pruning(max_drop=0.1, validation_data=data())
+    callback = pruning(guard=AccuracyGuard(data(), 0.1))
     with pytest.warns(UserWarning, match="budget is not met"):
         fit(model, [Around(), callback, Around()], epochs=2)
     assert len(callback.skipped) == 1
@@ -204,7 +203,7 @@ def test_validation_data_may_be_a_data_set_of_which_some_examples_are_drawn():
         def __getitem__(self, index):
             return EXAMPLES
 
-    callback = guarded(0.75, schedules.one_shot(1), validation_data=Batches(), validation_size=16)
+    callback = guarded(0.75, schedules.one_shot(1), data=Batches(), size=16)
     fit_guarded(callback)
     assert len(callback._run.guard.sample) == 16
     assert accuracies(callback) == [(1.0, 0.25, 1)]
@@ -213,39 +212,51 @@ def test_validation_data_may_be_a_data_set_of_which_some_examples_are_drawn():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"max_drop": 0.01}, "`max_drop=0.01` needs `validation_data="),
-        ({"validation_data": data()}, "there is no `max_drop`"),
-        ({"max_drop": 1.0, "validation_data": data()}, "from 0 to below 1"),
-        ({"max_drop": -0.1, "validation_data": data()}, "from 0 to below 1"),
-        ({"max_drop": "1 %", "validation_data": data()}, "from 0 to below 1"),
-        ({"max_drop": True, "validation_data": data()}, "from 0 to below 1"),
+        ({"data": None}, "`data` of AccuracyGuard expects examples"),
+        ({"max_drop": 1.0}, "in units of 'accuracy', which is at most 1"),
+        ({"max_drop": 5, "metric": "head_accuracy"}, "in units of 'head_accuracy'"),
+        ({"max_drop": -0.1}, "a number of 0 or more"),
+        ({"max_drop": float("nan")}, "a number of 0 or more"),
+        ({"max_drop": float("inf")}, "a number of 0 or more"),
+        ({"max_drop": "1 %"}, "a number of 0 or more"),
+        ({"max_drop": True}, "a number of 0 or more"),
+        ({"max_drop": None}, "a number of 0 or more"),
+        ({"size": 0}, "positive integer"),
+        ({"mode": "up"}, "'auto', 'max', 'min'"),
+        ({"metric": 3}, "`metric` of AccuracyGuard expects .* Received: 3"),
+        ({"metric": keras.metrics.AUC}, "`metric` of AccuracyGuard expects .*class"),
     ],
 )
-def test_half_a_guard_is_refused_at_once(options, message):
+def test_a_guard_that_makes_no_sense_is_refused_at_once(options, message):
     with pytest.raises(InvalidArgument, match=message):
-        pruning(**options)
+        AccuracyGuard(**{"data": EXAMPLES, **options})
+
+
+def test_what_is_no_guard_is_refused_at_once():
+    with pytest.raises(InvalidArgument, match="`guard` expects `keras_gcp.AccuracyGuard"):
+        pruning(guard=0.01)
 
 
 @pytest.mark.parametrize(
     "validation, message",
     [
-        ((np.zeros((4, 9, 8, 3), "float32"), np.zeros(4)), "`validation_data` .*8, 8, 3"),
-        ((data()[0], None), "`validation_data` .*no labels"),
-        ((data()[0], data()[1] + 7), "`validation_data` .*class"),
-        ("validation.npz", "`validation_data` .*pair of arrays"),
+        ((np.zeros((4, 9, 8, 3), "float32"), np.zeros(4)), "`guard` .*8, 8, 3"),
+        ((data()[0], None), "`guard` .*no labels"),
+        ((data()[0], data()[1] + 7), "`guard` .*whole numbers from 0 to 3"),
+        ("validation.npz", "`guard` .*str"),
     ],
 )
 def test_validation_data_that_do_not_fit_are_refused_before_training(validation, message):
-    callback = pruning(max_drop=0.1, validation_data=validation)
+    callback = pruning(guard=AccuracyGuard(validation, 0.1))
     with pytest.raises(InvalidArgument, match=message):
         fit(compiled(networks.plain()), [callback])
 
 
 def test_a_model_without_an_accuracy_is_refused_before_training():
     model = networks.autoencoder()
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", metrics=["mae"])
     x, _ = data()
     target = np.zeros((len(x), *model.output_shape[1:]), "float32")
-    callback = pruning(sample=(x, target), max_drop=0.1, validation_data=(x, target))
-    with pytest.raises(UnsupportedModel, match="`max_drop` needs a classifier with one output"):
+    callback = pruning(sample=(x, target), guard=AccuracyGuard((x, target), 0.1))
+    with pytest.raises(InvalidArgument, match="`guard` .*no accuracy here: .*compiled with .'mae'"):
         fit(model, [callback], examples=(x, target))

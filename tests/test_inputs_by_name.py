@@ -194,7 +194,7 @@ def _scores(criterion):
 
 
 def _guarded(model, x):
-    options = {"max_drop": 0.9, "validation_data": (x, Y), "validation_size": None}
+    options = {"guard": keras_gcp.AccuracyGuard((x, Y), 0.9, size=None)}
     options["distill"] = keras_gcp.Distillation()
     return _pruning(model, x, "l2_norm", **options)
 

@@ -189,13 +189,12 @@ def test_what_a_prediction_says_is_called_that():
 # ---- in fit
 
 
-def test_after_a_training_with_max_drop_the_plan_speaks_of_all_its_cuts():
+def test_after_a_training_with_a_guard_the_plan_speaks_of_all_its_cuts():
     model, wide = fitting.compiled(networks.plain()), networks.plain()
     callback = fitting.pruning(
         {"channels": 0.5},
         keras_gcp.schedules.linear(0, 2),
-        max_drop=0.99,
-        validation_data=fitting.data(),
+        guard=keras_gcp.AccuracyGuard(fitting.data(), 0.99),
         min_share=0.0,
     )
     fitting.fit(model, [callback], epochs=3)

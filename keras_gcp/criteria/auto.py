@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,7 +14,7 @@ from keras_gcp.criteria.compensation_aware import CompensationAware
 from keras_gcp.criteria.feature_relevance import FeatureRelevance
 from keras_gcp.criteria.l2_norm import L2Norm
 from keras_gcp.criteria.taylor import Taylor
-from keras_gcp.errors import InvalidArgument, UnsupportedModel
+from keras_gcp.errors import InvalidArgument, UnsupportedModel, first_sentence
 from keras_gcp.sample import Sample
 from keras_gcp.targets import check_targets
 
@@ -23,9 +22,6 @@ WITH_A_SAMPLE: tuple[Callable[[], Any], ...] = (FeatureRelevance, CompensationAw
 """In the order in which they are tried; docs/decisions.md says why in this one."""
 
 WITHOUT: Callable[[], Any] = L2Norm
-
-_MOST = 200
-"""Characters of a reason that are shown."""
 
 
 @dataclass(frozen=True)
@@ -87,16 +83,9 @@ def decided(
         try:
             check(candidate, model, channels, sample)
         except (InvalidArgument, UnsupportedModel) as error:
-            reasons.append(f"{candidate.name} does not apply: {_reason(error)}")
+            reasons.append(f"{candidate.name} does not apply: {first_sentence(error)}")
             continue
         return Decision(candidate, "; ".join([candidate.name, *reasons]), was_open=True)
     found = WITHOUT()
     check(found, model, channels, sample)
     return Decision(found, "; ".join([found.name, *reasons]), was_open=True)
-
-
-def _reason(error: Exception) -> str:
-    """The first sentence of a message: what happened."""
-    first = re.split(r"(?<!e\.g)\.\s", f"{error} ")[0].strip()
-    first = first[:1].lower() + first[1:]
-    return first if len(first) <= _MOST else f"{first[: _MOST - 2]} …"

@@ -20,7 +20,7 @@ from keras_gcp.criteria.base import name_of
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.evaluation.cache import WHOLE, Cache, Key, digest_of
 from keras_gcp.evaluation.masked import MaskedModel
-from keras_gcp.evaluation.metrics import Metric, metric_for
+from keras_gcp.metrics import Metric, metric_for
 from keras_gcp.pipeline import decided, score
 from keras_gcp.sample import SAMPLE_SIZE, Sample, draw_sample, sample_of
 from keras_gcp.sensitivities import GroupSensitivity, Sensitivity, SensitivityPoint
@@ -75,7 +75,7 @@ def sensitivity(
         sample_size: Number of examples drawn from `sample`; None takes all.
         batch_size: Examples per batch.
         mode: Whether more of the metric is better (`"max"`) or less (`"min"`); `"auto"` knows it
-            from the usual names, and takes `"max"` for a callable of another name.
+            of Keras' metrics and losses and of the usual names.
         verbose: 0 = silent, 1 = a progress bar.
 
     Returns:

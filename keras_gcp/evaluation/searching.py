@@ -16,8 +16,8 @@ from keras_gcp.channels.trace import trace, trace_at
 from keras_gcp.counting import build_ledger
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.evaluation.masked import MaskedModel
-from keras_gcp.evaluation.metrics import Metric, metric_for, value_of
 from keras_gcp.evaluation.trials import Smallest, Trial, share_left
+from keras_gcp.metrics import Metric, metric_for, value_of
 from keras_gcp.pipeline import (
     apply,
     check_prior,

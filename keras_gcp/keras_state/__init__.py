@@ -9,6 +9,7 @@
 - `devices`: where its variables live.
 - `states`: batches of a fixed size, and what recurrent layers keep between them.
 - `fitting`: a `fit` that is about to begin, or is running.
+- `metrics`: metrics that a model was compiled with, and which way they are better.
 - `retiring`: what the user's own compiled code still holds of a model after a cut.
 - `writing`: `Transaction` changes variables, layers, optimizer slots and symbolic shapes of a
   *living* model, remembers how each of them was, and takes all of it back on request.
@@ -44,6 +45,7 @@ from keras_gcp.keras_state.fitting import (
 )
 from keras_gcp.keras_state.functional import functional_of, input_structure, require_functional
 from keras_gcp.keras_state.inputs import ordered_inputs, pack_inputs, packed_inputs
+from keras_gcp.keras_state.metrics import compiled_metrics, higher_is_better
 from keras_gcp.keras_state.optimizers import (
     build_optimizer,
     factored_slots,
@@ -114,6 +116,7 @@ __all__ = [
     "calls_between",
     "carries_mask",
     "check_strategy",
+    "compiled_metrics",
     "copied_lambda",
     "factored_slots",
     "fixed_batch",
@@ -122,6 +125,7 @@ __all__ = [
     "functional_of",
     "global_seed",
     "has_training_loss",
+    "higher_is_better",
     "has_unknown_size",
     "innermost",
     "input_structure",

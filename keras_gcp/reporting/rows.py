@@ -76,7 +76,7 @@ def event_rows(events: Sequence[Event]) -> list[EventRow]:
 
 
 def stages_of(events: Sequence[Event]) -> tuple[str, ...]:
-    """The stages that took any time at any event: without a guard no accuracy is measured."""
+    """The stages that took any time at any event: without a guard nothing is guarded."""
     return tuple(s for s in STAGES if any(event.seconds[s] > 0 for event in events))
 
 

@@ -103,7 +103,8 @@ def event_line(
 
     Returns:
         Text without a newline: when, channels removed, what is left and its share of the
-        original, the loss on the sample before and after, and the seconds of each stage.
+        original, the loss on the sample before and after, the guarded metric likewise, and the
+        seconds of each stage.
     """
     left = _left(event.macs_after, original_macs)
     parts = [
@@ -117,11 +118,10 @@ def event_line(
         parts.append(f"{coin} {amount(coin, cost)}{share}")
     if event.loss_before is not None and event.loss_after is not None:
         parts.append(f"loss on the sample {event.loss_before:.4g} → {event.loss_after:.4g}")
-    if event.accuracy_before is not None and event.accuracy_after is not None:
-        accuracies = (
-            f"{units.percent(event.accuracy_before)} → {units.percent(event.accuracy_after)}"
-        )
-        parts.append(f"validation accuracy {accuracies}")
+    name, before, after = event.metric, event.metric_before, event.metric_after
+    if name is not None and before is not None and after is not None:
+        shown = f"{units.metric(name, before)} → {units.metric(name, after)}"
+        parts.append(f"guarded {name} {shown}")
     if event.tries > 1:
         parts.append(f"smaller than scheduled (try {event.tries})")
     if event.merged > 1:
@@ -154,7 +154,7 @@ def savings_line(
         count += f" (in place of {scheduled}, of which some were too small)"
     refused = sum(one.refused for one in skipped)
     if refused:
-        count += f", {refused} more refused for their accuracy,"
+        count += f", {refused} more refused by the guard,"
     cost = f"pruning: {count} took {units.seconds(savings.events_seconds)} ({spent})"
     net, wide, narrow = savings.net_seconds, savings.wide_step_seconds, savings.narrow_step_seconds
     if net is None or wide is None or narrow is None or savings.saved_seconds is None:
@@ -195,7 +195,7 @@ def unmet_line(
         text
         for number, text in (
             (failed, f"{_events(failed)} failed and {'was' if failed == 1 else 'were'} skipped"),
-            (refused, f"{_events(refused)} would have cost more accuracy than `max_drop` allows"),
+            (refused, refused_text(skipped)),
             (smaller, f"{_events(smaller)} went less far than scheduled for the same reason"),
             (to_come, f"{to_come} had not come when the training ended"),
         )
@@ -203,6 +203,15 @@ def unmet_line(
     ]
     why = ", ".join(reasons) or "the training ended before enough events had come"
     return f"The budget is not met: {', '.join(unmet)}. Of the schedule's events, {why}."
+
+
+def refused_text(skipped: Sequence[SkippedEvent]) -> str:
+    """How many events the guard refused, and for which metric's sake."""
+    refused = [one for one in skipped if one.refused]
+    names = sorted({one.metric or "the metric" for one in refused})
+    return (
+        f"{_events(len(refused))} would have made {', '.join(names)} worse than `max_drop` allows"
+    )
 
 
 def _events(number: int) -> str:

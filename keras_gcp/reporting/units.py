@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 
 def count(value: float) -> str:
@@ -29,6 +30,19 @@ def file_size(value: float) -> str:
 def percent(share: float, digits: int = 1) -> str:
     """A share as a percentage: 0.493 is 49.3 %."""
     return f"{100 * share:.{digits}f} %"
+
+
+def metric(name: str, value: float) -> str:
+    """A value of a metric: accuracies as percentages, with two decimals; others with four digits.
+
+    >>> metric("sparse_categorical_accuracy", 0.98765)
+    '98.77 %'
+    >>> metric("mae", 0.123456)
+    '0.1235'
+    """
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    is_share = re.search(r"(^|_)(acc|accuracy)(_|$)", words)
+    return percent(value, 2) if is_share else f"{value:.4g}"
 
 
 def seconds(value: float) -> str:

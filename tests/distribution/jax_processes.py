@@ -70,7 +70,7 @@ def pruned_fit(criterion):
         "widths": callback.plan.widths(),
         "numbers": numbers(model),
         "loss_before": callback.events[0].loss_before,
-        "accuracies": [event.accuracy_after for event in callback.events],
+        "accuracies": [event.metric_after for event in callback.events],
         "devices": sorted({len(sharding.device_set) for sharding in shardings}),
     }
 

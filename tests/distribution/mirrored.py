@@ -23,7 +23,7 @@ def run(strategy, criterion):
         "history": history,
         "kept": kept(callback.plan),
         "sample_losses": [[e.loss_before, e.loss_after] for e in callback.events],
-        "accuracies": [[e.accuracy_before, e.accuracy_after] for e in callback.events],
+        "accuracies": [[e.metric_before, e.metric_after] for e in callback.events],
     }
 
 

@@ -37,7 +37,7 @@ def pruning(criterion, sample=None, **options):
     if criterion == "distilled":
         criterion = "l2_norm"
         options["distill"] = keras_gcp.Distillation()
-        options["max_drop"], options["validation_data"] = 0.9, sample or data()
+        options["guard"] = keras_gcp.AccuracyGuard(sample or data(), 0.9)
     return keras_gcp.GradualChannelPruning(
         sample or data(),
         {"channels": 0.6},

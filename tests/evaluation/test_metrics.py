@@ -9,7 +9,7 @@ import pytest
 from helpers import randomise
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.evaluation.metrics import Metric, metric_for, value_of
+from keras_gcp.metrics import Metric, metric_for, value_of
 from keras_gcp.sample import Sample
 
 
@@ -64,7 +64,7 @@ def test_all_ways_to_say_accuracy_agree(model, wrong):
         lambda y, p: p.argmax(-1) == y,
     ]
     for way in ways:
-        assert measured(way, model, wrong) == pytest.approx(expected, abs=1e-6)
+        assert measured(way, model, wrong, "max") == pytest.approx(expected, abs=1e-6)
 
 
 def test_measuring_leaves_the_compiled_metrics_as_they_were(model, wrong):
@@ -133,16 +133,80 @@ def test_which_way_is_better_follows_from_usual_names_and_is_never_guessed(
         assert metric_for(metric, model, wrong).higher_is_better is higher
 
 
-def test_more_of_a_callable_is_better_unless_its_name_says_otherwise(model, wrong):
-    def benefit(y, p):
+@pytest.mark.parametrize(
+    ("metric", "higher"),
+    [
+        (keras.metrics.MeanIoU(4), True),
+        (keras.metrics.AUC(), True),
+        (keras.metrics.CosineSimilarity(), True),
+        (keras.metrics.LogCoshError(name="fit"), False),
+        (keras.losses.Dice(), False),
+        (keras.losses.dice, False),
+        (keras.losses.cosine_similarity, False),
+        (keras.losses.MeanSquaredError(name="closeness"), False),
+        ("poisson", False),
+        ("mean_squared_error", False),
+        ("cosine_similarity", True),
+        ("loss", False),
+    ],
+)
+def test_what_keras_knows_of_a_metric_or_a_loss_comes_first(metric, higher, model, wrong):
+    assert metric_for(metric, model, wrong).higher_is_better is higher
+    assert metric_for(metric, model, wrong, "max").higher_is_better
+
+
+def test_keras_knows_compiled_metrics_too_and_those_of_several_outputs(wrong):
+    own = randomise(networks.two_outputs())
+    sample = Sample(wrong.x, [wrong.y, np.zeros((len(wrong), 8, 8, 2), "float32")])
+    metrics = [[keras.metrics.MeanIoU(4, sparse_y_pred=False, name="io")], ["cosine_similarity"]]
+    own.compile("sgd", ["sparse_categorical_crossentropy", "mse"], metrics=metrics)
+    assert metric_for("classifier_io", own, sample).higher_is_better
+    assert metric_for("map_cosine_similarity", own, sample).higher_is_better
+
+
+def test_the_direction_of_a_callable_follows_from_its_name_or_has_to_be_said(model, wrong):
+    def dice_score(y, p):
         return 0.0
 
     def cost_error(y, p):
         return 0.0
 
-    assert metric_for(benefit, model, wrong).higher_is_better
+    def quality(y, p):
+        return 0.0
+
+    assert metric_for(dice_score, model, wrong).higher_is_better
     assert not metric_for(cost_error, model, wrong).higher_is_better
-    assert not metric_for(benefit, model, wrong, "min").higher_is_better
+    with pytest.raises(InvalidArgument, match="'quality' .*mode='max' or mode='min'"):
+        metric_for(quality, model, wrong)
+    assert metric_for(quality, model, wrong, "max").higher_is_better
+
+
+def test_three_colours_have_no_accuracy(wrong):
+    inputs = keras.Input((8, 8, 3))
+    own = keras.Model(inputs, keras.layers.Conv2D(3, 1)(inputs))
+    own.compile("sgd", "mse", metrics=["mae"])
+    sample = Sample(wrong.x, wrong.x)
+    with pytest.raises(InvalidArgument, match=r"no accuracy here: .*compiled with \('mae'\)"):
+        metric_for("accuracy", own, sample)
+    assert metric_for(None, own, sample).name == "mae"
+
+
+def test_what_fails_is_told_in_short(model, wrong):
+    def broken(y, p):
+        raise ZeroDivisionError("page\n" * 100)
+
+    for metric in (broken, keras.metrics.MeanSquaredError(), "accuracy"):
+        sample = wrong if metric is broken else Sample(wrong.x, np.zeros((len(wrong), 3)))
+        with pytest.raises(InvalidArgument) as caught:
+            measured(metric, model, sample, "max")
+        assert len(str(caught.value)) < 450
+
+
+def test_the_state_of_a_metric_object_goes_on_where_it_was(model, wrong):
+    metric = keras.metrics.SparseCategoricalAccuracy()
+    metric.update_state([0, 1], [[1.0, 0.0], [1.0, 0.0]])
+    assert measured(metric, model, wrong) != 0.5
+    assert float(metric.result()) == 0.5
 
 
 def test_bounds_hold_in_the_right_direction_and_never_for_nan():

@@ -21,7 +21,7 @@ from keras_gcp.sensitivities import GroupSensitivity, SensitivityPoint
 SHARES = (1.0, 0.5, 0.25)
 
 
-class Counted:
+class CountedAccuracy:
     """Accuracy, and how often it was asked for."""
 
     def __init__(self):
@@ -71,7 +71,7 @@ def test_the_model_and_its_training_are_left_alone(model, data, result):
 def test_a_half_written_cache_is_completed_with_the_missing_measurements_only(
     model, data, tmp_path
 ):
-    path, first, second = tmp_path / "folder" / "cache.jsonl", Counted(), Counted()
+    path, first, second = tmp_path / "folder" / "cache.jsonl", CountedAccuracy(), CountedAccuracy()
     options = {"shares": SHARES, "cache": path, "batch_size": 32, "verbose": 0}
     whole = keras_gcp.sensitivity(model, data, first, **options)
     lines = path.read_bytes().splitlines(keepends=True)
@@ -81,13 +81,13 @@ def test_a_half_written_cache_is_completed_with_the_missing_measurements_only(
     assert second.calls == first.calls - 3
     assert resumed == whole
     assert path.read_bytes().splitlines(keepends=True) == lines
-    third = Counted()
+    third = CountedAccuracy()
     assert keras_gcp.sensitivity(model, data, third, **options) == whole
     assert third.calls == 0
 
 
 def test_other_shares_add_to_a_cache(model, data, tmp_path):
-    first, second = Counted(), Counted()
+    first, second = CountedAccuracy(), CountedAccuracy()
     options = {"cache": tmp_path / "cache.jsonl", "batch_size": 32, "verbose": 0}
     one = keras_gcp.sensitivity(model, data, first, shares=[0.5], **options)
     both = keras_gcp.sensitivity(model, data, second, shares=[0.75, 0.5], **options)

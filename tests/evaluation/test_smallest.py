@@ -51,7 +51,7 @@ def test_where_nothing_can_go_it_is_a_copy(model, data):
     def closeness(y, p):
         return -np.abs(y - p).max()
 
-    found = keras_gcp.smallest(model, 0.0 - 1e-6, (x, y), closeness, **OPTIONS)
+    found = keras_gcp.smallest(model, 0.0 - 1e-6, (x, y), closeness, mode="max", **OPTIONS)
     assert found.share == 1.0 and found.plan.removed_channels == 0
     assert found.model is not model
     np.testing.assert_allclose(keras.ops.convert_to_numpy(found.model(x)), y, atol=1e-6)

@@ -57,7 +57,7 @@ SECONDS = {
     "select": 0.01,
     "narrow": 0.4,
     "verify": 0.6,
-    "accuracy": 0.0,
+    "guard": 0.0,
     "compensate": 0.0,
     "retrace": 3.4,
 }
@@ -94,7 +94,7 @@ def test_an_event_is_one_line_with_all_its_numbers():
 
 def test_a_budget_that_is_not_met_says_what_is_left_and_why():
     now, limits = {"macs": 1200, "channels": 40}, {"macs": 1000.0, "channels": 50.0}
-    refused = SkippedEvent(3, None, "too much", refused=True)
+    refused = SkippedEvent(3, None, "too much", refused=True, metric="mae")
     failed = SkippedEvent(4, None, "RuntimeError: no")
 
     assert unmet_line({"macs": 1000}, {"macs": 1000.0}, [], [refused], 1) is None
@@ -103,5 +103,5 @@ def test_a_budget_that_is_not_met_says_what_is_left_and_why():
     assert line.startswith("The budget is not met: macs 1,200 (at most 1,000 wanted). Of the")
     assert "channels" not in line
     assert "1 event failed and was skipped" in line
-    assert "2 events would have cost more accuracy than `max_drop` allows" in line
+    assert "2 events would have made mae worse than `max_drop` allows" in line
     assert line.endswith("2 had not come when the training ended.")
