@@ -18,6 +18,9 @@ MOST_LINES = 4
 
 MOST_NAMES = 3
 
+LEAST_SHARE = 0.0005
+"""What is less reads as 0.0 %, and is not worth naming for an input or output that has to be."""
+
 _UNITS = {"macs": "multiply-adds", "parameters": "parameters", "channels": "output channels"}
 
 
@@ -79,10 +82,11 @@ def what_stays(channels: ChannelMap, coin: str = "macs") -> str:
     """A heading and a line for each of the largest blockers; empty if there are none."""
     counted = counted_as(channels, coin)
     found = blockers_by_cost(channels, counted)
+    found = [one for one in found if one.share >= LEAST_SHARE or not one.cause.is_end]
     if not found:
         return ""
     lines = [
-        "- " + (f"{one.share:.1%}: " if one.share >= 0.0005 else "") + str(one)
+        "- " + (f"{one.share:.1%}: " if one.share >= LEAST_SHARE else "") + str(one)
         for one in found[:MOST_LINES]
     ]
     rest = sum(len(one.blockers) for one in found[MOST_LINES:])

@@ -99,9 +99,12 @@ def _require_reachable(
     unknown = _uncounted(limits, channels)
     if floors.reaches:
         raise ImpossibleBudget(f"{text} Allow more to remain, or set those.{unknown}")
+    stays = what_stays(channels, missed)
+    if not stays:
+        rest = "The rest is a channel of each group, and what enters and leaves the model."
+        raise ImpossibleBudget(f"{text} {rest} Allow more to remain.{unknown}")
     raise ImpossibleBudget(
-        f"{text}\n{what_stays(channels, missed)}\nAllow more to remain, or change one of these."
-        f"{unknown}"
+        f"{text}\n{stays}\nAllow more to remain, or change one of these.{unknown}"
     )
 
 

@@ -236,6 +236,12 @@ def test_where_lower_floors_would_do_no_layer_is_blamed():
     assert "What stays" not in text
 
 
+def test_where_nothing_blocks_nothing_is_blamed():
+    text = refused(networks.plain(), {"macs": 0.001}, floor=1, align=1)
+    assert text.endswith("what enters and leaves the model. Allow more to remain.")
+    assert "What stays" not in text
+
+
 def test_an_impossible_peak_says_at_which_layer_it_is():
     model = convolved(layers.Softmax(name="soft"), layers.Conv2D(8, 1, name="after"))
     text = refused(model, {"peak_activation_bytes": 0.1})
