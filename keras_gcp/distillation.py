@@ -144,7 +144,8 @@ class Teacher:
         """`check_used` before training, where the step is a user's own and can be looked at."""
         if sample is None or type(model).train_step is keras.Model.train_step:
             return
-        few = keras.tree.map_structure(lambda leaf: leaf[:2], (sample.x, sample.y))
+        count = keras_state.whole_batches(model, 2)
+        few = keras.tree.map_structure(lambda leaf: leaf[:count], (sample.x, sample.y))
         with keras_state.watched_loss(model) as asked:
             known = backend.trace_train_step(model, *few)
         if known and not asked:
