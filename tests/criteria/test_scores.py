@@ -87,7 +87,7 @@ def _spoil(change):
         (lambda s: s.update(b1a_conv=np.ones(7)), r"'b1a_conv', an array of shape \(8,\).*\(7,\)"),
         (lambda s: s.update(b1a_conv=np.ones((8, 1))), r"\(8, 1\)"),
         (lambda s: s.update(b1a_conv=[1.0] * 7 + [np.nan]), "infinite scores for 1 of 8.*b1a_conv"),
-        (lambda s: s.update(b1a_conv=["much"] * 8), "no numbers for layer 'b1a_conv'"),
+        (lambda s: s.update(b1a_conv=["much"] * 8), "no real numbers for layer 'b1a_conv'"),
     ],
 )
 def test_wrong_scores_are_refused_and_named(residual, change, message):
