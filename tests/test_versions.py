@@ -29,7 +29,9 @@ OF_ONE_BACKEND = {
     "_torch_params": "torch",
     "_track_variables": "torch",
 }
-LATER = {"_exclude_from_weight_decay_cache", "_gate_dense", "_var_to_optimizer_idx"}
+LATER = {
+    *("_direction", "_exclude_from_weight_decay_cache", "_gate_dense", "_var_to_optimizer_idx"),
+}
 """Newer than the oldest version: used where they are there."""
 
 
