@@ -31,7 +31,7 @@ PRIVATE_STATE = {
     "keras.layers.InputLayer": "_batch_shape",
     "keras.layers.Layer": (
         "_build_shapes_dict _flatten_layers _layers _metrics _non_trainable_variables "
-        "_seed_generators _trainable_variables"
+        "_seed_generators _tracker _trainable_variables"
     ),
     "keras.layers.Lambda": "_output_shape",
     "keras.layers.MultiHeadAttention": "_key_dense _output_dense _query_dense _value_dense",

@@ -20,7 +20,7 @@ from keras_gcp.planning import keep_of
 from keras_gcp.surgery.narrow import narrow_model
 
 STAGES = {
-    "trace": "keras_gcp.run.trace",
+    "trace": "keras_gcp.run.trace_at",
     "count": "keras_gcp.run.count_map",
     "loss": "keras_gcp.run.backend.sample_loss",
     "score": "keras_gcp.run.score",

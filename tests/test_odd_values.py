@@ -64,7 +64,9 @@ def a_frontier():
 def given():
     """What the other arguments are, by their names."""
     model, compiled = tiny(), tiny()
-    compiled.compile("sgd", "sparse_categorical_crossentropy", ["accuracy"], run_eagerly=True)
+    compiled.compile(
+        "sgd", "sparse_categorical_crossentropy", metrics=["accuracy"], run_eagerly=True
+    )
     x, y = np.ones((8, 4), "float32"), np.arange(8) % 3
     return {
         "model": model,

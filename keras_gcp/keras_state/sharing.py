@@ -57,6 +57,15 @@ def read_with_neighbours(model: Any) -> tuple[Graph, tuple[Neighbour, ...]]:
     Submodels and nested models have no calls of their own, so they are not among these. Neither is
     the model that was flattened.
     """
+    graph, neighbours = _read(model)
+    if neighbours:
+        del graph, neighbours
+        gc.collect()  # A sequential model that grows leaves one behind for every layer.
+        graph, neighbours = _read(model)
+    return graph, neighbours
+
+
+def _read(model: Any) -> tuple[Graph, tuple[Neighbour, ...]]:
     reader = Reader()
     graph = reader.read(require_functional(model))
     flattened = superseded_by(model)
@@ -65,6 +74,7 @@ def read_with_neighbours(model: Any) -> tuple[Graph, tuple[Neighbour, ...]]:
     others = models_sharing(model)
     # A sequential model has a functional one inside.
     passed_over |= {id(inner) for one in others if (inner := functional_of(one)) is not one}
+    passed_over |= {id(part) for one in (model, *others) for part in _outgrown(one)}
     found = []
     for other in others:
         if id(other) in passed_over:
@@ -77,6 +87,14 @@ def read_with_neighbours(model: Any) -> tuple[Graph, tuple[Neighbour, ...]]:
         elif held := tuple(v for v in _held(other) if id(v) in weights):
             found.append(Neighbour(other, Graph((), (), (), (), (), ()), held=held))
     return graph, tuple(found)
+
+
+def _outgrown(model: Any) -> list[Any]:
+    """What a sequential model was before its last layers were added; it holds on to that."""
+    if not isinstance(model, keras.Sequential):
+        return []
+    _, tracked = model._tracker.config["layers"]
+    return [one for one in tracked if all(one is not layer for layer in model.layers)]
 
 
 def _inside(layer: Any) -> list[Any]:

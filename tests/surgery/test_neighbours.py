@@ -295,3 +295,12 @@ def test_within_fit_the_second_model_follows_every_event():
     assert width < 16 and len(pruning.events) == 2
     assert second.layers[2].kernel.shape[2] == width
     second.fit(x, y, verbose=0)
+
+
+def test_what_a_sequential_model_was_while_it_grew_is_no_other_model():
+    model = keras.Sequential([keras.Input((8, 8, 3))])
+    for width in (16, 12):
+        model.add(layers.Conv2D(width, 3))
+    model.add(layers.Flatten())
+    model.add(layers.Dense(3))
+    assert planned(model).outlooks == ()
