@@ -78,11 +78,17 @@ def require_prunable(model: Any, channels: ChannelMap, coin: str = "macs") -> No
     )
 
 
-def what_stays(channels: ChannelMap, coin: str = "macs") -> str:
-    """A heading and a line for each of the largest blockers; empty if there are none."""
+def what_stays(channels: ChannelMap, coin: str = "macs", ends: bool = True) -> str:
+    """A heading and a line for each of the largest blockers; empty if there are none.
+
+    Args:
+        channels: The model's channel map.
+        coin: By what they are ordered.
+        ends: Whether inputs and outputs of the model are among them, if they hold something.
+    """
     counted = counted_as(channels, coin)
     found = blockers_by_cost(channels, counted)
-    found = [one for one in found if one.share >= LEAST_SHARE or not one.cause.is_end]
+    found = [one for one in found if not one.cause.is_end or (ends and one.share >= LEAST_SHARE)]
     if not found:
         return ""
     lines = [

@@ -97,15 +97,15 @@ def _require_reachable(
     floors = Floors.of(candidates, ledger, limits, lowest, missed)
     text = f"{how_far(candidates, ledger, limits)} {floors}"
     unknown = _uncounted(limits, channels)
-    if floors.reaches:
-        raise ImpossibleBudget(f"{text} Allow more to remain, or set those.{unknown}")
-    stays = what_stays(channels, missed)
-    if not stays:
-        rest = "The rest is a channel of each group, and what enters and leaves the model."
-        raise ImpossibleBudget(f"{text} {rest} Allow more to remain.{unknown}")
-    raise ImpossibleBudget(
-        f"{text}\n{stays}\nAllow more to remain, or change one of these.{unknown}"
-    )
+    stays = what_stays(channels, missed, ends=not floors.reaches)
+    if stays:
+        text += f"\n{stays}\n"
+    elif not floors.reaches:
+        text += " The rest is a channel of each group, and what enters and leaves the model."
+    ways = ["allow more to remain", *(["set those"] if floors.reaches else [])]
+    ways += ["change one of these"] if stays else []
+    advice = f"Expected one of: {', '.join(ways)}." if len(ways) > 1 else "Allow more to remain."
+    raise ImpossibleBudget(f"{text}{'' if stays else ' '}{advice}{unknown}")
 
 
 def _uncounted(limits: Mapping[str, float], channels: ChannelMap) -> str:

@@ -232,8 +232,15 @@ def test_what_floors_and_alignment_hold_is_what_can_be_reached_without_them():
 
 def test_where_lower_floors_would_do_no_layer_is_blamed():
     text = refused(networks.plain(), {"channels": 0.2}, floor=0.5)
-    assert text.endswith("Allow more to remain, or set those.")
+    assert text.endswith("Expected one of: allow more to remain, set those.")
     assert "What stays" not in text
+
+
+def test_layers_that_block_are_named_where_lower_floors_would_do_as_well():
+    text = refused(decoder(), {"macs": 0.6}, floor=0.5)
+    assert "With `floor=1`" in text and "(class Upsampled) has no rule" in text
+    assert "output of the model" not in text
+    assert text.splitlines()[3].endswith("allow more to remain, set those, change one of these.")
 
 
 def test_where_nothing_blocks_nothing_is_blamed():
