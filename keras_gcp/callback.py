@@ -54,7 +54,7 @@ from keras_gcp.sizes import sizes_of
 from keras_gcp.step_times import Savings
 from keras_gcp.surgery.sizes import sizes_to_run
 from keras_gcp.targets import check_targets
-from keras_gcp.trial_runs import check_preferences, check_removals, first_scores
+from keras_gcp.trial_runs import check_monitor, check_preferences, check_removals, first_scores
 from keras_gcp.validation import layer_names, require_flag, require_seed, require_verbose
 
 
@@ -306,6 +306,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
         else:
             agenda.restore(self._agenda.to_dict())
         self._agenda = agenda
+        if agenda.adaptive is not None:
+            check_monitor(agenda.adaptive.monitor, model, self._require_run(), self._companions)
         self._learn_from_teacher()
         self._require_run().times.start()
         self._first_epoch = None

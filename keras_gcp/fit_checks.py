@@ -144,7 +144,13 @@ def monitored(logs: Mapping[str, Any], monitor: str, epoch: int) -> float | None
         InvalidArgument: there is no such entry.
     """
     if monitor in logs:
-        return float(logs[monitor])
+        try:
+            return float(logs[monitor])
+        except (TypeError, ValueError) as error:
+            raise InvalidArgument(
+                f"The schedule monitors '{monitor}', which is {logs[monitor]!r} in the logs of "
+                f"epoch {epoch}. Expected a number."
+            ) from error
     if not monitor.startswith("val_") or any(name.startswith("val_") for name in logs):
         raise InvalidArgument(
             f"The schedule monitors '{monitor}', which is not in the logs of this fit. Expected "

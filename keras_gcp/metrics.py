@@ -19,6 +19,7 @@ from keras_gcp.errors import InvalidArgument, UnsupportedModel, first_sentence, 
 from keras_gcp.reporting import units
 from keras_gcp.sample import Sample
 from keras_gcp.targets import check_targets
+from keras_gcp.validation import require_one_of
 
 Batches = Iterable[tuple[Any, Any, Any]]
 """Inputs, labels and outputs of batch after batch, as tensors."""
@@ -84,10 +85,7 @@ def metric_for(metric: Any, model: Any, data: Sample, mode: str = "auto") -> Met
         InvalidArgument: there is no such metric, labels do not fit it, or which way it is better
             is not known.
     """
-    if not isinstance(mode, str) or mode not in MODES:
-        raise InvalidArgument(
-            f"`mode` expects one of {', '.join(map(repr, MODES))}. Received: {mode!r}."
-        )
+    require_one_of("mode", mode, MODES)
     found = _resolved(metric, model, data)
     higher = found.higher_is_better
     if mode != "auto":
@@ -106,6 +104,34 @@ def value_of(
         return metric.measure(
             predictor.batches(backend.local_weights(model), data.x_of_loss, data.y)
         )
+
+
+_SAY_WHAT_IS_LOGGED = (
+    *("train_step", "test_step", "compute_metrics", "get_metrics_result", "metrics"),
+)
+
+
+def log_names(model: Any, data: Sample | None) -> set[str] | None:
+    """The entries that `fit` itself writes into its logs, without "val_"; None if unknown.
+
+    Args:
+        model: The model.
+        data: A few examples, as `fit` gets them.
+    """
+    own = any(
+        getattr(type(model), name, None) is not getattr(keras.Model, name, None)
+        for name in _SAY_WHAT_IS_LOGGED
+    )
+    if own or data is None or data.y is None or not getattr(model, "compiled", False):
+        return None
+    try:
+        compiled = _compiled_names(model, data)
+    except InvalidArgument:  # The sample's labels may be in another form than those of `fit`.
+        return None
+    outputs = getattr(model, "output_names", ())
+    losses = [f"{name}_loss" for name in outputs] if len(outputs) > 1 else []
+    of_layers = {metric.name for metric in model.metrics} - {"compile_metrics"}
+    return {"loss", *losses, *compiled, *of_layers}
 
 
 def _words(name: str) -> str:

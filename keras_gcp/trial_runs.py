@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from keras_gcp import criteria
+import keras
+
+from keras_gcp import backend, criteria
 from keras_gcp.agenda import Agenda
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_at
 from keras_gcp.counting import build_ledger
-from keras_gcp.errors import ImpossibleBudget
+from keras_gcp.errors import ImpossibleBudget, InvalidArgument
+from keras_gcp.metrics import log_names
 from keras_gcp.pipeline import weighted
 from keras_gcp.planning import require_reachable
 from keras_gcp.run import Original, PruningRun, Settings
@@ -75,3 +79,46 @@ def check_removals(model: Any, run: PruningRun, agenda: Agenda, each: int) -> No
             f"The schedule removes {each:,} channels at each of {events:,} events, and the model "
             f"has {now:,} that may be pruned. {error}"
         ) from error
+
+
+def check_monitor(monitor: str, model: Any, run: PruningRun, others: Sequence[Any]) -> None:
+    """Refuses a schedule that looks at an entry which the logs of this fit will not have.
+
+    Only where that is certain: training steps and callbacks of the user's own may log anything.
+
+    Args:
+        monitor: The entry.
+        model: The model.
+        run: Its pruning run.
+        others: The other callbacks of the fit.
+
+    Raises:
+        InvalidArgument: there will be no such entry.
+    """
+    name = monitor.removeprefix("val_")
+    if name == "loss" or not all(map(_logs_nothing_new, others)):
+        return
+    if backend.process_count(model) > 1:
+        return
+    known = log_names(model, run.sample)
+    if any(isinstance(one, _LOG_THE_RATE) for one in others):
+        known = None if known is None else known | {"learning_rate"}
+    if known is None or name in known:
+        return
+    names = ", ".join(map(repr, sorted(known)))
+    raise InvalidArgument(
+        f"The schedule monitors '{monitor}', which the logs of this fit will not have. Expected "
+        f"one of {names}, or one of these with 'val_' in front. Metrics are named in "
+        "`model.compile(metrics=[...])`."
+    )
+
+
+_LOG_THE_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
+
+
+def _logs_nothing_new(callback: Any) -> bool:
+    method = getattr(callback.on_epoch_end, "__func__", None)  # A `LambdaCallback` has a function.
+    nothing = keras.callbacks.Callback.on_epoch_end
+    return method is nothing or (
+        method is not None and type(callback).__module__.split(".")[0] == "keras"
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import fitting
 import keras
 import networks
@@ -193,6 +195,42 @@ def test_an_adaptive_schedule_that_says_no_progress_is_refused_at_once(said):
 @pytest.mark.parametrize("monitor", [None, "", 5])
 def test_an_adaptive_schedule_without_the_name_of_an_entry_is_refused_at_once(monitor):
     refused(InvalidArgument, "`monitor` of the schedule", schedule=Says(None, monitor))
+
+
+@pytest.mark.parametrize("monitor", ["acuracy", "val_acc", "auc", "macs", "learning_rate"])
+def test_an_entry_that_the_logs_will_not_have_is_refused_at_once(monitor):
+    match = f"monitors '{monitor}', which the logs .* will not have. Expected one of 'accuracy', '"
+    refused(InvalidArgument, match, schedule=Says(None, monitor))
+
+
+@pytest.mark.parametrize("monitor", ["loss", "val_accuracy", "learning_rate", "val_loss"])
+def test_entries_that_the_logs_may_have_are_not(monitor):
+    callback = fitting.pruning(schedule=Says(None, monitor))
+    rates = keras.callbacks.LearningRateScheduler(lambda epoch: 0.01)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Without validation, or without an event.
+        fitting.fit(fitting.compiled(networks.plain()), [rates, callback], epochs=1)
+
+
+def test_what_another_callback_may_log_is_not_refused():
+    class Logs(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["mine"] = 0.5
+
+    callback = fitting.pruning(schedule=schedules.on_plateau("mine", 1, mode="max"))
+    model = fitting.compiled(networks.plain())
+    fitting.fit(model, [Logs(), callback], epochs=4)
+    assert callback.events
+
+
+def test_an_entry_that_is_no_number_is_refused():
+    class Logs(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["mine"] = "good"
+
+    callback = fitting.pruning(schedule=Says(None, "mine"))
+    with pytest.raises(InvalidArgument, match="monitors 'mine', which is 'good' .*epoch 0"):
+        fitting.fit(fitting.compiled(networks.plain()), [Logs(), callback], epochs=2)
 
 
 def test_progress_that_goes_back_is_refused_when_it_is_said():
