@@ -112,6 +112,9 @@ def failing(stage):
     before = {}
 
     class Watch(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):  # A criterion is tried before the first epoch.
+            before["numbers"] = numbers(model)
+
         def on_epoch_begin(self, epoch, logs=None):
             before["numbers"] = numbers(model)
 
@@ -161,6 +164,16 @@ def bad_sample():
     if index == 1:
         sample[0][3] = np.nan
     return raised_by(lambda: trained(fresh(), pruning("l2_norm", sample), OwnPart()))
+
+
+def other_criteria():
+    """A sample without labels in one process, where another criterion applies than elsewhere."""
+    x, labels = own_sample()
+    sample = x, None if index == 1 else labels
+    error = raised_by(lambda: trained(fresh(), pruning("auto", sample), OwnPart()))
+    callback = pruning("auto", own_sample())
+    trained(fresh(), callback, OwnPart())
+    return {"error": error, "criterion": callback.plan.criterion}
 
 
 def resumed():
@@ -216,6 +229,7 @@ report(
     failing_verify=failing("verify"),
     skipped=skipped(),
     bad_sample=bad_sample(),
+    other_criteria=other_criteria(),
     other_plans=other_plans(),
     resumed=resumed(),
 )

@@ -72,6 +72,13 @@ def test_a_sample_that_one_process_cannot_use_stops_all_before_training(facts):
     assert second[0] == "InvalidArgument" and "NaN" in second[1]
 
 
+def test_processes_choose_one_criterion_or_none(facts):
+    for one in facts:
+        error = one["other_criteria"]["error"]
+        assert error[0] == "ReplicasDisagree" and "criteria that apply to their samples" in error[1]
+        assert one["other_criteria"]["criterion"] == "feature_relevance"
+
+
 def test_plans_that_differ_are_applied_nowhere(facts):
     for one in facts:
         error, width = one["other_plans"]["error"], one["other_plans"]["width"]
