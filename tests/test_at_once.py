@@ -102,7 +102,7 @@ def moves_statistics(model, channels, sample):
 
 def masks_a_kernel(model, channels, sample):
     kernel = model.get_layer("b_conv").kernel
-    kernel.assign(ops.zeros_like(kernel))
+    kernel.assign(np.zeros(kernel.shape))
     return ones(channels)
 
 
@@ -265,14 +265,14 @@ def test_events_before_the_first_epoch_of_a_fit_are_what_they_remove():
     model = fitting.compiled(networks.plain())
     callback = keras_gcp.GradualChannelPruning(
         fitting.data(),
-        schedule=schedules.channels_every(1, 4, 4),
+        schedule=schedules.channels_every(1, 3, 4),
         criterion="l2_norm",
         align=1,
-        floor=1,
+        floor=2,  # PyTorch itself cannot train some kernels with one output channel.
         verbose=0,
     )
     fitting.fit(model, [callback], epochs=5, initial_epoch=3)
-    assert keras_gcp.count(model).channels == 20 - 4 * 4
+    assert keras_gcp.count(model).channels == 20 - 4 * 3
 
 
 def test_without_a_budget_settings_by_layer_are_looked_at_at_once_too():
