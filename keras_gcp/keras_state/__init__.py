@@ -80,6 +80,7 @@ from keras_gcp.keras_state.retiring import backend_values, notice_cut
 from keras_gcp.keras_state.sharing import (
     models_sharing,
     read_with_neighbours,
+    retrack_torch_family,
     supersede,
     superseded_by,
 )
@@ -156,6 +157,7 @@ __all__ = [
     "repeated_model",
     "replaced_call",
     "require_functional",
+    "retrack_torch_family",
     "retrack_torch_parameters",
     "run_graph",
     "set_global_seed",

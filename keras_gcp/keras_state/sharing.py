@@ -12,6 +12,8 @@ import keras
 from keras_gcp.graph import Graph, Neighbour
 from keras_gcp.keras_state.functional import functional_of, require_functional
 from keras_gcp.keras_state.reading import Reader
+from keras_gcp.keras_state.replaying import sublayers
+from keras_gcp.keras_state.writing import retrack_torch_parameters
 
 # Models that were flattened, by the flat model: their Python code calls what the flat one calls.
 _FLATTENED: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = weakref.WeakKeyDictionary()
@@ -38,6 +40,13 @@ def _living_models() -> list[Any]:
         if kinds[kind]:
             found.append(one)
     return found
+
+
+def retrack_torch_family(model: Any) -> None:
+    """`retrack_torch_parameters` for a model and all that share weights with it."""
+    if keras.config.backend() == "torch":  # On others nobody needs to be looked for.
+        for one in [model, *models_sharing(model)]:
+            retrack_torch_parameters(one)
 
 
 def supersede(model: Any, flat: Any) -> None:
@@ -69,7 +78,7 @@ def _read(model: Any) -> tuple[Graph, tuple[Neighbour, ...]]:
     reader = Reader()
     graph = reader.read(require_functional(model))
     flattened = superseded_by(model)
-    passed_over = set() if flattened is None else {id(flattened), *map(id, _inside(flattened))}
+    passed_over = set() if flattened is None else {id(flattened), *map(id, sublayers(flattened))}
     weights = {id(variable) for variable in model.weights}
     others = models_sharing(model)
     # A sequential model has a functional one inside.
@@ -95,10 +104,6 @@ def _outgrown(model: Any) -> list[Any]:
         return []
     _, tracked = model._tracker.config["layers"]
     return [one for one in tracked if all(one is not layer for layer in model.layers)]
-
-
-def _inside(layer: Any) -> list[Any]:
-    return list(layer._flatten_layers(include_self=False))
 
 
 def _held(layer: Any) -> Iterator[Any]:

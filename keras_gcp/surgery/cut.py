@@ -69,9 +69,8 @@ def put_values(values: Mapping[int, np.ndarray], model: Any, transaction: Transa
     """Gives variables of a model new values, by `id`."""
     if not values:
         return
-    for one in [model, *keras_state.models_sharing(model)]:
-        # Changes are taken back in reverse: PyTorch's parameters are listed anew when all are back.
-        transaction.on_rollback(partial(keras_state.retrack_torch_parameters, one))
+    # Changes are taken back in reverse: PyTorch's parameters are listed anew when all are back.
+    transaction.on_rollback(partial(keras_state.retrack_torch_family, model))
     for variable in model.weights:
         if id(variable) in values:
             transaction.replace_value(variable, values[id(variable)])

@@ -16,7 +16,7 @@ from keras_gcp.channels.map import ChannelMap
 from keras_gcp.graph import Call, Shape, Tensor, leaves, map_structure
 from keras_gcp.keras_state import Transaction
 from keras_gcp.surgery.optimizer import check_optimizer, narrow_slots
-from keras_gcp.surgery.slicing import taken
+from keras_gcp.surgery.slicing import kept_along, taken
 
 
 def narrow_model(
@@ -45,8 +45,8 @@ def narrow_model(
     optimizers = _optimizers(optimizers, [model, *sharing])
     for optimizer in optimizers:
         check_optimizer(optimizer)
-    for one in [model, *sharing]:  # Changes are taken back in reverse, so this comes last.
-        transaction.on_rollback(partial(keras_state.retrack_torch_parameters, one))
+    # Changes are taken back in reverse, so this comes last.
+    transaction.on_rollback(partial(keras_state.retrack_torch_family, model))
     for optimizer in optimizers:
         narrow_slots(optimizer, channels, keep, transaction)
     for weight in channels.all_weights.values():
@@ -158,8 +158,6 @@ def narrow_shape(x: Tensor, shape: Shape, channels: ChannelMap, keep: np.ndarray
 def cut_shape(shape: Shape, block: np.ndarray) -> Shape:
     """A shape after the cut; `block` tells which positions of the tensor are kept."""
     sizes = list(shape)
-    for axis, size in enumerate(block.shape):
-        if size > 1:
-            line = np.moveaxis(block, axis, 0).reshape(size, -1)[:, 0]
-            sizes[axis + 1] = int(line.sum())
+    for axis, line in kept_along(block):
+        sizes[axis] = int(line.sum())
     return tuple(sizes)
