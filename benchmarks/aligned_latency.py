@@ -25,7 +25,7 @@ from benchmarks.records import Records, Row, machine
 from keras_gcp.coins.files import write_file
 from keras_gcp.exporting import compare_latency
 from keras_gcp.exporting.timing import runs_for
-from keras_gcp.reporting.text import table
+from keras_gcp.formatting import table
 
 flags.DEFINE_list("networks", list(NETWORKS), "Networks.")
 flags.DEFINE_list("shares", ["0.5", "0.7"], "Shares of the multiply-adds that remain.")

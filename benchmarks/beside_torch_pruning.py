@@ -31,7 +31,7 @@ import keras_gcp
 from benchmarks import trained_networks
 from benchmarks.records import Records, Row, machine
 from examples.datasets import load
-from keras_gcp.reporting.text import table
+from keras_gcp.formatting import table
 
 _STEPS = 400
 

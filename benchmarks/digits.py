@@ -28,7 +28,7 @@ from benchmarks.records import Records, Row, machine
 from examples.datasets import load
 from examples.training import Recipe, same_widths_from_scratch, train
 from keras_gcp.exporting import compare_latency
-from keras_gcp.reporting.text import table
+from keras_gcp.formatting import table
 
 flags.DEFINE_integer("splits", 5, "Number of splits.")
 flags.DEFINE_string("output", None, "JSON lines file; default under benchmarks/results.")

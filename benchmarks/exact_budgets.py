@@ -35,8 +35,8 @@ from keras_gcp.channels.trace import trace
 from keras_gcp.coins.files import as_if_trained, converted_bytes
 from keras_gcp.counting import build_ledger, count_map, prunable_groups
 from keras_gcp.errors import ImpossibleBudget
+from keras_gcp.formatting import table
 from keras_gcp.planning import candidates_of, keep_of, plan_of
-from keras_gcp.reporting.text import table
 from keras_gcp.selection import Preferences
 from keras_gcp.surgery.rebuild import copy_model
 

@@ -31,7 +31,7 @@ from keras_gcp import coins, pipeline
 from keras_gcp.coins.files import write_file
 from keras_gcp.exporting import compare_latency
 from keras_gcp.exporting.timing import runs_for
-from keras_gcp.reporting.text import table
+from keras_gcp.formatting import table
 
 flags.DEFINE_list("networks", list(NETWORKS), "Networks.")
 flags.DEFINE_float("share", 0.6, "Share of the latency that may remain.")

@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import exam
 import keras_gcp
 from benchmarks.records import Records, Row, machine
 from keras_gcp import backend
-from keras_gcp.reporting.text import table
+from keras_gcp.formatting import table
 
 CONTROLS = ("retrace", "retrace_released", "trainings_control")
 EVENTS_OF_A_TRAINING = 3

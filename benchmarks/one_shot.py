@@ -29,7 +29,7 @@ from benchmarks import trained_networks
 from benchmarks.records import Records, Row, machine
 from examples.datasets import Data, load
 from keras_gcp import criteria
-from keras_gcp.reporting.text import table
+from keras_gcp.formatting import table
 
 COMPENSATIONS: dict[str, tuple[str | None, bool]] = {
     "none": (None, False),

@@ -36,7 +36,7 @@ from helpers import load_trained, randomise
 import keras_gcp
 from benchmarks.records import Records, Row, machine
 from keras_gcp.criteria.relevance import conservation_report
-from keras_gcp.reporting.text import table
+from keras_gcp.formatting import table
 
 FAMILIES = {
     "ConvNeXtTiny": 64,

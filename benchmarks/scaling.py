@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import benc
 
 import keras_gcp
 from benchmarks.records import Records, Row, machine
-from keras_gcp.reporting.text import table
+from keras_gcp.formatting import table
 
 flags.DEFINE_list("chains", ["300", "600", "900"], "Numbers of layers.")
 flags.DEFINE_list("dense", ["25", "50", "100"], "Numbers of convolutions in a dense block.")

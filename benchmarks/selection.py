@@ -32,7 +32,7 @@ from selection_cases import Case, random_case
 
 import keras_gcp
 from benchmarks.records import Records, Row, machine
-from keras_gcp.reporting.text import table
+from keras_gcp.formatting import table
 from keras_gcp.selection import select
 from keras_gcp.selection.candidates import Blocks
 from keras_gcp.selection.prices import best_by_prices, prices_at

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import exam
 
 import keras_gcp
 from benchmarks.records import Records, Row, machine
-from keras_gcp.reporting.text import table
+from keras_gcp.formatting import table
 
 flags.DEFINE_list("networks", ["resnet8", "resnet20", "resnet56", "vgg16"], "Reference networks.")
 flags.DEFINE_float("budget_macs", 0.5, "Share of the multiply-adds that remains.")

@@ -26,7 +26,7 @@ from benchmarks import trained_networks
 from benchmarks.records import Records, Row, machine
 from examples.datasets import Data, load
 from examples.training import Recipe, same_widths_from_scratch, train
-from keras_gcp.reporting.text import table
+from keras_gcp.formatting import table
 
 AT_ONCE = keras_gcp.schedules.one_shot(0)
 GRADUALLY = keras_gcp.schedules.cubic(0, 2, 1)

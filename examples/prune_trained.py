@@ -22,7 +22,7 @@ from examples.datasets import Data, load
 from examples.datasets import names as dataset_names
 from examples.pruning_flags import budget, compensation, selection
 from examples.training import Recipe, compile_for, train
-from keras_gcp.reporting.text import table
+from keras_gcp.formatting import table
 
 flags.DEFINE_string("model", None, "A .keras or .h5 file of a classifier.", required=True)
 flags.DEFINE_enum("dataset", "cifar10", dataset_names(), "Data set it was trained on.")

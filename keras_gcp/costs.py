@@ -15,6 +15,8 @@ from typing import Protocol
 
 import numpy as np
 
+from keras_gcp.formatting import amount
+
 ALWAYS = ("macs", "parameters", "channels")
 """Coins in which every model is counted."""
 
@@ -32,11 +34,6 @@ PREDICTED = ("tflite_bytes", "tflite_bytes_int8", "latency_ms")
 
 COINS = ALWAYS + FURTHER
 """What a budget can be counted in."""
-
-
-def amount(coin: str, cost: float) -> str:
-    """A cost as people read it: counts with thousands separators, times with four digits."""
-    return f"{cost:.4g}" if coin == "latency_ms" else f"{cost:,.0f}"
 
 
 def left_out(uncounted: Mapping[str, str], most: int | None = None) -> list[str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.formatting import table
 from keras_gcp.plain_data import DoesNotFit, check_finite, loaded, parsed
-from keras_gcp.reporting.text import table
 from keras_gcp.validation import between, require_path
 
 FORMAT = 1
@@ -111,9 +111,11 @@ class Frontier:
         Raises:
             PlottingUnavailable: Matplotlib is not installed (`pip install keras-gcp[examples]`).
         """
-        from keras_gcp.reporting.tradeoffs import frontier_curve
+        from keras_gcp.reporting.tradeoffs import SizePoint, frontier_curve
 
-        return frontier_curve(self, path)
+        points = [SizePoint(p.share, p.value, p.macs, p.parameters) for p in self.points]
+        whole_first = bool(points) and self.points[0].budget == 1
+        return frontier_curve(points, self.metric, self.coin, path, whole_first)
 
     def to_dict(self) -> dict[str, Any]:
         """The points as a dict that `json.dumps` takes; of paths, the names of the files."""

@@ -11,12 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_gcp import backend, keras_state
+from keras_gcp import backend, formatting, keras_state
 from keras_gcp.accuracy import right_share
 from keras_gcp.criteria.relevance.heads import find_head
 from keras_gcp.criteria.relevance.units import units_of
 from keras_gcp.errors import InvalidArgument, UnsupportedModel, first_sentence, in_short
-from keras_gcp.reporting import units
 from keras_gcp.sample import Sample
 from keras_gcp.targets import check_targets
 from keras_gcp.validation import require_one_of
@@ -49,7 +48,7 @@ class Metric:
 
     def shown(self, value: float) -> str:
         """A value as text: accuracies in percent."""
-        return units.metric(self.name, value)
+        return formatting.metric(self.name, value)
 
     def holds(self, value: float, bound: float) -> bool:
         """Whether a value is at least as good as a bound; NaN never is."""

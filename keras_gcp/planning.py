@@ -10,9 +10,10 @@ import numpy as np
 from keras_gcp.blockers import what_stays
 from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap, Group
-from keras_gcp.costs import ALWAYS, Ledger, amount, left_out
+from keras_gcp.costs import ALWAYS, Ledger, left_out
 from keras_gcp.counting import build_ledger, prunable_groups, require_known_positions
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
+from keras_gcp.formatting import amount
 from keras_gcp.plans import Plan, PlannedGroup, PlannedMember, Totals, check_plan
 from keras_gcp.selection import Candidates, Preferences, Spent, select, spent_of
 from keras_gcp.selection.candidates import narrowest

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_gcp.costs import amount, left_out
+from keras_gcp.costs import left_out
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.formatting import amount, table
 from keras_gcp.graph import Shapes
-from keras_gcp.reporting.text import sizes_line, table
+from keras_gcp.reporting.text import sizes_line
 from keras_gcp.selection.spending import SPENT_COLUMNS, Spent
 
 FORMAT = 1

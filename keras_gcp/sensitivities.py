@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.formatting import table
 from keras_gcp.plain_data import DoesNotFit, check_finite, parsed
-from keras_gcp.reporting.text import table
 
 FORMAT = 1
 
@@ -113,9 +113,17 @@ class Sensitivity:
         Raises:
             PlottingUnavailable: Matplotlib is not installed (`pip install keras-gcp[examples]`).
         """
-        from keras_gcp.reporting.tradeoffs import sensitivity_curves
+        from keras_gcp.reporting.tradeoffs import Curve, sensitivity_curves
 
-        return sensitivity_curves(self, path)
+        narrowed = [group for group in self.groups if group.narrowed]
+        curves = [
+            Curve(group.name, tuple((p.kept / group.width, p.value) for p in group.points))
+            for group in sorted(narrowed, key=self._mean_drop, reverse=True)
+        ]
+        return sensitivity_curves(curves, self.baseline, self.metric, path)
+
+    def _mean_drop(self, group: GroupSensitivity) -> float:
+        return sum(self.drop(point.value) for point in group.points) / len(group.points)
 
     def to_dict(self) -> dict[str, Any]:
         """The measurements as a dict that `json.dumps` takes."""

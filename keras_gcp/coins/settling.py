@@ -16,9 +16,10 @@ import numpy as np
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.coins.files import as_if_trained
-from keras_gcp.costs import CostFunction, Ledger, amount
+from keras_gcp.costs import CostFunction, Ledger
 from keras_gcp.counting import Axes, Coin, build_ledger
 from keras_gcp.errors import ImpossibleBudget
+from keras_gcp.formatting import amount
 from keras_gcp.keras_state import Transaction
 from keras_gcp.planning import keep_of
 from keras_gcp.plans import Check, Plan, Totals

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from keras_gcp.costs import amount
+from keras_gcp.formatting import amount, table
 from keras_gcp.plans import Plan
-from keras_gcp.reporting.text import table
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Reports on a pruned model, from plain numbers and names: text, pictures, one HTML page."""
 
+from keras_gcp.formatting import table
 from keras_gcp.reporting.html import write_report
 from keras_gcp.reporting.plots import (
     PlottingUnavailable,
@@ -7,7 +8,7 @@ from keras_gcp.reporting.plots import (
     training_curves,
     width_bars,
 )
-from keras_gcp.reporting.text import event_line, table
+from keras_gcp.reporting.text import event_line
 
 __all__ = [
     "PlottingUnavailable",

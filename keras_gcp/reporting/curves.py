@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from keras_gcp import formatting
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.events import Event
-from keras_gcp.reporting import units
 from keras_gcp.reporting.figures import (
     BLUE,
     DENSE,
@@ -100,7 +100,7 @@ def _title(events: Sequence[Event]) -> str:
     if not events:
         return "Training without an event"
     what, name = _measured_sizes(events)[0]
-    share = units.percent(size_steps(events, 0, what)[1][-1])
+    share = formatting.percent(size_steps(events, 0, what)[1][-1])
     times = "one event" if len(events) == 1 else f"{len(events)} events"
     return f"One training run, {times}, {share} of the {name} left"
 
@@ -136,7 +136,7 @@ def _draw_size(axes: Any, events: Sequence[Event], epochs: int) -> None:
     for what, label in _measured_sizes(events):
         color = GREEN if what == "macs" else ORANGE
         places, shares = size_steps(events, epochs, what)
-        left = f"{label}: {units.percent(shares[-1])} left"
+        left = f"{label}: {formatting.percent(shares[-1])} left"
         axes.step(places, [100 * s for s in shares], where="post", color=color, label=left)
     axes.set_title("Left of the original")
     axes.set_ylabel("%")

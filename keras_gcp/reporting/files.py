@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keras_gcp import formatting
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.reporting import units
 from keras_gcp.reporting.figures import BLUE, TRACK, figure
 
 Pair = tuple[float, float]
@@ -52,16 +52,16 @@ class _Panel:
 
     def change(self, before: float, after: float) -> str:
         if after <= before:
-            return f"{units.factor(before, after)} {self.less}"
-        return f"{units.factor(after, before)} {self.more}"
+            return f"{formatting.factor(before, after)} {self.less}"
+        return f"{formatting.factor(after, before)} {self.more}"
 
 
 def _sizes(values: Mapping[str, Pair]) -> _Panel:
-    return _Panel("Size of the file", values, units.file_size, "smaller", "larger")
+    return _Panel("Size of the file", values, formatting.file_size, "smaller", "larger")
 
 
 def _latencies(values: Mapping[str, Pair]) -> _Panel:
-    return _Panel("Latency of one example", values, units.milliseconds, "faster", "slower")
+    return _Panel("Latency of one example", values, formatting.milliseconds, "faster", "slower")
 
 
 def _draw_panel(axes: Any, panel: _Panel, slots: int) -> None:

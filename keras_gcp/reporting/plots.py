@@ -3,14 +3,11 @@
 from keras_gcp.reporting.curves import training_curves
 from keras_gcp.reporting.figures import PlottingUnavailable
 from keras_gcp.reporting.files import files_chart
-from keras_gcp.reporting.tradeoffs import frontier_curve, sensitivity_curves
 from keras_gcp.reporting.widths import width_bars
 
 __all__ = [
     "PlottingUnavailable",
     "files_chart",
-    "frontier_curve",
-    "sensitivity_curves",
     "training_curves",
     "width_bars",
 ]

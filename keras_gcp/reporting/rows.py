@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from keras_gcp import formatting
 from keras_gcp.events import STAGES, Event
-from keras_gcp.reporting import units
 
 EMPTY = "–"
 
@@ -88,8 +88,8 @@ def file_rows(
     return [
         FileRow(
             name,
-            *_pair(sizes.get(name), units.file_size),
-            *_pair(latencies.get(name), units.milliseconds),
+            *_pair(sizes.get(name), formatting.file_size),
+            *_pair(latencies.get(name), formatting.milliseconds),
         )
         for name in formats
     ]
@@ -99,7 +99,11 @@ def width_rows(before: Mapping[str, int], after: Mapping[str, int]) -> list[Widt
     """One row per layer, in the order of `before`."""
     return [
         WidthRow(
-            layer, width, after[layer], after[layer] / width, units.percent(after[layer] / width)
+            layer,
+            width,
+            after[layer],
+            after[layer] / width,
+            formatting.percent(after[layer] / width),
         )
         for layer, width in before.items()
     ]
@@ -107,14 +111,14 @@ def width_rows(before: Mapping[str, int], after: Mapping[str, int]) -> list[Widt
 
 def _kind_of(name: str) -> tuple[Callable[[float], str], Callable[[float, float], str]]:
     if "accuracy" in name.lower():
-        return units.percent, _points
+        return formatting.percent, _points
     if "seconds" in name.lower():
-        return units.seconds, _words("less", "more")
+        return formatting.seconds, _words("less", "more")
     if name.lower().endswith("_ms"):
-        return units.milliseconds, _words("less", "more")
+        return formatting.milliseconds, _words("less", "more")
     if "bytes" in name.lower():
-        return units.file_size, _words("smaller", "larger")
-    return units.count, _words("fewer", "more")
+        return formatting.file_size, _words("smaller", "larger")
+    return formatting.count, _words("fewer", "more")
 
 
 def _points(before: float, after: float) -> str:
@@ -124,8 +128,8 @@ def _points(before: float, after: float) -> str:
 def _words(less: str, more: str) -> Callable[[float, float], str]:
     def change(before: float, after: float) -> str:
         if after <= before:
-            return f"{units.factor(before, after)} {less}"
-        return f"{units.factor(after, before)} {more}"
+            return f"{formatting.factor(before, after)} {less}"
+        return f"{formatting.factor(after, before)} {more}"
 
     return change
 
@@ -133,12 +137,12 @@ def _words(less: str, more: str) -> Callable[[float, float], str]:
 def _event_row(event: Event, first: Event, stages: Sequence[str]) -> EventRow:
     return EventRow(
         epoch=event.epoch,
-        progress=units.percent(event.progress, 0),
+        progress=formatting.percent(event.progress, 0),
         channels=f"{event.removed_channels:,}",
-        macs=EMPTY if event.macs_after is None else units.count(event.macs_after),
+        macs=EMPTY if event.macs_after is None else formatting.count(event.macs_after),
         macs_share=_share(event.macs_after, first.macs_before),
-        parameters=units.count(event.parameters_after),
-        parameters_share=units.percent(event.parameters_after / first.parameters_before),
+        parameters=formatting.count(event.parameters_after),
+        parameters_share=formatting.percent(event.parameters_after / first.parameters_before),
         loss=f"{_loss(event.loss_before)} → {_loss(event.loss_after)}",
         seconds=tuple(f"{event.seconds[stage]:.2f}" for stage in stages),
         total=f"{sum(event.seconds.values()):.2f}",
@@ -146,7 +150,7 @@ def _event_row(event: Event, first: Event, stages: Sequence[str]) -> EventRow:
 
 
 def _share(now: int | None, original: int | None) -> str:
-    return EMPTY if now is None or original is None else units.percent(now / original)
+    return EMPTY if now is None or original is None else formatting.percent(now / original)
 
 
 def _loss(value: float | None) -> str:
@@ -157,4 +161,4 @@ def _pair(values: tuple[float, float] | None, text: Callable[[float], str]) -> t
     if values is None:
         return EMPTY, EMPTY, EMPTY
     before, after = values
-    return text(before), text(after), units.factor(before, after)
+    return text(before), text(after), formatting.factor(before, after)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from keras_gcp import formatting
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.reporting import units
 from keras_gcp.reporting.figures import (
     BLUE,
     DENSE,
@@ -23,54 +24,77 @@ from keras_gcp.reporting.figures import (
 )
 from keras_gcp.reporting.widths import shortened
 
-if TYPE_CHECKING:  # These modules draw with this one.
-    from keras_gcp.frontiers import Frontier, FrontierPoint
-    from keras_gcp.sensitivities import GroupSensitivity, Sensitivity
-
 _COLORS = (VERMILION, BLUE, ORANGE, GREEN, PURPLE, SKY)
 _REFERENCE = {"color": DENSE, "linewidth": 1.2, "linestyle": (0, (4, 3))}
 _LEAST_GAP = 0.17  # of the width of the picture: below, labels of neighbours would overlap
 _COIN_NAMES = {"macs": "MACs"}
 
 
-def sensitivity_curves(sensitivity: Sensitivity, path: str | Path) -> Path:
-    """Draws the metric against the kept share, a line per group; the six lowest in colour.
+@dataclass(frozen=True)
+class Curve:
+    """The metric of a model of which one group keeps fewer and fewer channels.
+
+    Attributes:
+        name: The group.
+        points: Kept share of its channels, and the metric; the narrowest last.
+    """
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class SizePoint:
+    """A model of one size.
+
+    Attributes:
+        share: What is left of the cost that is reduced.
+        value: Its metric.
+        macs: Its multiply-adds; None if they are unknown.
+        parameters: Its parameters.
+    """
+
+    share: float
+    value: float
+    macs: int | None
+    parameters: int
+
+
+def sensitivity_curves(
+    curves: Sequence[Curve], baseline: float, metric: str, path: str | Path
+) -> Path:
+    """Draws the metric against the kept share, a line per group; the first six in colour.
 
     Args:
-        sensitivity: The measurements.
+        curves: The most sensitive group first.
+        baseline: The metric of the whole model.
+        metric: Its name.
         path: PNG file to write.
 
     Returns:
         The path.
 
     Raises:
-        InvalidArgument: There is no group that was measured with fewer channels.
+        InvalidArgument: There is no curve.
         PlottingUnavailable: Matplotlib is not installed.
     """
-    groups = [group for group in sensitivity.groups if group.narrowed]
-    if not groups:
+    if not curves:
         raise InvalidArgument("There are no groups to draw: none was measured with fewer channels.")
-    scale = _Scale.of(
-        sensitivity.metric,
-        [sensitivity.baseline, *(p.value for g in groups for p in g.points)],
-    )
-    ranked = sorted(groups, key=lambda group: -_mean_drop(sensitivity, group))
-    colored, others = ranked[: len(_COLORS)], ranked[len(_COLORS) :]
-    title = f"What each group costs when it alone gets narrower ({len(ranked)} groups)"
+    scale = _Scale.of(metric, [baseline, *(value for c in curves for _, value in c.points)])
+    colored, others = curves[: len(_COLORS)], curves[len(_COLORS) :]
+    title = f"What each group costs when it alone gets narrower ({len(curves)} groups)"
     with figure(path, 11.0, 5.2, title) as drawing:
         axes = drawing.subplots()
         axes.set_prop_cycle(color=_COLORS)
         # In the order in which the lines end, from above.
-        for group in sorted(colored, key=lambda one: -scale.number(one.points[-1].value)):
-            label = f"{shortened(group.name)}: {scale.text(group.points[-1].value)}"
-            _draw_group(axes, sensitivity, group, scale, label=label, zorder=3)
-        for i, group in enumerate(others):
+        for curve in sorted(colored, key=lambda one: -scale.number(one.points[-1][1])):
+            label = f"{shortened(curve.name)}: {scale.text(curve.points[-1][1])}"
+            _draw_curve(axes, curve, baseline, scale, label=label, zorder=3)
+        for i, curve in enumerate(others):
             name = None if i else f"{len(others)} less sensitive ones"
-            _draw_group(axes, sensitivity, group, scale, color=TRACK, label=name, zorder=2)
+            _draw_curve(axes, curve, baseline, scale, color=TRACK, label=name, zorder=2)
         axes.axhline(
-            scale.number(sensitivity.baseline),
-            label=f"whole model: {scale.text(sensitivity.baseline)}",
-            **_REFERENCE,
+            scale.number(baseline), label=f"whole model: {scale.text(baseline)}", **_REFERENCE
         )
         axes.set_xlabel("channels kept, %")
         axes.set_ylabel(scale.label)
@@ -85,12 +109,17 @@ def sensitivity_curves(sensitivity: Sensitivity, path: str | Path) -> Path:
     return Path(path)
 
 
-def frontier_curve(frontier: Frontier, path: str | Path) -> Path:
+def frontier_curve(
+    points: Sequence[SizePoint], metric: str, coin: str, path: str | Path, whole_first: bool = False
+) -> Path:
     """Draws the metric against the share of the coin that is left, every point written out.
 
     Args:
-        frontier: The points.
+        points: The widest model first.
+        metric: Name of the metric.
+        coin: What `share` counts.
         path: PNG file to write.
+        whole_first: Whether the first point is the model before any cut: a line marks its metric.
 
     Returns:
         The path.
@@ -99,23 +128,21 @@ def frontier_curve(frontier: Frontier, path: str | Path) -> Path:
         InvalidArgument: There is no point.
         PlottingUnavailable: Matplotlib is not installed.
     """
-    if not frontier.points:
+    if not points:
         raise InvalidArgument("There are no points to draw.")
-    scale = _Scale.of(frontier.metric, (point.value for point in frontier.points))
-    coin = _COIN_NAMES.get(frontier.coin, frontier.coin)
-    title = f"One training, {len(frontier.points)} models: {frontier.metric} against {coin}"
+    scale = _Scale.of(metric, (point.value for point in points))
+    name = _COIN_NAMES.get(coin, coin)
+    title = f"One training, {len(points)} models: {metric} against {name}"
     with figure(path, 9.5, 5.0, title) as drawing:
         axes = drawing.subplots()
-        first = frontier.points[0]
-        if first.budget == 1:
-            axes.axhline(
-                scale.number(first.value), label="before the first cut", zorder=1, **_REFERENCE
-            )
+        if whole_first:
+            height = scale.number(points[0].value)
+            axes.axhline(height, label="before the first cut", zorder=1, **_REFERENCE)
             axes.legend(loc="lower left", fontsize=10)
-        shares = [100 * point.share for point in frontier.points]
-        heights = [scale.number(point.value) for point in frontier.points]
+        shares = [100 * point.share for point in points]
+        heights = [scale.number(point.value) for point in points]
         axes.plot(shares, heights, "o-", color=BLUE, markersize=7)
-        for i, point in enumerate(frontier.points):
+        for i, point in enumerate(points):
             axes.annotate(
                 scale.text(point.value),
                 (shares[i], heights[i]),
@@ -125,8 +152,8 @@ def frontier_curve(frontier: Frontier, path: str | Path) -> Path:
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
                 **_beside_the_line(heights, i),
             )
-        axes.set_xticks(shares, _sizes(frontier.points))
-        axes.set_xlabel(f"{coin} left")
+        axes.set_xticks(shares, _sizes(points))
+        axes.set_xlabel(f"{name} left")
         axes.set_ylabel(scale.label)
         axes.margins(x=0.1, y=0.15)
         axes.invert_xaxis()
@@ -144,20 +171,20 @@ def _beside_the_line(heights: Sequence[float], i: int) -> dict[str, Any]:
     return {"xytext": (4, 9), "ha": "left"}
 
 
-def _sizes(points: Sequence[FrontierPoint]) -> list[str]:
+def _sizes(points: Sequence[SizePoint]) -> list[str]:
     """What stands below each point; only its share where points are close together."""
     shares = [f"{100 * point.share:.0f} %" for point in points]
     gaps = [one.share - other.share for one, other in itertools.pairwise(points)]
     if min(gaps, default=1.0) < _LEAST_GAP * max(1e-9, points[0].share - points[-1].share):
         return shares
     return [
-        "\n".join([share, *_macs(point), f"{units.count(point.parameters)} params"])
+        "\n".join([share, *_macs(point), f"{formatting.count(point.parameters)} params"])
         for share, point in zip(shares, points, strict=True)
     ]
 
 
-def _macs(point: FrontierPoint) -> list[str]:
-    return [] if point.macs is None else [f"{units.count(point.macs)} MACs"]
+def _macs(point: SizePoint) -> list[str]:
+    return [] if point.macs is None else [f"{formatting.count(point.macs)} MACs"]
 
 
 class _Scale:
@@ -177,16 +204,10 @@ class _Scale:
         return self._factor * value
 
     def text(self, value: float) -> str:
-        return f"{100 * value:.1f} %" if self._unit else units.three_digits(value)
+        return f"{100 * value:.1f} %" if self._unit else formatting.three_digits(value)
 
 
-def _mean_drop(sensitivity: Sensitivity, group: GroupSensitivity) -> float:
-    return sum(sensitivity.drop(point.value) for point in group.points) / len(group.points)
-
-
-def _draw_group(
-    axes: Any, sensitivity: Sensitivity, group: GroupSensitivity, scale: _Scale, **style: Any
-) -> None:
-    curve = {100.0: scale.number(sensitivity.baseline)}
-    curve.update((100 * p.kept / group.width, scale.number(p.value)) for p in group.points)
-    axes.plot(list(curve), list(curve.values()), "o-", markersize=4, **style)
+def _draw_curve(axes: Any, curve: Curve, baseline: float, scale: _Scale, **style: Any) -> None:
+    heights = {100.0: scale.number(baseline)}
+    heights.update((100 * share, scale.number(value)) for share, value in curve.points)
+    axes.plot(list(heights), list(heights.values()), "o-", markersize=4, **style)

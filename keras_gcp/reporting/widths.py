@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.reporting import units
+from keras_gcp.formatting import percent
 from keras_gcp.reporting.figures import BLUE, FAINT, INK, TRACK, figure
 
 LAYERS_PER_ROW = 40
@@ -39,7 +39,7 @@ def width_bars(before: Mapping[str, int], after: Mapping[str, int], path: str | 
     layers = list(before)
     rows = rows_of(layers)
     kept, total = sum(after.values()), sum(before.values())
-    title = f"Channels of every layer: {kept:,} of {total:,} kept ({units.percent(kept / total)})"
+    title = f"Channels of every layer: {kept:,} of {total:,} kept ({percent(kept / total)})"
     per_row = len(rows[0])
     width = min(13.3, max(9.5, 1.5 + 0.42 * per_row))
     height_of_names = 0.07 * max(len(shortened(name)) for name in layers)

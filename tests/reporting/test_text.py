@@ -1,54 +1,9 @@
-"""Tables hold every cell whole; an event is one line with all its numbers."""
+"""An event is one line with all its numbers."""
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
-
-from keras_gcp.errors import InvalidArgument
 from keras_gcp.events import Event, SkippedEvent
-from keras_gcp.reporting.text import event_line, table, unmet_line
-
-
-def test_columns_of_numbers_are_aligned_to_the_right():
-    lines = table(["layer", "kept"], [["a", 8], ["long_name", 1024]]).splitlines()
-
-    assert lines[0].split() == ["layer", "kept"]
-    assert lines[-2].endswith("    8")
-    assert lines[-1].endswith("1,024")
-    assert lines[-2].startswith("a ")
-
-
-@pytest.mark.parametrize("cell", ["8 of 16", "49.3 %", "1.23 M", "1.10 MB", "2.04x", "0.168 ms"])
-def test_numbers_with_units_count_as_numbers(cell):
-    last = table(["a heading that is wider"], [[cell]]).splitlines()[-1]
-
-    assert len(last) == len("a heading that is wider")
-    assert last.endswith(f" {cell}")
-
-
-def test_long_cells_are_wrapped_and_nothing_is_cut_off():
-    reason = " ".join(f"word{i}" for i in range(60))
-    text = table(["layer", "why"], [["conv", reason]], width=60)
-
-    assert all(len(line) <= 60 for line in text.splitlines())
-    assert [word for word in text.split() if word.startswith("word")] == reason.split()
-
-
-def test_square_brackets_are_text_and_not_markup():
-    assert "[bold]x[/bold]" in table(["[red]name"], [["[bold]x[/bold]"]], title="[blue]")
-
-
-def test_values_of_all_kinds_have_a_text():
-    row = table(["a", "b", "c", "d", "e"], [[None, True, np.int64(1234567), np.float32(0.1), "x"]])
-
-    assert row.splitlines()[-1].split() == ["yes", "1,234,567", "0.1", "x"]
-
-
-def test_rows_of_the_wrong_length_are_refused():
-    with pytest.raises(InvalidArgument, match="1 cells for 2 columns"):
-        table(["a", "b"], [["only one"]])
-
+from keras_gcp.reporting.text import event_line, unmet_line
 
 SECONDS = {
     "trace": 0.1,

@@ -1,0 +1,96 @@
+"""Numbers as people read them, rounding at the borders of a unit included;
+tables hold every cell whole."""
+
+from __future__ import annotations
+
+import doctest
+
+import numpy as np
+import pytest
+
+from keras_gcp import formatting
+from keras_gcp.errors import InvalidArgument
+from keras_gcp.formatting import table
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (512, "512"),
+        (999.9, "1000"),
+        (1000, "1.00 k"),
+        (94_800, "94.8 k"),
+        (999_600, "1.00 M"),
+        (1_234_567, "1.23 M"),
+        (125_485_696, "125 M"),
+        (2_100_000_000, "2.10 G"),
+        (-1_500, "-1.50 k"),
+    ],
+)
+def test_counts(value, text):
+    assert formatting.count(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.04, "0.04 s"), (2.31, "2.3 s"), (41.3, "41 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
+)
+def test_seconds(value, text):
+    assert formatting.seconds(value) == text
+
+
+def test_sizes_shares_latencies_and_factors():
+    assert formatting.file_size(948) == "948 B"
+    assert formatting.file_size(1_101_120) == "1.10 MB"
+    assert formatting.percent(0.4928) == "49.3 %"
+    assert formatting.milliseconds(0.16796) == "0.168 ms"
+    assert formatting.factor(40.8, 20.0) == "2.04x"
+    assert formatting.factor(1, 0) == "–"
+
+
+def test_docstring_examples_are_true():
+    attempted = doctest.testmod(formatting)
+
+    assert attempted.attempted > 0
+    assert attempted.failed == 0
+
+
+def test_columns_of_numbers_are_aligned_to_the_right():
+    lines = table(["layer", "kept"], [["a", 8], ["long_name", 1024]]).splitlines()
+
+    assert lines[0].split() == ["layer", "kept"]
+    assert lines[-2].endswith("    8")
+    assert lines[-1].endswith("1,024")
+    assert lines[-2].startswith("a ")
+
+
+@pytest.mark.parametrize("cell", ["8 of 16", "49.3 %", "1.23 M", "1.10 MB", "2.04x", "0.168 ms"])
+def test_numbers_with_units_count_as_numbers(cell):
+    last = table(["a heading that is wider"], [[cell]]).splitlines()[-1]
+
+    assert len(last) == len("a heading that is wider")
+    assert last.endswith(f" {cell}")
+
+
+def test_long_cells_are_wrapped_and_nothing_is_cut_off():
+    reason = " ".join(f"word{i}" for i in range(60))
+    text = table(["layer", "why"], [["conv", reason]], width=60)
+
+    assert all(len(line) <= 60 for line in text.splitlines())
+    assert [word for word in text.split() if word.startswith("word")] == reason.split()
+
+
+def test_square_brackets_are_text_and_not_markup():
+    assert "[bold]x[/bold]" in table(["[red]name"], [["[bold]x[/bold]"]], title="[blue]")
+
+
+def test_values_of_all_kinds_have_a_text():
+    row = table(["a", "b", "c", "d", "e"], [[None, True, np.int64(1234567), np.float32(0.1), "x"]])
+
+    assert row.splitlines()[-1].split() == ["yes", "1,234,567", "0.1", "x"]
+
+
+def test_rows_of_the_wrong_length_are_refused():
+    with pytest.raises(InvalidArgument, match="1 cells for 2 columns"):
+        table(["a", "b"], [["only one"]])
