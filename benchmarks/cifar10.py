@@ -26,7 +26,7 @@ from benchmarks.records import Records, machine
 from examples.datasets import Data, load
 from examples.training import Recipe, Training, same_widths_from_scratch, train
 from keras_gcp.formatting import table
-from keras_gcp.plans import Plan
+from keras_gcp.selection.plan import Plan
 
 flags.DEFINE_enum("network", "resnet8", keras_gcp.models.names(), "Reference network.")
 flags.DEFINE_enum("recipe", "short", ["short", "authors"], "12 epochs, or the authors' 200.")

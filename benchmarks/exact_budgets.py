@@ -30,14 +30,14 @@ import keras_gcp
 from benchmarks import deployed, trained_networks
 from benchmarks.records import Records, Row, machine
 from keras_gcp import coins
-from keras_gcp.budgets import Budget
 from keras_gcp.channels.trace import trace
 from keras_gcp.coins.files import as_if_trained, converted_bytes
-from keras_gcp.counting import build_ledger, count_map, prunable_groups
+from keras_gcp.costs.budget import Budget
+from keras_gcp.costs.counting import build_ledger, count_map, prunable_groups
 from keras_gcp.errors import ImpossibleBudget
 from keras_gcp.formatting import table
-from keras_gcp.planning import candidates_of, keep_of, plan_of
 from keras_gcp.selection import Preferences
+from keras_gcp.selection.planning import candidates_of, keep_of, plan_of
 from keras_gcp.surgery.rebuild import copy_model
 
 TRAINED = ("resnet8_cifar10", "vww_96")

@@ -26,16 +26,16 @@ import numpy as np
 from absl import app, flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import benchmarks`
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # for `selection_cases`
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # for `selection.cases`
 
-from selection_cases import Case, random_case
+from selection.cases import Case, random_case
 
 import keras_gcp
 from benchmarks.records import Records, Row, machine
 from keras_gcp.formatting import table
 from keras_gcp.selection import select
 from keras_gcp.selection.candidates import Blocks
-from keras_gcp.selection.prices import best_by_prices, prices_at
+from keras_gcp.selection.marginal_costs import best_by_prices, prices_at
 from keras_gcp.selection.ranking import keep_by_rank
 
 flags.DEFINE_integer("cases", 5000, "Number of random networks.")

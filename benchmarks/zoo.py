@@ -45,7 +45,7 @@ from benchmarks.records import Records, Row, machine
 from keras_gcp import keras_state
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.opaque import opaque_layers
-from keras_gcp.counting import build_ledger, prunable_groups
+from keras_gcp.costs.counting import build_ledger, prunable_groups
 
 flags.DEFINE_enum("source", "applications", ["applications", "hub"], "Where networks come from.")
 flags.DEFINE_list("networks", [], "Only these; all if empty.")

@@ -12,8 +12,8 @@ from typing import Any
 from absl import flags
 
 import keras_gcp
-from keras_gcp.budgets import Budget
-from keras_gcp.costs import COINS
+from keras_gcp.costs.budget import Budget
+from keras_gcp.costs.cost_model import COINS
 
 _ENTRY = re.compile(r"(\w+)=(\d+\.?\d*(?:e\d+)?)(%?)")
 

@@ -16,12 +16,12 @@ check_keras()  # Before any module that relies on private state of Keras is impo
 
 from keras_gcp import models, schedules
 from keras_gcp._version import __version__
-from keras_gcp.budgets import absolute, timed
 from keras_gcp.callback import GradualChannelPruning
 from keras_gcp.channels.declared import elementwise
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.trace import trace
-from keras_gcp.counting import count
+from keras_gcp.costs.budget import absolute, timed
+from keras_gcp.costs.counting import count
 from keras_gcp.criteria.relevance import register_relevance_rule, relevance_scores
 from keras_gcp.distillation import Distillation
 from keras_gcp.evaluation import Smallest, frontier, sensitivity, smallest
@@ -30,7 +30,7 @@ from keras_gcp.flattening import flatten
 from keras_gcp.frontiers import Frontier
 from keras_gcp.guards import AccuracyGuard
 from keras_gcp.pipeline import apply, narrow, plan, prune
-from keras_gcp.plans import Plan
+from keras_gcp.selection.plan import Plan
 from keras_gcp.sensitivities import Sensitivity
 
 __all__ = [

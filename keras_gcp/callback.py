@@ -13,10 +13,9 @@ import keras
 import numpy as np
 
 from keras_gcp import backend, coins, compensation, criteria, keras_state, resume, schedules
-from keras_gcp.agenda import MIN_SHARE, Agenda, Due, checked_min_share
-from keras_gcp.budgets import Budget
 from keras_gcp.channels.trace import trace_at
-from keras_gcp.costs import left_out
+from keras_gcp.costs.budget import Budget
+from keras_gcp.costs.cost_model import left_out
 from keras_gcp.criteria.base import name_of
 from keras_gcp.distillation import Distillation, Teacher, check_distillation
 from keras_gcp.errors import InvalidArgument
@@ -42,13 +41,15 @@ from keras_gcp.fit_checks import (
 )
 from keras_gcp.guards import AccuracyGuard, check_guard, in_parts
 from keras_gcp.pipeline import check_prior, require_one_criterion, totals_of
-from keras_gcp.plans import Plan
-from keras_gcp.reporting.text import event_line, refused_text, savings_line, sizes_line, unmet_line
+from keras_gcp.reporting.text import event_line, refused_text, savings_line, unmet_line
 from keras_gcp.restarts import Restarts
 from keras_gcp.run import Original, PruningRun, Settings
 from keras_gcp.sample import SAMPLE_SIZE, checked_size, sample_of
 from keras_gcp.schedules import AdaptiveSchedule, ChannelsEvery, Schedule
+from keras_gcp.schedules.scheduler import MIN_SHARE, Agenda, Due, checked_min_share
 from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
+from keras_gcp.selection.plan import Plan
+from keras_gcp.selection.plan_text import sizes_line
 from keras_gcp.sensitivities import Sensitivity
 from keras_gcp.sizes import sizes_of
 from keras_gcp.step_times import Savings

@@ -12,20 +12,20 @@ import keras
 import numpy as np
 
 from keras_gcp import backend, criteria, keras_state
-from keras_gcp.agenda import Agenda, next_progress
-from keras_gcp.blockers import require_prunable
-from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
-from keras_gcp.counting import build_ledger
+from keras_gcp.costs.budget import Budget
+from keras_gcp.costs.counting import build_ledger
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.guards import AccuracyGuard, GuardedMetric
 from keras_gcp.metrics import metric_for, value_of
-from keras_gcp.planning import parsed_limits, require_reachable
-from keras_gcp.plans import Totals
 from keras_gcp.run import Original, Settings
 from keras_gcp.sample import Sample, draw_sample
 from keras_gcp.schedules import AdaptiveSchedule, Schedule, checked_events, unit_of
+from keras_gcp.schedules.scheduler import Agenda, next_progress
+from keras_gcp.selection.blockers import require_prunable
+from keras_gcp.selection.plan_data import Totals
+from keras_gcp.selection.planning import parsed_limits, require_reachable
 from keras_gcp.surgery.optimizer import check_optimizer
 from keras_gcp.validation import require_one_of
 

@@ -9,21 +9,22 @@ from typing import Any
 import numpy as np
 
 from keras_gcp import backend, coins, compensation, criteria, keras_state
-from keras_gcp.blockers import require_prunable
-from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned, trace_at
 from keras_gcp.compensation import Compensation, compensated
-from keras_gcp.costs import Ledger
-from keras_gcp.counting import Coin, build_ledger, count_map, prunable_groups
+from keras_gcp.costs.budget import Budget
+from keras_gcp.costs.cost_model import Ledger
+from keras_gcp.costs.counting import Coin, build_ledger, count_map, prunable_groups
 from keras_gcp.criteria.base import name_of
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.keras_state import Transaction
-from keras_gcp.planning import choose, keep_of, parsed_limits, plan_of, require_reachable
-from keras_gcp.plans import Plan, Totals, check_plan
 from keras_gcp.recount import require_costs
 from keras_gcp.sample import SAMPLE_SIZE, Sample, checked_size, sample_of
 from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
+from keras_gcp.selection.blockers import require_prunable
+from keras_gcp.selection.plan import Plan, check_plan
+from keras_gcp.selection.plan_data import Totals
+from keras_gcp.selection.planning import choose, keep_of, parsed_limits, plan_of, require_reachable
 from keras_gcp.sensitivities import Sensitivity
 from keras_gcp.sizes import sizes_of
 from keras_gcp.surgery.cut import cut_in_place, put_values

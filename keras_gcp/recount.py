@@ -6,9 +6,9 @@ from typing import Any
 
 from keras_gcp import coins
 from keras_gcp.channels.map import ChannelMap
-from keras_gcp.counting import count_map
+from keras_gcp.costs.counting import count_map
 from keras_gcp.errors import VerificationFailed
-from keras_gcp.plans import Totals
+from keras_gcp.selection.plan_data import Totals
 
 
 def require_costs(expected: Totals, model: Any, channels: ChannelMap) -> None:

@@ -13,15 +13,12 @@ import keras
 import numpy as np
 
 from keras_gcp import backend, keras_state
-from keras_gcp.agenda import Agenda
 from keras_gcp.backups import Backup
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.distillation import Teacher
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.keras_state import Transaction
 from keras_gcp.memories import memories_for, memories_of, numbered
-from keras_gcp.planning import keep_of
-from keras_gcp.plans import Plan
 from keras_gcp.run import PruningRun
 from keras_gcp.sample import Sample
 from keras_gcp.saved_state import (
@@ -30,6 +27,9 @@ from keras_gcp.saved_state import (
     set_numpy_state,
     set_python_state,
 )
+from keras_gcp.schedules.scheduler import Agenda
+from keras_gcp.selection.plan import Plan
+from keras_gcp.selection.planning import keep_of
 from keras_gcp.step_times import StepTimes
 from keras_gcp.surgery.narrow import narrow_model
 

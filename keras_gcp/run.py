@@ -14,12 +14,12 @@ import keras
 import numpy as np
 
 from keras_gcp import backend, coins
-from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_at
 from keras_gcp.compensation import Compensation
-from keras_gcp.costs import Count, Ledger
-from keras_gcp.counting import Coin, count_map
+from keras_gcp.costs.budget import Budget
+from keras_gcp.costs.cost_model import Count, Ledger
+from keras_gcp.costs.counting import Coin, count_map
 from keras_gcp.criteria import FirstScores
 from keras_gcp.events import STAGES, Event, Occasion, SkippedEvent
 from keras_gcp.graph import Shapes
@@ -27,11 +27,12 @@ from keras_gcp.guards import GuardedMetric, shortened
 from keras_gcp.keras_state import Transaction
 from keras_gcp.measuring import loss_on, metric_on
 from keras_gcp.pipeline import compensated_weights, score, totals_of, weighted
-from keras_gcp.planning import choose, keep_of, sizes_before
-from keras_gcp.plans import Plan, Totals
 from keras_gcp.recount import require_costs
 from keras_gcp.sample import Sample
 from keras_gcp.selection import Preferences
+from keras_gcp.selection.plan import Plan
+from keras_gcp.selection.plan_data import Totals
+from keras_gcp.selection.planning import choose, keep_of, sizes_before
 from keras_gcp.sensitivities import Sensitivity
 from keras_gcp.sizes import sizes_in
 from keras_gcp.step_times import Savings, StepTimes

@@ -13,7 +13,7 @@ from keras_gcp.backups import Backup
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.events import Event, SkippedEvent
 from keras_gcp.plain_data import DoesNotFit, parsed
-from keras_gcp.plans import Plan
+from keras_gcp.selection.plan import Plan
 from keras_gcp.step_times import Phase
 
 

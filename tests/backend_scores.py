@@ -20,12 +20,12 @@ import numpy as np
 
 from keras_gcp import criteria
 from keras_gcp.channels.trace import trace
-from keras_gcp.counting import count_map
+from keras_gcp.costs.counting import count_map
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.pipeline import score
-from keras_gcp.planning import choose, keep_of
 from keras_gcp.sample import Sample
 from keras_gcp.selection import Preferences
+from keras_gcp.selection.planning import choose, keep_of
 
 BUDGETS = (0.75, 0.5)
 """Shares of the multiply-adds that the plans leave."""

@@ -11,11 +11,11 @@ from mixing_by_hand import attention_by_hand, mixed_by_hand
 from recurrence_by_hand import is_recurrent, recurrent_by_hand
 
 from keras_gcp.channels.trace import trace, trace_as_planned
-from keras_gcp.counting import count_map
+from keras_gcp.costs.counting import count_map
 from keras_gcp.graph import Tensor, map_structure
-from keras_gcp.planning import choose, keep_of
-from keras_gcp.plans import Plan
 from keras_gcp.selection import Preferences
+from keras_gcp.selection.plan import Plan
+from keras_gcp.selection.planning import choose, keep_of
 
 
 def randomise(model, seed=0):

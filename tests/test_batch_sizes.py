@@ -13,8 +13,8 @@ from keras_gcp import backend, keras_state
 from keras_gcp.channels.trace import trace
 from keras_gcp.compensation import compensated, parse
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.planning import keep_of
 from keras_gcp.sample import draw_sample
+from keras_gcp.selection.planning import keep_of
 
 
 def recurrent(batch=2):

@@ -16,7 +16,7 @@ import keras_gcp
 from keras_gcp.channels.trace import trace, trace_as_planned
 from keras_gcp.errors import InvalidArgument, VerificationFailed
 from keras_gcp.keras_state import Transaction
-from keras_gcp.planning import keep_of
+from keras_gcp.selection.planning import keep_of
 from keras_gcp.surgery.narrow import narrow_model
 
 STAGES = {

@@ -16,7 +16,7 @@ from keras_gcp.coins.cache import TimeCache
 from keras_gcp.errors import InvalidArgument, KerasGCPError
 from keras_gcp.evaluation.cache import WHOLE, Cache
 from keras_gcp.frontiers import FILE
-from keras_gcp.plans import Plan
+from keras_gcp.selection.plan import Plan
 
 ODD = [None, True, -1, 2.5, 1e300, 10**13, "x", "", [], [None], {}, {"a": 1}, float("nan")]
 """What may stand where something else was expected."""
@@ -76,7 +76,7 @@ def test_an_altered_plan_is_refused_by_its_field_or_can_be_used(plan):
             continue
         read.explain(), read.widths(), read.to_json(), repr(read)
         try:
-            keras_gcp.planning.keep_of(read, channels)
+            keras_gcp.selection.planning.keep_of(read, channels)
         except KerasGCPError:
             continue
     assert refused > 500

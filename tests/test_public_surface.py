@@ -10,9 +10,9 @@ from helpers import flat_outputs, inputs_for, randomise
 
 import keras_gcp
 from keras_gcp.channels.trace import trace
-from keras_gcp.counting import build_ledger, prunable_groups
+from keras_gcp.costs.counting import build_ledger, prunable_groups
 from keras_gcp.errors import InvalidArgument, VerificationFailed
-from keras_gcp.plans import Plan
+from keras_gcp.selection.plan import Plan
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from keras import layers
 
 import keras_gcp
 from keras_gcp.channels.trace import trace
-from keras_gcp.counting import build_ledger, prunable_groups
-from keras_gcp.planning import plan_of
+from keras_gcp.costs.counting import build_ledger, prunable_groups
+from keras_gcp.selection.planning import plan_of
 
 WIDTHS = (1, 2, 4, 6)
 MOST_CHANNELS = 16

@@ -14,7 +14,7 @@ import keras_gcp
 from keras_gcp.channels.trace import trace_at
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.frontiers import Frontier, FrontierPoint
-from keras_gcp.plans import Plan
+from keras_gcp.selection.plan import Plan
 
 
 def denoiser(size=(None, None), channels=1):

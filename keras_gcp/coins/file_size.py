@@ -11,8 +11,8 @@ from keras_gcp.channels.map import ChannelMap
 from keras_gcp.coins.files import converted_bytes
 from keras_gcp.coins.functions import Sum
 from keras_gcp.coins.inference import Step, is_batch_normalization, steps_of, with_kernel
-from keras_gcp.costs import Products
-from keras_gcp.counting import Axes
+from keras_gcp.costs.cost_model import Products
+from keras_gcp.costs.counting import Axes
 from keras_gcp.graph import Call, Shapes
 
 Term = tuple[float, tuple[int, ...]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_gcp.costs import Products
+from keras_gcp.costs.cost_model import Products
 
 
 @dataclass(frozen=True, eq=False)

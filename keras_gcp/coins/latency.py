@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from keras_gcp.budgets import Timed
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.coins.cache import TimeCache, default_folder, fingerprint
 from keras_gcp.coins.files import Workspace, as_if_trained, write_file
 from keras_gcp.coins.functions import Curve, Latency, LayerTime, Side
 from keras_gcp.coins.inference import Step, steps_of
 from keras_gcp.coins.layer_times import LayerTimes, MeasuredLayer, MeasuredSide, line_of
-from keras_gcp.counting import Axes
+from keras_gcp.costs.budget import Timed
+from keras_gcp.costs.counting import Axes
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.exporting.timing import compare_latency, runs_for
 from keras_gcp.graph import Shapes

@@ -17,7 +17,7 @@ from keras_gcp.coins.cache import TimeCache
 from keras_gcp.coins.functions import Curve
 from keras_gcp.coins.inference import Step
 from keras_gcp.coins.one_call import one_call
-from keras_gcp.counting import prunable_groups
+from keras_gcp.costs.counting import prunable_groups
 from keras_gcp.errors import KerasGCPError, UnsupportedModel
 from keras_gcp.exporting.single import write_function
 from keras_gcp.exporting.timing import steady_milliseconds

@@ -10,8 +10,8 @@ import numpy as np
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.coins.functions import Peak
 from keras_gcp.coins.inference import lifetimes, steps_of
-from keras_gcp.costs import Products
-from keras_gcp.counting import Axes
+from keras_gcp.costs.cost_model import Products
+from keras_gcp.costs.counting import Axes
 from keras_gcp.graph import Tensor
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.coins.file_size import FileSize
 from keras_gcp.coins.files import as_if_trained, require_tensorflow
 from keras_gcp.coins.latency import open_latency
 from keras_gcp.coins.memory import PeakActivations
-from keras_gcp.counting import Coin, build_ledger, full_widths, require_known_positions
+from keras_gcp.costs.budget import Budget
+from keras_gcp.costs.counting import Coin, build_ledger, full_widths, require_known_positions
 from keras_gcp.exporting import worker
 from keras_gcp.exporting.runtime import runtime_name
 from keras_gcp.surgery.rebuild import copy_model

@@ -16,13 +16,14 @@ import numpy as np
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.coins.files import as_if_trained
-from keras_gcp.costs import CostFunction, Ledger
-from keras_gcp.counting import Axes, Coin, build_ledger
+from keras_gcp.costs.cost_model import CostFunction, Ledger
+from keras_gcp.costs.counting import Axes, Coin, build_ledger
 from keras_gcp.errors import ImpossibleBudget
 from keras_gcp.formatting import amount
 from keras_gcp.keras_state import Transaction
-from keras_gcp.planning import keep_of
-from keras_gcp.plans import Check, Plan, Totals
+from keras_gcp.selection.plan import Plan
+from keras_gcp.selection.plan_data import Check, Totals
+from keras_gcp.selection.planning import keep_of
 from keras_gcp.surgery.narrow import narrow_model
 from keras_gcp.surgery.rebuild import copy_model
 

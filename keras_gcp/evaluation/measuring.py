@@ -12,10 +12,9 @@ import keras
 import numpy as np
 
 from keras_gcp import backend, criteria
-from keras_gcp.blockers import require_prunable
 from keras_gcp.channels.map import Group
 from keras_gcp.channels.trace import trace
-from keras_gcp.counting import prunable_groups
+from keras_gcp.costs.counting import prunable_groups
 from keras_gcp.criteria.base import name_of
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.evaluation.cache import WHOLE, Cache, Key, digest_of
@@ -23,6 +22,7 @@ from keras_gcp.evaluation.masked import MaskedModel
 from keras_gcp.metrics import Metric, metric_for
 from keras_gcp.pipeline import decided, score
 from keras_gcp.sample import SAMPLE_SIZE, Sample, draw_sample, sample_of
+from keras_gcp.selection.blockers import require_prunable
 from keras_gcp.sensitivities import GroupSensitivity, Sensitivity, SensitivityPoint
 from keras_gcp.validation import layer_names, numbers_in, require_integer, require_verbose
 

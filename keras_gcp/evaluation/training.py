@@ -12,8 +12,8 @@ from typing import Any
 import keras
 
 from keras_gcp import backend
-from keras_gcp.budgets import check_coin
 from keras_gcp.callback import GradualChannelPruning
+from keras_gcp.costs.budget import check_coin
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.evaluation.snapshots import Snapshots
 from keras_gcp.frontiers import FILE, Frontier

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from keras_gcp.formatting import amount, table
-from keras_gcp.plans import Plan
+from keras_gcp.selection.plan import Plan
 
 
 @dataclass(frozen=True)

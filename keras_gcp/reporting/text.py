@@ -7,16 +7,9 @@ from collections.abc import Mapping, Sequence
 from keras_gcp import formatting
 from keras_gcp.events import STAGES, Event, SkippedEvent, moment
 from keras_gcp.formatting import amount
-from keras_gcp.graph import Shapes
 from keras_gcp.step_times import Savings
 
 _STAGE_NAMES = {"narrow": "surgery"}
-
-
-def sizes_line(shapes: Shapes) -> str:
-    """One line that says at which size a model of open sizes was counted."""
-    sizes = ", ".join(map(str, shapes))
-    return f"counted at an input of {sizes}: the model leaves its size open"
 
 
 def event_line(

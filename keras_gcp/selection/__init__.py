@@ -1,8 +1,8 @@
 """Selection: which channels stay, from scores, costs and allowed widths. Sees numbers and names."""
 
 from keras_gcp.selection.candidates import Candidates
-from keras_gcp.selection.choice import Preferences, select
-from keras_gcp.selection.spending import Spent, spent_of
+from keras_gcp.selection.select import Preferences, select
+from keras_gcp.selection.slack import Spent, spent_of
 from keras_gcp.selection.widths import DEFAULT_FLOOR, Align, Cap, Floor
 
 __all__ = [

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_gcp.costs import Ledger
+from keras_gcp.costs.cost_model import Ledger
 from keras_gcp.formatting import amount
 from keras_gcp.selection.candidates import Candidates, narrowest, widest
 from keras_gcp.selection.ranking import holds

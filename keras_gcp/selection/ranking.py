@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from keras_gcp.costs import Ledger, Meter
+from keras_gcp.costs.cost_model import Ledger, Meter
 from keras_gcp.selection.candidates import Blocks
 
 

@@ -12,13 +12,13 @@ from helpers import randomise
 
 import keras_gcp
 from keras_gcp import coins
-from keras_gcp.budgets import Budget
 from keras_gcp.channels.trace import trace
 from keras_gcp.coins.files import converted_bytes
-from keras_gcp.counting import build_ledger, full_widths, prunable_groups
+from keras_gcp.costs.budget import Budget
+from keras_gcp.costs.counting import build_ledger, full_widths, prunable_groups
 from keras_gcp.errors import ImpossibleBudget, UnsupportedModel
-from keras_gcp.planning import plan_of
-from keras_gcp.plans import Plan
+from keras_gcp.selection.plan import Plan
+from keras_gcp.selection.planning import plan_of
 
 pytestmark = pytest.mark.needs_tensorflow("it writes TFLite files")
 

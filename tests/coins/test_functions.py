@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from keras_gcp.coins.functions import Curve, Latency, LayerTime, Peak, Side, Sum
 from keras_gcp.coins.layer_times import widths_to_measure
-from keras_gcp.costs import Ledger, Meter, Products, Slopes
+from keras_gcp.costs.cost_model import Ledger, Meter, Products, Slopes
 
 times = st.lists(st.floats(0.01, 100.0), min_size=2, max_size=8)
 

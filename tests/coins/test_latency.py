@@ -15,14 +15,14 @@ from keras import layers
 
 import keras_gcp
 from keras_gcp import coins
-from keras_gcp.budgets import Budget
 from keras_gcp.channels.trace import trace
 from keras_gcp.coins import latency as latency_coin
 from keras_gcp.coins.cache import TimeCache, fingerprint
 from keras_gcp.coins.inference import steps_of
 from keras_gcp.coins.layer_times import LayerTimes
 from keras_gcp.coins.one_call import one_call
-from keras_gcp.counting import build_ledger, full_widths
+from keras_gcp.costs.budget import Budget
+from keras_gcp.costs.counting import build_ledger, full_widths
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 
 tensorflow_only = pytest.mark.needs_tensorflow("it writes TFLite files")

@@ -17,7 +17,7 @@ from keras_gcp.channels.trace import trace
 from keras_gcp.coins import counted
 from keras_gcp.coins.files import write_file
 from keras_gcp.coins.inference import steps_of
-from keras_gcp.counting import build_ledger, count_map, full_widths, prunable_groups
+from keras_gcp.costs.counting import build_ledger, count_map, full_widths, prunable_groups
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.exporting.runtime import operators
 

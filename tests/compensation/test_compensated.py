@@ -13,7 +13,7 @@ import keras_gcp
 from keras_gcp import backend, compensation
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.planning import keep_of
+from keras_gcp.selection.planning import keep_of
 
 METHODS = [("least_squares", True), ("least_squares", False), ("fold", True), ("fold", False)]
 

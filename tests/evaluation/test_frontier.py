@@ -16,7 +16,7 @@ from fitting import compiled, data
 import keras_gcp
 from keras_gcp import coins
 from keras_gcp.channels.trace import trace
-from keras_gcp.counting import count_map
+from keras_gcp.costs.counting import count_map
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument, UnsupportedModel
 from keras_gcp.frontiers import Frontier, FrontierPoint
 

@@ -7,7 +7,7 @@ from absl import flags
 
 import keras_gcp
 from examples import pruning_flags
-from keras_gcp.budgets import Budget
+from keras_gcp.costs.budget import Budget
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 import keras_gcp
 from examples.datasets import load
-from keras_gcp.plans import Plan
+from keras_gcp.selection.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -16,7 +16,7 @@ import keras_gcp
 from keras_gcp import keras_state
 from keras_gcp.channels.trace import trace
 from keras_gcp.keras_state import Transaction
-from keras_gcp.planning import keep_of
+from keras_gcp.selection.planning import keep_of
 from keras_gcp.surgery.narrow import narrow_model
 
 

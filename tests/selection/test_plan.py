@@ -13,7 +13,7 @@ from keras import layers, ops
 
 import keras_gcp
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.plans import Plan
+from keras_gcp.selection.plan import Plan
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from selection_cases import Case, chain, limit_at, random_case
+from selection.cases import Case, chain, limit_at, random_case
 
-from keras_gcp.costs import Meter
+from keras_gcp.costs.cost_model import Meter
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.selection import Candidates, Preferences, select, spent_of
 from keras_gcp.selection.candidates import Blocks
 from keras_gcp.selection.floors import Floors
-from keras_gcp.selection.prices import best_by_prices
+from keras_gcp.selection.marginal_costs import best_by_prices
 
 WAYS = [("none", "global"), ("cost", "global"), ("none", "group")]
 

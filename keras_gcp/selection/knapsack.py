@@ -1,8 +1,8 @@
 """Selection that keeps as much score as the budget buys: the knapsack problem.
 
-Maximise the total score of the kept channels, subject to the limits. Greedily with fitting prices
-first (`prices`). Then single groups are forced to another width, the rest follows greedily, and
-what keeps more score stays: one group at a time, then two.
+Maximise the total score of the kept channels, subject to the limits. Greedily first, with fitting
+prices (`marginal_costs`). Then single groups are forced to another width, the rest follows
+greedily, and what keeps more score stays: one group at a time, then two.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from keras_gcp.costs import Ledger
+from keras_gcp.costs.cost_model import Ledger
 from keras_gcp.selection.candidates import Blocks, Candidates, total_score
-from keras_gcp.selection.prices import best_by_prices
+from keras_gcp.selection.marginal_costs import best_by_prices
 from keras_gcp.selection.ranking import holds
 
 EFFORT = 5000

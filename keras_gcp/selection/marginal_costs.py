@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from keras_gcp.costs import Ledger
+from keras_gcp.costs.cost_model import Ledger
 from keras_gcp.selection.candidates import Blocks, Candidates, total_score, widest
 from keras_gcp.selection.ranking import keep_by_rank
 

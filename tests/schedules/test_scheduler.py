@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 import keras_gcp
 from keras_gcp import schedules
-from keras_gcp.agenda import Agenda
-from keras_gcp.budgets import Budget
+from keras_gcp.costs.budget import Budget
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.schedules.scheduler import Agenda
 
 ORIGINAL = {"macs": 1000, "parameters": 100, "channels": 50}
 

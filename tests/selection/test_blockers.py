@@ -12,9 +12,9 @@ import pytest
 from keras import layers, ops
 
 import keras_gcp
-from keras_gcp import blockers
 from keras_gcp.channels.trace import trace
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument, UnsupportedModel
+from keras_gcp.selection import blockers
 
 
 class Upsampled(layers.Layer):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_gcp.costs import PREDICTED, Ledger
+from keras_gcp.costs.cost_model import PREDICTED, Ledger
 from keras_gcp.selection.candidates import Candidates
 from keras_gcp.selection.ranking import holds
 

@@ -10,9 +10,9 @@ from keras import layers
 
 import keras_gcp
 from keras_gcp.channels.trace import trace
-from keras_gcp.counting import build_ledger, prunable_groups
+from keras_gcp.costs.counting import build_ledger, prunable_groups
 from keras_gcp.errors import UnsupportedModel
-from keras_gcp.planning import plan_of
+from keras_gcp.selection.planning import plan_of
 
 
 def single(layer, shape=(8, 8, 6)):

@@ -5,7 +5,7 @@ Three ways to weigh channels of different groups against each other:
 - by score, `normalize="none"`: one ranking of the whole network; whatever a channel costs, the
   least relevant ones leave (`ranking`);
 - by score for what it costs, `normalize="cost"`: the kept channels have about the largest total
-  score that the budget can buy (`exchange`);
+  score that the budget can buy (`knapsack`);
 - not at all, `scope="group"`: every group keeps the same share of its original width.
 
 In each way the budget is met, and no single block of channels could be put back.
@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_gcp.costs import Ledger
+from keras_gcp.costs.cost_model import Ledger
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.selection.candidates import Blocks, Candidates, narrowest, widest
-from keras_gcp.selection.exchange import keep_most_score
 from keras_gcp.selection.floors import how_far
+from keras_gcp.selection.knapsack import keep_most_score
 from keras_gcp.selection.ranking import holds, keep_by_rank
 from keras_gcp.selection.widths import (
     DEFAULT_FLOOR,

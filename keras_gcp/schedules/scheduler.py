@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.schedules import AdaptiveSchedule
+from keras_gcp.schedules.base import AdaptiveSchedule
 from keras_gcp.validation import between
 
 MIN_SHARE = 0.03

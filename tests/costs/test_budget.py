@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_gcp.budgets import Budget, absolute
+from keras_gcp.costs.budget import Budget, absolute
 from keras_gcp.errors import InvalidArgument
 
 ORIGINAL = {"macs": 1000, "parameters": 200, "channels": 50}

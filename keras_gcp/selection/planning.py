@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from keras_gcp.blockers import what_stays
-from keras_gcp.budgets import Budget
 from keras_gcp.channels.map import ChannelMap, Group
-from keras_gcp.costs import ALWAYS, Ledger, left_out
-from keras_gcp.counting import build_ledger, prunable_groups, require_known_positions
+from keras_gcp.costs.budget import Budget
+from keras_gcp.costs.cost_model import ALWAYS, Ledger, left_out
+from keras_gcp.costs.counting import build_ledger, prunable_groups, require_known_positions
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.formatting import amount
-from keras_gcp.plans import Plan, PlannedGroup, PlannedMember, Totals, check_plan
 from keras_gcp.selection import Candidates, Preferences, Spent, select, spent_of
+from keras_gcp.selection.blockers import what_stays
 from keras_gcp.selection.candidates import narrowest
 from keras_gcp.selection.floors import Floors, how_far
+from keras_gcp.selection.plan import Plan, check_plan
+from keras_gcp.selection.plan_data import PlannedGroup, PlannedMember, Totals
 from keras_gcp.selection.ranking import holds
 from keras_gcp.selection.widths import Producer, allowed_widths, bounds_of, check_layers
 

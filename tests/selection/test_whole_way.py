@@ -15,15 +15,15 @@ from keras import layers
 
 import keras_gcp
 from keras_gcp import criteria
-from keras_gcp.budgets import Budget
 from keras_gcp.channels.trace import trace
 from keras_gcp.compensation.settings import NO_COMPENSATION
-from keras_gcp.counting import build_ledger, prunable_groups
+from keras_gcp.costs.budget import Budget
+from keras_gcp.costs.counting import build_ledger, prunable_groups
 from keras_gcp.events import Occasion
 from keras_gcp.pipeline import totals_of
-from keras_gcp.planning import keep_of
 from keras_gcp.run import Original, PruningRun, Settings
 from keras_gcp.selection import Preferences
+from keras_gcp.selection.planning import keep_of
 
 
 def after_events(model, budget, progress, **preferences):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_gcp.costs import Ledger, Products, Slopes
+from keras_gcp.costs.cost_model import Ledger, Products, Slopes
 from keras_gcp.selection import Candidates
 
 Terms = Sequence[tuple[int, tuple[int, ...]]]

@@ -12,7 +12,7 @@ import numpy as np
 from keras_gcp.channels.findings import MacsSite
 from keras_gcp.channels.map import ChannelMap, Group
 from keras_gcp.channels.trace import trace_at
-from keras_gcp.costs import CostFunction, Count, LayerCount, Ledger, Products, Slopes
+from keras_gcp.costs.cost_model import CostFunction, Count, LayerCount, Ledger, Products, Slopes
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Shape
 from keras_gcp.sizes import sizes_of

@@ -17,7 +17,7 @@ import keras_gcp
 from keras_gcp.channels.trace import trace
 from keras_gcp.criteria import class_scores
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.plans import Plan
+from keras_gcp.selection.plan import Plan
 
 # ---- brute force on a tiny network
 

@@ -1,7 +1,9 @@
-"""A plan out of JSON text, which may come from anywhere: looked through before it is used."""
+"""Plans as JSON text. It may come from anywhere: it is looked through before it is used."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,8 +14,8 @@ import numpy as np
 
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.plain_data import DoesNotFit, check_finite, loaded, parsed
-from keras_gcp.plans import FORMAT, Check, Plan, PlannedGroup, Totals
-from keras_gcp.selection.spending import Spent
+from keras_gcp.selection.plan_data import FORMAT, Check, PlanData, PlannedGroup, Totals
+from keras_gcp.selection.slack import Spent
 
 MOST_CHANNELS = 2**26
 """Of all layers together. A layer that produces channels has as many as its groups say; those that
@@ -50,8 +52,33 @@ class _SavedPlan:
     criterion: str
 
 
-def read(text: Any) -> Plan:
-    """Reads what `Plan.to_json` wrote.
+def written(plan: PlanData) -> str:
+    """A plan as JSON text."""
+    return json.dumps(
+        {
+            "format": FORMAT,
+            "layers": {
+                path: {"width": len(keep), "kept": np.flatnonzero(keep).tolist()}
+                for path, keep in plan.layers.items()
+            },
+            "groups": [dataclasses.asdict(group) for group in plan.groups],
+            "before": dataclasses.asdict(plan.before),
+            "after": dataclasses.asdict(plan.after),
+            "budget": plan.budget,
+            "notes": dict(plan.notes),
+            "spent": [dataclasses.asdict(one) for one in plan.spent],
+            "checks": [dataclasses.asdict(check) for check in plan.checks],
+            "uncounted": dict(plan.uncounted),
+            "outlooks": list(plan.outlooks),
+            "counted_at": plan.counted_at,
+            "criterion": plan.criterion,
+        },
+        indent=1,
+    )
+
+
+def read(text: Any) -> dict[str, Any]:
+    """The fields of the plan that `written` wrote.
 
     Raises:
         InvalidArgument: the text is no plan of a known format; what is wrong with it is named.
@@ -64,7 +91,7 @@ def read(text: Any) -> Plan:
         saved = parsed(_SavedPlan, _completed(data))
         _check_groups(saved)
         _check_sizes(saved.counted_at)
-        return _plan_of(saved)
+        return _fields_of(saved)
     except DoesNotFit as error:
         raise InvalidArgument(f"Not a plan written by `Plan.to_json`: {error}.") from error
 
@@ -136,12 +163,12 @@ def _check_indices(where: str, indices: Sequence[int], width: int) -> None:
         raise DoesNotFit(f"{where} has an index twice")
 
 
-def _plan_of(saved: _SavedPlan) -> Plan:
+def _fields_of(saved: _SavedPlan) -> dict[str, Any]:
     for name, totals in (("before", saved.before), ("after", saved.after)):
         for coin, cost in totals.costs().items():
             if cost < 0:
                 raise DoesNotFit(f"{name}.{coin} is {cost}, expected 0 or more")
-    return Plan(
+    return dict(
         layers={path: _keep(layer) for path, layer in saved.layers.items()},
         groups=tuple(saved.groups),
         before=saved.before,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from keras_gcp.costs import COINS, FURTHER
+from keras_gcp.costs.cost_model import COINS, FURTHER
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.formatting import amount
 from keras_gcp.validation import (

@@ -1,119 +1,17 @@
-"""Schedules: before which epochs (or steps) events happen, and how much of the way is gone then.
-
-Both are 0-based, as in Keras callbacks. An event takes place *before* its epoch or step.
-Steps are counted through all epochs: with 100 steps an epoch, step 250 is the 51st of epoch 2.
-
-`linear(begin=2, end=8, every=2)`, and `cubic` and `cosine` with the same numbers:
-
-| event before epoch | linear | cubic | cosine |
-|---|---|---|---|
-| 2 | 25 % | 57.8 % | 14.6 % |
-| 4 | 50 % | 87.5 % | 50.0 % |
-| 6 | 75 % | 98.4 % | 85.4 % |
-| 8 | 100 % | 100 % | 100 % |
-
-Those above are `Schedule`s: their events are known before training. `on_plateau` is an
-`AdaptiveSchedule`: its events depend on how the training goes.
-"""
+"""Courses of pruning: how much of the way is gone after the share t of the events."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.plateaus import OnPlateau as OnPlateau
-from keras_gcp.plateaus import on_plateau as on_plateau
-from keras_gcp.validation import LARGEST, between, require_integer, require_one_of
-
-UNITS = ("epoch", "step")
-"""What schedules count in."""
+from keras_gcp.schedules.base import checked_events, require_unit
+from keras_gcp.validation import LARGEST, require_integer
 
 MOST_EVENTS = 1_000_000
 """No training has more; all of them are listed before it begins."""
-
-
-@runtime_checkable
-class Schedule(Protocol):
-    """Anything that tells when events happen.
-
-    It may have an attribute `unit`, one of `UNITS`; without one it counts epochs.
-    """
-
-    def events(self) -> dict[int, float]:
-        """Epoch (or step) to progress in [0, 1] after the event before it; never falling."""
-
-
-@runtime_checkable
-class AdaptiveSchedule(Protocol):
-    """Anything that decides before each epoch whether an event is due.
-
-    Attributes:
-        monitor: Entry of the logs that it looks at.
-    """
-
-    monitor: str
-
-    def next(self, epoch: int, progress: float, values: Sequence[float]) -> float | None:
-        """How far an event before an epoch is to go.
-
-        It has to follow from the arguments alone: a training that is resumed asks again.
-
-        Args:
-            epoch: The 0-based epoch that is about to begin.
-            progress: Share of the way that is gone already.
-            values: Of the monitored entry, one per epoch since the last event (or since the
-                training began), latest last.
-
-        Returns:
-            The progress after the event; None if none is due.
-        """
-
-
-def unit_of(schedule: Any) -> str:
-    """What a schedule counts in."""
-    return getattr(schedule, "unit", "epoch")
-
-
-def in_words(schedule: Any) -> str:
-    """A schedule in words that are the same in another process."""
-    if isinstance(schedule, Schedule):
-        return f"{unit_of(schedule)}s {schedule.events()}"
-    return str(schedule) if is_dataclass(schedule) else type(schedule).__qualname__
-
-
-def checked_events(schedule: Schedule) -> dict[int, float]:
-    """The events of any schedule, in order.
-
-    Raises:
-        InvalidArgument: there are none, or they are no numbers that can be followed.
-    """
-    events = schedule.events()
-    if not isinstance(events, Mapping) or not events:
-        raise InvalidArgument(
-            f"`events()` of the schedule {schedule!r} must return a dict of epochs (or steps) to "
-            f"progress, with one entry at least. Received: {events!r}."
-        )
-    _require_unit(unit_of(schedule))
-    for at, progress in events.items():
-        require_integer(f"events() of {schedule!r}", at, least=0)
-        if between(progress, 0.0, 1.0) is None:
-            raise InvalidArgument(
-                f"`events()` of the schedule {schedule!r} returned the progress {events[at]!r} for "
-                f"{at}. Expected a number from 0 (nothing is gone) to 1 (the budget is reached)."
-            )
-    # As plain numbers: logs, backups and reports hold them.
-    ordered = {int(at): float(events[at]) for at in sorted(events)}
-    for (a, before), (b, after) in itertools.pairwise(ordered.items()):
-        if after < before:
-            raise InvalidArgument(
-                f"The schedule {schedule!r} goes back: its progress is {before} at {a} and "
-                f"{after} at {b}, but channels do not return. Expected progress that never falls."
-            )
-    return ordered
 
 
 @dataclass(frozen=True)
@@ -287,7 +185,7 @@ def channels_every(n: int, x: int, until: int, unit: str = "epoch") -> ChannelsE
     n = require_integer("n", n, least=1)
     x = require_integer("x", x, least=1)
     until = require_integer("until", until, least=1)
-    _require_unit(unit)
+    require_unit(unit)
     if until < n:
         raise InvalidArgument(
             f"`channels_every(n={n}, x={x}, until={until})` has no event. Expected `until >= n`."
@@ -317,7 +215,7 @@ def _curve(
     begin = require_integer("begin", begin, least=0)
     end = require_integer("end", end, least=0)
     every = require_integer("every", every, least=1)
-    _require_unit(unit)
+    require_unit(unit)
     if end < begin:
         raise InvalidArgument(f"A schedule needs `end >= begin`. Received: {begin=}, {end=}.")
     _require_few((end - begin) // every, "every")
@@ -330,10 +228,6 @@ def _require_few(events: int, spacing: str) -> None:
             f"The schedule has more than {MOST_EVENTS:,} events, and each costs about one first "
             f"training step. Expected fewer: a larger `{spacing}`."
         )
-
-
-def _require_unit(unit: object) -> None:
-    require_one_of("unit", unit, UNITS)
 
 
 def _linear(t: float) -> float:

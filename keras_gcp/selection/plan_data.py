@@ -1,0 +1,124 @@
+"""What a plan consists of, as plain data. Sees numbers and names, never layers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_gcp.formatting import amount
+from keras_gcp.graph import Shapes
+from keras_gcp.selection.slack import Spent
+
+FORMAT = 1
+"""Of plans as JSON text."""
+
+
+@dataclass(frozen=True)
+class PlannedMember:
+    """A layer that produces channels of a group.
+
+    Attributes:
+        path: Address of the layer (`model/layer` where models are nested).
+        kind: Name of its class.
+        width: How many of its output channels belong to the group.
+    """
+
+    path: str
+    kind: str
+    width: int
+
+
+@dataclass(frozen=True)
+class PlannedGroup:
+    """Channels that live or die together, and the layers that produce them.
+
+    Attributes:
+        name: Path of the first producing layer.
+        members: The producing layers.
+        positions: Positions of the group's channels in the first member's output.
+        anchored: Why none of it may be pruned, or None.
+        note: What else limits it, or None.
+    """
+
+    name: str
+    members: tuple[PlannedMember, ...]
+    positions: tuple[int, ...]
+    anchored: str | None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Costs of a model as a whole.
+
+    Attributes:
+        macs: Multiply-adds for one example; None where sizes of the input are unknown.
+        parameters: Entries of all weights.
+        channels: Output channels that may be pruned.
+        further: Cost by coin, for the further coins of a budget.
+        activation_macs: Multiply-adds among `macs` that are between activations, without
+            a kernel: attention, matrix products.
+    """
+
+    macs: int | None
+    parameters: int
+    channels: int
+    further: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    activation_macs: int | None = 0
+
+    def costs(self) -> dict[str, float]:
+        """Cost by coin; without multiply-adds where they are unknown."""
+        macs = {} if self.macs is None else {"macs": self.macs}
+        return {**macs, "parameters": self.parameters, "channels": self.channels, **self.further}
+
+
+@dataclass(frozen=True)
+class Check:
+    """A cost of the planned network, predicted and then measured on a real file.
+
+    Attributes:
+        coin: The coin.
+        predicted: What the plan was chosen by.
+        measured: What the file of the narrow network has.
+        limit: What may remain.
+    """
+
+    coin: str
+    predicted: float
+    measured: float
+    limit: float
+
+    @property
+    def error(self) -> float:
+        """How far off the prediction was, as a share of what was measured."""
+        return self.predicted / self.measured - 1
+
+    def __str__(self) -> str:
+        predicted, measured, limit = (
+            amount(self.coin, cost) for cost in (self.predicted, self.measured, self.limit)
+        )
+        return (
+            f"{self.coin} of the real file: {measured}, at most {limit} (predicted {predicted}, "
+            f"{self.error:+.1%})"
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PlanData:
+    """The fields of a `Plan`; see there."""
+
+    layers: Mapping[str, np.ndarray]
+    groups: tuple[PlannedGroup, ...]
+    before: Totals
+    after: Totals
+    budget: str = ""
+    notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    spent: tuple[Spent, ...] = ()
+    checks: tuple[Check, ...] = ()
+    uncounted: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    outlooks: tuple[str, ...] = ()
+    counted_at: Shapes = ()
+    criterion: str = ""

@@ -1,0 +1,83 @@
+"""A plan in words: what every group keeps, what it costs, which limit binds."""
+
+from __future__ import annotations
+
+from keras_gcp.costs.cost_model import left_out
+from keras_gcp.formatting import amount, table
+from keras_gcp.graph import Shapes
+from keras_gcp.selection.plan_data import PlanData, PlannedGroup
+from keras_gcp.selection.slack import SPENT_COLUMNS
+
+_COLUMNS = ("group", "kept", "share", "members", "anchored because, or limited")
+
+
+def explanation(plan: PlanData) -> str:
+    """The text of `Plan.explain`."""
+    lines = [table(_COLUMNS, group_rows(plan)), *_cost_lines(plan)]
+    if plan.counted_at:
+        lines.append(sizes_line(plan.counted_at))
+    if plan.budget:
+        lines.append(f"budget: {plan.budget}")
+    if plan.criterion:
+        lines.append(f"criterion: {plan.criterion}")
+    if plan.spent:
+        lines.append(table(SPENT_COLUMNS, [one.row() for one in plan.spent]))
+    lines.extend(map(str, plan.checks))
+    lines.extend(left_out(plan.uncounted))
+    lines.extend(f"not followed: {reason}" for reason in plan.notes.values())
+    lines.extend(f"beside it: {outlook}" for outlook in plan.outlooks)
+    return "\n".join(lines)
+
+
+def group_rows(plan: PlanData) -> list[list[str]]:
+    """One row per group: name, what it keeps, the share, its members, what limits it."""
+    return [_row(plan, group) for group in plan.groups]
+
+
+def _row(plan: PlanData, group: PlannedGroup) -> list[str]:
+    keep = plan.layers[group.members[0].path][list(group.positions)]
+    kept, width = int(keep.sum()), len(group.positions)
+    members = [m.path for m in group.members]
+    shown = ", ".join(members[:4]) + (f", … ({len(members)})" if len(members) > 4 else "")
+    share = f"{kept / width:.0%}" if width else ""
+    return [group.name, f"{kept} of {width}", share, shown, group.anchored or group.note or ""]
+
+
+def _cost_lines(plan: PlanData) -> list[str]:
+    before, after = plan.before, plan.after
+    further = (
+        _totals_line(coin, before.further[coin], cost)
+        for coin, cost in after.further.items()
+        if coin in before.further
+    )
+    return [
+        _macs_line(before.macs, after.macs),
+        *_activation_line(before.activation_macs, after.activation_macs),
+        _totals_line("parameters", before.parameters, after.parameters),
+        _totals_line("prunable channels", before.channels, after.channels),
+        *further,
+    ]
+
+
+def _activation_line(before: int | None, after: int | None) -> list[str]:
+    """The part of the multiply-adds that no kernel has, if there is one."""
+    if not before or after is None:
+        return []
+    return [_totals_line("of these between activations", before, after)]
+
+
+def _totals_line(name: str, before: float, after: float) -> str:
+    share = f" ({after / before:.1%})" if before else ""
+    return f"{name}: {amount(name, before)} -> {amount(name, after)}{share}"
+
+
+def _macs_line(before: int | None, after: int | None) -> str:
+    if before is None or after is None:
+        return "MACs: not counted, since the size of the input is unknown"
+    return _totals_line("MACs", before, after)
+
+
+def sizes_line(shapes: Shapes) -> str:
+    """One line that says at which size a model of open sizes was counted."""
+    sizes = ", ".join(map(str, shapes))
+    return f"counted at an input of {sizes}: the model leaves its size open"
