@@ -37,7 +37,7 @@ JAX_SETTINGS := JAX_DISABLE_MOST_OPTIMIZATIONS=1 JAX_COMPILATION_CACHE_DIR=$(CUR
   JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 
 KERAS_VERSIONS ?= 3.12 3.13 3.14 3.15
-VERSION_TESTS := tests/test_keras_state.py tests/test_versions.py tests/test_callback.py \
+VERSION_TESTS := tests/keras_state tests/test_versions.py tests/test_callback.py \
   tests/test_step_events.py tests/surgery
 
 WHEEL_TEST := build/wheel-test

@@ -18,6 +18,7 @@ from keras_gcp import models, schedules
 from keras_gcp._version import __version__
 from keras_gcp.callback import GradualChannelPruning
 from keras_gcp.channels.declared import elementwise
+from keras_gcp.channels.flattening import flatten
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.trace import trace
 from keras_gcp.costs.budget import absolute, timed
@@ -26,7 +27,6 @@ from keras_gcp.criteria.relevance import register_relevance_rule, relevance_scor
 from keras_gcp.distillation import Distillation
 from keras_gcp.evaluation import Smallest, frontier, sensitivity, smallest
 from keras_gcp.exporting import export
-from keras_gcp.flattening import flatten
 from keras_gcp.frontiers import Frontier
 from keras_gcp.guards import AccuracyGuard
 from keras_gcp.pipeline import apply, narrow, plan, prune

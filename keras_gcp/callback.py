@@ -13,7 +13,9 @@ import keras
 import numpy as np
 
 from keras_gcp import backend, coins, compensation, criteria, keras_state, resume, schedules
+from keras_gcp.backend.sizes_to_run import sizes_to_run
 from keras_gcp.channels.trace import trace_at
+from keras_gcp.classification.labels import check_targets
 from keras_gcp.costs.budget import Budget
 from keras_gcp.costs.cost_model import left_out
 from keras_gcp.criteria.base import name_of
@@ -45,16 +47,14 @@ from keras_gcp.reporting.text import event_line, refused_text, savings_line, unm
 from keras_gcp.restarts import Restarts
 from keras_gcp.run import Original, PruningRun, Settings
 from keras_gcp.sample import SAMPLE_SIZE, checked_size, sample_of
+from keras_gcp.sample.input_sizes import sizes_of
 from keras_gcp.schedules import AdaptiveSchedule, ChannelsEvery, Schedule
 from keras_gcp.schedules.scheduler import MIN_SHARE, Agenda, Due, checked_min_share
 from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
 from keras_gcp.selection.plan import Plan
 from keras_gcp.selection.plan_text import sizes_line
 from keras_gcp.sensitivities import Sensitivity
-from keras_gcp.sizes import sizes_of
 from keras_gcp.step_times import Savings
-from keras_gcp.surgery.sizes import sizes_to_run
-from keras_gcp.targets import check_targets
 from keras_gcp.trial_runs import check_monitor, check_preferences, check_removals, first_scores
 from keras_gcp.validation import layer_names, require_flag, require_seed, require_verbose
 

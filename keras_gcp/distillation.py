@@ -12,9 +12,9 @@ import keras
 from keras import ops
 
 from keras_gcp import backend, keras_state
-from keras_gcp.accuracy import classifier_head
-from keras_gcp.criteria.relevance.heads import Head, last_function
-from keras_gcp.criteria.relevance.units import units_of
+from keras_gcp.classification.accuracy import classifier_head
+from keras_gcp.classification.head import Head, last_function
+from keras_gcp.classification.targets import units_of
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Graph
 from keras_gcp.sample import Sample

@@ -14,11 +14,11 @@ import numpy as np
 from keras_gcp import backend, criteria, keras_state
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
+from keras_gcp.classification.metrics import metric_for, value_of
 from keras_gcp.costs.budget import Budget
 from keras_gcp.costs.counting import build_ledger
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.guards import AccuracyGuard, GuardedMetric
-from keras_gcp.metrics import metric_for, value_of
 from keras_gcp.run import Original, Settings
 from keras_gcp.sample import Sample, draw_sample
 from keras_gcp.schedules import AdaptiveSchedule, Schedule, checked_events, unit_of

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from keras_gcp.classification.metrics import MODES, Metric
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.metrics import MODES, Metric
 from keras_gcp.sample import Sample, checked_size
 from keras_gcp.validation import number
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_gcp import backend
-from keras_gcp.metrics import Metric, value_of
+from keras_gcp.classification.metrics import Metric, value_of
 from keras_gcp.sample import Sample
 
 

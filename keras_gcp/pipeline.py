@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from keras_gcp import backend, coins, compensation, criteria, keras_state
+from keras_gcp.backend.comparison import example_count, random_inputs
+from keras_gcp.backend.sizes_to_run import sizes_for_cut
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned, trace_at
 from keras_gcp.compensation import Compensation, compensated
@@ -20,18 +22,17 @@ from keras_gcp.errors import InvalidArgument
 from keras_gcp.keras_state import Transaction
 from keras_gcp.recount import require_costs
 from keras_gcp.sample import SAMPLE_SIZE, Sample, checked_size, sample_of
+from keras_gcp.sample.input_sizes import sizes_of
 from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
 from keras_gcp.selection.blockers import require_prunable
 from keras_gcp.selection.plan import Plan, check_plan
 from keras_gcp.selection.plan_data import Totals
 from keras_gcp.selection.planning import choose, keep_of, parsed_limits, plan_of, require_reachable
 from keras_gcp.sensitivities import Sensitivity
-from keras_gcp.sizes import sizes_of
 from keras_gcp.surgery.cut import cut_in_place, put_values
 from keras_gcp.surgery.optimizer import check_optimizer
 from keras_gcp.surgery.rebuild import copy_model
-from keras_gcp.surgery.sizes import sizes_for_cut
-from keras_gcp.surgery.verify import example_count, masked_outputs, random_inputs
+from keras_gcp.surgery.verify import masked_outputs
 
 
 def plan(

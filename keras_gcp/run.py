@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from keras_gcp import backend, coins
+from keras_gcp.backend.comparison import example_count, random_inputs
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_at
 from keras_gcp.compensation import Compensation
@@ -29,15 +30,14 @@ from keras_gcp.measuring import loss_on, metric_on
 from keras_gcp.pipeline import compensated_weights, score, totals_of, weighted
 from keras_gcp.recount import require_costs
 from keras_gcp.sample import Sample
+from keras_gcp.sample.input_sizes import sizes_in
 from keras_gcp.selection import Preferences
 from keras_gcp.selection.plan import Plan
 from keras_gcp.selection.plan_data import Totals
 from keras_gcp.selection.planning import choose, keep_of, sizes_before
 from keras_gcp.sensitivities import Sensitivity
-from keras_gcp.sizes import sizes_in
 from keras_gcp.step_times import Savings, StepTimes
 from keras_gcp.surgery.cut import cut_in_place
-from keras_gcp.surgery.verify import example_count, random_inputs
 
 
 @dataclass(frozen=True)

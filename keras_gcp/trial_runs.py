@@ -10,9 +10,9 @@ import keras
 from keras_gcp import backend, criteria
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_at
+from keras_gcp.classification.metrics import log_names
 from keras_gcp.costs.counting import build_ledger
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
-from keras_gcp.metrics import log_names
 from keras_gcp.pipeline import weighted
 from keras_gcp.run import Original, PruningRun, Settings
 from keras_gcp.sample import Sample

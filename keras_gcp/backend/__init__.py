@@ -4,6 +4,7 @@ Nothing outside this package imports a framework for mathematics. The framework 
 Keras runs on (`keras.config.backend()`).
 """
 
+from keras_gcp.backend.collectives import averaged, require_same, together
 from keras_gcp.backend.dispatch import (
     compiled,
     forget_gradients,
@@ -29,7 +30,6 @@ from keras_gcp.backend.inference import (
     sample_loss,
     worth_compiling,
 )
-from keras_gcp.backend.replicas import averaged, require_same, together
 
 __all__ = [
     "DEFAULT_BATCH_SIZE",

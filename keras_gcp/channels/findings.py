@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_gcp.channels.labels import Labels, LabelSpace
+from keras_gcp.channels.channel_ids import Labels, LabelSpace
 from keras_gcp.graph import Shape
 
 Restricted = Callable[[np.ndarray], Callable[..., Any]]

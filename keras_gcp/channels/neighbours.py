@@ -11,8 +11,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from keras_gcp.channels.channel_ids import Labels
 from keras_gcp.channels.findings import Findings, WeightSite
-from keras_gcp.channels.labels import Labels
 from keras_gcp.graph import Call, Neighbour
 
 ApplyRule = Callable[[Call, list[Labels], Findings], list[Labels]]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from keras_gcp import keras_state
+from keras_gcp.channels.channel_ids import Labels
 from keras_gcp.channels.declared import declaration_of
-from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.site import Site
 from keras_gcp.errors import InvalidArgument
 

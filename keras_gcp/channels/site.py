@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_gcp.channels.channel_ids import Cause, Labels
 from keras_gcp.channels.findings import (
     ArgumentSite,
     ConfigSite,
@@ -21,7 +22,6 @@ from keras_gcp.channels.findings import (
     Restricted,
     WeightSite,
 )
-from keras_gcp.channels.labels import Cause, Labels
 from keras_gcp.graph import Call, Shape, leaves
 
 

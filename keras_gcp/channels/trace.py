@@ -11,10 +11,10 @@ import numpy as np
 
 from keras_gcp import keras_state
 from keras_gcp.channels import rules  # noqa: F401  (registers the rules)
+from keras_gcp.channels.channel_ids import Cause, Labels
 from keras_gcp.channels.declared import advice, find_names
 from keras_gcp.channels.findings import Count, Findings, MacsSite
 from keras_gcp.channels.grouping import build_groups, with_leasts
-from keras_gcp.channels.labels import Cause, Labels
 from keras_gcp.channels.map import Blocker, ChannelMap, Weight
 from keras_gcp.channels.neighbours import follow_neighbours
 from keras_gcp.channels.opaque import opaque_layers

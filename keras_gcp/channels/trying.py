@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_gcp import backend
-from keras_gcp.calls import as_floats, run_call
+from keras_gcp.backend.calls import as_floats, run_call
 from keras_gcp.channels.declared import Declaration
 from keras_gcp.channels.site import Site
 from keras_gcp.errors import InvalidArgument

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from keras_gcp.backend.sizes_to_run import sizes_to_run
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.coins.file_size import FileSize
 from keras_gcp.coins.files import as_if_trained, require_tensorflow
@@ -16,7 +17,6 @@ from keras_gcp.costs.counting import Coin, build_ledger, full_widths, require_kn
 from keras_gcp.exporting import worker
 from keras_gcp.exporting.runtime import runtime_name
 from keras_gcp.surgery.rebuild import copy_model
-from keras_gcp.surgery.sizes import sizes_to_run
 
 
 def require_environment(budget: Budget) -> None:

@@ -14,13 +14,13 @@ import numpy as np
 from keras import layers, ops
 
 from keras_gcp import keras_state
-from keras_gcp.calls import as_floats
+from keras_gcp.backend.calls import as_floats
 from keras_gcp.channels.opaque import WITH_KERNEL
+from keras_gcp.channels.patches import channel_axis, channels_last, geometry_of, some_places
 from keras_gcp.channels.registry import entry_for
 from keras_gcp.compensation import readers
 from keras_gcp.compensation.least_squares import correction
 from keras_gcp.compensation.place import Amend, Place, Values
-from keras_gcp.windows import channel_axis, channels_last, geometry_of, some_places
 
 _CHECKED_ROWS = 32
 

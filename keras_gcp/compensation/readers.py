@@ -15,14 +15,14 @@ import numpy as np
 from keras import layers, ops
 
 from keras_gcp import keras_state
-from keras_gcp.calls import as_floats
+from keras_gcp.backend.calls import as_floats
+from keras_gcp.channels.patches import some_places
 from keras_gcp.channels.rules.attention import sources_of
 from keras_gcp.channels.rules.einsum import read_equation
 from keras_gcp.channels.rules.recurrent import cells_of
 from keras_gcp.compensation.least_squares import correction
 from keras_gcp.compensation.place import Place, Values
 from keras_gcp.graph import Tensor
-from keras_gcp.windows import some_places
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from keras_gcp.channels.trace import trace_at
 from keras_gcp.costs.cost_model import CostFunction, Count, LayerCount, Ledger, Products, Slopes
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Shape
-from keras_gcp.sizes import sizes_of
+from keras_gcp.sample.input_sizes import sizes_of
 
 
 def count(model: Any, exclude: Sequence[str] = (), input_shape: Any = None) -> Count:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keras_gcp.channels.map import ChannelMap
+from keras_gcp.classification.labels import check_targets
 from keras_gcp.criteria.base import Criterion, check, name_of
 from keras_gcp.criteria.compensation_aware import CompensationAware
 from keras_gcp.criteria.feature_relevance import FeatureRelevance
@@ -16,7 +17,6 @@ from keras_gcp.criteria.l2_norm import L2Norm
 from keras_gcp.criteria.taylor import Taylor
 from keras_gcp.errors import InvalidArgument, UnsupportedModel, first_sentence
 from keras_gcp.sample import Sample
-from keras_gcp.targets import check_targets
 
 WITH_A_SAMPLE: tuple[Callable[[], Any], ...] = (FeatureRelevance, CompensationAware, Taylor)
 """In the order in which they are tried; docs/decisions.md says why in this one."""

@@ -11,14 +11,14 @@ import numpy as np
 from keras import ops
 
 from keras_gcp import backend
-from keras_gcp.calls import as_floats, batches_in, input_tensors, last_uses, run_alone
+from keras_gcp.backend.calls import as_floats, batches_in, input_tensors, last_uses, run_alone
 from keras_gcp.channels.map import ChannelMap, Weight
+from keras_gcp.channels.patches import channels_last, geometry_of, some_places
 from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.criteria.greedy import greedy_order
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Call, Tensor
 from keras_gcp.sample import Sample
-from keras_gcp.windows import channels_last, geometry_of, some_places
 
 _JITTER = 1e-6
 """Variance that every input has for itself, in units of their mean: equal ones have an inverse."""

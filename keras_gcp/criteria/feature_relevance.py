@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keras_gcp.channels.map import ChannelMap
+from keras_gcp.classification.head import find_head
+from keras_gcp.classification.targets import units_of
 from keras_gcp.criteria.base import prunable_layers
-from keras_gcp.criteria.relevance.heads import find_head
 from keras_gcp.criteria.relevance.propagation import Probe
 from keras_gcp.criteria.relevance.route import find_route
 from keras_gcp.criteria.relevance.rules import relevance_rule_for
@@ -20,7 +21,6 @@ from keras_gcp.criteria.relevance.scoring import (
     tensor_probe,
 )
 from keras_gcp.criteria.relevance.statistics import checked_class_weights
-from keras_gcp.criteria.relevance.units import units_of
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Call, Tensor
 from keras_gcp.sample import Sample

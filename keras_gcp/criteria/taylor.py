@@ -10,11 +10,11 @@ import numpy as np
 
 from keras_gcp import backend
 from keras_gcp.channels.map import ChannelMap, Weight
+from keras_gcp.classification.labels import check_targets
 from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.criteria.weights import by_channel, kernels, operations_by_path, own_weights
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.sample import Sample
-from keras_gcp.targets import check_targets
 
 
 @dataclass(frozen=True)

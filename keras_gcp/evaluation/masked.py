@@ -10,8 +10,8 @@ import numpy as np
 
 from keras_gcp import backend
 from keras_gcp.channels.map import ChannelMap
+from keras_gcp.classification.metrics import Metric
 from keras_gcp.masking import masked_mixings, masked_values
-from keras_gcp.metrics import Metric
 from keras_gcp.sample import Sample
 
 Amended = Callable[[np.ndarray], Mapping[int, np.ndarray]]

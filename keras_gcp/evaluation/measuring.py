@@ -14,12 +14,12 @@ import numpy as np
 from keras_gcp import backend, criteria
 from keras_gcp.channels.map import Group
 from keras_gcp.channels.trace import trace
+from keras_gcp.classification.metrics import Metric, metric_for
 from keras_gcp.costs.counting import prunable_groups
 from keras_gcp.criteria.base import name_of
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.evaluation.cache import WHOLE, Cache, Key, digest_of
 from keras_gcp.evaluation.masked import MaskedModel
-from keras_gcp.metrics import Metric, metric_for
 from keras_gcp.pipeline import decided, score
 from keras_gcp.sample import SAMPLE_SIZE, Sample, draw_sample, sample_of
 from keras_gcp.selection.blockers import require_prunable

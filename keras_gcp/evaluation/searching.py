@@ -11,12 +11,12 @@ import numpy as np
 
 from keras_gcp import backend, coins, compensation, criteria
 from keras_gcp.channels.trace import trace, trace_at
+from keras_gcp.classification.metrics import Metric, metric_for, value_of
 from keras_gcp.costs.budget import Budget, check_coin
 from keras_gcp.costs.counting import build_ledger
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.evaluation.masked import MaskedModel
 from keras_gcp.evaluation.trials import Smallest, Trial, share_left
-from keras_gcp.metrics import Metric, metric_for, value_of
 from keras_gcp.pipeline import (
     apply,
     check_prior,
@@ -28,12 +28,12 @@ from keras_gcp.pipeline import (
     weighted,
 )
 from keras_gcp.sample import SAMPLE_SIZE, draw_sample, sample_of
+from keras_gcp.sample.input_sizes import sizes_of
 from keras_gcp.selection import Preferences
 from keras_gcp.selection.blockers import require_prunable
 from keras_gcp.selection.plan import Plan
 from keras_gcp.selection.planning import keep_of, plan_of
 from keras_gcp.sensitivities import Sensitivity
-from keras_gcp.sizes import sizes_of
 from keras_gcp.validation import between, require_integer, require_verbose
 
 

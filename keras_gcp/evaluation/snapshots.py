@@ -11,8 +11,8 @@ import keras
 
 from keras_gcp import backend, keras_state
 from keras_gcp.callback import GradualChannelPruning
+from keras_gcp.classification.metrics import Metric, value_of
 from keras_gcp.frontiers import Frontier, FrontierPoint
-from keras_gcp.metrics import Metric, value_of
 from keras_gcp.sample import Sample
 from keras_gcp.surgery.rebuild import copy_model
 

@@ -13,11 +13,11 @@ import keras
 
 from keras_gcp import backend
 from keras_gcp.callback import GradualChannelPruning
+from keras_gcp.classification.metrics import metric_for
 from keras_gcp.costs.budget import check_coin
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.evaluation.snapshots import Snapshots
 from keras_gcp.frontiers import FILE, Frontier
-from keras_gcp.metrics import metric_for
 from keras_gcp.sample import draw_sample
 from keras_gcp.surgery.rebuild import copy_model
 from keras_gcp.validation import numbers_in, require_integer, require_path, require_verbose

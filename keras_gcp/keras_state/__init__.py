@@ -58,6 +58,7 @@ from keras_gcp.keras_state.optimizers import (
 )
 from keras_gcp.keras_state.reading import is_layer, read_graph
 from keras_gcp.keras_state.replaying import (
+    all_layers,
     calls_between,
     carries_mask,
     copied_lambda,
@@ -168,6 +169,7 @@ __all__ = [
     "states_put_back",
     "steps_compiled_by_hand",
     "strategy_scope",
+    "all_layers",
     "sublayers",
     "supersede",
     "superseded_by",

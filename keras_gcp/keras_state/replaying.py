@@ -14,6 +14,11 @@ from keras_gcp.keras_state.inputs import packed_inputs
 from keras_gcp.keras_state.reading import is_layer
 
 
+def all_layers(layer: Any) -> list[Any]:
+    """The layer and those that it holds, directly or further inside."""
+    return list(layer._flatten_layers())
+
+
 def sublayers(layer: Any) -> list[Any]:
     """The layers that a layer holds, also in lists and dicts, directly or further inside."""
     return list(layer._flatten_layers(include_self=False))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_gcp.channels.labels import Cause
+from keras_gcp.channels.channel_ids import Cause
 from keras_gcp.channels.map import Blocker, ChannelMap
 from keras_gcp.errors import UnsupportedModel
 

@@ -12,11 +12,10 @@ import numpy as np
 
 from keras_gcp import backend, keras_state
 from keras_gcp.channels.findings import Count
-from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.map import ChannelMap, kept_along, taken
 from keras_gcp.graph import Call, Shape, Tensor, leaves, map_structure
 from keras_gcp.keras_state import Transaction
 from keras_gcp.surgery.optimizer import check_optimizer, narrow_slots
-from keras_gcp.surgery.slicing import kept_along, taken
 
 
 def narrow_model(

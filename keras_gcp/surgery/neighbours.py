@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_gcp.channels.map import ChannelMap
+from keras_gcp.backend.comparison import example_count, random_inputs
+from keras_gcp.channels.map import ChannelMap, kept_part
 from keras_gcp.graph import Neighbour
-from keras_gcp.surgery.slicing import kept_part
-from keras_gcp.surgery.verify import example_count, masked_outputs, random_inputs, verify_narrow
+from keras_gcp.surgery.verify import masked_outputs, verify_narrow
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,10 +8,9 @@ import keras
 import numpy as np
 
 from keras_gcp import keras_state
-from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.map import ChannelMap, taken
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.keras_state import Transaction
-from keras_gcp.surgery.slicing import taken
 
 
 def check_optimizer(optimizer: Any) -> None:

@@ -15,10 +15,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_gcp import backend, keras_state
+from keras_gcp import keras_state
+from keras_gcp.backend.comparison import outputs_in_inference, relative_difference
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.errors import VerificationFailed
-from keras_gcp.graph import Graph, Shapes
+from keras_gcp.graph import Graph
 from keras_gcp.masking import masked, without_activation
 
 # Outputs are compared relative to the largest one. Leaving out channels that are multiplied by
@@ -30,11 +31,6 @@ _TOLERANCE = {"float64": 1e-9, "float32": 1e-4, "float16": 5e-2, "bfloat16": 2e-
 # the square root of their number); a misplaced channel does far more.
 _ROUNDING = {"float64": 2.0**-51, "float32": 2.0**-22, "float16": 2.0**-9, "bfloat16": 2.0**-6}
 _MOST_BY_ROUNDING = 0.05
-
-# Every channel has a part in every example, so a few are as good as many; two passes through a
-# network on sixteen photographs would take longer than building it.
-_MOST_EXAMPLES = 16
-_MOST_NUMBERS = _MOST_EXAMPLES * 32 * 32 * 3
 
 
 @contextmanager
@@ -63,33 +59,12 @@ def outputs_of(model: Any, graph: Graph, inputs: Any) -> list[np.ndarray]:
         return outputs_in_inference(model, inputs)
 
 
-def outputs_in_inference(model: Any, inputs: Any) -> list[np.ndarray]:
-    """The model's outputs in inference mode, flattened, as floats of 32 bits or more."""
-    outputs = keras.tree.flatten(backend.predict(model, inputs))
-    return [y if y.dtype == np.float64 else y.astype("float32") for y in outputs]
-
-
 def masked_outputs(
     model: Any, channels: ChannelMap, keep: np.ndarray, inputs: Any, graph: Graph | None = None
 ) -> list[np.ndarray]:
     """What the model would compute without the removed channels; or a neighbour, by its graph."""
     with masked(channels, keep):
         return outputs_of(model, graph or channels.graph, inputs)
-
-
-def relative_difference(actual: list[np.ndarray], expected: list[np.ndarray]) -> float:
-    """Largest absolute difference over outputs, relative to the largest expected value."""
-    worst = 0.0
-    for a, b in zip(actual, expected, strict=True):
-        if a.shape != b.shape:
-            return float("inf")
-        if not np.array_equal(np.isfinite(a), np.isfinite(b)):
-            return float("inf")
-        if b.size:
-            finite = np.isfinite(b)
-            scale = max(float(np.abs(b[finite]).max(initial=0.0)), 1e-6)
-            worst = max(worst, float(np.abs(a - b)[finite].max(initial=0.0)) / scale)
-    return worst
 
 
 def verify_narrow(
@@ -120,7 +95,7 @@ def verify_narrow(
     precision = min(_precisions(model), key=lambda name: -_TOLERANCE[name])
     if difference <= _TOLERANCE[precision]:
         return difference
-    rounding = sensitivity(model, graph, inputs, actual, _ROUNDING[precision])
+    rounding = rounding_effect(model, graph, inputs, actual, _ROUNDING[precision])
     by_rounding = min(math.sqrt(len(channels.graph.calls)) * rounding, _MOST_BY_ROUNDING)
     allowed = max(_TOLERANCE[precision], by_rounding)
     if not difference <= allowed:
@@ -134,7 +109,7 @@ def verify_narrow(
     return difference
 
 
-def sensitivity(
+def rounding_effect(
     model: Any, graph: Graph, inputs: Any, outputs: list[np.ndarray], step: float
 ) -> float:
     """How much the outputs change, relatively, if every input grows by a share of itself."""
@@ -148,62 +123,5 @@ def sensitivity(
 
 
 def _precisions(model: Any) -> set[str]:
-    found = {getattr(layer, "compute_dtype", None) for layer in model._flatten_layers()}
+    found = {getattr(layer, "compute_dtype", None) for layer in keras_state.all_layers(model)}
     return {name for name in found if name in _TOLERANCE} or {"float32"}
-
-
-def example_count(model: Any, shapes: Shapes | None = None) -> int:
-    """On how many examples a cut is verified: fewer where they are large, at least one.
-
-    Args:
-        model: The model.
-        shapes: The sizes of its inputs; None where its own are fixed.
-    """
-    numbers = sum(math.prod(shape) for shape in shapes or _own_shapes(model))
-    count = max(1, min(_MOST_EXAMPLES, _MOST_NUMBERS // max(1, numbers)))
-    return keras_state.whole_batches(model, count)
-
-
-def _own_shapes(model: Any) -> Shapes:
-    return tuple(tuple(symbol.shape[1:]) for symbol in model.inputs)
-
-
-def random_inputs(model: Any, batch: int, seed: int = 0, shapes: Shapes | None = None) -> Any:
-    """Random inputs of the model's shapes: standard normal, or 0 and 1, or words.
-
-    Args:
-        model: The model.
-        batch: Number of examples.
-        seed: For the numbers.
-        shapes: The sizes of its inputs; None where its own are fixed.
-    """
-    rng = np.random.default_rng(seed)
-
-    def draw(symbol: Any, size: tuple[int, ...]) -> np.ndarray:
-        shape = (batch, *size)
-        if symbol.dtype == "string":
-            return _texts(rng, shape, _vocabulary(model))
-        if "int" in symbol.dtype or symbol.dtype == "bool":
-            return rng.integers(0, 2, shape).astype(symbol.dtype)
-        return rng.standard_normal(shape).astype(symbol.dtype)
-
-    pairs = zip(model.inputs, shapes or _own_shapes(model), strict=True)
-    return keras_state.packed_inputs(model, [draw(*pair) for pair in pairs])
-
-
-def _vocabulary(model: Any) -> list[str]:
-    """Words that the model knows; any others if it has no list of them."""
-    found = [
-        word
-        for one in keras_state.operations(model)
-        for word in getattr(one, "get_vocabulary", list)()
-        if isinstance(word, str) and word
-    ]
-    return found or [str(number) for number in range(10)]
-
-
-def _texts(rng: np.random.Generator, shape: tuple[int, ...], words: list[str]) -> np.ndarray:
-    """By turns a word, which a look-up takes, and a text of eight words."""
-    drawn = rng.choice(words, (math.prod(shape), 8))
-    texts = [" ".join(row[: 1 if i % 2 else 8]) for i, row in enumerate(drawn)]
-    return np.array(texts, dtype=object).reshape(shape)

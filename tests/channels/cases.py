@@ -10,7 +10,7 @@ from keras.src.activations import activations
 from keras.src.applications import convnext, inception_resnet_v2
 
 from keras_gcp.channels.rules.names import FUNCTIONS, OPERATORS
-from keras_gcp.channels.rules.reduction import REDUCTIONS
+from keras_gcp.channels.rules.pooling import REDUCTIONS
 from keras_gcp.channels.rules.spatial import COLOURS
 
 MAPS = {1: (12,), 2: (6, 6), 3: (4, 4, 4)}

@@ -12,9 +12,9 @@ from helpers import flat_outputs, inputs_for, masked_by_hand, random_plan, rando
 import keras_gcp
 from keras_gcp.backend import inference
 from keras_gcp.channels.trace import trace
+from keras_gcp.classification.metrics import Metric, metric_for
 from keras_gcp.costs.counting import prunable_groups
 from keras_gcp.evaluation.masked import MaskedModel
-from keras_gcp.metrics import Metric, metric_for
 from keras_gcp.sample import Sample
 from keras_gcp.selection.planning import keep_of
 

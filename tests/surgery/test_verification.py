@@ -7,18 +7,13 @@ from helpers import random_plan, randomise
 from keras import layers
 
 import keras_gcp
+from keras_gcp.backend.comparison import outputs_in_inference, random_inputs
 from keras_gcp.channels.trace import trace
 from keras_gcp.errors import VerificationFailed
 from keras_gcp.keras_state import Transaction
 from keras_gcp.selection.planning import keep_of
 from keras_gcp.surgery.narrow import narrow_model
-from keras_gcp.surgery.verify import (
-    masked_outputs,
-    outputs_in_inference,
-    random_inputs,
-    sensitivity,
-    verify_narrow,
-)
+from keras_gcp.surgery.verify import masked_outputs, sensitivity, verify_narrow
 
 
 def unstable(factor=9.0, blocks=7):

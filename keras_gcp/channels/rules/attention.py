@@ -12,7 +12,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras_gcp import keras_state
-from keras_gcp.channels.labels import Labels
+from keras_gcp.channels.channel_ids import Labels
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import require_plain_kernel
 from keras_gcp.channels.site import Site, Unprunable

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 
 from keras_gcp import keras_state
+from keras_gcp.channels.channel_ids import Labels
 from keras_gcp.channels.declared import declaration_of
-from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.rules.names import FUNCTIONS, OPERATORS
 from keras_gcp.channels.site import Site, Unprunable
 from keras_gcp.channels.trying import require_elementwise_function

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keras_gcp import keras_state
+from keras_gcp.channels.channel_ids import Labels
 from keras_gcp.channels.declared import declaration_of
-from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.registry import DECLARED, register_rule
 from keras_gcp.channels.rules.common import varying_axes
 from keras_gcp.channels.rules.merging import merged

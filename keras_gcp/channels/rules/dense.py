@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keras import layers
 
-from keras_gcp.channels.labels import Labels
+from keras_gcp.channels.channel_ids import Labels
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import apply_activation, require_plain_kernel
 from keras_gcp.channels.site import Site

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from keras import layers
 
-from keras_gcp.channels.labels import Labels
+from keras_gcp.channels.channel_ids import Labels
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import apply_activation, require_plain_kernel, varying_axes
 from keras_gcp.channels.site import Site, Unprunable

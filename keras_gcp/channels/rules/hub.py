@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_gcp.channels.labels import Labels
+from keras_gcp.channels.channel_ids import Labels
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.mixing import over_kept, taken
 from keras_gcp.channels.site import Site

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from keras import layers
 
-from keras_gcp.channels.labels import Labels
+from keras_gcp.channels.channel_ids import Labels
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.site import Site, Unprunable
 from keras_gcp.graph import Shape, Tensor, leaves

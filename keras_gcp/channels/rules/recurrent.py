@@ -14,7 +14,7 @@ import numpy as np
 from keras import layers
 
 from keras_gcp import keras_state
-from keras_gcp.channels.labels import Labels
+from keras_gcp.channels.channel_ids import Labels
 from keras_gcp.channels.registry import entry_for, register_rule
 from keras_gcp.channels.rules.common import apply_activation, is_array, varying_axes
 from keras_gcp.channels.rules.convolution import STRIDED_POINTWISE

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from keras import layers
 
-from keras_gcp.channels.labels import Labels
+from keras_gcp.channels.channel_ids import Labels
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import varying_axes
 from keras_gcp.channels.site import Site, Unprunable

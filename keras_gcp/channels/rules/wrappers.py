@@ -6,8 +6,8 @@ import numpy as np
 from keras import layers
 
 from keras_gcp import keras_state
+from keras_gcp.channels.channel_ids import Labels
 from keras_gcp.channels.declared import advice
-from keras_gcp.channels.labels import Labels
 from keras_gcp.channels.registry import register_rule, rule_for
 from keras_gcp.channels.site import Site, Unprunable
 

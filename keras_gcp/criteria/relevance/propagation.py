@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from keras_gcp import backend
-from keras_gcp.calls import run_call
+from keras_gcp.backend.calls import run_call
 from keras_gcp.criteria.relevance.route import Leg, Route
 from keras_gcp.criteria.relevance.rules import Compiler, Step
 from keras_gcp.graph import Shape

@@ -13,13 +13,14 @@ from keras import ops
 from keras_gcp import backend, keras_state
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned
+from keras_gcp.classification.head import Head, find_head
+from keras_gcp.classification.targets import Units, hits, negated, start, units_of
 from keras_gcp.criteria.relevance import (  # noqa: F401  (they fill the table of rules)
     hub_table,
     table,
     table_operations,
     wrapping,
 )
-from keras_gcp.criteria.relevance.heads import Head, find_head
 from keras_gcp.criteria.relevance.propagation import Probe, Propagation
 from keras_gcp.criteria.relevance.route import find_route
 from keras_gcp.criteria.relevance.rules import Compiler
@@ -29,7 +30,6 @@ from keras_gcp.criteria.relevance.statistics import (
     mean_over_classes,
     normalised,
 )
-from keras_gcp.criteria.relevance.units import Units, hits, negated, start, units_of
 from keras_gcp.graph import Call, Graph, Tensor
 from keras_gcp.sample import Sample, draw_sample
 from keras_gcp.validation import require_integer

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_gcp.criteria.relevance.heads import OTHER_CRITERIA, Head
+from keras_gcp.classification.head import OTHER_CRITERIA, Head
 from keras_gcp.errors import InvalidArgument
 
 

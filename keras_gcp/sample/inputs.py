@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_gcp import keras_state
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.sample_arrays import holds_text
+from keras_gcp.sample.arrays import holds_text
 
 
 def fitted_inputs(x: Any, model: Any, exact: bool = False) -> list[np.ndarray]:

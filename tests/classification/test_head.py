@@ -7,7 +7,7 @@ from keras import layers, losses
 
 from keras_gcp import criteria
 from keras_gcp.channels.trace import trace
-from keras_gcp.criteria.relevance.heads import find_head
+from keras_gcp.classification.head import find_head
 from keras_gcp.distillation import Distillation, Teacher
 from keras_gcp.errors import InvalidArgument, KerasGCPError, UnsupportedModel
 from keras_gcp.sample import Sample

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_gcp.channels.labels import LabelSpace
+from keras_gcp.channels.channel_ids import LabelSpace
 
 MOST = 12
 pairs = st.lists(st.tuples(st.integers(0, MOST - 1), st.integers(0, MOST - 1)), max_size=20)

@@ -25,10 +25,10 @@ from typing import Any
 import keras
 from keras import losses
 
-from keras_gcp.criteria.relevance.rules import relevance_rule_for
+from keras_gcp.classification.labels import loss_function
+from keras_gcp.classification.operations import is_function, moves_values
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Call, Graph
-from keras_gcp.targets import loss_function
 
 OTHER_CRITERIA = "Take another criterion, e.g. criterion='taylor' or 'l2_norm'."
 
@@ -206,10 +206,7 @@ def _last_activated(graph: Graph) -> Call | None:
     index, call = graph.outputs[0].index, None
     while index in origin:
         call = origin[index]
-        rule = relevance_rule_for(call)
-        moves = rule is not None and rule.kind in ("copies", "proportional")
-        moves = moves or type(call.operation).__name__ in ("Cast", "Dropout", "Identity")
-        if not moves or len(call.inputs) != 1 or _activation_of(call) != "linear":
+        if not moves_values(call) or len(call.inputs) != 1 or _activation_of(call) != "linear":
             return call
         index = call.inputs[0].index
     return call
@@ -227,9 +224,7 @@ def _activation_of(call: Call) -> str:
         return str(getattr(function, "__name__", type(function).__name__))
     if name in _BY_NAME:
         return _BY_NAME[name]
-    rule = relevance_rule_for(call)
-    affine = function is not None or name in _AFFINE or rule is None or rule.kind != "unchanged"
-    return "linear" if affine else name
+    return "linear" if function is not None or name in _AFFINE or not is_function(call) else name
 
 
 def _classes_are_last(call: Call) -> bool:

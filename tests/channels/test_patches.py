@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_gcp.windows import geometry_of, some_places
+from keras_gcp.channels.patches import geometry_of, some_places
 
 CASES = {
     "3x3 same": ((9, 7, 3), lambda: layers.Conv2D(4, 3, padding="same")),

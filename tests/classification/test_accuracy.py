@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_gcp.accuracy import accuracy
 from keras_gcp.channels.trace import trace
+from keras_gcp.classification.accuracy import accuracy
 from keras_gcp.sample import Sample
 
 RNG = np.random.default_rng(0)

@@ -14,8 +14,8 @@ import keras
 import numpy as np
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.sample_arrays import are_alike, nested_numbers, to_arrays
-from keras_gcp.sample_inputs import fits, fitted_inputs
+from keras_gcp.sample.arrays import are_alike, nested_numbers, to_arrays
+from keras_gcp.sample.inputs import fits, fitted_inputs
 
 _MOST_SHOWN = 6
 """Lengths that an error message lists."""

@@ -1,4 +1,4 @@
-"""The sample: the examples on which channels are scored and cuts are checked."""
+"""Examples drawn from what the user passed: a sample, with every class of labels in it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 
 from keras_gcp import keras_state
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.sample_arrays import to_arrays
-from keras_gcp.sample_forms import check_lengths, element, held_in_memory, joined
-from keras_gcp.sample_inputs import as_argument, check_values, fitted_inputs
+from keras_gcp.sample.arrays import to_arrays
+from keras_gcp.sample.forms import check_lengths, element, held_in_memory, joined
+from keras_gcp.sample.inputs import as_argument, check_values, fitted_inputs
 from keras_gcp.validation import integer, require_seed
 
 SAMPLE_SIZE = 512
@@ -71,7 +71,7 @@ def draw_sample(
     Args:
         source: `x`, `(x, y)` or `(x, y, weight)`, or a data set that yields these, as for `fit`;
             for several inputs `x` is a list in the order of `model.inputs` or a dict by name. Lists
-            are read as `keras_gcp.sample_forms` says.
+            are read as `keras_gcp.sample.forms` says.
         size: Number of examples; None takes all.
         seed: For the random choice; None draws differently each time.
         model: The model that the examples must fit.

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from helpers import randomise
 
+from keras_gcp.classification.metrics import Metric, metric_for, value_of
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.metrics import Metric, metric_for, value_of
 from keras_gcp.sample import Sample
 
 

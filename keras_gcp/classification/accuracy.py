@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from keras_gcp import backend
-from keras_gcp.criteria.relevance.heads import Head, find_head
-from keras_gcp.criteria.relevance.units import Units, units_of
+from keras_gcp.classification.head import Head, find_head
+from keras_gcp.classification.targets import Units, units_of
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Graph
 from keras_gcp.sample import Sample

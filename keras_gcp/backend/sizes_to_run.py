@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from keras_gcp import keras_state
+from keras_gcp.backend.comparison import outputs_in_inference, random_inputs
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Shape, Shapes
 from keras_gcp.sample import Sample
-from keras_gcp.sizes import has_open_sizes, shown, sizes_of
-from keras_gcp.surgery.verify import outputs_in_inference, random_inputs
+from keras_gcp.sample.input_sizes import has_open_sizes, shown, sizes_of
 
 TRIED = (32, 64, 128, 224, 96, 16, 240, 480, 256, 8, 512, 1024, 4096, 16384)
 """Sizes that are tried where none is known: most networks halve them some times, some in three."""

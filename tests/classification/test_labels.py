@@ -8,9 +8,9 @@ from keras import layers, losses
 
 import keras_gcp
 from keras_gcp.channels.trace import trace
+from keras_gcp.classification.labels import check_targets
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.sample import Sample
-from keras_gcp.targets import check_targets
 
 RNG = np.random.default_rng(0)
 X = RNG.random((12, 6, 6, 3), dtype="float32")

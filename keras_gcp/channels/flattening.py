@@ -21,11 +21,11 @@ from typing import Any, NoReturn
 import keras
 
 from keras_gcp import keras_state
+from keras_gcp.backend.comparison import outputs_in_inference, random_inputs, relative_difference
+from keras_gcp.backend.sizes_to_run import sizes_to_run
 from keras_gcp.channels.declared import find_names
 from keras_gcp.channels.opaque import hidden_kernels, is_composite
 from keras_gcp.errors import InvalidArgument, UnsupportedModel, VerificationFailed, in_short
-from keras_gcp.surgery.sizes import sizes_to_run
-from keras_gcp.surgery.verify import outputs_in_inference, random_inputs, relative_difference
 from keras_gcp.validation import require_flag
 
 VERIFY_EXAMPLES = 2

@@ -12,12 +12,12 @@ import keras
 import numpy as np
 
 from keras_gcp import backend, formatting, keras_state
-from keras_gcp.accuracy import right_share
-from keras_gcp.criteria.relevance.heads import find_head
-from keras_gcp.criteria.relevance.units import units_of
+from keras_gcp.classification.accuracy import right_share
+from keras_gcp.classification.head import find_head
+from keras_gcp.classification.labels import check_targets
+from keras_gcp.classification.targets import units_of
 from keras_gcp.errors import InvalidArgument, UnsupportedModel, first_sentence, in_short
 from keras_gcp.sample import Sample
-from keras_gcp.targets import check_targets
 from keras_gcp.validation import require_one_of
 
 Batches = Iterable[tuple[Any, Any, Any]]
