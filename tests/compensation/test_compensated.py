@@ -220,6 +220,12 @@ def test_in_fit_a_cut_changes_the_loss_less_and_everything_trains_on():
     assert losses["least_squares"] < losses[None]
 
 
+def test_in_fit_cuts_are_compensated_unless_told_otherwise():
+    callback = pruning()
+    fit(compiled(networks.plain()), [callback], epochs=2)
+    assert callback.events[0].seconds["compensate"] > 0
+
+
 def test_a_failing_compensation_leaves_the_model_as_it_was(monkeypatch):
     model = compiled(randomise(networks.plain()))
 
