@@ -116,6 +116,7 @@ def test_a_nested_model_called_twice_computes_twice():
 def test_channels_are_the_output_channels_that_may_be_pruned():
     assert keras_gcp.count(networks.plain()).channels == 8 + 12  # not the four classes
     assert keras_gcp.count(networks.siamese()).channels == 8 + 6
+    assert keras_gcp.count(networks.residual()).channels == 3 * 8 + 3 * 12  # filters, tied or not
 
 
 def test_layers_whose_channels_cannot_be_followed_are_counted_too():
