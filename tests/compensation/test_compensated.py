@@ -5,7 +5,7 @@ import networks
 import numpy as np
 import patterns
 import pytest
-from fitting import compiled, data, fit, pruning
+from fitting import AtBeginning, Watch, compiled, data, fit, pruning
 from helpers import flat_outputs, inputs_for, random_plan, randomise
 from keras import layers
 
@@ -221,9 +221,14 @@ def test_in_fit_a_cut_changes_the_loss_less_and_everything_trains_on():
 
 
 def test_in_fit_cuts_are_compensated_unless_told_otherwise():
-    callback = pruning()
-    fit(compiled(networks.plain()), [callback], epochs=2)
-    assert callback.events[0].seconds["compensate"] > 0
+    model = compiled(randomise(networks.plain()))
+    callback = pruning({"channels": 0.8}, exclude=["b_conv"])
+    before, after = Watch(), AtBeginning(1)
+    fit(model, [callback, before, after], epochs=2)
+    index = [v.path for v in model.weights].index(model.get_layer("b_conv").kernel.path)
+    sliced = before.weights[0][index][:, :, callback.plan.kept("a_conv")]
+    assert sliced.shape == after.weights[index].shape == (3, 3, 6, 12)
+    assert not np.allclose(sliced, after.weights[index], rtol=1e-3)
 
 
 def test_a_failing_compensation_leaves_the_model_as_it_was(monkeypatch):
