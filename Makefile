@@ -29,7 +29,7 @@ TORCH ?= torch==2.13.0
 BACKEND_STAMP := .made-from-pyproject
 
 # Tests of exported files, examples, pictures and packages are TensorFlow's, or not of the core.
-CORE_TESTS := tests/backend tests/channels tests/coins tests/compensation tests/criteria tests/evaluation tests/surgery \
+CORE_TESTS := $(filter-out %/examples/ %/exporting/ %/models/ %/reporting/ %/distribution/,$(wildcard tests/*/)) \
   $(filter-out tests/test_packaging.py tests/test_docs.py tests/test_trained_networks.py,$(wildcard tests/test_*.py))
 
 # JAX compiles every operation for every shape; what it compiled is kept from one run to the next.
@@ -37,8 +37,8 @@ JAX_SETTINGS := JAX_DISABLE_MOST_OPTIMIZATIONS=1 JAX_COMPILATION_CACHE_DIR=$(CUR
   JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 
 KERAS_VERSIONS ?= 3.12 3.13 3.14 3.15
-VERSION_TESTS := tests/keras_state tests/test_versions.py tests/test_callback.py \
-  tests/test_step_events.py tests/surgery
+VERSION_TESTS := tests/keras_state tests/test_versions.py tests/training/test_callback.py \
+  tests/training/test_step_events.py tests/surgery
 
 WHEEL_TEST := build/wheel-test
 

@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import exam
 import keras_gcp
 from benchmarks.deployed import NETWORKS, build
 from benchmarks.records import Records, Row, machine
-from keras_gcp.coins.files import write_file
 from keras_gcp.exporting import compare_latency
 from keras_gcp.exporting.timing import runs_for
 from keras_gcp.formatting import table
+from keras_gcp.resources.tflite_files import write_file
 
 flags.DEFINE_list("networks", list(NETWORKS), "Networks.")
 flags.DEFINE_list("shares", ["0.5", "0.7"], "Shares of the multiply-adds that remain.")

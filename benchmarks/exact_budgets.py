@@ -2,8 +2,8 @@
 
     python benchmarks/exact_budgets.py --networks=resnet8_cifar10,vww_96,mobilenet_v2
 
-Every network is planned under each coin alone and under all of them together. Then it is cut for
-real and counted anew; and for every group that lost channels it is cut once more with the next
+Every network is planned under each resource alone and under all of them together. Then it is cut
+for real and counted anew; and for every group that lost channels it is cut once more with the next
 block of that group put back, which has to break the budget (the last two columns). The two trained
 networks lie in the folder that KERAS_GCP_TRAINED names; the others have random weights.
 """
@@ -29,16 +29,16 @@ from helpers import load_trained
 import keras_gcp
 from benchmarks import deployed, trained_networks
 from benchmarks.records import Records, Row, machine
-from keras_gcp import coins
+from keras_gcp import resources
 from keras_gcp.channels.trace import trace
-from keras_gcp.coins.files import as_if_trained, converted_bytes
 from keras_gcp.costs.budget import Budget
 from keras_gcp.costs.counting import build_ledger, count_map, prunable_groups
 from keras_gcp.errors import ImpossibleBudget
 from keras_gcp.formatting import table
+from keras_gcp.resources.tflite_files import as_if_trained, converted_bytes
 from keras_gcp.selection import Preferences
 from keras_gcp.selection.planning import candidates_of, keep_of, plan_of
-from keras_gcp.surgery.rebuild import copy_model
+from keras_gcp.surgery.model_copy import copy_model
 
 TRAINED = ("resnet8_cifar10", "vww_96")
 FILES = {"tflite_bytes": "tflite", "tflite_bytes_int8": "tflite_int8"}
@@ -52,12 +52,12 @@ SHARES: Mapping[str, float] = {
     "peak_activation_bytes_int8": 0.75,
 }
 BUDGETS: Mapping[str, Mapping[str, float]] = {
-    **{coin: {coin: share} for coin, share in SHARES.items()},
+    **{resource: {resource: share} for resource, share in SHARES.items()},
     "all of them": SHARES,
 }
 
 flags.DEFINE_list("networks", [*TRAINED, "mobilenet_v2"], "Networks.")
-flags.DEFINE_list("budgets", list(BUDGETS), "Coins, or 'all of them'.")
+flags.DEFINE_list("budgets", list(BUDGETS), "Resources, or 'all of them'.")
 flags.DEFINE_string("output", None, "JSON lines file; default under benchmarks/results.")
 
 FLAGS = flags.FLAGS
@@ -103,14 +103,14 @@ def run(network: str, budget: str, records: Records) -> Row:
     seconds = time.perf_counter() - began
     reached = counted(keras_gcp.apply(plan, model), shares)
     breaking = [
-        any(counted(wider, limits)[coin] > limit for coin, limit in limits.items())
+        any(counted(wider, limits)[resource] > limit for resource, limit in limits.items())
         for wider in with_next_block(plan, model)
     ]
     print(f"{network}, {budget}: {sum(breaking)} of {len(breaking)} blocks", flush=True)
     return {
         "limits": limits,
         "reached": reached,
-        "holds": all(reached[coin] <= limit for coin, limit in limits.items()),
+        "holds": all(reached[resource] <= limit for resource, limit in limits.items()),
         "blocks": len(breaking),
         "breaking": sum(breaking),
         "seconds": seconds,
@@ -120,12 +120,12 @@ def run(network: str, budget: str, records: Records) -> Row:
 
 def counted(model: Any, names: Mapping[str, float]) -> dict[str, float]:
     """Costs of a network as it is: from its graph, and from files that are really written."""
-    found = count_map(model, trace(model), coins.counted(names))
+    found = count_map(model, trace(model), resources.counted(names))
     costs = {"macs": found.macs, "parameters": found.parameters, "channels": found.channels}
     costs.update(found.further)
-    for coin in FILES.keys() & names:
-        costs[coin] = converted_bytes(as_if_trained(copy_model(model)), FILES[coin])
-    return {coin: float(costs[coin]) for coin in names}
+    for resource in FILES.keys() & names:
+        costs[resource] = converted_bytes(as_if_trained(copy_model(model)), FILES[resource])
+    return {resource: float(costs[resource]) for resource in names}
 
 
 def with_next_block(plan: Any, model: Any) -> Iterator[Any]:
@@ -144,19 +144,19 @@ def with_next_block(plan: Any, model: Any) -> Iterator[Any]:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """One line for every coin of every budget."""
+    """One line for every resource of every budget."""
     cells = [
         [
             row["network"],
             row["budget"],
-            coin if row["budget"] == "all of them" else "",
+            resource if row["budget"] == "all of them" else "",
             f"{limit:,.0f}",
-            *_outcome(row, coin, limit),
+            *_outcome(row, resource, limit),
         ]
         for row in rows
-        for coin, limit in row["limits"].items()
+        for resource, limit in row["limits"].items()
     ]
-    columns = ["network", "budget", "coin", "at most", "reached", "left", "met"]
+    columns = ["network", "budget", "resource", "at most", "reached", "left", "met"]
     columns += ["blocks that would break it", "s"]
     title = (
         "Budgets, counted on the narrow networks and their files (default alignment and floors); "
@@ -165,10 +165,10 @@ def summary(rows: Sequence[Row]) -> str:
     return f"{title}\n{table(columns, cells, width=170)}"
 
 
-def _outcome(row: Row, coin: str, limit: float) -> list[str]:
+def _outcome(row: Row, resource: str, limit: float) -> list[str]:
     if "refused" in row:
         return ["refused", "", "", "", ""]
-    reached = row["reached"][coin]
+    reached = row["reached"][resource]
     return [
         f"{reached:,.0f}",
         f"{1 - reached / limit:.2%}",

@@ -27,11 +27,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import exam
 import keras_gcp
 from benchmarks.deployed import NETWORKS, build
 from benchmarks.records import Records, Row, machine
-from keras_gcp import coins, pipeline
-from keras_gcp.coins.files import write_file
+from keras_gcp import resources
 from keras_gcp.exporting import compare_latency
 from keras_gcp.exporting.timing import runs_for
 from keras_gcp.formatting import table
+from keras_gcp.pruning import one_shot
+from keras_gcp.resources.tflite_files import write_file
 
 flags.DEFINE_list("networks", list(NETWORKS), "Networks.")
 flags.DEFINE_float("share", 0.6, "Share of the latency that may remain.")
@@ -127,12 +128,12 @@ class Rounds:
         self.seen: list[tuple[float, float]] = []
 
     def __enter__(self) -> Rounds:
-        self._settled = coins.settled
-        pipeline.coins.settled = self._listening
+        self._settled = resources.settled
+        one_shot.resources.settled = self._listening
         return self
 
     def __exit__(self, *error: Any) -> None:
-        pipeline.coins.settled = self._settled
+        one_shot.resources.settled = self._settled
 
     def _listening(self, *arguments: Any, **settings: Any) -> Any:
         found = self._settled(*arguments, **settings)

@@ -3,7 +3,7 @@
     python benchmarks/selection.py
 
 First on small random networks (one to six groups, chained, residual or wired at random, one to
-three coins), where an exact solver goes through all widths: which share of the largest possible
+three resources), where an exact solver goes through all widths: which share of the largest possible
 total score is kept by the ranking by score, by score for cost at the full widths, by prices in
 turns, and with the exchange that follows (`normalize="cost"`). Then seconds of `plan` on reference
 networks.

@@ -38,8 +38,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import exam
 
 import keras_gcp
 from benchmarks.records import Records, Row, machine
-from keras_gcp.events import STAGES, Event
 from keras_gcp.formatting import table
+from keras_gcp.training.event_records import STAGES, Event
 
 flags.DEFINE_list("networks", ["resnet20", "resnet56", "vgg16"], "Reference networks.")
 flags.DEFINE_float("budget_macs", 0.45, "Share of the multiply-adds that remains in the end.")

@@ -197,7 +197,10 @@ def report_on(
     summary: dict[str, tuple[float | None, float]] = {
         "MACs": (plan.before.macs, plan.after.macs),
         "parameters": (plan.before.parameters, plan.after.parameters),
-        **{coin: (plan.before.further[coin], cost) for coin, cost in plan.after.further.items()},
+        **{
+            resource: (plan.before.further[resource], cost)
+            for resource, cost in plan.after.further.items()
+        },
         "test accuracy": (dense.accuracy if dense else None, pruned.accuracy),
         "training seconds": (dense.seconds if dense else None, pruned.seconds),
     }

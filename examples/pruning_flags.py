@@ -13,15 +13,15 @@ from absl import flags
 
 import keras_gcp
 from keras_gcp.costs.budget import Budget
-from keras_gcp.costs.cost_model import COINS
+from keras_gcp.costs.cost_model import RESOURCES
 
 _ENTRY = re.compile(r"(\w+)=(\d+\.?\d*(?:e\d+)?)(%?)")
 
 flags.DEFINE_list(
     "budget",
     ["macs=45%"],
-    "What may remain, all of it: COIN=SHARE% of the original, or COIN=NUMBER. Coins: "
-    f"{', '.join(COINS)}.",
+    "What may remain, all of it: RESOURCE=SHARE% of the original, or RESOURCE=NUMBER. Resources: "
+    f"{', '.join(RESOURCES)}.",
 )
 flags.DEFINE_string("criterion", "auto", "Name of the criterion.")
 flags.DEFINE_string("align", "auto", "Widths to prefer: auto, or a number.")
@@ -42,7 +42,7 @@ FLAGS = flags.FLAGS
 @flags.validator("budget", "expects entries such as macs=45% or tflite_bytes=250000")
 def _is_budget(entries: list[str]) -> bool:
     found = [_ENTRY.fullmatch(entry) for entry in entries]
-    return bool(found) and all(match and match[1] in COINS for match in found)
+    return bool(found) and all(match and match[1] in RESOURCES for match in found)
 
 
 @flags.validator("align", "expects auto, or a number")
@@ -54,9 +54,9 @@ def budget() -> Budget:
     """The budget of the flags."""
     entries: dict[str, Any] = {}
     for entry in FLAGS.budget:
-        coin, number, percent = _ENTRY.fullmatch(entry).groups()
+        resource, number, percent = _ENTRY.fullmatch(entry).groups()
         value = float(number)
-        entries[coin] = value / 100 if percent else keras_gcp.absolute(value)
+        entries[resource] = value / 100 if percent else keras_gcp.absolute(value)
     return Budget.parse(entries)
 
 

@@ -16,7 +16,6 @@ check_keras()  # Before any module that relies on private state of Keras is impo
 
 from keras_gcp import models, schedules
 from keras_gcp._version import __version__
-from keras_gcp.callback import GradualChannelPruning
 from keras_gcp.channels.declared import elementwise
 from keras_gcp.channels.flattening import flatten
 from keras_gcp.channels.registry import register_rule
@@ -24,14 +23,15 @@ from keras_gcp.channels.trace import trace
 from keras_gcp.costs.budget import absolute, timed
 from keras_gcp.costs.counting import count
 from keras_gcp.criteria.relevance import register_relevance_rule, relevance_scores
-from keras_gcp.distillation import Distillation
 from keras_gcp.evaluation import Smallest, frontier, sensitivity, smallest
+from keras_gcp.evaluation.frontier_result import Frontier
+from keras_gcp.evaluation.sensitivity_result import Sensitivity
 from keras_gcp.exporting import export
-from keras_gcp.frontiers import Frontier
-from keras_gcp.guards import AccuracyGuard
-from keras_gcp.pipeline import apply, narrow, plan, prune
+from keras_gcp.pruning.one_shot import apply, narrow, plan, prune
 from keras_gcp.selection.plan import Plan
-from keras_gcp.sensitivities import Sensitivity
+from keras_gcp.training.accuracy_guard import AccuracyGuard
+from keras_gcp.training.callback import GradualChannelPruning
+from keras_gcp.training.distillation import Distillation
 
 __all__ = [
     "AccuracyGuard",

@@ -82,9 +82,9 @@ def three_digits(value: float, digits: int = 3) -> str:
     return f"{rounded:.{max(decimals, 0)}f}"
 
 
-def amount(coin: str, cost: float) -> str:
+def amount(resource: str, cost: float) -> str:
     """A cost as people read it: counts with thousands separators, times with four digits."""
-    return f"{cost:.4g}" if coin == "latency_ms" else f"{cost:,.0f}"
+    return f"{cost:.4g}" if resource == "latency_ms" else f"{cost:,.0f}"
 
 
 def table(

@@ -22,7 +22,7 @@ from keras_gcp import criteria
 from keras_gcp.channels.trace import trace
 from keras_gcp.costs.counting import count_map
 from keras_gcp.errors import UnsupportedModel
-from keras_gcp.pipeline import score
+from keras_gcp.pruning.stages import score
 from keras_gcp.sample import Sample
 from keras_gcp.selection import Preferences
 from keras_gcp.selection.planning import choose, keep_of

@@ -76,13 +76,13 @@ def _kill() -> None:
 
 def _arm(kind: str, number: int, share: float = 0.0) -> None:
     """Lets this process die at its n-th event or backup."""
-    import keras_gcp.backups
     import keras_gcp.surgery.cut
+    import keras_gcp.training.backup.folder
 
     module, name = {
         "event": (keras_gcp.surgery.cut, "verify_narrow"),
-        "write": (keras_gcp.backups, "_write"),
-        "moved": (keras_gcp.backups, "_force_names_to_disk"),
+        "write": (keras_gcp.training.backup.folder, "_write"),
+        "moved": (keras_gcp.training.backup.folder, "_force_names_to_disk"),
     }[kind]
     original = getattr(module, name)
     calls = 0

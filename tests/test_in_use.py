@@ -370,7 +370,7 @@ def chain(*filters):
 
 
 ENDS = {
-    "two coins": ((12, 10, 8), {"macs": 0.5, "parameters": 0.6}, 1),
+    "two resources": ((12, 10, 8), {"macs": 0.5, "parameters": 0.6}, 1),
     "four events": ((12, 12), {"macs": 0.4}, 1),
     "aligned": ((16, 24, 16), {"macs": 0.5}, 4),
     "channels": ((9, 7, 5), {"channels": 0.5}, 1),
@@ -402,13 +402,15 @@ def test_what_a_plan_says_after_several_events_is_true_of_the_widths_it_shows(na
     assert "nothing was removed" not in text
 
     original = keras_gcp.count(chain(*widths))
-    limits = {coin: share * getattr(original, coin) for coin, share in budget.items()}
+    limits = {resource: share * getattr(original, resource) for resource, share in budget.items()}
     wider = [
         keras_gcp.count(chain(*shown[:n], min(widths[n], kept + align), *shown[n + 1 :]))
         for n, kept in enumerate(shown)
         if kept < widths[n]
     ]
-    for coin, limit in limits.items():
-        line = next(line for line in text.splitlines() if re.match(rf"{coin}\s+[\d,.]+\s", line))
-        breaks = [getattr(one, coin) > limit for one in wider]
+    for resource, limit in limits.items():
+        line = next(
+            line for line in text.splitlines() if re.match(rf"{resource}\s+[\d,.]+\s", line)
+        )
+        breaks = [getattr(one, resource) > limit for one in wider]
         assert ("yes: any removed block" in line) == all(breaks), (line, breaks)

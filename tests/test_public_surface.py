@@ -78,10 +78,12 @@ def test_the_budget_is_met_and_putting_back_any_block_breaks_it(model, budget, a
     counted = keras_gcp.count(keras_gcp.apply(plan, model))
     original = keras_gcp.count(model)
     limits = {
-        coin: share.value if not isinstance(share, float) else share * getattr(original, coin)
-        for coin, share in budget.items()
+        resource: share.value
+        if not isinstance(share, float)
+        else share * getattr(original, resource)
+        for resource, share in budget.items()
     }
-    assert all(getattr(counted, coin) <= limit for coin, limit in limits.items())
+    assert all(getattr(counted, resource) <= limit for resource, limit in limits.items())
     channels = trace(model)
     ledger, groups = build_ledger(model, channels), prunable_groups(channels)
     kept = np.array(
@@ -96,7 +98,7 @@ def test_the_budget_is_met_and_putting_back_any_block_breaks_it(model, budget, a
         if kept[i] < len(group.classes):
             larger = kept.copy()
             larger[i] = min((kept[i] // align + 1) * align, len(group.classes))
-            assert any(ledger.cost(coin, larger) > limit for coin, limit in limits.items())
+            assert any(ledger.cost(resource, larger) > limit for resource, limit in limits.items())
 
 
 def test_a_plan_survives_json_to_the_last_bit(model):

@@ -110,7 +110,9 @@ def test_no_version_at_all_is_refused():
         versions.minor_version("nightly")
 
 
-@pytest.mark.parametrize("module", ["keras_gcp", "keras_gcp.callback", "keras_gcp.keras_state"])
+@pytest.mark.parametrize(
+    "module", ["keras_gcp", "keras_gcp.training.callback", "keras_gcp.keras_state"]
+)
 def test_the_refusal_comes_before_anything_else_is_imported(module, tmp_path):
     """A Keras that has nothing but a version: whatever is used of it would fail in another way."""
     (tmp_path / "keras").mkdir()

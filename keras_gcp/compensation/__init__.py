@@ -6,7 +6,7 @@
 - Means and variances of normalizations follow the change of their inputs.
 """
 
-from keras_gcp.compensation.lockstep import compensated
+from keras_gcp.compensation.paired_pass import compensated
 from keras_gcp.compensation.settings import AUTO, NO_COMPENSATION, Compensation, parse
 
 __all__ = ["AUTO", "NO_COMPENSATION", "Compensation", "compensated", "parse"]

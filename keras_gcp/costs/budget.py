@@ -1,4 +1,4 @@
-"""Budgets: how much may remain in the end, and in which coin. Sees numbers only."""
+"""Budgets: how much may remain in the end, and in which resource. Sees numbers only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from keras_gcp.costs.cost_model import COINS, FURTHER
+from keras_gcp.costs.cost_model import FURTHER, RESOURCES
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.formatting import amount
 from keras_gcp.validation import (
@@ -98,10 +98,10 @@ def timed(
 
 @dataclass(frozen=True)
 class Budget:
-    """What may remain, by coin: a share of the original in (0, 1), or an `Absolute`.
+    """What may remain, by resource: a share of the original in (0, 1), or an `Absolute`.
 
     Attributes:
-        entries: Coin to share or absolute count; all of them must hold. Of the latency also a
+        entries: Resource to share or absolute count; all of them must hold. Of the latency also a
             `Timed`.
     """
 
@@ -112,7 +112,7 @@ class Budget:
         """Checks what a user wrote.
 
         Raises:
-            InvalidArgument: no dict, an unknown coin, or a share outside (0, 1).
+            InvalidArgument: no dict, an unknown resource, or a share outside (0, 1).
         """
         if isinstance(budget, Budget):
             return budget
@@ -121,12 +121,12 @@ class Budget:
                 "`budget` expects a dict of what may remain, such as {'macs': 0.5}. "
                 f"Received: {budget!r}."
             )
-        return Budget({coin: _entry(coin, value) for coin, value in budget.items()})
+        return Budget({resource: _entry(resource, value) for resource, value in budget.items()})
 
     @property
     def further(self) -> tuple[str, ...]:
-        """The coins in which models are not counted anyway."""
-        return tuple(coin for coin in self.entries if coin in FURTHER)
+        """The resources in which models are not counted anyway."""
+        return tuple(resource for resource in self.entries if resource in FURTHER)
 
     @property
     def timing(self) -> Timed:
@@ -135,68 +135,68 @@ class Budget:
         return value if isinstance(value, Timed) else Timed(value)
 
     def limits(self, original: Mapping[str, float], progress: float = 1.0) -> dict[str, float]:
-        """What may remain by coin, when `progress` of the way is gone.
+        """What may remain by resource, when `progress` of the way is gone.
 
         Args:
-            original: The original model's cost by coin.
+            original: The original model's cost by resource.
             progress: 0 = nothing removed yet, 1 = the budget itself.
         """
         limits = {}
-        for coin, entry in self.entries.items():
-            full, value = original[coin], _limit_of(entry)
+        for resource, entry in self.entries.items():
+            full, value = original[resource], _limit_of(entry)
             final = value.value if isinstance(value, Absolute) else value * full
-            limits[coin] = full - progress * (full - final) if final < full else final
+            limits[resource] = full - progress * (full - final) if final < full else final
         return limits
 
     def __str__(self) -> str:
-        return " and ".join(_in_words(coin, value) for coin, value in self.entries.items())
+        return " and ".join(_in_words(resource, value) for resource, value in self.entries.items())
 
 
-def check_coin(coin: Any) -> None:
-    """Refuses an argument `coin` that names none.
+def check_resource(resource: Any) -> None:
+    """Refuses an argument `resource` that names none.
 
     Raises:
         InvalidArgument: it is unknown.
     """
-    require_one_of("coin", coin, COINS)
+    require_one_of("resource", resource, RESOURCES)
 
 
 def _limit_of(entry: float | Absolute | Timed) -> float | Absolute:
     return entry.limit if isinstance(entry, Timed) else entry
 
 
-def _in_words(coin: str, entry: float | Absolute | Timed) -> str:
+def _in_words(resource: str, entry: float | Absolute | Timed) -> str:
     value = _limit_of(entry)
     if isinstance(value, Absolute):
-        text = f"{coin} <= {amount(coin, value.value)}"
+        text = f"{resource} <= {amount(resource, value.value)}"
     else:
-        text = f"{coin} <= {value:.1%} of the original"
+        text = f"{resource} <= {value:.1%} of the original"
     if isinstance(entry, Timed):
         text += f" ({entry.threads} thread{'s' if entry.threads > 1 else ''})"
     return text
 
 
-def _entry(coin: Any, value: Any) -> float | Absolute | Timed:
+def _entry(resource: Any, value: Any) -> float | Absolute | Timed:
     """One entry of a budget, checked; a share as a plain number."""
-    if not isinstance(coin, str) or coin not in COINS:
-        known = ", ".join(repr(name) for name in COINS)
-        raise InvalidArgument(f"`budget` names the coin {coin!r}. Expected one of {known}.")
+    if not isinstance(resource, str) or resource not in RESOURCES:
+        known = ", ".join(repr(name) for name in RESOURCES)
+        raise InvalidArgument(f"`budget` names the resource {resource!r}. Expected one of {known}.")
     if isinstance(value, Timed):
-        if coin != "latency_ms":
+        if resource != "latency_ms":
             raise InvalidArgument(
-                f"`budget[{coin!r}]` is a `keras_gcp.timed(...)`, which is for 'latency_ms' only. "
-                "Expected a share or `keras_gcp.absolute(...)`."
+                f"`budget[{resource!r}]` is a `keras_gcp.timed(...)`, which is for 'latency_ms' "
+                "only. Expected a share or `keras_gcp.absolute(...)`."
             )
         return value
-    return value if isinstance(value, Absolute) else _share(coin, value)
+    return value if isinstance(value, Absolute) else _share(resource, value)
 
 
-def _share(coin: str, value: Any) -> float:
+def _share(resource: str, value: Any) -> float:
     share = number(value)
     if share is None or not 0 < share < 1:
         count = "" if share is None else f" For a count use `keras_gcp.absolute({share!r})`."
         raise InvalidArgument(
-            f"`budget[{coin!r}]` is the share of the original that may remain and must lie "
+            f"`budget[{resource!r}]` is the share of the original that may remain and must lie "
             f"between 0 and 1, both excluded. Received: {value!r}.{count}"
         )
     return float(share)

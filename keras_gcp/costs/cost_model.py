@@ -2,9 +2,9 @@
 
 Multiply-adds and parameters are sums of products: the multiply-adds of a convolution are positions
 times window times channels in times filters, and a weight's size is the product of its axes. Each
-axis is a fixed number plus a linear function of the groups' kept channels. Other coins bring a
-function of the axes' sizes (`keras_gcp.coins.functions`). No cost ever falls when a group keeps
-more channels; selection relies on that. Sees numbers only.
+axis is a fixed number plus a linear function of the groups' kept channels. Other resources bring a
+function of the axes' sizes (`keras_gcp.resources.cost_functions`). No cost ever falls when a group
+keeps more channels; selection relies on that. Sees numbers only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from keras_gcp.formatting import amount
 
 ALWAYS = ("macs", "parameters", "channels")
-"""Coins in which every model is counted."""
+"""Resources in which every model is counted."""
 
 FURTHER = (
     "tflite_bytes",
@@ -27,12 +27,12 @@ FURTHER = (
     "peak_activation_bytes_int8",
     "latency_ms",
 )
-"""Coins in which a model is counted only where a budget names them."""
+"""Resources in which a model is counted only where a budget names them."""
 
 PREDICTED = ("tflite_bytes", "tflite_bytes_int8", "latency_ms")
-"""Coins that are predicted while selecting, and then measured on a real file."""
+"""Resources that are predicted while selecting, and then measured on a real file."""
 
-COINS = ALWAYS + FURTHER
+RESOURCES = ALWAYS + FURTHER
 """What a budget can be counted in."""
 
 
@@ -81,7 +81,7 @@ class Count:
         weights: Entries of kernels only, the papers' parameter count.
         channels: Output channels of all layers that produce channels and may be pruned.
         layers: The same per layer, by path; channels excepted.
-        further: Cost by coin, for further coins of a budget.
+        further: Cost by resource, for further resources of a budget.
         activation_macs: Multiply-adds among `macs` that are between activations, without
             a kernel: attention, matrix products.
         uncounted: Layers with multiply-adds that `macs` leaves out, or may leave out: path to why.
@@ -98,12 +98,15 @@ class Count:
     uncounted: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        totals = [f"{coin}: {amount(coin, self.cost(coin))}" for coin in (*ALWAYS, *self.further)]
+        totals = [
+            f"{resource}: {amount(resource, self.cost(resource))}"
+            for resource in (*ALWAYS, *self.further)
+        ]
         return "\n".join([*totals, *left_out(self.uncounted)])
 
-    def cost(self, coin: str) -> float:
-        """The cost in a coin of a budget."""
-        return self.further[coin] if coin in self.further else getattr(self, coin)
+    def cost(self, resource: str) -> float:
+        """The cost in a resource of a budget."""
+        return self.further[resource] if resource in self.further else getattr(self, resource)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,11 +177,11 @@ class Ledger:
     Attributes:
         fixed: `(axes,)`, positions of each axis that belong to no prunable group.
         slopes: Positions of each axis per kept channel of each group.
-        products: Sums of products by coin: `macs`, the `activation_macs` among them (both unless
-            sizes are unknown), and `parameters`.
-        constants: What each coin counts besides (weights without labels).
+        products: Sums of products by resource: `macs`, the `activation_macs` among them (both
+            unless sizes are unknown), and `parameters`.
+        constants: What each resource counts besides (weights without labels).
         filters: `(groups,)`, output channels of producing layers per kept channel of each group.
-        functions: What further coins count, as functions of the axes' sizes.
+        functions: What further resources count, as functions of the axes' sizes.
     """
 
     fixed: np.ndarray
@@ -188,21 +191,21 @@ class Ledger:
     filters: np.ndarray
     functions: Mapping[str, CostFunction] = field(default_factory=dict)
 
-    def counts(self, coin: str) -> bool:
-        """Whether the cost in a coin is known."""
-        return coin == "channels" or coin in self.functions or coin in self.products
+    def counts(self, resource: str) -> bool:
+        """Whether the cost in a resource is known."""
+        return resource == "channels" or resource in self.functions or resource in self.products
 
-    def cost(self, coin: str, kept: np.ndarray) -> int | float:
-        """The cost in a coin when group g keeps `kept[g]` channels."""
-        if coin == "channels":
+    def cost(self, resource: str, kept: np.ndarray) -> int | float:
+        """The cost in a resource when group g keeps `kept[g]` channels."""
+        if resource == "channels":
             return int(self.filters @ kept)
-        if coin in self.functions:
-            return self.functions[coin].total(self.sizes(kept))
-        return self.constants[coin] + self.products[coin].total(self.sizes(kept))
+        if resource in self.functions:
+            return self.functions[resource].total(self.sizes(kept))
+        return self.constants[resource] + self.products[resource].total(self.sizes(kept))
 
-    def bottleneck(self, coin: str, kept: np.ndarray) -> str | None:
-        """The layer that alone decides what this costs, for coins that are a maximum."""
-        find = getattr(self.functions.get(coin), "bottleneck", None)
+    def bottleneck(self, resource: str, kept: np.ndarray) -> str | None:
+        """The layer that alone decides what this costs, for resources that are a maximum."""
+        find = getattr(self.functions.get(resource), "bottleneck", None)
         return None if find is None else find(self.sizes(kept))
 
     def sizes(self, kept: np.ndarray) -> np.ndarray:
@@ -214,48 +217,52 @@ class Meter:
     """What a network costs while one group after the other grows.
 
     For sums of products, a step takes as long as the group has places in the network, whatever the
-    network's size; functions of further coins are computed anew.
+    network's size; functions of further resources are computed anew.
 
     Args:
         ledger: The costs.
         kept: Kept channels per group at the start.
-        limits: What may remain, by coin.
+        limits: What may remain, by resource.
     """
 
     def __init__(self, ledger: Ledger, kept: np.ndarray, limits: Mapping[str, float]) -> None:
         self._ledger, self._limits = ledger, limits
         self._sizes = ledger.sizes(kept)
-        self._costs = {coin: ledger.cost(coin, kept) for coin in limits}
+        self._costs = {resource: ledger.cost(resource, kept) for resource in limits}
         self._pairs_of = _positions_by_value(ledger.slopes.groups, len(ledger.filters))
         self._terms_of = {
-            coin: _terms_by_group(ledger, coin, self._pairs_of)
-            for coin in limits
-            if coin in ledger.products
+            resource: _terms_by_group(ledger, resource, self._pairs_of)
+            for resource in limits
+            if resource in ledger.products
         }
 
     def grow(self, group: int, more: int) -> bool:
         """Lets a group keep `more` channels more, if all limits hold then; says whether."""
         slopes, pairs = self._ledger.slopes, self._pairs_of[group]
-        costs = {coin: cost - self._part(coin, group) for coin, cost in self._costs.items()}
+        costs = {
+            resource: cost - self._part(resource, group) for resource, cost in self._costs.items()
+        }
         self._sizes[slopes.axes[pairs]] += slopes.values[pairs] * more
         added = {"channels": int(self._ledger.filters[group]) * more}
-        for coin in costs:
-            if coin in self._ledger.functions:
-                costs[coin] = self._ledger.functions[coin].total(self._sizes)
+        for resource in costs:
+            if resource in self._ledger.functions:
+                costs[resource] = self._ledger.functions[resource].total(self._sizes)
             else:
-                costs[coin] += self._part(coin, group) + added.get(coin, 0)
-        fits = all(costs[coin] <= limit for coin, limit in self._limits.items())
+                costs[resource] += self._part(resource, group) + added.get(resource, 0)
+        fits = all(costs[resource] <= limit for resource, limit in self._limits.items())
         if fits:
             self._costs = costs
         else:
             self._sizes[slopes.axes[pairs]] -= slopes.values[pairs] * more
         return fits
 
-    def _part(self, coin: str, group: int) -> int:
+    def _part(self, resource: str, group: int) -> int:
         """The products in which the group has a place."""
-        if coin not in self._terms_of:
+        if resource not in self._terms_of:
             return 0
-        return self._ledger.products[coin].of_terms(self._terms_of[coin][group], self._sizes)
+        return self._ledger.products[resource].of_terms(
+            self._terms_of[resource][group], self._sizes
+        )
 
 
 def _positions_by_value(values: np.ndarray, count: int) -> list[np.ndarray]:
@@ -264,9 +271,11 @@ def _positions_by_value(values: np.ndarray, count: int) -> list[np.ndarray]:
     return np.split(order, np.searchsorted(values[order], np.arange(1, count)))
 
 
-def _terms_by_group(ledger: Ledger, coin: str, pairs_of: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _terms_by_group(
+    ledger: Ledger, resource: str, pairs_of: Sequence[np.ndarray]
+) -> list[np.ndarray]:
     """For every group, the products with an axis that depends on it."""
-    axes = ledger.products[coin].axes
+    axes = ledger.products[resource].axes
     flat_of = _positions_by_value(axes.ravel(), len(ledger.fixed) + 1)
     terms_of = [flat // max(axes.shape[1], 1) for flat in flat_of]
     none = np.zeros(0, np.int64)

@@ -53,8 +53,8 @@ def count(model: Any, exclude: Sequence[str] = (), input_shape: Any = None) -> C
     return count_map(model, trace_at(sizes_of(model, input_shape), model, exclude))
 
 
-def count_map(model: Any, channels: ChannelMap, coins: Sequence[Coin] = ()) -> Count:
-    """`count` for a model that is traced already, in further coins, too."""
+def count_map(model: Any, channels: ChannelMap, resources: Sequence[Resource] = ()) -> Count:
+    """`count` for a model that is traced already, in further resources, too."""
     unknown = {site.path for site in channels.macs if site.positions is None}
     layers: dict[str, LayerCount] = {}
     macs: dict[str, int] = defaultdict(int)
@@ -88,17 +88,17 @@ def count_map(model: Any, channels: ChannelMap, coins: Sequence[Coin] = ()) -> C
         weights=sum(unique.values()),
         channels=int(sum(channels.prunable[c].sum() for c in channels.produced.values())),
         layers=layers,
-        further=_further(model, channels, coins),
+        further=_further(model, channels, resources),
         activation_macs=None if unknown else sum(between.values()),
         uncounted=dict(channels.uncounted),
     )
 
 
-def _further(model: Any, channels: ChannelMap, coins: Sequence[Coin]) -> dict[str, float]:
-    if not coins:
+def _further(model: Any, channels: ChannelMap, resources: Sequence[Resource]) -> dict[str, float]:
+    if not resources:
         return {}
-    ledger, full = build_ledger(model, channels, coins), full_widths(channels)
-    return {coin.name: ledger.cost(coin.name, full) for coin in coins}
+    ledger, full = build_ledger(model, channels, resources), full_widths(channels)
+    return {resource.name: ledger.cost(resource.name, full) for resource in resources}
 
 
 def require_known_positions(channels: ChannelMap) -> None:
@@ -134,8 +134,8 @@ def full_widths(channels: ChannelMap) -> np.ndarray:
     return np.array([len(group.classes) for group in prunable_groups(channels)], np.int64)
 
 
-class Coin(Protocol):
-    """A further coin: how it counts a traced model at any width."""
+class Resource(Protocol):
+    """A further resource: how it counts a traced model at any width."""
 
     @property
     def name(self) -> str:
@@ -147,13 +147,13 @@ class Coin(Protocol):
         ...
 
 
-def build_ledger(model: Any, channels: ChannelMap, coins: Sequence[Coin] = ()) -> Ledger:
+def build_ledger(model: Any, channels: ChannelMap, resources: Sequence[Resource] = ()) -> Ledger:
     """The model's costs as a function of the kept channels of each prunable group.
 
     Args:
         model: The model.
         channels: Its channel map.
-        coins: Coins to count in besides multiply-adds, parameters and channels.
+        resources: Resources to count in besides multiply-adds, parameters and channels.
     """
     groups = prunable_groups(channels)
     axes = Axes(channels.class_count, groups)
@@ -161,7 +161,7 @@ def build_ledger(model: Any, channels: ChannelMap, coins: Sequence[Coin] = ()) -
         key: {axis: axes.add(classes) for axis, classes in weight.axes.items()}
         for key, weight in channels.weights.items()
     }
-    functions = {coin.name: coin.function(model, channels, axes) for coin in coins}
+    functions = {resource.name: resource.function(model, channels, axes) for resource in resources}
     labelled = sum(math.prod(w.variable.shape) for w in channels.weights.values())
     products = {
         "parameters": [
@@ -176,7 +176,9 @@ def build_ledger(model: Any, channels: ChannelMap, coins: Sequence[Coin] = ()) -
     return Ledger(
         fixed=np.array(axes.fixed, np.float64),
         slopes=axes.slopes(),
-        products={coin: Products.of(terms, len(axes.fixed)) for coin, terms in products.items()},
+        products={
+            resource: Products.of(terms, len(axes.fixed)) for resource, terms in products.items()
+        },
         constants=constants,
         filters=np.array([sum(m.multiplicity for m in g.members) for g in groups], np.int64),
         functions=functions,

@@ -4,9 +4,9 @@ A criterion is a plain callable `(model, channels, sample) -> scores by producin
 scores are kept. One file per criterion.
 """
 
+from keras_gcp.criteria.aggregation import class_scores
 from keras_gcp.criteria.auto import Decision, decided
 from keras_gcp.criteria.base import Criterion, check, checked_scores, needs_sample
-from keras_gcp.criteria.classes import class_scores
 from keras_gcp.criteria.first_scores import FirstScores
 from keras_gcp.criteria.registry import get, is_known, names
 from keras_gcp.criteria.relevance import (

@@ -13,8 +13,8 @@ from keras_gcp.classification.labels import check_targets
 from keras_gcp.criteria.base import Criterion, check, name_of
 from keras_gcp.criteria.compensation_aware import CompensationAware
 from keras_gcp.criteria.feature_relevance import FeatureRelevance
-from keras_gcp.criteria.l2_norm import L2Norm
 from keras_gcp.criteria.taylor import Taylor
+from keras_gcp.criteria.weight_norm import L2Norm
 from keras_gcp.errors import InvalidArgument, UnsupportedModel, first_sentence
 from keras_gcp.sample import Sample
 

@@ -11,8 +11,8 @@ from keras_gcp.channels.map import ChannelMap
 from keras_gcp.classification.head import find_head
 from keras_gcp.classification.targets import units_of
 from keras_gcp.criteria.base import prunable_layers
-from keras_gcp.criteria.relevance.propagation import Probe
-from keras_gcp.criteria.relevance.route import find_route
+from keras_gcp.criteria.relevance.backward_pass import Probe
+from keras_gcp.criteria.relevance.backward_route import find_route
 from keras_gcp.criteria.relevance.rules import relevance_rule_for
 from keras_gcp.criteria.relevance.scoring import (
     DEFAULT_BATCH_SIZE,

@@ -13,10 +13,9 @@ from keras_gcp.criteria.base import Criterion
 from keras_gcp.criteria.bn_scale import BatchNormScale
 from keras_gcp.criteria.compensation_aware import CompensationAware
 from keras_gcp.criteria.feature_relevance import FeatureRelevance
-from keras_gcp.criteria.l1_norm import L1Norm
-from keras_gcp.criteria.l2_norm import L2Norm
 from keras_gcp.criteria.random import Random
 from keras_gcp.criteria.taylor import Taylor
+from keras_gcp.criteria.weight_norm import L1Norm, L2Norm
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.validation import require_seed
 

@@ -10,11 +10,11 @@ from typing import Any
 import keras
 
 from keras_gcp import backend, keras_state
-from keras_gcp.callback import GradualChannelPruning
 from keras_gcp.classification.metrics import Metric, value_of
-from keras_gcp.frontiers import Frontier, FrontierPoint
+from keras_gcp.evaluation.frontier_result import Frontier, FrontierPoint
 from keras_gcp.sample import Sample
-from keras_gcp.surgery.rebuild import copy_model
+from keras_gcp.surgery.model_copy import copy_model
+from keras_gcp.training.callback import GradualChannelPruning
 
 
 class Snapshots(keras.callbacks.Callback):
@@ -24,7 +24,7 @@ class Snapshots(keras.callbacks.Callback):
         pruning: The pruning callback of the same fit, further up the list.
         examples: What to measure on.
         metric: What to measure.
-        coin: What budgets count.
+        resource: What budgets count.
         ends: Epochs trained at the end of each stretch, to its budget.
         folder: Where to save.
         verbose: Whether to print a line for each size.
@@ -38,7 +38,7 @@ class Snapshots(keras.callbacks.Callback):
         pruning: GradualChannelPruning,
         examples: Sample,
         metric: Metric,
-        coin: str,
+        resource: str,
         ends: Mapping[int, float],
         folder: Path,
         verbose: int,
@@ -47,7 +47,7 @@ class Snapshots(keras.callbacks.Callback):
         self._pruning, self._examples, self._metric = pruning, examples, metric
         self._ends, self._folder, self._verbose = ends, folder, verbose
         self._unsaid: list[str] = []
-        self.frontier = Frontier(metric.name, metric.higher_is_better, coin, ())
+        self.frontier = Frontier(metric.name, metric.higher_is_better, resource, ())
 
     @property
     def lines(self) -> keras.callbacks.Callback:
@@ -86,16 +86,16 @@ class Snapshots(keras.callbacks.Callback):
 
     def _take(self, epochs: int) -> None:
         """Adds a point for the model as it is."""
-        model, budget, coin = self.model, self._ends[epochs], self.frontier.coin
+        model, budget, resource = self.model, self._ends[epochs], self.frontier.resource
         keras_state.put_state_back(model)
         costs, original = self._pruning.costs, self._pruning.original_costs
-        path = self._folder / f"{coin}_{100 * budget:.4g}_percent.keras"
+        path = self._folder / f"{resource}_{100 * budget:.4g}_percent.keras"
         # A copy is not compiled, so it loads without the user's own losses and optimizers.
         copy = copy_model(model)
         copy.save(path)
         point = FrontierPoint(
             budget=budget,
-            share=costs[coin] / original[coin],
+            share=costs[resource] / original[resource],
             macs=int(costs["macs"]) if "macs" in costs else None,
             parameters=int(costs["parameters"]),
             value=value_of(self._metric, copy, self._examples, backend.DEFAULT_BATCH_SIZE),
@@ -104,10 +104,10 @@ class Snapshots(keras.callbacks.Callback):
         )
         before = self.frontier
         self.frontier = Frontier(
-            before.metric, before.higher_is_better, coin, (*before.points, point)
+            before.metric, before.higher_is_better, resource, (*before.points, point)
         )
         self.frontier.save(self._folder)
         self._unsaid.append(
-            f"{coin} {point.share:.1%} of the original, {epochs} epochs trained: "
+            f"{resource} {point.share:.1%} of the original, {epochs} epochs trained: "
             f"{before.metric} {point.value:.4f}, saved as {path.name}"
         )

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.locks import FileLock, Locked, NoLocks, lock, lock_of_the_dead
+from keras_gcp.exporting.locks import FileLock, Locked, NoLocks, lock, lock_of_the_dead
 
 _PREFIX, _LOCK, _OLD = ".export-", ".lock", ".old"
 

@@ -32,7 +32,7 @@ from keras_gcp.keras_state.devices import (
     least_width_of_strided_pointwise,
     strategy_scope,
 )
-from keras_gcp.keras_state.fitting import (
+from keras_gcp.keras_state.fit_state import (
     global_seed,
     has_training_loss,
     put_state_back,
@@ -44,20 +44,8 @@ from keras_gcp.keras_state.fitting import (
     watched_loss,
 )
 from keras_gcp.keras_state.functional import functional_of, input_structure, require_functional
-from keras_gcp.keras_state.inputs import ordered_inputs, pack_inputs, packed_inputs
-from keras_gcp.keras_state.metrics import compiled_metrics, higher_is_better
-from keras_gcp.keras_state.optimizers import (
-    build_optimizer,
-    factored_slots,
-    optimizer_chain,
-    optimizer_slots,
-    optimizer_variables,
-    optimizers_of,
-    unknown_to_optimizer,
-    unsliceable_slots,
-)
-from keras_gcp.keras_state.reading import is_layer, read_graph
-from keras_gcp.keras_state.replaying import (
+from keras_gcp.keras_state.graph_reader import is_layer, read_graph
+from keras_gcp.keras_state.graph_replay import (
     all_layers,
     calls_between,
     carries_mask,
@@ -76,6 +64,18 @@ from keras_gcp.keras_state.replaying import (
     shipped_by_keras,
     sublayers,
     twin,
+)
+from keras_gcp.keras_state.inputs import ordered_inputs, pack_inputs, packed_inputs
+from keras_gcp.keras_state.metrics import compiled_metrics, higher_is_better
+from keras_gcp.keras_state.optimizers import (
+    build_optimizer,
+    factored_slots,
+    optimizer_chain,
+    optimizer_slots,
+    optimizer_variables,
+    optimizers_of,
+    unknown_to_optimizer,
+    unsliceable_slots,
 )
 from keras_gcp.keras_state.retiring import backend_values, notice_cut
 from keras_gcp.keras_state.sharing import (
@@ -99,7 +99,7 @@ from keras_gcp.keras_state.steps import (
     not_repeatable,
     repeated_model,
 )
-from keras_gcp.keras_state.writing import (
+from keras_gcp.keras_state.transaction import (
     COMPILED_FUNCTIONS,
     Transaction,
     replaced_call,

@@ -11,9 +11,9 @@ import keras
 
 from keras_gcp.graph import Graph, Neighbour
 from keras_gcp.keras_state.functional import functional_of, require_functional
-from keras_gcp.keras_state.reading import Reader
-from keras_gcp.keras_state.replaying import sublayers
-from keras_gcp.keras_state.writing import retrack_torch_parameters
+from keras_gcp.keras_state.graph_reader import Reader
+from keras_gcp.keras_state.graph_replay import sublayers
+from keras_gcp.keras_state.transaction import retrack_torch_parameters
 
 # Models that were flattened, by the flat model: their Python code calls what the flat one calls.
 _FLATTENED: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = weakref.WeakKeyDictionary()

@@ -8,7 +8,7 @@ from keras_gcp.reporting.plots import (
     training_curves,
     width_bars,
 )
-from keras_gcp.reporting.text import event_line
+from keras_gcp.training.messages import event_line
 
 __all__ = [
     "PlottingUnavailable",

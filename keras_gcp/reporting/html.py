@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.events import Event
 from keras_gcp.reporting import rows
-from keras_gcp.reporting.curves import History, training_curves
-from keras_gcp.reporting.figures import PlottingUnavailable
-from keras_gcp.reporting.files import files_chart
-from keras_gcp.reporting.widths import width_bars
+from keras_gcp.reporting.file_chart import files_chart
+from keras_gcp.reporting.style import PlottingUnavailable
+from keras_gcp.reporting.training_chart import History, training_curves
+from keras_gcp.reporting.width_chart import width_bars
+from keras_gcp.training.event_records import Event
 
 _TEMPLATES = Path(__file__).with_name("templates")
 

@@ -1,9 +1,9 @@
 """All pictures of a report."""
 
-from keras_gcp.reporting.curves import training_curves
-from keras_gcp.reporting.figures import PlottingUnavailable
-from keras_gcp.reporting.files import files_chart
-from keras_gcp.reporting.widths import width_bars
+from keras_gcp.reporting.file_chart import files_chart
+from keras_gcp.reporting.style import PlottingUnavailable
+from keras_gcp.reporting.training_chart import training_curves
+from keras_gcp.reporting.width_chart import width_bars
 
 __all__ = [
     "PlottingUnavailable",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from keras_gcp import formatting
-from keras_gcp.events import STAGES, Event
+from keras_gcp.training.event_records import STAGES, Event
 
 EMPTY = "–"
 

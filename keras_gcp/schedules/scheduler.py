@@ -96,9 +96,9 @@ class Agenda:
 
         Args:
             due: The event.
-            now: What the model costs, by coin.
-            limits_at: Progress to what may remain, by coin.
-            original: What the original model cost, by coin.
+            now: What the model costs, by resource.
+            limits_at: Progress to what may remain, by resource.
+            original: What the original model cost, by resource.
             min_share: The least share.
 
         Returns:
@@ -106,7 +106,10 @@ class Agenda:
         """
         if not self._others_follow(due):
             return due
-        after = {coin: min(now[coin], limit) for coin, limit in limits_at(due.progress).items()}
+        after = {
+            resource: min(now[resource], limit)
+            for resource, limit in limits_at(due.progress).items()
+        }
         if _share_between(after, limits_at(self.goal), original) < min_share:
             along = len(self.to_come)
             self.to_come.clear()
@@ -182,6 +185,6 @@ def checked_min_share(min_share: Any) -> float:
 
 
 def _share_between(upper: Limits, lower: Limits, original: Limits) -> float:
-    """Share of the original cost between two costs, of the coin of which it is largest."""
+    """Share of the original cost between two costs, of the resource of which it is largest."""
     shares: Sequence[float] = [(upper[c] - lower[c]) / original[c] for c in lower if original[c]]
     return max(shares, default=0.0)

@@ -54,13 +54,13 @@ class Held:
         return self.blockers[0].cause
 
 
-def require_prunable(model: Any, channels: ChannelMap, coin: str = "macs") -> None:
+def require_prunable(model: Any, channels: ChannelMap, resource: str = "macs") -> None:
     """Refuses a model of which nothing can leave, with what would have to change.
 
     Args:
         model: The model.
         channels: Its channel map.
-        coin: By what the blockers are ordered, the one that holds most first.
+        resource: By what the blockers are ordered, the one that holds most first.
 
     Raises:
         UnsupportedModel: no channel may be pruned.
@@ -74,19 +74,20 @@ def require_prunable(model: Any, channels: ChannelMap, coin: str = "macs") -> No
             + _named_uncounted(channels)
         )
     raise UnsupportedModel(
-        f"Model '{model.name}' has no channels that may be pruned.\n{what_stays(channels, coin)}"
+        f"Model '{model.name}' has no channels that may be "
+        f"pruned.\n{what_stays(channels, resource)}"
     )
 
 
-def what_stays(channels: ChannelMap, coin: str = "macs", ends: bool = True) -> str:
+def what_stays(channels: ChannelMap, resource: str = "macs", ends: bool = True) -> str:
     """A heading and a line for each of the largest blockers; empty if there are none.
 
     Args:
         channels: The model's channel map.
-        coin: By what they are ordered.
+        resource: By what they are ordered.
         ends: Whether inputs and outputs of the model are among them, if they hold something.
     """
-    counted = counted_as(channels, coin)
+    counted = counted_as(channels, resource)
     found = blockers_by_cost(channels, counted)
     found = [one for one in found if not one.cause.is_end or (ends and one.share >= LEAST_SHARE)]
     if not found:
@@ -102,15 +103,17 @@ def what_stays(channels: ChannelMap, coin: str = "macs", ends: bool = True) -> s
     return "\n".join([heading, *lines])
 
 
-def counted_as(channels: ChannelMap, coin: str) -> str:
-    """What the share of a blocker is counted in, for a coin of a budget.
+def counted_as(channels: ChannelMap, resource: str) -> str:
+    """What the share of a blocker is counted in, for a resource of a budget.
 
     Files are made of parameters; memory and time go with multiply-adds, where these are defined.
     """
-    if coin == "channels":
-        return coin
+    if resource == "channels":
+        return resource
     known = all(site.positions is not None for site in channels.macs)
-    return "parameters" if coin.startswith(("parameters", "tflite_bytes")) or not known else "macs"
+    return (
+        "parameters" if resource.startswith(("parameters", "tflite_bytes")) or not known else "macs"
+    )
 
 
 def blockers_by_cost(channels: ChannelMap, counted: str) -> list[Held]:

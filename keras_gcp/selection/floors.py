@@ -20,16 +20,16 @@ class Floors:
     """What floors and alignment hold of a cost that is too high.
 
     Attributes:
-        coin: What is counted.
+        resource: What is counted.
         least: The cost with the least widths that are allowed.
         lowest: The cost without floors and alignment.
         aligned: Whether channels leave in blocks.
         groups: The groups whose least widths hold most of the difference, the first one most.
         reaches: Whether all limits would hold without.
-        bottleneck: The layer that alone decides the cost without, for coins that are a maximum.
+        bottleneck: The layer that alone decides the cost without, for resources that are a maximum.
     """
 
-    coin: str
+    resource: str
     least: float
     lowest: float
     aligned: bool
@@ -43,25 +43,25 @@ class Floors:
         ledger: Ledger,
         limits: Mapping[str, float],
         lowest: np.ndarray,
-        coin: str,
+        resource: str,
     ) -> Floors:
         """Compares the least widths that are allowed with the lowest that the network lets be."""
         least = narrowest(groups)
         lowest = np.minimum(least, lowest)
-        cost = ledger.cost(coin, least)
+        cost = ledger.cost(resource, least)
         saved = [
-            (cost - ledger.cost(coin, np.where(np.arange(len(least)) == i, lowest, least)), i)
+            (cost - ledger.cost(resource, np.where(np.arange(len(least)) == i, lowest, least)), i)
             for i in np.flatnonzero(lowest < least).tolist()
         ]
         most = sorted(saved, key=lambda pair: -pair[0])[:MOST_NAMES]
         return Floors(
-            coin,
+            resource,
             float(cost),
-            float(ledger.cost(coin, lowest)),
+            float(ledger.cost(resource, lowest)),
             any(np.diff(group.widths).min(initial=0) < -1 for group in groups),
             tuple(groups[i].name for gain, i in most if gain > 0),
             holds(ledger, limits, lowest),
-            ledger.bottleneck(coin, lowest),
+            ledger.bottleneck(resource, lowest),
         )
 
     def __str__(self) -> str:
@@ -71,8 +71,8 @@ class Floors:
             names = ", ".join(map(repr, self.groups))
             most = f"; the least widths of {names} hold most of the difference" if names else ""
             text = (
-                f"With {settings}, {self.coin} could go down to "
-                f"{amount(self.coin, self.lowest)}{most}."
+                f"With {settings}, {self.resource} could go down to "
+                f"{amount(self.resource, self.lowest)}{most}."
             )
         if self.bottleneck is not None and not self.reaches:
             text += f" The highest point is at layer '{self.bottleneck}' then."
@@ -83,12 +83,12 @@ def how_far(groups: Sequence[Candidates], ledger: Ledger, limits: Mapping[str, f
     """What was asked for, and how far one can go."""
     full, least = widest(groups), narrowest(groups)
     parts = []
-    for coin, limit in limits.items():
+    for resource, limit in limits.items():
         now, end, asked = (
-            amount(coin, cost)
-            for cost in (ledger.cost(coin, full), ledger.cost(coin, least), limit)
+            amount(resource, cost)
+            for cost in (ledger.cost(resource, full), ledger.cost(resource, least), limit)
         )
-        parts.append(f"{coin}: asked for {asked}, can go from {now} down to {end}")
+        parts.append(f"{resource}: asked for {asked}, can go from {now} down to {end}")
     return (
         "The budget cannot be reached with the present floors, alignment and anchored layers ("
         + "; ".join(parts)

@@ -31,7 +31,7 @@ def keep_most_score(
     Args:
         groups: The groups; at their least widths the limits hold.
         ledger: Costs for any numbers of kept channels.
-        limits: What may remain, by coin.
+        limits: What may remain, by resource.
     """
     blocks = Blocks.of(groups)
     kept, prices = best_by_prices(groups, blocks, ledger, limits)

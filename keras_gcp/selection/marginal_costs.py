@@ -1,12 +1,12 @@
 """Prices of channels: what one more costs, at the widths that a ranking by the prices leads to.
 
-A block of channels is worth its score, and costs what it adds to each coin. To rank blocks by score
-per unit of cost is the classical greedy answer to a knapsack problem (Dantzig, "Discrete-variable
-extremum problems", 1957). Here the cost of a channel depends on the widths around it: multiply-adds
-are products of neighbouring widths. At an optimum the prices are those at the very widths that the
-ranking by them leads to (the first-order condition of the Lagrangian: score = multiplier times
-marginal cost). So prices and widths are computed in turns, each time with the geometric mean of old
-and new prices, and the best outcome is taken.
+A block of channels is worth its score, and costs what it adds to each resource. To rank blocks by
+score per unit of cost is the classical greedy answer to a knapsack problem (Dantzig, "Discrete-
+variable extremum problems", 1957). Here the cost of a channel depends on the widths around it:
+multiply-adds are products of neighbouring widths. At an optimum the prices are those at the very
+widths that the ranking by them leads to (the first-order condition of the Lagrangian: score =
+multiplier times marginal cost). So prices and widths are computed in turns, each time with the
+geometric mean of old and new prices, and the best outcome is taken.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def best_by_prices(
         groups: The groups; at their least widths the limits hold.
         blocks: Their blocks.
         ledger: Costs for any numbers of kept channels.
-        limits: What may remain, by coin.
+        limits: What may remain, by resource.
 
     Returns:
         Kept channels per group, and prices per channel of each group, both `(groups,)`.
@@ -49,19 +49,19 @@ def best_by_prices(
         return total_score(groups, kept), kept, prices
 
     outcomes = [outcome(np.ones(len(groups)))]
-    for coins in _sets_of_coins(limits):
-        prices = prices_at(full, groups, ledger, limits, coins)
+    for resources in _sets_of_resources(limits):
+        prices = prices_at(full, groups, ledger, limits, resources)
         for _ in range(ROUNDS):
             outcomes.append(outcome(prices))
             kept = outcomes[-1][1]
-            prices = np.sqrt(prices * prices_at(kept, groups, ledger, limits, coins))
+            prices = np.sqrt(prices * prices_at(kept, groups, ledger, limits, resources))
     _, kept, prices = max(outcomes, key=lambda found: found[0])
     return kept, prices
 
 
-def _sets_of_coins(limits: Mapping[str, float]) -> list[list[str]]:
-    """Which coins to pay in: each alone, as if only that one were scarce, and all together."""
-    alone = [[coin] for coin in limits]
+def _sets_of_resources(limits: Mapping[str, float]) -> list[list[str]]:
+    """Which resources to pay in: each alone, as if only that one were scarce, and all together."""
+    alone = [[resource] for resource in limits]
     return alone if len(alone) == 1 else [*alone, list(limits)]
 
 
@@ -70,7 +70,7 @@ def prices_at(
     groups: Sequence[Candidates],
     ledger: Ledger,
     limits: Mapping[str, float],
-    coins: Sequence[str],
+    resources: Sequence[str],
 ) -> np.ndarray:
     """Cost of one more channel of each group around given widths, as a share of the limits.
 
@@ -78,8 +78,8 @@ def prices_at(
         kept: The widths, channels per group.
         groups: The groups.
         ledger: Costs for any numbers of kept channels.
-        limits: What may remain, by coin.
-        coins: Those that are paid in.
+        limits: What may remain, by resource.
+        resources: Those that are paid in.
     """
     prices = np.zeros(len(groups))
     for index, group in enumerate(groups):
@@ -88,8 +88,9 @@ def prices_at(
             more, less = kept.copy(), kept.copy()
             more[index], less[index] = upper, lower
             added = (
-                (ledger.cost(coin, more) - ledger.cost(coin, less)) / (limits[coin] or 1.0)
-                for coin in coins
+                (ledger.cost(resource, more) - ledger.cost(resource, less))
+                / (limits[resource] or 1.0)
+                for resource in resources
             )
             prices[index] = sum(added) / (upper - lower)
     if not prices.any():

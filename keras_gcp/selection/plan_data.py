@@ -12,8 +12,8 @@ from keras_gcp.formatting import amount
 from keras_gcp.graph import Shapes
 from keras_gcp.selection.slack import Spent
 
-FORMAT = 1
-"""Of plans as JSON text."""
+FORMAT = 2
+"""Of plans as JSON text. Format 1 said `coin` for `resource`; it is read, too."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Totals:
         macs: Multiply-adds for one example; None where sizes of the input are unknown.
         parameters: Entries of all weights.
         channels: Output channels that may be pruned.
-        further: Cost by coin, for the further coins of a budget.
+        further: Cost by resource, for the further resources of a budget.
         activation_macs: Multiply-adds among `macs` that are between activations, without
             a kernel: attention, matrix products.
     """
@@ -70,7 +70,7 @@ class Totals:
     activation_macs: int | None = 0
 
     def costs(self) -> dict[str, float]:
-        """Cost by coin; without multiply-adds where they are unknown."""
+        """Cost by resource; without multiply-adds where they are unknown."""
         macs = {} if self.macs is None else {"macs": self.macs}
         return {**macs, "parameters": self.parameters, "channels": self.channels, **self.further}
 
@@ -80,13 +80,13 @@ class Check:
     """A cost of the planned network, predicted and then measured on a real file.
 
     Attributes:
-        coin: The coin.
+        resource: The resource.
         predicted: What the plan was chosen by.
         measured: What the file of the narrow network has.
         limit: What may remain.
     """
 
-    coin: str
+    resource: str
     predicted: float
     measured: float
     limit: float
@@ -98,11 +98,11 @@ class Check:
 
     def __str__(self) -> str:
         predicted, measured, limit = (
-            amount(self.coin, cost) for cost in (self.predicted, self.measured, self.limit)
+            amount(self.resource, cost) for cost in (self.predicted, self.measured, self.limit)
         )
         return (
-            f"{self.coin} of the real file: {measured}, at most {limit} (predicted {predicted}, "
-            f"{self.error:+.1%})"
+            f"{self.resource} of the real file: {measured}, at most {limit} (predicted "
+            f"{predicted}, {self.error:+.1%})"
         )
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.plain_data import DoesNotFit, check_finite, loaded, parsed
 from keras_gcp.selection.plan_data import FORMAT, Check, PlanData, PlannedGroup, Totals
 from keras_gcp.selection.slack import Spent
+from keras_gcp.validation.plain_data import DoesNotFit, check_finite, loaded, parsed, with_new_name
 
 MOST_CHANNELS = 2**26
 """Of all layers together. A layer that produces channels has as many as its groups say; those that
@@ -85,8 +85,10 @@ def read(text: Any) -> dict[str, Any]:
     """
     try:
         data = loaded(text)
-        if isinstance(data, dict) and data.get("format", FORMAT) != FORMAT:
-            raise InvalidArgument(f"The plan has format {data['format']!r}; expected {FORMAT}.")
+        if isinstance(data, dict) and data.get("format", FORMAT) not in (1, FORMAT):
+            raise InvalidArgument(
+                f"The plan has format {data['format']!r}; expected 1 to {FORMAT}."
+            )
         check_finite(data)
         saved = parsed(_SavedPlan, _completed(data))
         _check_groups(saved)
@@ -105,6 +107,9 @@ def _completed(data: Any) -> Any:
     for name in ("before", "after"):
         if isinstance(complete.get(name), dict):
             complete[name] = {"further": {}, "activation_macs": 0, **complete[name]}
+    if complete.get("format") == 1:
+        for name in ("spent", "checks"):
+            complete[name] = with_new_name(complete[name], "coin", "resource")
     if isinstance(complete["spent"], list):
         complete["spent"] = [
             {"capped": 0, "predicted": False, "whole": False, **one} if type(one) is dict else one
@@ -165,9 +170,9 @@ def _check_indices(where: str, indices: Sequence[int], width: int) -> None:
 
 def _fields_of(saved: _SavedPlan) -> dict[str, Any]:
     for name, totals in (("before", saved.before), ("after", saved.after)):
-        for coin, cost in totals.costs().items():
+        for resource, cost in totals.costs().items():
             if cost < 0:
-                raise DoesNotFit(f"{name}.{coin} is {cost}, expected 0 or more")
+                raise DoesNotFit(f"{name}.{resource} is {cost}, expected 0 or more")
     return dict(
         layers={path: _keep(layer) for path, layer in saved.layers.items()},
         groups=tuple(saved.groups),

@@ -46,9 +46,9 @@ def _row(plan: PlanData, group: PlannedGroup) -> list[str]:
 def _cost_lines(plan: PlanData) -> list[str]:
     before, after = plan.before, plan.after
     further = (
-        _totals_line(coin, before.further[coin], cost)
-        for coin, cost in after.further.items()
-        if coin in before.further
+        _totals_line(resource, before.further[resource], cost)
+        for resource, cost in after.further.items()
+        if resource in before.further
     )
     return [
         _macs_line(before.macs, after.macs),

@@ -40,11 +40,11 @@ def choose(
         model: The model.
         channels: Its channel map.
         class_scores: `(class_count,)`, larger = keep.
-        limits: What may remain, by coin.
+        limits: What may remain, by resource.
         preferences: How to select.
         original_widths: Widths that shares refer to; the present ones if None.
         budget: The budget in words, for the plan.
-        ledger: The costs of the model; needed where a limit is on a further coin.
+        ledger: The costs of the model; needed where a limit is on a further resource.
         base: Group to its channels before earlier cuts (`sizes_before`); what became of the limits
             is said of these cuts, too.
 
@@ -287,8 +287,10 @@ def _planned(group: Any, channels: ChannelMap) -> PlannedGroup:
 
 
 def _totals(ledger: Ledger, kept: np.ndarray) -> Totals:
-    costs = {coin: int(ledger.cost(coin, kept)) for coin in ALWAYS if ledger.counts(coin)}
-    further = {coin: ledger.cost(coin, kept) for coin in ledger.functions}
+    costs = {
+        resource: int(ledger.cost(resource, kept)) for resource in ALWAYS if ledger.counts(resource)
+    }
+    further = {resource: ledger.cost(resource, kept) for resource in ledger.functions}
     between = int(ledger.cost("activation_macs", kept)) if ledger.counts("macs") else None
     macs = costs.get("macs")
     return Totals(macs, costs["parameters"], costs["channels"], further, between)
@@ -310,8 +312,8 @@ def parsed_limits(
     """
     now = totals.costs()
     limits = Budget.parse(budget).limits(original.costs())
-    if all(now[coin] <= limit for coin, limit in limits.items()):
-        have = ", ".join(f"{amount(coin, now[coin])} {coin}" for coin in limits)
+    if all(now[resource] <= limit for resource, limit in limits.items()):
+        have = ", ".join(f"{amount(resource, now[resource])} {resource}" for resource in limits)
         raise InvalidArgument(
             f"The budget ({Budget.parse(budget)}) is already met: the model has {have}. Expected a "
             f"budget below that; nothing would be pruned.{_channels_that_stay(limits, channels)}"
@@ -321,7 +323,7 @@ def parsed_limits(
 
 
 def _channels_that_stay(limits: Mapping[str, float], channels: ChannelMap) -> str:
-    """What the coin `channels` does not count, and why it stays; empty for other coins."""
+    """What the resource `channels` does not count, and why it stays; empty for other resources."""
     stay = sum(int((~channels.prunable[c]).sum()) for c in channels.produced.values())
     if "channels" not in limits or not stay:
         return ""

@@ -19,7 +19,7 @@ from keras_gcp.selection.candidates import Blocks
 
 def holds(ledger: Ledger, limits: Mapping[str, float], kept: np.ndarray) -> bool:
     """Whether all limits hold for these numbers of kept channels per group."""
-    return all(ledger.cost(coin, kept) <= limit for coin, limit in limits.items())
+    return all(ledger.cost(resource, kept) <= limit for resource, limit in limits.items())
 
 
 def keep_by_rank(
@@ -36,7 +36,7 @@ def keep_by_rank(
         order: The order in which they leave; those of a group as they stand in `blocks`.
         widest: Channels per group with all blocks.
         ledger: Costs for any numbers of kept channels.
-        limits: What may remain, by coin.
+        limits: What may remain, by resource.
     """
     gone = bisect.bisect_left(
         range(len(order)),
@@ -63,7 +63,7 @@ def put_back(
         order: Those that are gone, in the order in which they are tried.
         kept: Channels per group without them.
         ledger: Costs for any numbers of kept channels.
-        limits: What may remain, by coin.
+        limits: What may remain, by resource.
     """
     kept = kept.copy()
     meter = Meter(ledger, kept, limits)

@@ -79,7 +79,7 @@ def select(
     Args:
         groups: The prunable groups.
         ledger: Costs for any numbers of kept channels per group, never falling in any of them.
-        limits: What may remain, by coin.
+        limits: What may remain, by resource.
         normalize: One of `NORMALIZE`.
         scope: One of `SCOPES`.
 

@@ -1,4 +1,4 @@
-"""What became of a budget: which coin bound, and how much is left of the others."""
+"""What became of a budget: which resource bound, and how much is left of the others."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class Spent:
     """What became of one entry of a budget.
 
     Attributes:
-        coin: The coin.
+        resource: The resource.
         limit: What was allowed to remain.
         reached: What remains.
         removed: How many blocks of channels could be next to come back, one for every group that
             lost channels.
-        stopped: How many of these this coin alone would keep out.
+        stopped: How many of these this resource alone would keep out.
         capped: How many groups lost channels of which none may come back, because of `cap`.
         predicted: Whether what it would cost with a block more is a prediction.
         whole: Whether this is about all cuts of the plan, and not about the last one alone. Plans
             of older versions do not say.
     """
 
-    coin: str
+    resource: str
     limit: float
     reached: float
     removed: int
@@ -46,9 +46,9 @@ class Spent:
         return 0 < self.removed == self.stopped
 
     def row(self) -> list[str]:
-        """In words: coin, limit, reached, left, whether it binds."""
+        """In words: resource, limit, reached, left, whether it binds."""
         return [
-            self.coin,
+            self.resource,
             _figure(self.limit),
             _figure(self.reached),
             f"{1 - self.reached / self.limit:.2%}" if self.limit else "",
@@ -81,24 +81,24 @@ def spent_of(
     """What became of every limit, when group g keeps `kept[g]` channels.
 
     Also with blocks that earlier cuts removed: sizes are linear in the kept channels, so costs of
-    wider groups than there are now are exact, too. Functions of further coins may count an axis as
-    it is now, so beyond it they predict.
+    wider groups than there are now are exact, too. Functions of further resources may count an axis
+    as it is now, so beyond it they predict.
     """
     wider = list(_next_wider(groups, kept))
     lost = sum(g.has_lost(int(n)) for g, n in zip(groups, kept, strict=True))
     beyond = any((more > [len(group.scores) for group in groups]).any() for more in wider)
     return tuple(
         Spent(
-            coin,
+            resource,
             float(limit),
-            float(ledger.cost(coin, kept)),
+            float(ledger.cost(resource, kept)),
             len(wider),
-            sum(not holds(ledger, {coin: limit}, more) for more in wider),
+            sum(not holds(ledger, {resource: limit}, more) for more in wider),
             capped=lost - len(wider),
-            predicted=coin in PREDICTED or (beyond and coin in ledger.functions),
+            predicted=resource in PREDICTED or (beyond and resource in ledger.functions),
             whole=True,
         )
-        for coin, limit in limits.items()
+        for resource, limit in limits.items()
     )
 
 

@@ -20,7 +20,7 @@ from keras_gcp.backend.comparison import outputs_in_inference, relative_differen
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.errors import VerificationFailed
 from keras_gcp.graph import Graph
-from keras_gcp.masking import masked, without_activation
+from keras_gcp.surgery.masking import masked, without_activation
 
 # Outputs are compared relative to the largest one. Leaving out channels that are multiplied by
 # zero only changes the order of summation: a few hundred roundings at most.

@@ -12,9 +12,9 @@ import keras_gcp
 from channels.test_rules import assert_close, check_cut
 from keras_gcp import criteria
 from keras_gcp.channels.trace import trace
-from keras_gcp.coins.one_call import one_call
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.keras_state import Transaction
+from keras_gcp.resources.single_layer import one_call
 from keras_gcp.sample import Sample
 from keras_gcp.selection.planning import keep_of
 from keras_gcp.surgery.narrow import narrow_model

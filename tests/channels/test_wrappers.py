@@ -11,7 +11,7 @@ from keras import layers
 
 import keras_gcp
 from keras_gcp.channels.trace import trace
-from keras_gcp.masking import masked
+from keras_gcp.surgery.masking import masked
 from keras_gcp.surgery.verify import outputs_of, verify_narrow
 
 

@@ -8,9 +8,9 @@ from keras import layers, losses
 from keras_gcp import criteria
 from keras_gcp.channels.trace import trace
 from keras_gcp.classification.head import find_head
-from keras_gcp.distillation import Distillation, Teacher
 from keras_gcp.errors import InvalidArgument, KerasGCPError, UnsupportedModel
 from keras_gcp.sample import Sample
+from keras_gcp.training.distillation import Distillation, Teacher
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.random((6, 8, 8, 3), dtype="float32")

@@ -237,7 +237,7 @@ def test_a_failing_compensation_leaves_the_model_as_it_was(monkeypatch):
     def fails(*args, **kwargs):
         raise MemoryError("no room for the windows")
 
-    monkeypatch.setattr("keras_gcp.compensation.amendments.correction", fails)
+    monkeypatch.setattr("keras_gcp.compensation.reconstruction.correction", fails)
     callback = pruning()
     fit(model, [], epochs=1)
     before = weights_of(model)

@@ -39,7 +39,7 @@ def test_shares_outside_0_and_1_are_refused_with_the_value(share):
     assert repr(share) in str(error.value)
 
 
-def test_an_unknown_coin_is_refused_with_the_known_ones():
+def test_an_unknown_resource_is_refused_with_the_known_ones():
     with pytest.raises(InvalidArgument, match="'flops'.*'macs', 'parameters', 'channels'"):
         Budget.parse({"flops": 0.5})
 

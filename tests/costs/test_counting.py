@@ -167,8 +167,8 @@ def test_the_ledger_predicts_the_narrowed_model(name):
     groups = prunable_groups(channels)
     full = np.array([len(group.classes) for group in groups])
     whole = keras_gcp.count(model)
-    for coin in ("macs", "parameters", "channels"):
-        assert ledger.cost(coin, full) == getattr(whole, coin)
+    for resource in ("macs", "parameters", "channels"):
+        assert ledger.cost(resource, full) == getattr(whole, resource)
     rng = np.random.default_rng(1)
     kept = np.array([rng.integers(group.least, len(group.classes) + 1) for group in groups])
     keep = np.ones(channels.class_count, bool)
@@ -176,5 +176,5 @@ def test_the_ledger_predicts_the_narrowed_model(name):
         keep[rng.permutation(group.classes)[count:]] = False
     narrow = keras_gcp.apply(plan_of(channels, keep, ledger), model)
     counted = keras_gcp.count(narrow)
-    for coin in ("macs", "parameters", "channels"):
-        assert ledger.cost(coin, kept) == getattr(counted, coin), coin
+    for resource in ("macs", "parameters", "channels"):
+        assert ledger.cost(resource, kept) == getattr(counted, resource), resource

@@ -12,7 +12,7 @@ from keras import layers
 from keras_gcp import criteria
 from keras_gcp.channels.trace import trace
 from keras_gcp.criteria.feature_relevance import FeatureRelevance
-from keras_gcp.criteria.relevance import rules, table
+from keras_gcp.criteria.relevance import layer_table, rules
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.sample import Sample
 
@@ -109,7 +109,7 @@ def test_a_branch_that_ends_in_a_table_look_up_takes_no_relevance():
 
 
 def test_a_layer_that_no_relevance_reaches_is_named(monkeypatch):
-    monkeypatch.setitem(rules._RULES, layers.Identity, table.SOURCE)
+    monkeypatch.setitem(rules._RULES, layers.Identity, layer_table.SOURCE)
     inputs = keras.Input((6,))
     x = layers.Identity()(layers.Dense(5, name="hidden")(inputs))
     model = keras.Model(inputs, layers.Dense(3)(x))

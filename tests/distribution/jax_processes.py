@@ -23,7 +23,7 @@ from training import BATCH, EXAMPLES, data, kept, network, pruning, report, trai
 import keras_gcp.surgery.cut  # noqa: E402
 from keras_gcp import criteria  # noqa: E402
 from keras_gcp.errors import KerasGCPError, VerificationFailed  # noqa: E402
-from keras_gcp.pipeline import score  # noqa: E402
+from keras_gcp.pruning.stages import score  # noqa: E402
 from keras_gcp.sample import Sample  # noqa: E402
 
 keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))

@@ -14,11 +14,11 @@ import pytest
 from fitting import compiled, data
 
 import keras_gcp
-from keras_gcp import coins
+from keras_gcp import resources
 from keras_gcp.channels.trace import trace
 from keras_gcp.costs.counting import count_map
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument, UnsupportedModel
-from keras_gcp.frontiers import Frontier, FrontierPoint
+from keras_gcp.evaluation.frontier_result import Frontier, FrontierPoint
 
 BUDGETS = (0.4, 0.7)  # In any order.
 
@@ -222,18 +222,18 @@ def test_data_sets_train_and_measure_as_arrays_do(make, on_arrays, tmp_path):
 
 
 def test_budgets_that_are_close_together_have_points_of_their_own(tmp_path):
-    options = {"budgets": [0.7, 0.69], "coin": "channels", "epochs_each": 1}
+    options = {"budgets": [0.7, 0.69], "resource": "channels", "epochs_each": 1}
     frontier = train(networks.plain(), tmp_path / "sizes", **options, floor=1)
     assert [point.share for point in frontier.points] == [1.0, 0.7, 0.65]  # of 20 channels
 
 
-def test_a_frontier_counts_any_coin(tmp_path):
-    coin = "peak_activation_bytes"
-    options = {"budgets": [0.7], "coin": coin, "epochs_each": 1, "floor": 1}
+def test_a_frontier_counts_any_resource(tmp_path):
+    resource = "peak_activation_bytes"
+    options = {"budgets": [0.7], "resource": resource, "epochs_each": 1, "floor": 1}
     frontier = train(networks.residual(), tmp_path / "sizes", **options)
 
     def peak(model):
-        return count_map(model, trace(model), coins.counted([coin])).cost(coin)
+        return count_map(model, trace(model), resources.counted([resource])).cost(resource)
 
     wide, narrow = (peak(keras.models.load_model(point.path)) for point in frontier.points)
     assert [point.share for point in frontier.points] == [1.0, narrow / wide]
@@ -261,7 +261,7 @@ def test_a_training_that_ends_early_has_the_points_that_it_reached_and_says_so(t
         ({"budgets": 0.5}, "`budgets` expects"),
         ({"epochs_each": 0}, "`epochs_each` expects"),
         ({"epochs_before": 1.5}, "`epochs_before` expects"),
-        ({"coin": "euro"}, "`coin` expects"),
+        ({"resource": "euro"}, "`resource` expects"),
         ({"fit_options": {"epochs": 3}}, "`fit_options` has"),
         ({"metric": "no_such"}, "no metric 'no_such'"),
         ({"validation_data": (np.zeros((4, 5)), np.zeros(4))}, "does not fit model"),

@@ -14,7 +14,7 @@ from keras_gcp.backend import inference
 from keras_gcp.channels.trace import trace
 from keras_gcp.classification.metrics import Metric, metric_for
 from keras_gcp.costs.counting import prunable_groups
-from keras_gcp.evaluation.masked import MaskedModel
+from keras_gcp.evaluation.masked_model import MaskedModel
 from keras_gcp.sample import Sample
 from keras_gcp.selection.planning import keep_of
 

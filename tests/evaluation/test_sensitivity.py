@@ -15,8 +15,8 @@ from keras_gcp.channels.trace import trace
 from keras_gcp.costs.counting import build_ledger, prunable_groups
 from keras_gcp.criteria import class_scores, get
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
+from keras_gcp.evaluation.sensitivity_result import GroupSensitivity, SensitivityPoint
 from keras_gcp.selection.planning import plan_of
-from keras_gcp.sensitivities import GroupSensitivity, SensitivityPoint
 
 SHARES = (1.0, 0.5, 0.25)
 

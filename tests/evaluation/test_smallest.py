@@ -10,7 +10,7 @@ import pytest
 
 import keras_gcp
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.evaluation.masked import MaskedModel
+from keras_gcp.evaluation.masked_model import MaskedModel
 
 OPTIONS = {"align": 1, "floor": 1, "tolerance": 0.05, "batch_size": 32, "verbose": 0}
 
@@ -84,9 +84,9 @@ def test_less_is_better_for_a_loss(model, data):
     assert before < found.value <= before + 0.5 and found.share < 1
 
 
-def test_coins_exclusions_and_priors_reach_the_plan(model, data):
+def test_resources_exclusions_and_priors_reach_the_plan(model, data):
     prior = keras_gcp.sensitivity(model, data, shares=[0.5], verbose=0)
-    options = {"coin": "parameters", "exclude": ["a_conv"], "prior": prior}
+    options = {"resource": "parameters", "exclude": ["a_conv"], "prior": prior}
     found = keras_gcp.smallest(model, 0.5, data, **options, **OPTIONS)
     left = found.plan.after.parameters / found.plan.before.parameters
     assert found.share == pytest.approx(left)
@@ -94,11 +94,11 @@ def test_coins_exclusions_and_priors_reach_the_plan(model, data):
 
 
 def test_the_peak_of_memory_may_be_what_is_to_be_small(model, data):
-    coin = "peak_activation_bytes"
-    found = keras_gcp.smallest(model, 0.5, data, coin=coin, **OPTIONS)
-    before, after = (t.further[coin] for t in (found.plan.before, found.plan.after))
+    resource = "peak_activation_bytes"
+    found = keras_gcp.smallest(model, 0.5, data, resource=resource, **OPTIONS)
+    before, after = (t.further[resource] for t in (found.plan.before, found.plan.after))
     assert found.value >= 0.5 and found.share == after / before < 1
-    assert f"{coin}: {before:,.0f} -> {after:,.0f}" in found.explain()
+    assert f"{resource}: {before:,.0f} -> {after:,.0f}" in found.explain()
 
 
 def test_with_a_sample_candidates_are_compensated_and_cut_as_they_were_measured(residual):
@@ -131,7 +131,7 @@ def test_it_is_explained(model, data, capsys):
         (1.01, {}, r"has accuracy 1.0000, which does not reach `accuracy_floor` \(1.01\)"),
         (float("nan"), {}, "`accuracy_floor` expects"),
         ("0.9", {}, "`accuracy_floor` expects"),
-        (0.9, {"coin": "euro"}, "`coin` expects"),
+        (0.9, {"resource": "euro"}, "`resource` expects"),
         (0.9, {"tolerance": 0}, "`tolerance` expects"),
         (0.9, {"max_evaluations": 0}, "`max_evaluations` expects"),
         (0.9, {"align": "no"}, "`align` expects"),

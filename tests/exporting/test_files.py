@@ -8,10 +8,10 @@ import sys
 
 import keras
 import pytest
-from test_locks import holder_of
+from exporting.test_locks import holder_of
 
 from keras_gcp.exporting import export, files
-from keras_gcp.locks import NoLocks
+from keras_gcp.exporting.locks import NoLocks
 
 KILLED = """
 import os, pathlib, signal, sys
@@ -80,7 +80,7 @@ def test_without_locks_nothing_is_taken_for_dead_and_ones_own_is_removed(tmp_pat
         raise NoLocks("no locks")
 
     monkeypatch.setattr("keras_gcp.exporting.files.lock", none_here)
-    monkeypatch.setattr("keras_gcp.locks.lock", none_here)
+    monkeypatch.setattr("keras_gcp.exporting.locks.lock", none_here)
     left_by(tmp_path)
     (tmp_path / ".export-0123.lock").touch()
     with files.workspace(tmp_path) as ours:

@@ -9,7 +9,7 @@ import pytest
 from helpers import inputs_for, random_plan, randomise
 
 from keras_gcp.exporting import export
-from keras_gcp.pipeline import narrow
+from keras_gcp.pruning.one_shot import narrow
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from fitting import compiled, data, fit, pruning
 from keras import layers
 
 import keras_gcp
-from keras_gcp.coins import file_size
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.exporting import export, latency, worker
 from keras_gcp.exporting.worker import RemoteError, WorkerDied, WorkerNotStarted, in_worker
+from keras_gcp.resources import file_size
 
 ROOT = Path(__file__).parent.parent.parent
 tensorflow_only = pytest.mark.needs_tensorflow("it writes TFLite files")
@@ -171,8 +171,8 @@ def test_a_converter_that_dies_at_an_event_is_a_skipped_event(monkeypatch):
     monkeypatch.setattr(file_size, "converted_bytes", weigh)
     monkeypatch.setattr(worker, "prepare", lambda: None)  # Nothing that has to be imported.
     worker._end()
-    monkeypatch.setattr("keras_gcp.coins.opening.require_environment", lambda budget: None)
-    monkeypatch.setattr("keras_gcp.coins.require_environment", lambda budget: None)
+    monkeypatch.setattr("keras_gcp.resources.registry.require_environment", lambda budget: None)
+    monkeypatch.setattr("keras_gcp.resources.require_environment", lambda budget: None)
     model = compiled(
         keras.Sequential(
             [keras.Input((8, 8, 3)), layers.Conv2D(8, 3), layers.Flatten(), layers.Dense(4)]

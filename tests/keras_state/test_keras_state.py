@@ -10,9 +10,9 @@ import keras_gcp
 from keras_gcp import keras_state
 from keras_gcp.channels.trace import trace
 from keras_gcp.errors import UnsupportedModel
-from keras_gcp.fit_checks import check_model
 from keras_gcp.graph import Tensor, leaves, map_structure
 from keras_gcp.keras_state import Transaction
+from keras_gcp.training.fit_checks import check_model
 
 
 def one_step(model):

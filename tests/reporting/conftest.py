@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from keras_gcp.events import STAGES, Event
+from keras_gcp.training.event_records import STAGES, Event
 
 
 def _event(epoch: int, macs: tuple[int, int], parameters: tuple[int, int], **more: Any) -> Event:

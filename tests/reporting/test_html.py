@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.events import Event
 from keras_gcp.reporting import write_report
-from keras_gcp.reporting.figures import PlottingUnavailable
+from keras_gcp.reporting.style import PlottingUnavailable
+from keras_gcp.training.event_records import Event
 
 
 class Tables(HTMLParser):

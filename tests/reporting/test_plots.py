@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.reporting import figures
-from keras_gcp.reporting.curves import accuracy_name, size_steps
+from keras_gcp.reporting import style
 from keras_gcp.reporting.plots import (
     PlottingUnavailable,
     files_chart,
     training_curves,
     width_bars,
 )
-from keras_gcp.reporting.widths import LAYERS_PER_ROW, rows_of, shortened
+from keras_gcp.reporting.training_chart import accuracy_name, size_steps
+from keras_gcp.reporting.width_chart import LAYERS_PER_ROW, rows_of, shortened
 
 
 def pixels_of(path: Path, color: str) -> int:
@@ -30,7 +30,7 @@ def pixels_of(path: Path, color: str) -> int:
 def test_bars_are_as_high_as_the_layers_are_wide(tmp_path):
     def blue(width: int) -> int:
         path = width_bars({"conv": 100, "other": 100}, {"conv": width, "other": 1}, tmp_path / "p")
-        return pixels_of(path, figures.BLUE)
+        return pixels_of(path, style.BLUE)
 
     legend = blue(1)
     assert (blue(80) - legend) / (blue(40) - legend) == pytest.approx(79 / 39, rel=0.02)
@@ -78,12 +78,12 @@ def test_curves_mark_events_and_show_the_dense_run_if_given(tmp_path, history, e
     marked = training_curves(history, events, tmp_path / "marked.png")
     both = training_curves(history, events, tmp_path / "both.png", reference_history=dense)
 
-    assert pixels_of(bare, figures.BLUE) > 1000
-    assert pixels_of(bare, figures.VERMILION) == pixels_of(bare, figures.GREEN) == 0
-    assert pixels_of(marked, figures.VERMILION) > 500
-    assert pixels_of(marked, figures.GREEN) > 1000
+    assert pixels_of(bare, style.BLUE) > 1000
+    assert pixels_of(bare, style.VERMILION) == pixels_of(bare, style.GREEN) == 0
+    assert pixels_of(marked, style.VERMILION) > 500
+    assert pixels_of(marked, style.GREEN) > 1000
     # Letters smoothed against white have a few pixels of any grey.
-    assert pixels_of(both, figures.DENSE) > pixels_of(marked, figures.DENSE) + 3000
+    assert pixels_of(both, style.DENSE) > pixels_of(marked, style.DENSE) + 3000
 
 
 def test_sizes_go_down_at_the_events_and_stay(events):
@@ -111,7 +111,7 @@ def test_file_bars_are_drawn_with_and_without_latencies(tmp_path):
     one = files_chart(sizes, {}, tmp_path / "one.png")
     two = files_chart(sizes, {"tflite": (0.9, 1.1)}, tmp_path / "two.png")
 
-    assert pixels_of(one, figures.BLUE) > 1000
+    assert pixels_of(one, style.BLUE) > 1000
     assert matplotlib.image.imread(two).shape[1] > matplotlib.image.imread(one).shape[1]
     with pytest.raises(InvalidArgument, match="no sizes"):
         files_chart({}, {}, tmp_path / "none.png")

@@ -13,7 +13,7 @@ from keras import layers
 import keras_gcp
 from keras_gcp.channels.trace import trace_at
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.frontiers import Frontier, FrontierPoint
+from keras_gcp.evaluation.frontier_result import Frontier, FrontierPoint
 from keras_gcp.selection.plan import Plan
 
 
@@ -173,10 +173,12 @@ def test_budgets_that_need_no_size_are_met_without_one(budget):
     assert "MACs" not in repr(plan)
 
 
-@pytest.mark.parametrize("coin", ["macs", "peak_activation_bytes", "peak_activation_bytes_int8"])
-def test_budgets_that_need_a_size_are_refused_without_one_with_the_remedy(coin):
+@pytest.mark.parametrize(
+    "resource", ["macs", "peak_activation_bytes", "peak_activation_bytes_int8"]
+)
+def test_budgets_that_need_a_size_are_refused_without_one_with_the_remedy(resource):
     with pytest.raises(UnsupportedModel, match="'conv0'.*`input_shape=.*`sample="):
-        keras_gcp.plan(denoiser(), {coin: 0.5})
+        keras_gcp.plan(denoiser(), {resource: 0.5})
 
 
 def test_the_sample_tells_the_size_unless_the_user_does():

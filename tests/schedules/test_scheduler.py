@@ -29,7 +29,12 @@ def played(events, budget, min_share, overshoot=0):
         due = due and agenda.put_together(due, now, limits_at, ORIGINAL, min_share)
         if due:
             limits = limits_at(due.progress)
-            now.update({coin: min(now[coin], limit - overshoot) for coin, limit in limits.items()})
+            now.update(
+                {
+                    resource: min(now[resource], limit - overshoot)
+                    for resource, limit in limits.items()
+                }
+            )
             agenda.done(due.progress)
             done.append((position, due.progress, due.merged))
     assert not agenda.to_come
@@ -59,7 +64,7 @@ def test_what_was_removed_beyond_the_limit_counts_for_the_next_event():
     assert [p for p, *_ in played(events, budget, 0.03, overshoot=40)[0]] == [1, 3]
 
 
-def test_the_coin_that_asks_for_most_decides():
+def test_the_resource_that_asks_for_most_decides():
     events = {1: 0.1, 2: 1.0}
     small, large = {"macs": 0.8}, {"macs": 0.8, "parameters": 0.2}
     assert [p for p, *_ in played(events, Budget.parse(small), 0.03)[0]] == [2]

@@ -23,7 +23,7 @@ class Case:
         groups: What selection chooses from.
         terms: Multiply-adds and parameters, from which `ledger` is made.
         filters: Output channels per kept channel of each group.
-        limits: What may remain, by coin.
+        limits: What may remain, by resource.
     """
 
     groups: list[Candidates]
@@ -38,17 +38,19 @@ class Case:
         return Ledger(
             fixed=np.zeros(count),
             slopes=Slopes(every, every, np.ones(count)),
-            products={coin: Products.of(terms, count) for coin, terms in self.terms.items()},
+            products={
+                resource: Products.of(terms, count) for resource, terms in self.terms.items()
+            },
             constants=dict.fromkeys(self.terms, 0),
             filters=self.filters,
         )
 
-    def cost(self, coin: str, widths: np.ndarray) -> np.ndarray:
+    def cost(self, resource: str, widths: np.ndarray) -> np.ndarray:
         """Costs of many networks at once, `(networks, groups)`; a way of its own to count."""
-        if coin == "channels":
+        if resource == "channels":
             return widths @ self.filters
         return sum(
-            factor * widths[:, list(places)].prod(axis=1) for factor, places in self.terms[coin]
+            factor * widths[:, list(places)].prod(axis=1) for factor, places in self.terms[resource]
         )
 
     def full(self) -> np.ndarray:
@@ -60,7 +62,7 @@ class Case:
     def all_that_fit(self) -> np.ndarray:
         """All allowed widths within the limits, `(networks, groups)`."""
         grid = np.array(list(itertools.product(*(group.widths for group in self.groups))))
-        fits = [self.cost(coin, grid) <= limit for coin, limit in self.limits.items()]
+        fits = [self.cost(resource, grid) <= limit for resource, limit in self.limits.items()]
         return grid[np.all(fits, axis=0)]
 
     def score(self, widths: np.ndarray) -> np.ndarray:
@@ -81,10 +83,11 @@ def spaced(width: int, step: int) -> tuple[int, ...]:
 
 
 def random_case(number: int, most_groups: int = 5, most_networks: int = 3000) -> Case:
-    """A network of chained, residual or arbitrary wiring, scores of any kind, one to three coins.
+    """A network of chained, residual or arbitrary wiring, scores of any kind, one to three
+    resources.
 
-    The limits lie anywhere between the least widths and the present ones; those of several coins
-    lie at about the same part of the way, so that more than one may bind.
+    The limits lie anywhere between the least widths and the present ones; those of several
+    resources lie at about the same part of the way, so that more than one may bind.
     """
     rng = np.random.default_rng(number)
     while True:
@@ -100,16 +103,19 @@ def random_case(number: int, most_groups: int = 5, most_networks: int = 3000) ->
     }
     filters = rng.integers(1, 5, count) if rng.random() < 0.5 else np.ones(count, int)
     case = Case(groups, terms, filters, {})
-    coins = rng.permutation(["macs", "parameters", "channels"])[: rng.choice([1, 1, 1, 2, 3])]
+    resources = rng.permutation(["macs", "parameters", "channels"])[: rng.choice([1, 1, 1, 2, 3])]
     way = rng.uniform(0.02, 0.98)
     return case.with_limits(
-        {str(coin): limit_at(case, str(coin), way * rng.uniform(0.9, 1)) for coin in coins}
+        {
+            str(resource): limit_at(case, str(resource), way * rng.uniform(0.9, 1))
+            for resource in resources
+        }
     )
 
 
-def limit_at(case: Case, coin: str, way: float) -> float:
+def limit_at(case: Case, resource: str, way: float) -> float:
     """A limit at a part of the way from the least widths to the present ones."""
-    least, full = (int(case.cost(coin, x[None])[0]) for x in (case.least(), case.full()))
+    least, full = (int(case.cost(resource, x[None])[0]) for x in (case.least(), case.full()))
     return least + way * (full - least)
 
 

@@ -187,10 +187,10 @@ def two_branches():
     return classified(inputs, x)
 
 
-@pytest.mark.parametrize("coin", ["macs", "parameters", "channels"])
-def test_the_layer_that_holds_most_comes_first(coin):
+@pytest.mark.parametrize("resource", ["macs", "parameters", "channels"])
+def test_the_layer_that_holds_most_comes_first(resource):
     model = two_branches()
-    text = refused(model, {coin: 0.005}, exclude=["small"], floor=1, align=1)
+    text = refused(model, {resource: 0.005}, exclude=["small"], floor=1, align=1)
     shares = shares_in(text)
     assert list(shares) == ["soft", "small", "classifier"]
     assert shares["soft"] > 2 * shares["small"] > 0

@@ -231,3 +231,18 @@ def test_a_plan_fits_every_model_of_the_same_architecture(plan):
     other = randomise(networks.residual(), seed=5)
     narrow = keras_gcp.apply(plan, other)
     assert keras_gcp.count(narrow).parameters == plan.after.parameters
+
+
+def test_plans_of_the_first_format_are_read(plan):
+    """It said `coin` where `resource` stands now."""
+
+    def older(data):
+        data["format"] = 1
+        for name in ("spent", "checks"):
+            data[name] = [
+                {"coin" if key == "resource" else key: value for key, value in one.items()}
+                for one in data[name]
+            ]
+
+    assert Plan.from_json(edited(plan, older)).spent == plan.spent
+    assert plan.spent

@@ -55,7 +55,11 @@ def ranked_scores(model):
 
 
 BUDGETS = [
-    *({coin: share} for coin in ("macs", "parameters", "channels") for share in (0.25, 0.5, 0.75)),
+    *(
+        {resource: share}
+        for resource in ("macs", "parameters", "channels")
+        for share in (0.25, 0.5, 0.75)
+    ),
     {"macs": 0.5, "parameters": 0.55},
     {"macs": 0.4, "channels": 0.7},
 ]
@@ -65,12 +69,15 @@ BUDGETS = [
 def test_plans_of_a_tiny_network_are_the_best_of_all(tiny, budget):
     full = costs_by_hand(**WIDTHS)
     counted = keras_gcp.count(tiny)
-    assert full == {coin: getattr(counted, coin) for coin in full}
+    assert full == {resource: getattr(counted, resource) for resource in full}
     ranked = ranked_scores(tiny)
     fitting = [
         widths
         for widths in itertools.product(*(range(1, width + 1) for width in WIDTHS.values()))
-        if all(costs_by_hand(*widths)[coin] <= share * full[coin] for coin, share in budget.items())
+        if all(
+            costs_by_hand(*widths)[resource] <= share * full[resource]
+            for resource, share in budget.items()
+        )
     ]
 
     def kept_score(widths):
@@ -137,7 +144,7 @@ def test_prune_follows_the_plan_with_the_same_arguments(options):
 # ---- what was spent
 
 
-def test_explain_says_which_coin_bound_and_what_is_left_of_the_others(tiny):
+def test_explain_says_which_resource_bound_and_what_is_left_of_the_others(tiny):
     plan = keras_gcp.plan(tiny, {"macs": 0.3, "parameters": 0.9}, align=1)
     macs, parameters = plan.spent
     assert macs.binds and not parameters.binds

@@ -31,7 +31,9 @@ def score(case, kept):
 
 
 def fits(case, kept):
-    return all(case.cost(coin, kept[None])[0] <= limit for coin, limit in case.limits.items())
+    return all(
+        case.cost(resource, kept[None])[0] <= limit for resource, limit in case.limits.items()
+    )
 
 
 def with_next_block(case, kept):
@@ -58,15 +60,15 @@ def test_the_budget_is_met_and_putting_back_any_block_breaks_it(normalize, scope
 @pytest.mark.parametrize("normalize, scope", WAYS)
 @given(case=cases)
 def test_a_budget_that_holds_already_removes_nothing(normalize, scope, case):
-    roomy = case.with_limits({coin: limit_at(case, coin, 1.0) for coin in case.limits})
+    roomy = case.with_limits({resource: limit_at(case, resource, 1.0) for resource in case.limits})
     assert (solved(roomy, normalize, scope) == case.full()).all()
 
 
 @pytest.mark.parametrize("normalize, scope", WAYS)
 @given(case=cases)
 def test_a_budget_below_the_least_widths_is_impossible(normalize, scope, case):
-    coin = next(iter(case.limits))
-    low = case.with_limits({coin: limit_at(case, coin, 0.0) - 1})
+    resource = next(iter(case.limits))
+    low = case.with_limits({resource: limit_at(case, resource, 0.0) - 1})
     with pytest.raises(ImpossibleBudget, match="cannot be reached"):
         solved(low, normalize, scope)
 
@@ -201,14 +203,14 @@ def test_dear_channels_leave_first_where_costs_are_weighed_and_not_otherwise():
 
 
 @given(case=cases)
-def test_a_coin_binds_if_any_block_put_back_breaks_its_limit(case):
+def test_a_resource_binds_if_any_block_put_back_breaks_its_limit(case):
     kept = solved(case)
     larger = np.array(list(with_next_block(case, kept))).reshape(-1, len(kept))
     for one in spent_of(case.groups, case.ledger, case.limits, kept):
-        limit = case.limits[one.coin]
-        broken = case.cost(one.coin, larger) > limit
+        limit = case.limits[one.resource]
+        broken = case.cost(one.resource, larger) > limit
         assert one.limit == limit
-        assert one.reached == case.cost(one.coin, kept[None])[0]
+        assert one.reached == case.cost(one.resource, kept[None])[0]
         assert (one.stopped, one.removed) == (broken.sum(), len(broken))
         assert one.binds == (len(broken) > 0 and broken.all())
     if len(case.limits) == 1 and len(larger):
@@ -226,10 +228,10 @@ def test_a_meter_counts_what_the_ledger_counts(widths, seed):
     for _ in range(10):
         group, more = int(rng.integers(len(widths))), int(rng.integers(1, 9))
         grown = kept + more * (np.arange(len(widths)) == group)
-        coin = str(rng.choice(["macs", "parameters", "channels"]))
-        cost = ledger.cost(coin, grown)
-        assert not Meter(ledger, kept, {coin: cost - 1}).grow(group, more)
-        meter = Meter(ledger, kept, {coin: cost})
+        resource = str(rng.choice(["macs", "parameters", "channels"]))
+        cost = ledger.cost(resource, grown)
+        assert not Meter(ledger, kept, {resource: cost - 1}).grow(group, more)
+        meter = Meter(ledger, kept, {resource: cost})
         assert meter.grow(group, more)
         assert not meter.grow(group, 1), "the cost after the step before is remembered"
         kept = grown

@@ -19,11 +19,11 @@ from keras_gcp.channels.trace import trace
 from keras_gcp.compensation.settings import NO_COMPENSATION
 from keras_gcp.costs.budget import Budget
 from keras_gcp.costs.counting import build_ledger, prunable_groups
-from keras_gcp.events import Occasion
-from keras_gcp.pipeline import totals_of
-from keras_gcp.run import Original, PruningRun, Settings
+from keras_gcp.pruning.stages import totals_of
 from keras_gcp.selection import Preferences
 from keras_gcp.selection.planning import keep_of
+from keras_gcp.training.event_records import Occasion
+from keras_gcp.training.pruning_run import Original, PruningRun, Settings
 
 
 def after_events(model, budget, progress, **preferences):
@@ -32,7 +32,7 @@ def after_events(model, budget, progress, **preferences):
     preferences = Preferences(**{"align": 1, "floor": 1, **preferences})
     scorer = criteria.get("random", seed=0)
     settings = Settings(scorer, preferences, (), False, NO_COMPENSATION)
-    first = totals_of(model, trace(model), original.coins)
+    first = totals_of(model, trace(model), original.resources)
     run = PruningRun(settings, original, None, first)
     for number, share in enumerate(progress):
         scorer = criteria.get("random", seed=number)
@@ -74,12 +74,12 @@ def test_what_is_said_of_removed_blocks_holds_for_those_of_all_events(name):
     for one in run.plan.spent:
         assert one.whole and not one.predicted and not one.capped
         assert one.removed == len(wider)
-        assert one.stopped == sum(getattr(count, one.coin) > one.limit for count in wider)
-        assert one.reached == getattr(run.plan.after, one.coin)
+        assert one.stopped == sum(getattr(count, one.resource) > one.limit for count in wider)
+        assert one.reached == getattr(run.plan.after, one.resource)
 
 
 def test_a_block_of_an_earlier_event_that_would_fit_again_is_not_called_binding():
-    """A small early cut and a coarse later one leave room: the coin binds in part."""
+    """A small early cut and a coarse later one leave room: the resource binds in part."""
     found = set()
     for seed in range(2):
         keras.utils.set_random_seed(seed)
@@ -150,8 +150,8 @@ def test_costs_beyond_the_present_widths_are_those_of_the_wider_network():
     ledger, original = build_ledger(model, narrow), build_ledger(wide, whole)
     full = np.array([len(g.classes) for g in prunable_groups(whole)])
     assert [g.name for g in prunable_groups(narrow)] == [g.name for g in prunable_groups(whole)]
-    for coin in ("macs", "parameters", "channels"):
-        assert ledger.cost(coin, full) == original.cost(coin, full)
+    for resource in ("macs", "parameters", "channels"):
+        assert ledger.cost(resource, full) == original.cost(resource, full)
     assert keep_of(run.plan, whole).any()
 
 

@@ -14,8 +14,8 @@ from keras import layers, ops
 import keras_gcp
 from keras_gcp.channels.trace import trace
 from keras_gcp.errors import InvalidArgument, VerificationFailed
-from keras_gcp.masking import masked
 from keras_gcp.selection.planning import keep_of
+from keras_gcp.surgery.masking import masked
 from keras_gcp.surgery.neighbours import masked_neighbours
 
 

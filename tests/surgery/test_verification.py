@@ -13,7 +13,7 @@ from keras_gcp.errors import VerificationFailed
 from keras_gcp.keras_state import Transaction
 from keras_gcp.selection.planning import keep_of
 from keras_gcp.surgery.narrow import narrow_model
-from keras_gcp.surgery.verify import masked_outputs, sensitivity, verify_narrow
+from keras_gcp.surgery.verify import masked_outputs, rounding_effect, verify_narrow
 
 
 def unstable(factor=9.0, blocks=7):
@@ -41,7 +41,7 @@ def test_a_network_that_blows_up_roundings_is_not_taken_for_a_wrong_cut():
     model = unstable()
     channels, inputs = trace(model), random_inputs(model, 16)
     outputs = masked_outputs(model, channels, np.ones(channels.class_count, bool), inputs)
-    assert sensitivity(model, channels.graph, inputs, outputs, 2.0**-22) > 1e-4
+    assert rounding_effect(model, channels.graph, inputs, outputs, 2.0**-22) > 1e-4
     # The wide and the narrow network may happen to round alike; then there is nothing to allow.
     difference = cut(model, disturb=2.0**-22)
     assert 1e-4 < difference < 0.05  # more than is allowed in a stable network

@@ -14,7 +14,7 @@ from keras import ops
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.classification.head import Head, find_head
 from keras_gcp.classification.targets import negated, start, units_of
-from keras_gcp.criteria.relevance.propagation import Probe, Propagation
+from keras_gcp.criteria.relevance.backward_pass import Probe, Propagation
 from keras_gcp.criteria.relevance.scoring import DEFAULT_BATCH_SIZE, over_units
 from keras_gcp.graph import Graph
 from keras_gcp.sample import Sample, draw_sample

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from keras_gcp.criteria.relevance import signs
-from keras_gcp.criteria.relevance.propagate import unchanged
+from keras_gcp.criteria.relevance.rule_functions import unchanged
 from keras_gcp.criteria.relevance.rules import (
     RelevanceRule,
     never,

@@ -15,14 +15,8 @@ from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.classification.head import Head, find_head
 from keras_gcp.classification.targets import Units, hits, negated, start, units_of
-from keras_gcp.criteria.relevance import (  # noqa: F401  (they fill the table of rules)
-    hub_table,
-    table,
-    table_operations,
-    wrapping,
-)
-from keras_gcp.criteria.relevance.propagation import Probe, Propagation
-from keras_gcp.criteria.relevance.route import find_route
+from keras_gcp.criteria.relevance.backward_pass import Probe, Propagation
+from keras_gcp.criteria.relevance.backward_route import find_route
 from keras_gcp.criteria.relevance.rules import Compiler
 from keras_gcp.criteria.relevance.statistics import (
     ClassStatistics,

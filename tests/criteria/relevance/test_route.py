@@ -9,9 +9,9 @@ from keras import layers, ops
 
 from keras_gcp.channels.trace import trace
 from keras_gcp.criteria.relevance import RelevanceRule, register_relevance_rule, rules
-from keras_gcp.criteria.relevance.propagate import unchanged
-from keras_gcp.criteria.relevance.propagation import Probe, Propagation
-from keras_gcp.criteria.relevance.route import GATE, MAIN, find_route
+from keras_gcp.criteria.relevance.backward_pass import Probe, Propagation
+from keras_gcp.criteria.relevance.backward_route import GATE, MAIN, find_route
+from keras_gcp.criteria.relevance.rule_functions import unchanged
 from keras_gcp.criteria.relevance.scoring import output_probe
 from keras_gcp.errors import UnsupportedModel
 

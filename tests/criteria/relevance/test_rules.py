@@ -12,7 +12,7 @@ from keras import layers, ops
 from keras.src.applications import convnext, inception_resnet_v2
 
 from keras_gcp import keras_state
-from keras_gcp.criteria.relevance import table
+from keras_gcp.criteria.relevance import layer_table
 from keras_gcp.criteria.relevance.alpha_beta import LinearMap, alpha_beta
 from keras_gcp.criteria.relevance.rules import (
     Step,
@@ -436,7 +436,7 @@ def test_a_subclass_that_computes_something_else_has_no_rule():
         def call(self, inputs):
             return super().call(inputs) ** 2
 
-    assert relevance_rule_for(_call_of(Same(2), [(3,)])) is table.LINEAR
+    assert relevance_rule_for(_call_of(Same(2), [(3,)])) is layer_table.LINEAR
     assert relevance_rule_for(_call_of(Other(2), [(3,)])) is None
 
 

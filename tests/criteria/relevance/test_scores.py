@@ -14,8 +14,8 @@ from keras import layers
 
 from keras_gcp.channels.trace import trace
 from keras_gcp.criteria import relevance_scores
-from keras_gcp.criteria.relevance.propagation import Propagation
-from keras_gcp.criteria.relevance.route import find_route
+from keras_gcp.criteria.relevance.backward_pass import Propagation
+from keras_gcp.criteria.relevance.backward_route import find_route
 from keras_gcp.criteria.relevance.scoring import output_probe
 from keras_gcp.criteria.relevance.statistics import class_weights_from
 from keras_gcp.errors import InvalidArgument, UnsupportedModel

@@ -1,0 +1,178 @@
+"""The wide network and the cut one side by side, layer by layer, amended on the way."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_gcp import backend, keras_state
+from keras_gcp.backend.calls import batches_in, input_tensors, last_uses, run_alone
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.compensation.place import Place
+from keras_gcp.compensation.reconstruction import amendment_for
+from keras_gcp.compensation.settings import Compensation
+from keras_gcp.graph import Call
+from keras_gcp.sample import Sample
+from keras_gcp.sample.input_sizes import has_open_sizes, sizes_in
+from keras_gcp.surgery.masking import masked_values, without_activation
+
+_MOST_NUMBERS = 2**26
+"""Of the largest tensor, all examples together: some 256 MB in each network."""
+
+
+def compensated(
+    model: Any, channels: ChannelMap, keep: np.ndarray, sample: Sample, settings: Compensation
+) -> dict[int, np.ndarray]:
+    """What weights have to become so that a cut changes as little as possible.
+
+    Both networks run on the sample in inference mode, call by call; a layer of the cut one is
+    amended as soon as its inputs are known, so that it also makes up for what earlier layers have
+    lost. Nothing of the model changes.
+
+    Args:
+        model: The wide model.
+        channels: Its channel map.
+        keep: `(class_count,)` booleans, True = kept.
+        sample: Examples; as many are used as fit into some 256 MB per tensor.
+        settings: What is to be done.
+
+    Returns:
+        `id` of a variable to its new value, of its present (wide) shape. Of removed channels the
+        values mean nothing.
+    """
+    if not settings or keep.all():
+        return {}
+    with backend.without_gradients():
+        lockstep = _Lockstep(model, channels, keep, settings)
+        return lockstep.run(_inputs(model, channels, sample))
+
+
+def _inputs(model: Any, channels: ChannelMap, sample: Sample) -> list[Any]:
+    """The model's input tensors, of as many examples as the memory allows."""
+    # At the sample's own size, where the model leaves it open; costs may be counted at another.
+    sizes = sizes_in(model, sample) if has_open_sizes(model) else None
+    graph = keras_state.read_graph(model, sizes)
+    largest = max(
+        math.prod(size or 1 for size in (*call.repeats, *x.shape[1:]))
+        for call in graph.calls
+        for x in (*call.inputs, *call.outputs)
+    )
+    examples = max(1, min(len(sample), _MOST_NUMBERS // largest))
+    return input_tensors(model, channels.graph, sample.x, examples)
+
+
+class _Lockstep:
+    def __init__(
+        self, model: Any, channels: ChannelMap, keep: np.ndarray, settings: Compensation
+    ) -> None:
+        self._model, self._channels = model, channels
+        self._keep, self._settings = keep, settings
+        pairs = zip(model.weights, backend.local_weights(model), strict=True)
+        self._weights = {id(variable): value for variable, value in pairs}
+        self._masked = {id(v): value for v, value in masked_values(channels, keep)}
+        self._amended: dict[int, np.ndarray] = {}
+        self._batches = 1
+        calls = channels.graph.calls
+        self._times_called = Counter(id(call.operation) for call in calls)
+        self._readers: dict[int, list[Call]] = {}
+        for call in calls:
+            for x in call.inputs:
+                self._readers.setdefault(x.index, []).append(call)
+        self._mixings = {
+            id(mixing.operation): mixing.restricted(keep[mixing.labels])
+            for mixing in channels.mixings
+            if not keep[mixing.labels].all()
+        }
+
+    def run(self, inputs: list[Any]) -> dict[int, np.ndarray]:
+        """Amends from the inputs to the outputs."""
+        self._batches = batches_in(self._model, inputs)
+        graph = self._channels.graph
+        last = last_uses(graph)
+        wide = {x.index: value for x, value in zip(graph.inputs, inputs, strict=True)}
+        narrow = dict(wide)
+        for at, call in enumerate(graph.calls):
+            self._advance(call, wide, narrow)
+            for x in call.inputs:
+                if last.get(x.index) == at:
+                    wide.pop(x.index, None)
+                    narrow.pop(x.index, None)
+        return self._amended
+
+    def _advance(self, call: Call, wide: dict[int, Any], narrow: dict[int, Any]) -> None:
+        """Runs one call in both networks, and amends its layer if its inputs have changed."""
+        changed = any(wide[x.index] is not narrow[x.index] for x in call.inputs)
+        amend = None if self._is_spared(call.operation) else amendment_for(call.operation)
+        once = self._times_called[id(call.operation)] == 1
+        layer = call.operation if amend is not None else None  # An LSTM needs its activations.
+        with without_activation(layer) as activation:
+            outputs = self._run(call, wide, {})
+            cut = self._is_cut(call)
+            if not changed and not cut:
+                results = outputs
+            elif amend is None or not once:
+                results = self._run(call, narrow, self._masked, restricted=True)
+            else:
+                place = self._place(call, wide, narrow, outputs[0])
+                self._amended.update(amend(place))
+                weights = {**self._masked, **self._amended}
+                results = self._run(call, narrow, weights, restricted=True)
+        for x, a, b in zip(call.outputs, outputs, results, strict=True):
+            wide[x.index] = activation(a)
+            narrow[x.index] = wide[x.index] if a is b else activation(b)
+
+    def _place(
+        self, call: Call, wide: Mapping[int, Any], narrow: Mapping[int, Any], output: Any
+    ) -> Place:
+        def run(values: Mapping[int, np.ndarray]) -> Any:
+            weights = {**self._masked, **self._amended, **values}
+            return self._run(call, narrow, weights, restricted=True)[0]
+
+        readers = self._readers.get(call.outputs[0].index, [])
+        return Place(
+            call=call,
+            channels=self._channels,
+            keep=self._keep,
+            settings=self._settings,
+            before_normalization=len(readers) == 1 and self._normalizes(readers[0]),
+            run=run,
+            wide_inputs=[wide[x.index] for x in call.inputs],
+            narrow_inputs=[narrow[x.index] for x in call.inputs],
+            wide_output=output,
+        )
+
+    def _normalizes(self, call: Call) -> bool:
+        layer = call.operation
+        once = self._times_called[id(layer)] == 1
+        if not once or self._is_spared(layer):
+            return False
+        return hasattr(layer, "moving_mean") and amendment_for(layer) is not None
+
+    def _is_spared(self, operation: Any) -> bool:
+        return self._settings.spare_frozen and not getattr(operation, "trainable", True)
+
+    def _is_cut(self, call: Call) -> bool:
+        own = getattr(call.operation, "weights", ())
+        return any(id(v) in self._masked for v in own) or id(call.operation) in self._mixings
+
+    def _run(
+        self,
+        call: Call,
+        values: Mapping[int, Any],
+        weights: Mapping[int, np.ndarray],
+        restricted: bool = False,
+    ) -> list[Any]:
+        own = [v for v in getattr(call.operation, "weights", ()) if id(v) in self._weights]
+        values_of = {id(v): weights.get(id(v), self._weights[id(v)]) for v in own}
+        mapping = [(v, ops.convert_to_tensor(values_of[id(v)], dtype=v.dtype)) for v in own]
+        with ExitStack() as stack:
+            if restricted and id(call.operation) in self._mixings:
+                function = self._mixings[id(call.operation)]
+                stack.enter_context(keras_state.replaced_call(call.operation, function))
+            return run_alone(self._model, call, values, mapping, self._batches)

@@ -1,0 +1,190 @@
+"""Measurements on disk: JSON lines, written one by one, so that a killed run loses nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_gcp.errors import InvalidArgument
+from keras_gcp.validation import require_path
+from keras_gcp.validation.plain_data import DoesNotFit, check_finite, loaded, parsed
+
+FORMAT = 1
+
+Key = tuple[str | None, int | None]
+"""Group and number of channels that it keeps."""
+
+WHOLE: Key = (None, None)
+"""The whole model."""
+
+
+class Cache:
+    """Values by key in a file whose first line says of what they are.
+
+    What a killed process left of its last line is cut off.
+
+    Args:
+        path: The file; made if missing. None: nothing is kept.
+        identity: What the values depend on, in words.
+
+    Raises:
+        InvalidArgument: the file holds values of something else, or something else altogether.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None, identity: Mapping[str, str]) -> None:
+        self._path = None if path is None else Path(require_path("cache", path))
+        self._values: dict[Key, float] = {}
+        if self._path is None:
+            return
+        lines = self._opened({"format": FORMAT, "identity": dict(identity)})
+        for number, line in enumerate(lines, 2):
+            key, value = _value(line, self._path, number)
+            self._values[key] = value
+
+    def _opened(self, header: Mapping[str, Any]) -> list[str]:
+        """The lines behind the header, which is written if there is none."""
+        assert self._path is not None
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            lines = _lines_of(self._path, header) if self._path.exists() else None
+            if lines is None:
+                _append(self._path, header)
+        except OSError as error:
+            raise InvalidArgument(
+                f"`cache` expects the path of a file to read and write: {error}."
+            ) from error
+        return lines or []
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, key: Key) -> float | None:
+        """The value, if it is known."""
+        return self._values.get(key)
+
+    def put(self, key: Key, value: float) -> None:
+        """Notes a value, on disk at once; there only if it is finite."""
+        self._values[key] = value
+        if self._path is not None and math.isfinite(value):
+            _append(self._path, {"group": key[0], "kept": key[1], "value": value})
+
+
+def digest_of(arrays: Iterable[Any]) -> str:
+    """A short text that differs for other shapes or contents."""
+    digest = hashlib.blake2b(digest_size=16)
+    for leaf in keras.tree.flatten(list(arrays)):
+        if leaf is not None:
+            array = np.ascontiguousarray(leaf)
+            digest.update(f"{array.dtype} {array.shape};".encode())
+            digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    return json.dumps(entry).encode() + b"\n"
+
+
+def _append(path: Path, entry: Mapping[str, Any]) -> None:
+    with path.open("ab") as file:
+        file.write(_line(entry))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _lines_of(path: Path, header: Mapping[str, Any]) -> list[str] | None:
+    """The whole lines behind the header, or None if there is not even that.
+
+    What follows them is removed from the file; from one that is not ours, nothing.
+    """
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole:
+        try:
+            lines = content[:whole].decode("utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise InvalidArgument(_no_cache(path, error)) from error
+        _check_header(lines[0], header, path)
+    elif not _line(header).startswith(content):
+        raise InvalidArgument(_no_cache(path, "it has no header"))
+    if whole < len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+    return lines[1:] if whole else None
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The first line."""
+
+    format: int
+    identity: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Any other line."""
+
+    group: str | None
+    kept: int | None
+    value: float
+
+
+def _check_header(line: str, own: Mapping[str, Any], path: Path) -> None:
+    data = _loaded(line, path, 1)
+    if isinstance(data, dict) and data.get("format", FORMAT) != FORMAT:
+        raise InvalidArgument(
+            f"The cache '{path}' has format {data['format']!r}; expected {FORMAT}. Delete the "
+            "file, or name another one."
+        )
+    saved: Mapping[str, str] = _parsed(_Header, data, path, 1).identity
+    wanted = own["identity"]
+    differences = [
+        f"{what}: {saved.get(what)!r} there, {wanted.get(what)!r} here"
+        for what in sorted(saved.keys() | wanted.keys())
+        if saved.get(what) != wanted.get(what)
+    ]
+    if differences:
+        raise InvalidArgument(
+            f"The cache '{path}' is of another measurement ({'; '.join(differences)}). Expected "
+            "one of the same model, data and settings. Delete the file, or name another one."
+        )
+
+
+def _value(line: str, path: Path, number: int) -> tuple[Key, float]:
+    found: _Line = _parsed(_Line, _loaded(line, path, number), path, number)
+    if (found.group is None) != (found.kept is None) or (found.kept or 0) < 0:
+        reason = f"line {number} has the group {found.group!r} and keeps {found.kept!r} channels"
+        raise InvalidArgument(_no_cache(path, reason))
+    return (found.group, found.kept), float(found.value)
+
+
+def _loaded(line: str, path: Path, number: int) -> Any:
+    try:
+        data = loaded(line)
+        check_finite(data)
+        return data
+    except DoesNotFit as error:
+        raise InvalidArgument(_no_cache(path, f"line {number}: {error}")) from error
+
+
+def _parsed(hint: Any, data: Any, path: Path, number: int) -> Any:
+    try:
+        return parsed(hint, data)
+    except DoesNotFit as error:
+        raise InvalidArgument(_no_cache(path, f"line {number}: {error}")) from error
+
+
+def _no_cache(path: Path, reason: object) -> str:
+    return (
+        f"The file '{path}' is no cache that `keras_gcp.sensitivity` wrote: {reason}. Delete the "
+        "file, or name another one."
+    )

@@ -1,0 +1,262 @@
+"""The smallest model that is still good enough, found by bisection."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+
+from keras_gcp import backend, compensation, criteria, resources
+from keras_gcp.channels.trace import trace, trace_at
+from keras_gcp.classification.metrics import Metric, metric_for, value_of
+from keras_gcp.costs.budget import Budget, check_resource
+from keras_gcp.costs.counting import build_ledger
+from keras_gcp.errors import ImpossibleBudget, InvalidArgument
+from keras_gcp.evaluation.masked_model import MaskedModel
+from keras_gcp.evaluation.sensitivity_result import Sensitivity
+from keras_gcp.evaluation.smallest_result import Smallest, Trial, share_left
+from keras_gcp.pruning.one_shot import apply
+from keras_gcp.pruning.stages import (
+    compensated_weights,
+    decided,
+    plan_by_scores,
+    score,
+    totals_of,
+    weighted,
+)
+from keras_gcp.sample import SAMPLE_SIZE, draw_sample, sample_of
+from keras_gcp.sample.input_sizes import sizes_of
+from keras_gcp.selection import Preferences
+from keras_gcp.selection.blockers import require_prunable
+from keras_gcp.selection.plan import Plan
+from keras_gcp.selection.planning import keep_of, plan_of
+from keras_gcp.selection.prior import check_prior
+from keras_gcp.validation import between, require_integer, require_verbose
+
+
+def smallest(
+    model: Any,
+    accuracy_floor: float,
+    validation_data: Any,
+    metric: Any = None,
+    resource: str = "macs",
+    criterion: Any = "auto",
+    sample: Any = None,
+    tolerance: float = 0.01,
+    max_evaluations: int = 20,
+    exclude: Any = (),
+    seed: int = 0,
+    size: int | None = None,
+    sample_size: int | None = SAMPLE_SIZE,
+    batch_size: int = backend.DEFAULT_BATCH_SIZE,
+    mode: str = "auto",
+    verbose: int = 1,
+    compensate: str | None = "auto",
+    recalibrate: str | bool = "auto",
+    prior: Sensitivity | None = None,
+    input_shape: Any = None,
+    **selection: Any,
+) -> Smallest:
+    """Finds the smallest model whose accuracy stays above a floor, without training.
+
+    The channels are scored once, on the model as it is. Then the share of the resource that may
+    remain
+    is bisected: for each share a plan is made, and the metric measured with the removed channels
+    masked (and compensated, if there is a sample), which needs no cut and no new compilation. In
+    the end the smallest candidate that was good enough is really cut, and measured again; is it not
+    good enough after all, the next larger one follows. So what is returned reaches the floor,
+    whatever happens on the way. Accuracy need not fall steadily with size: a smaller model that
+    would do may lie beyond one that does not.
+
+    The idea of a search with a floor for the accuracy, restoring the weights for every candidate,
+    is that of Xie, Fu, Tian, Zhou, Chen, "Pruning with compensation", 2021 (arXiv 2108.13728).
+
+    Args:
+        model: A built functional or sequential `keras.Model`; it does not change.
+        accuracy_floor: The least value of the metric (the largest, if less is better).
+        validation_data: What to measure on: `(x, y)` arrays, a `tf.data.Dataset` or a
+            `keras.utils.PyDataset`, held in memory.
+        metric: As in `keras_gcp.sensitivity`; by default the first compiled metric.
+        resource: What is to be small: `"macs"`, or another resource of `keras_gcp.plan`. Bytes of
+            files and latencies are predicted, then checked on a real file for every candidate.
+        criterion: As in `keras_gcp.plan`.
+        sample: As in `keras_gcp.plan`.
+        tolerance: The search ends when the share is known to this precision.
+        max_evaluations: The most evaluations of masked candidates.
+        exclude: As in `keras_gcp.plan`.
+        seed: As in `keras_gcp.plan`.
+        size: Number of examples drawn from `validation_data`; None takes all.
+        sample_size: Number of examples drawn from `sample`; None takes all.
+        batch_size: Examples per batch.
+        mode: As in `keras_gcp.sensitivity`.
+        verbose: 0 = silent, 1 = a line per candidate.
+        compensate: As in `keras_gcp.apply`: with a sample, the kernels of every candidate are
+            refitted by least squares; None: only cut.
+        recalibrate: As in `keras_gcp.apply`.
+        prior: As in `keras_gcp.plan`.
+        input_shape: As in `keras_gcp.plan`; None: the size of the sample, else of
+            `validation_data`.
+        **selection: How to select, as in `keras_gcp.plan`: `align`, `floor` (the least *width* of a
+            layer), `cap`, `normalize` and `scope`.
+
+    Returns:
+        A `Smallest`: `.model`, `.plan`, `.value`, `.explain()`. Where nothing can be removed, its
+        model is a copy of the one given.
+
+    Raises:
+        InvalidArgument: the model itself is below the floor, or an argument is malformed.
+
+    Example:
+
+    ```python
+    found = keras_gcp.smallest(model, accuracy_floor=0.90, validation_data=(x_val, y_val))
+    print(found.explain())
+    found.model.save("small.keras")
+    ```
+    """
+    accuracy_floor, tolerance = _checked_floor(accuracy_floor), _checked_tolerance(tolerance)
+    max_evaluations = require_integer("max_evaluations", max_evaluations, least=1)
+    batch_size = require_integer("batch_size", batch_size, least=1)
+    verbose = require_verbose(verbose)
+    check_resource(resource)
+    any_share = Budget({resource: 0.5})
+    resources.require_environment(any_share)
+    scorer = criteria.get(criterion, seed=seed)
+    check_prior(prior)
+    unknown = selection.keys() - {one.name for one in fields(Preferences)}
+    if unknown:
+        raise InvalidArgument(
+            f"`keras_gcp.smallest` has no arguments {sorted(unknown)}. How to select is said by "
+            f"{', '.join(f'`{one.name}`' for one in fields(Preferences))}."
+        )
+    preferences = Preferences(**selection)
+    said = sizes_of(model, input_shape)  # Refuses what has no inputs before any data are read.
+    require_prunable(model, trace(model, exclude), resource)
+    data = draw_sample(validation_data, size, seed, model)
+    measured = metric_for(metric, model, data, mode)
+    drawn = sample_of(sample, sample_size, seed, model)
+    channels = trace_at(said or sizes_of(model, None, drawn, data), model, exclude)
+    settings = compensation.parse(compensate, recalibrate, drawn is not None)
+    decision = decided(scorer, model, channels, drawn)
+    scores = weighted(score(decision.scorer, model, channels, drawn), channels, prior)
+    opened = resources.opened(any_share, model, channels)
+    original = totals_of(model, channels, opened).costs()
+    everything = np.ones(channels.class_count, bool)
+    search = _Search(resource, measured, accuracy_floor, verbose)
+
+    def planned(share: float) -> Plan:
+        budget = Budget({resource: share})
+        limits = budget.limits(original)
+        chosen = plan_by_scores(
+            model, channels, scores, limits, opened, preferences, budget=str(budget)
+        )
+        return replace(chosen, criterion=decision.words)
+
+    def amended(keep: np.ndarray) -> dict[int, np.ndarray]:
+        return compensated_weights(model, channels, keep, drawn, settings)
+
+    with MaskedModel(model, channels, data, measured, batch_size, amended) as masked:
+        baseline = masked.value(everything)
+        if not measured.holds(baseline, accuracy_floor):
+            raise InvalidArgument(
+                f"The model itself has {measured.name} {baseline:.4f}, which does not reach "
+                f"`accuracy_floor` ({accuracy_floor!r}). Expected a floor that the model reaches "
+                "before anything is removed."
+            )
+        candidates = search.bisect(
+            planned,
+            lambda one: masked.value(keep_of(one, channels)),
+            tolerance,
+            max_evaluations,
+        )
+    for candidate in candidates:
+        narrow = apply(candidate, model, drawn, compensate, recalibrate)
+        value = value_of(measured, narrow, data, batch_size)
+        if search.note(candidate, share_left(candidate, resource), value, cut=True):
+            break
+    else:  # Nothing can go. A copy computes the same: `apply` compares it.
+        candidate = plan_of(channels, everything, build_ledger(model, channels, opened))
+        narrow, value = apply(candidate, model), baseline
+    return Smallest(
+        model=narrow,
+        plan=candidate,
+        metric=measured.name,
+        floor=float(accuracy_floor),
+        baseline=baseline,
+        value=value,
+        resource=resource,
+        trials=tuple(search.trials),
+    )
+
+
+class _Search:
+    """Bisects the share that may remain, and notes what it tried."""
+
+    def __init__(self, resource: str, metric: Metric, floor: float, verbose: int) -> None:
+        self._resource, self._metric, self._floor, self._verbose = resource, metric, floor, verbose
+        self.trials: list[Trial] = []
+
+    def bisect(
+        self,
+        planned: Callable[[float], Plan],
+        measure: Callable[[Plan], float],
+        tolerance: float,
+        max_evaluations: int,
+    ) -> list[Plan]:
+        """The candidates that are good enough, the smallest first."""
+        low, high = 0.0, 1.0
+        known: dict[tuple[bytes, ...], bool] = {}
+        good: list[Plan] = []
+        while high - low > tolerance and len(self.trials) < max_evaluations:
+            limit = (low + high) / 2
+            try:
+                candidate = planned(limit)
+            except ImpossibleBudget:  # Floors and anchors do not let it go so far.
+                low = limit
+                continue
+            key = tuple(keep.tobytes() for keep in candidate.layers.values())
+            if key not in known:
+                known[key] = self.note(candidate, limit, measure(candidate), cut=False)
+                if known[key]:
+                    good.append(candidate)
+            if known[key]:
+                high = min(limit, share_left(candidate, self._resource))
+            else:
+                low = limit
+        return sorted(good, key=lambda one: share_left(one, self._resource))
+
+    def note(self, candidate: Plan, limit: float, value: float, cut: bool) -> bool:
+        """Notes what a candidate is worth; returns whether it is good enough."""
+        holds = self._metric.holds(value, self._floor)
+        share = share_left(candidate, self._resource)
+        self.trials.append(Trial(limit, share, value, holds, cut))
+        if self._verbose:
+            how = "cut" if cut else "masked"
+            print(
+                f"{self._resource} {share:.1%} of the original ({how}): {self._metric.name} "
+                f"{value:.4f}, {'good enough' if holds else f'below the floor {self._floor:.4f}'}"
+            )
+        return holds
+
+
+def _checked_floor(floor: Any) -> float:
+    found = between(floor, -sys.float_info.max, sys.float_info.max)
+    if found is None:
+        raise InvalidArgument(
+            "`accuracy_floor` expects a number, in the unit of the metric (0.9 for 90 %). "
+            f"Received: {floor!r}."
+        )
+    return found
+
+
+def _checked_tolerance(tolerance: Any) -> float:
+    found = between(tolerance, 0.0, 1.0)
+    if not found or found == 1:
+        raise InvalidArgument(
+            "`tolerance` expects a share of the original between 0 and 1, both excluded. "
+            f"Received: {tolerance!r}."
+        )
+    return found

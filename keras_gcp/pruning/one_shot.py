@@ -1,0 +1,360 @@
+"""The stages once, outside fit: plan, apply, prune, narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from keras_gcp import backend, compensation, criteria, keras_state, resources
+from keras_gcp.backend.comparison import example_count, random_inputs
+from keras_gcp.backend.sizes_to_run import sizes_for_cut
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.trace import trace_as_planned, trace_at
+from keras_gcp.costs.budget import Budget
+from keras_gcp.costs.counting import build_ledger
+from keras_gcp.keras_state import Transaction
+from keras_gcp.pruning.stages import (
+    compensated_weights,
+    decided,
+    plan_by_scores,
+    require_costs,
+    score,
+    totals_of,
+    weighted,
+)
+from keras_gcp.sample import SAMPLE_SIZE, checked_size, sample_of
+from keras_gcp.sample.input_sizes import sizes_of
+from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
+from keras_gcp.selection.blockers import require_prunable
+from keras_gcp.selection.plan import Plan, check_plan
+from keras_gcp.selection.plan_data import Totals
+from keras_gcp.selection.planning import keep_of, parsed_limits, plan_of, require_reachable
+from keras_gcp.selection.prior import Prior, check_prior
+from keras_gcp.surgery.cut import cut_in_place, put_values
+from keras_gcp.surgery.model_copy import copy_model
+from keras_gcp.surgery.optimizer import check_optimizer
+from keras_gcp.surgery.verify import masked_outputs
+
+
+def plan(
+    model: Any,
+    budget: Any,
+    criterion: Any = "auto",
+    sample: Any = None,
+    align: Align = "auto",
+    floor: Floor = DEFAULT_FLOOR,
+    exclude: Sequence[str] = (),
+    seed: int | None = None,
+    sample_size: int | None = SAMPLE_SIZE,
+    cap: Cap = None,
+    normalize: str = "none",
+    scope: str = "global",
+    prior: Prior | None = None,
+    input_shape: Any = None,
+) -> Plan:
+    """Chooses which channels to keep so that a budget is met; changes nothing.
+
+    Args:
+        model: A built functional or sequential `keras.Model`.
+        budget: Dict of what may *remain*: a share in (0, 1) of this model's `"macs"`,
+            `"parameters"`, (prunable) `"channels"`, `"tflite_bytes"`, `"tflite_bytes_int8"`,
+            `"peak_activation_bytes"`, `"peak_activation_bytes_int8"` or `"latency_ms"` (see
+            `keras_gcp.timed`), or `keras_gcp.absolute(count)`. All entries must hold.
+        criterion: Name of a criterion, or a callable `(model, channels, sample) -> {path of a
+            producing layer: (width,) scores}`, larger = keep. `"auto"`: `"feature_relevance"` where
+            it applies (a classifier, labels that are its classes, only layers it can be followed
+            through), else the first of `"compensation_aware"`, `"taylor"` and `"l2_norm"` that
+            does; without a sample, `"l2_norm"`. `plan.explain()` says which, and why.
+        sample: Examples for criteria that look at data, as `fit` takes them: `x`, `(x, y)` or
+            `(x, y, weight)`, with `x` a dict by name or a list in the order of `model.inputs` for
+            several inputs; a `tf.data.Dataset`, a `keras.utils.PyDataset`, or another iterable of
+            batches. Labels are asked for by criteria that read them (`"feature_relevance"`,
+            `"taylor"`).
+        align: Widths to prefer, because odd ones run slower than the next larger multiple: `"auto"`
+            (multiples of 8 for layers of 16 channels and more, free below), a number, or a dict of
+            these by layer. A layer narrower than the number has the halves of it (4, 2, 1).
+        floor: Least width of a layer: int = channels, float = share of its width, or a dict of
+            these by layer.
+        exclude: Names (or paths) of layers whose outputs, and all that is tied to them, stay. A
+            layer that hides convolutions or dense layers, and cannot be opened by
+            `keras_gcp.flatten`, has to be named here; its multiply-adds are not counted.
+        seed: Seed for drawing the sample and for the random criterion.
+        sample_size: Number of examples drawn from `sample`; None takes all.
+        cap: Largest width that may remain, in the same terms, or None: layers that must shrink.
+        normalize: `"none"`: the channels with the least scores leave, whatever they cost.
+            `"cost"`: the kept channels have the largest total score that the budget buys (to about
+            1 %), so that a layer whose channels are dear loses more of them.
+        scope: `"global"`: one ranking of the whole network. `"group"`: every layer keeps the same
+            share of its width, as far as `align`, `floor` and `cap` let it.
+        prior: What `keras_gcp.sensitivity` measured on this model. Scores are multiplied by the
+            drop of the metric per removed channel at each width (`Sensitivity.weighted`), so
+            groups that lose little are pruned more.
+        input_shape: The size to count multiply-adds, memory and latency at, if the model leaves
+            sizes of its input open (`keras.Input((None, None, 3))`): a tuple without the batch
+            axis, such as `(224, 224, 3)`; for several inputs a list of tuples in the order of
+            `model.inputs`, or a dict by their names. None: the size of the sample, if there is one.
+            The model keeps its open sizes. Budgets in parameters, channels and bytes of files need
+            no size.
+
+    Dicts by layer name convolutions, dense layers and embeddings, or nested models with all layers
+    inside; `"*"` stands for the layers not named, which have the default otherwise.
+
+    Returns:
+        A `Plan`: `.explain()`, `.kept(layer)`, `.to_json()`.
+
+    Raises:
+        UnsupportedModel: the model cannot be traced or counted.
+        InvalidArgument: an argument is malformed, or the budget is already met.
+        ImpossibleBudget: floors and anchored layers do not let the budget be met.
+
+    Example:
+
+    ```python
+    plan = keras_gcp.plan(model, {"macs": 0.5})
+    print(plan.explain())
+    narrow_model = keras_gcp.apply(plan, model)
+    ```
+    """
+    preferences = Preferences(align, floor, cap, normalize, scope)
+    drawing = (seed, checked_size(sample_size))
+    return _plan(
+        model, budget, criterion, sample, preferences, exclude, drawing, prior, input_shape, True
+    )
+
+
+def _plan(
+    model: Any,
+    budget: Any,
+    criterion: Any,
+    sample: Any,
+    preferences: Preferences,
+    exclude: Sequence[str],
+    drawing: tuple[int | None, int | None],
+    prior: Prior | None,
+    input_shape: Any,
+    in_place: bool,
+) -> Plan:
+    """`plan`; `in_place` tells whether the model itself may be cut by it, or only a copy."""
+    seed, sample_size = drawing
+    parsed = Budget.parse(budget)
+    resources.require_environment(parsed)
+    check_prior(prior)
+    scorer = criteria.get(criterion, seed=seed)
+    said = sizes_of(model, input_shape)  # Refuses what has no inputs before any data are read.
+    drawn = sample_of(sample, sample_size, seed, model)
+    channels = trace_at(said or sizes_of(model, None, drawn), model, exclude, in_place)
+    require_prunable(model, channels, next(iter(parsed.entries)))
+    opened = resources.opened(parsed, model, channels)
+    totals = totals_of(model, channels, opened)
+    limits = parsed_limits(parsed, totals, totals, channels)
+    ledger = build_ledger(model, channels, opened)
+    require_reachable(channels, limits, preferences, ledger)  # Scoring may take long.
+    decision = decided(scorer, model, channels, drawn)
+    scores = weighted(score(decision.scorer, model, channels, drawn), channels, prior)
+    chosen = plan_by_scores(model, channels, scores, limits, opened, preferences, str(parsed))
+    return replace(chosen, criterion=decision.words)
+
+
+def apply(
+    plan: Plan,
+    model: Any,
+    sample: Any = None,
+    compensate: str | None = "auto",
+    recalibrate: str | bool = "auto",
+    seed: int | None = None,
+    sample_size: int | None = SAMPLE_SIZE,
+    input_shape: Any = None,
+) -> Any:
+    """Makes a narrow copy of a model; the original stays as it is.
+
+    The copy is cut, then compared with the masked original on random inputs.
+
+    Args:
+        plan: A plan for this model, or for one of the same architecture.
+        model: The model.
+        sample: Examples to compensate the cut with, as in `keras_gcp.plan`. Labels are not looked
+            at.
+        compensate: What is done about what removed channels did. `"least_squares"`: kernels that
+            read them are refitted on the channels that stay, so that their outputs on the sample
+            come nearest to the wide model's, and biases take what is constant. `"fold"`: only
+            biases (and the means of normalizations) change. None: nothing. `"auto"`:
+            least squares if there is a sample.
+        recalibrate: Whether means and variances of `BatchNormalization` layers follow the change of
+            their inputs. `"auto"`: if there is a sample.
+        seed: Seed for drawing the sample.
+        sample_size: Number of examples drawn from `sample`; None takes all.
+        input_shape: The size at which the copy is compared, if the model leaves sizes of its input
+            open; as in `plan`. None: that of the sample, or of the plan, or one that the model
+            takes.
+
+    Returns:
+        A new, narrow plain `keras.Model` with the kept trained weights.
+
+    Raises:
+        InvalidArgument: the plan was made for another model, or an argument is malformed.
+        UnsupportedModel: a layer cannot be made again from its configuration, or the model leaves
+            sizes of its input open, and runs at none of those that were tried.
+        VerificationFailed: the copy does not compute what the masked model computes.
+    """
+    keras_state.require_functional(model)
+    check_plan(plan)
+    drawn = sample_of(sample, sample_size, seed, model)
+    settings = compensation.parse(compensate, recalibrate, drawn is not None)
+    shapes = sizes_for_cut(model, drawn, input_shape, plan.counted_at)
+    channels = trace_as_planned(model, shapes=shapes)
+    keep = keep_of(plan, channels)  # Refuses a foreign plan before anything is built.
+    copy = copy_model(model)
+    values = compensated_weights(model, channels, keep, drawn, settings)
+    # Of the original, not of the copy: so the copying is verified, too.
+    inputs = random_inputs(model, example_count(model, shapes), shapes=shapes)
+    with Transaction() as exchange:
+        put_values(values, model, exchange)
+        expected = masked_outputs(model, channels, keep, inputs)
+        exchange.rollback()
+    places = {
+        id(variable): copied for variable, copied in zip(model.weights, copy.weights, strict=True)
+    }
+    own = trace_as_planned(copy, shapes=shapes)
+    copied = {id(places[key]): value for key, value in values.items()}
+    _cut(copy, own, plan, [], inputs, copied, expected)
+    return copy
+
+
+def prune(
+    model: Any,
+    budget: Any,
+    criterion: Any = "auto",
+    sample: Any = None,
+    align: Align = "auto",
+    floor: Floor = DEFAULT_FLOOR,
+    exclude: Sequence[str] = (),
+    seed: int | None = None,
+    sample_size: int | None = SAMPLE_SIZE,
+    compensate: str | None = "auto",
+    recalibrate: str | bool = "auto",
+    cap: Cap = None,
+    normalize: str = "none",
+    scope: str = "global",
+    prior: Prior | None = None,
+    input_shape: Any = None,
+) -> Any:
+    """`plan`, then `apply`: a narrow copy that meets a budget. Arguments as there.
+
+    Example:
+
+    ```python
+    small = keras_gcp.prune(model, {"macs": 0.5, "parameters": 0.6})
+    ```
+    """
+    drawn = sample_of(sample, sample_size, seed, model)
+    compensation.parse(compensate, recalibrate, drawn is not None)
+    preferences = Preferences(align, floor, cap, normalize, scope)
+    drawing = (seed, sample_size)
+    chosen = _plan(
+        model, budget, criterion, drawn, preferences, exclude, drawing, prior, input_shape, False
+    )
+    return apply(chosen, model, drawn, compensate, recalibrate)
+
+
+def narrow(
+    model: Any,
+    plan: Plan,
+    optimizer: Any = None,
+    sample: Any = None,
+    compensate: str | None = "auto",
+    recalibrate: str | bool = "auto",
+    seed: int | None = None,
+    sample_size: int | None = SAMPLE_SIZE,
+    input_shape: Any = None,
+) -> None:
+    """Makes a model narrower in place, for custom training loops.
+
+    Layers and variables stay the same objects; their values, the slots of the optimizer, the
+    configuration and all shapes become narrow. The result is compared with the masked model on
+    random inputs; on any failure everything is as it was before.
+
+    Compiled functions of your own that captured the old variables must be made anew. A
+    `tf.function` that was not fails when it is called (its first kernel has no elements); functions
+    of `jax.jit` are compiled again, and refuse state that was taken out of the model before; an
+    optimizer of PyTorch that holds old parameters is named in a warning.
+
+    Args:
+        model: The model.
+        plan: A plan for it.
+        optimizer: An optimizer whose slots follow the weights. The optimizer that the model was
+            compiled with always follows.
+        sample: As in `apply`.
+        compensate: As in `apply`.
+        recalibrate: As in `apply`.
+        seed: As in `apply`.
+        sample_size: As in `apply`.
+        input_shape: As in `apply`.
+
+    Raises:
+        InvalidArgument: the plan was made for another model, or an argument is malformed.
+        UnsupportedModel: the optimizer keeps state that cannot be cut, or the model leaves sizes of
+            its input open, and runs at none of those that were tried.
+        VerificationFailed: the narrow model does not compute what the masked model computes.
+        ReplicasDisagree: processes that train the model together have other plans, or one failed.
+    """
+    keras_state.require_functional(model)
+    check_plan(plan)
+    keras_state.check_strategy(model)
+    drawn = sample_of(sample, sample_size, seed, model)
+    settings = compensation.parse(compensate, recalibrate, drawn is not None)
+    given = [] if optimizer is None else [optimizer]
+    for one in [*given, *keras_state.optimizers_of(model)]:
+        check_optimizer(one)
+    backend.require_same(model, "their plans", plan.to_json())
+    shapes = sizes_for_cut(model, drawn, input_shape, plan.counted_at)
+    channels = trace_as_planned(model, in_place=True, shapes=shapes)
+    keep = keep_of(plan, channels)
+    inputs = random_inputs(model, example_count(model, shapes), shapes=shapes)
+    values = compensated_weights(model, channels, keep, drawn, settings)
+    before = keras_state.backend_values(model)
+    _cut(model, channels, plan, given, inputs, values)
+    keras_state.notice_cut(model, before)
+
+
+def _cut(
+    model: Any,
+    channels: ChannelMap,
+    plan: Plan,
+    optimizers: Sequence[Any],
+    inputs: Any,
+    values: Mapping[int, np.ndarray],
+    expected: list[np.ndarray] | None = None,
+) -> None:
+    """Narrows a model in place, compares and counts it; on any failure it is as it was before.
+
+    Args:
+        model: The model.
+        channels: Its channel map.
+        plan: What is kept.
+        optimizers: Whose slots follow, besides those that the model holds.
+        inputs: What the comparison is made on.
+        values: Weights that compensate the cut, by `id` of the variable.
+        expected: What has to come out; None takes what the masked model computes.
+    """
+    keep = keep_of(plan, channels)
+    expected_costs = _costs_of(plan, model, channels, keep)
+
+    def cut() -> None:
+        cut_in_place(model, channels, keep, values, transaction, inputs, expected, optimizers)
+        require_costs(expected_costs, model, trace_as_planned(model, shapes=channels.counted_at))
+
+    with Transaction() as transaction:
+        backend.together(model, cut)
+
+
+def _costs_of(plan: Plan, model: Any, channels: ChannelMap, keep: np.ndarray) -> Totals:
+    """What this model costs once it is cut, as far as sizes are known.
+
+    Not what the plan says: that may have been made on smaller images, or edited by hand.
+    """
+    known = all(site.positions is not None for site in channels.macs)
+    ledger = build_ledger(model, channels, resources.counted(plan.after.further if known else ()))
+    return plan_of(channels, keep, ledger).after

@@ -1,0 +1,152 @@
+"""The stages of every cut: score, weigh, plan, compensate, recount. `fit` or no `fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_gcp import backend, criteria, resources
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.compensation import Compensation, compensated
+from keras_gcp.costs.cost_model import Ledger
+from keras_gcp.costs.counting import Resource, count_map, prunable_groups
+from keras_gcp.criteria.base import name_of
+from keras_gcp.errors import VerificationFailed
+from keras_gcp.sample import Sample
+from keras_gcp.selection import Preferences
+from keras_gcp.selection.plan import Plan
+from keras_gcp.selection.plan_data import Totals
+from keras_gcp.selection.planning import choose
+from keras_gcp.selection.prior import Prior
+
+
+def decided(
+    scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None
+) -> criteria.Decision:
+    """`criteria.decided`; the same in all processes that train the model together."""
+    own = backend.together(model, lambda: criteria.decided(scorer, model, channels, sample))
+    require_one_criterion(model, own)
+    return own
+
+
+def require_one_criterion(model: Any, decision: criteria.Decision) -> None:
+    """Refuses to go on if processes chose different criteria.
+
+    Raises:
+        ReplicasDisagree: another one applies to the sample of another process.
+    """
+    name = name_of(decision.scorer)
+    backend.require_same(model, "the criteria that apply to their samples", name)
+
+
+def score(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) -> np.ndarray:
+    """Scores of a criterion, checked, as one number per channel class.
+
+    Where several processes train the model together: of the mean of their scores, weighted by their
+    numbers of examples.
+    """
+    own = backend.together(model, lambda: criteria.checked_scores(scorer, model, channels, sample))
+    mean = backend.averaged(model, own, weight=1 if sample is None else len(sample))
+    return criteria.class_scores(mean, channels)
+
+
+def weighted(scores: np.ndarray, channels: ChannelMap, prior: Prior | None) -> np.ndarray:
+    """Scores of channel classes, as what was measured before would have them."""
+    if prior is None:
+        return scores
+    return prior.weighted(scores, {one.name: one.classes for one in prunable_groups(channels)})
+
+
+def compensated_weights(
+    model: Any,
+    channels: ChannelMap,
+    keep: np.ndarray,
+    sample: Sample | None,
+    settings: Compensation,
+) -> dict[int, np.ndarray]:
+    """`compensated`; where several processes train the model together, the mean of what they find.
+
+    Any of their results compensates; but it has to be the same in all of them.
+    """
+    if sample is None:
+        return {}
+    found = backend.together(model, lambda: compensated(model, channels, keep, sample, settings))
+    names = {id(variable): f"{i}" for i, variable in enumerate(model.weights)}
+    mean = backend.averaged(model, {names[k]: v for k, v in found.items()}, weight=len(sample))
+    return {key: mean[names[key]].astype(value.dtype) for key, value in found.items()}
+
+
+def totals_of(model: Any, channels: ChannelMap, opened: Sequence[Resource] = ()) -> Totals:
+    """What a traced model costs, in further resources, too."""
+    counted = count_map(model, channels, opened)
+    return Totals(
+        counted.macs,
+        counted.parameters,
+        counted.channels,
+        counted.further,
+        counted.activation_macs,
+    )
+
+
+def plan_by_scores(
+    model: Any,
+    channels: ChannelMap,
+    scores: np.ndarray,
+    limits: Mapping[str, float],
+    opened: Sequence[Resource],
+    preferences: Preferences,
+    budget: str,
+) -> Plan:
+    """The plan whose costs stay within limits.
+
+    Args:
+        model: The model.
+        channels: Its channel map.
+        scores: One score per channel class, larger = keep.
+        limits: What may remain, by resource.
+        opened: The resources among them that need more than counting.
+        preferences: How to select.
+        budget: The limits in words.
+    """
+
+    def chosen(ledger: Ledger) -> Plan:
+        return choose(model, channels, scores, limits, preferences, budget=budget, ledger=ledger)
+
+    return resources.settled(model, channels, limits, opened, chosen).plan
+
+
+def require_costs(expected: Totals, model: Any, channels: ChannelMap) -> None:
+    """Refuses a narrow model that costs something else than was expected.
+
+    Args:
+        expected: What the wide model's channel map promised.
+        model: The narrow model.
+        channels: Its own channel map.
+
+    Raises:
+        VerificationFailed: multiply-adds or parameters differ, or more memory is needed.
+    """
+    counted = count_map(model, channels, resources.counted(expected.further))
+    for name, found, planned in (
+        ("MACs", counted.macs, expected.macs),
+        ("parameters", counted.parameters, expected.parameters),
+    ):
+        if found != planned:
+            raise VerificationFailed(
+                f"The narrow model has {_shown(found)} {name}; the plan said {_shown(planned)}. "
+                "The cut is taken back. Please report the network."
+            )
+    for resource, cost in counted.further.items():
+        # A tensor whose channels lie unevenly is planned at its full width; so less is possible.
+        if cost > expected.further[resource]:
+            raise VerificationFailed(
+                f"The narrow model has {cost:,.0f} {resource}; the plan said "
+                f"{expected.further[resource]:,.0f}. The cut is taken back. Please report the "
+                "network."
+            )
+
+
+def _shown(count: int | None) -> str:
+    return "an unknown number of" if count is None else f"{count:,}"

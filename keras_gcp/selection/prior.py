@@ -1,0 +1,39 @@
+"""A prior: what was measured before, and says which groups may lose more than scores tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from keras_gcp.errors import InvalidArgument
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """Anything that weighs scores by group; `keras_gcp.Sensitivity` does."""
+
+    def weighted(self, scores: np.ndarray, groups: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Weighed scores.
+
+        Args:
+            scores: One score per channel class, larger = keep.
+            groups: Name of each group that may be pruned to the classes of its channels.
+
+        Returns:
+            Scores of the same shape; those of classes outside of all groups are unchanged.
+        """
+
+
+def check_prior(prior: Any) -> None:
+    """Refuses what weighs no scores.
+
+    Raises:
+        InvalidArgument: it has no method `weighted`.
+    """
+    if prior is not None and (isinstance(prior, type) or not isinstance(prior, Prior)):
+        raise InvalidArgument(
+            "`prior` expects what `keras_gcp.sensitivity` returned, an object with a method "
+            f"`weighted(scores, groups)`, or None. Received: {type(prior).__name__}."
+        )

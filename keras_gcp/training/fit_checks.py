@@ -1,0 +1,364 @@
+"""What is checked when training begins, so that nothing fails ten epochs later."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_gcp import backend, criteria, keras_state
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.trace import trace
+from keras_gcp.classification.metrics import metric_for, value_of
+from keras_gcp.costs.budget import Budget
+from keras_gcp.costs.counting import build_ledger
+from keras_gcp.errors import InvalidArgument, UnsupportedModel
+from keras_gcp.sample import Sample, draw_sample
+from keras_gcp.schedules import AdaptiveSchedule, Schedule, checked_events, unit_of
+from keras_gcp.schedules.scheduler import Agenda, next_progress
+from keras_gcp.selection.blockers import require_prunable
+from keras_gcp.selection.plan_data import Totals
+from keras_gcp.selection.planning import parsed_limits, require_reachable
+from keras_gcp.surgery.optimizer import check_optimizer
+from keras_gcp.training.accuracy_guard import AccuracyGuard, GuardedMetric
+from keras_gcp.training.pruning_run import Original, Settings
+from keras_gcp.validation import require_one_of
+
+AUTO = "auto"
+"""`reset` that finds the callbacks by itself."""
+
+ON_FAILURE = ("raise", "skip")
+"""What an event that fails may lead to: the end of training, or a warning."""
+
+# Pruning callbacks that Keras has handed a model for the fit that is about to begin.
+_PRUNERS: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
+
+
+def register_pruner(model: Any, callback: Any) -> None:
+    """Notes that a fit hands its model to a pruning callback; Keras does so before it begins."""
+    if model is not None:
+        known = [ref for ref in _PRUNERS.get(model, []) if ref() not in (None, callback)]
+        _PRUNERS[model] = [*known, weakref.ref(callback)]
+
+
+def check_only_pruner(model: Any, callback: Any) -> None:
+    """Refuses a fit with two pruning callbacks."""
+    pruners = [ref() for ref in _PRUNERS.pop(model, [])]
+    others = [one for one in pruners if one is not None and one is not callback]
+    if others:
+        raise InvalidArgument(
+            f"Model '{model.name}' is being trained with {len(others) + 1} GradualChannelPruning "
+            "callbacks; each would cut what the other has counted. Pass only one to `fit`."
+        )
+
+
+def check_model(model: Any, exclude: Sequence[str], resource: str = "macs") -> ChannelMap:
+    """Traces the model, and looks at its optimizer and its strategy.
+
+    Args:
+        model: The model.
+        exclude: Layers that stay.
+        resource: What the budget counts.
+
+    Raises:
+        UnsupportedModel: the model or its optimizer cannot be pruned.
+    """
+    channels = trace(model, exclude, in_place=True)
+    require_prunable(model, channels, resource)
+    keras_state.check_strategy(model)
+    _check_steps(model)
+    if getattr(model, "optimizer", None) is not None:
+        keras_state.build_optimizer(model)
+    for optimizer in keras_state.optimizers_of(model):
+        check_optimizer(optimizer)
+    return channels
+
+
+def check_fit_runs(model: Any) -> None:
+    """Refuses to prune in a `fit` that Keras itself cannot run; see docs/scaling.md.
+
+    Raises:
+        UnsupportedModel: several TensorFlow processes train the model.
+    """
+    if keras.config.backend() == "tensorflow" and backend.process_count(model) > 1:
+        raise UnsupportedModel(
+            f"Model '{model.name}' is in the scope of a MultiWorkerMirroredStrategy of "
+            f"{backend.process_count(model)} processes. `fit` of Keras 3 (3.15 at least) does not "
+            "run there, with or without pruning. Expected MirroredStrategy (one process, many "
+            "devices). For several processes take the JAX backend with "
+            "`keras.distribution.DataParallel`, or a training loop of your own with "
+            "`keras_gcp.plan` and `keras_gcp.narrow`."
+        )
+
+
+def _check_steps(model: Any) -> None:
+    steps = keras_state.steps_compiled_by_hand(model)
+    if steps:
+        raise UnsupportedModel(
+            f"`{steps[0]}` of model '{model.name}' (class {type(model).__name__}) is wrapped in a "
+            "`tf.function`, which holds on to the weights it was first compiled with; a cut "
+            "replaces them. Expected a plain method: take the decorator away. Keras compiles the "
+            "method anyway, unless `compile(run_eagerly=True)` says otherwise."
+        )
+
+
+def planned(schedule: Schedule | AdaptiveSchedule, epochs: int, steps: int | None) -> Agenda:
+    """The events that a schedule has for a fit.
+
+    Args:
+        schedule: The schedule.
+        epochs: Number of epochs of the fit.
+        steps: Steps of an epoch; None if unknown.
+
+    Raises:
+        InvalidArgument: it has none.
+    """
+    if isinstance(schedule, Schedule):
+        inside = check_schedule(schedule, epochs, steps)
+        return Agenda(inside, unit_of(schedule), goal=max(inside.values()))
+    if not isinstance(schedule.monitor, str) or not schedule.monitor:
+        raise InvalidArgument(
+            f"`monitor` of the schedule {schedule!r} must be the name of an entry of the logs. "
+            f"Received: {schedule.monitor!r}."
+        )
+    next_progress(schedule, 0, 0.0, [])  # What it returns later follows from the same rules.
+    until = getattr(schedule, "until", None)
+    if until is not None and until >= epochs:
+        warnings.warn(
+            f"The schedule reaches the budget before epoch {until} at the latest, but the fit ends "
+            f"after {epochs} epochs: without enough plateaus the budget is not met.",
+            stacklevel=2,
+        )
+    return Agenda(adaptive=schedule)
+
+
+def monitored(logs: Mapping[str, Any], monitor: str, epoch: int) -> float | None:
+    """The entry of the logs that a schedule looks at; None in an epoch without validation.
+
+    Raises:
+        InvalidArgument: there is no such entry.
+    """
+    if monitor in logs:
+        try:
+            return float(logs[monitor])
+        except (TypeError, ValueError) as error:
+            raise InvalidArgument(
+                f"The schedule monitors '{monitor}', which is {logs[monitor]!r} in the logs of "
+                f"epoch {epoch}. Expected a number."
+            ) from error
+    if not monitor.startswith("val_") or any(name.startswith("val_") for name in logs):
+        raise InvalidArgument(
+            f"The schedule monitors '{monitor}', which is not in the logs of this fit. Expected "
+            f"one of {', '.join(map(repr, sorted(logs)))}."
+        )
+    if epoch == 0:
+        warnings.warn(
+            f"The schedule monitors '{monitor}', but the first epoch had no validation, so no "
+            "event can come on a plateau yet. Pass `validation_data` to `fit`.",
+            stacklevel=2,
+        )
+    return None
+
+
+def guarded(guard: AccuracyGuard, seed: int | None, model: Any) -> GuardedMetric:
+    """Draws a guard's examples, and measures its metric on them once.
+
+    Raises:
+        InvalidArgument: there is no such metric, or data, labels or metric do not go together.
+    """
+    try:
+        sample = draw_sample(guard.data, guard.size, seed, model)
+        metric = metric_for(guard.metric, model, sample, guard.mode)
+        value = value_of(metric, model, sample)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"`guard` of GradualChannelPruning: {error}") from error
+    if not np.isfinite(value):
+        raise InvalidArgument(
+            f"`guard` of GradualChannelPruning: {metric.name} is {value} on its "
+            f"{len(sample)} examples before training, so no cut could be compared with it. "
+            "Expected a finite number: look at the labels, and at the metric."
+        )
+    return GuardedMetric(sample, metric, guard.max_drop)
+
+
+def check_schedule(schedule: Schedule, epochs: int, steps: int | None) -> dict[int, float]:
+    """The events of a schedule that lie inside the training: epoch (or step) to progress.
+
+    Args:
+        schedule: The schedule.
+        epochs: Number of epochs of the fit.
+        steps: Steps of an epoch; None if unknown, and then every step may come.
+
+    Raises:
+        InvalidArgument: none does.
+    """
+    unit, events = unit_of(schedule), checked_events(schedule)
+    total = epochs if unit == "epoch" else None if steps is None else epochs * steps
+    inside = {at: progress for at, progress in events.items() if total is None or at < total}
+    if not inside:
+        raise InvalidArgument(
+            f"The schedule {schedule} has no event inside the {total:,} {unit}s of this fit: its "
+            f"events come before the 0-based {unit}s {sorted(events)}. Let it begin earlier or "
+            "train longer."
+        )
+    if len(inside) < len(events):
+        warnings.warn(
+            f"The schedule has events before the {unit}s {sorted(events)}, but the fit ends after "
+            f"{total:,} {unit}s, so only {max(inside.values()):.0%} of the way to the budget is "
+            "gone in the end.",
+            stacklevel=2,
+        )
+    return inside
+
+
+def check_on_failure(on_failure: Any) -> None:
+    """Refuses unknown ways to go on after a failure."""
+    require_one_of("on_failure", on_failure, ON_FAILURE)
+
+
+def check_criterion(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) -> None:
+    """Asks the criterion whether it can score this model on this sample."""
+    criteria.check(scorer, model, channels, sample)
+
+
+def check_feasible(
+    model: Any,
+    channels: ChannelMap,
+    budget: Budget,
+    totals: Totals,
+    original: Original,
+    settings: Settings,
+) -> None:
+    """Refuses a budget that is met already, or that floors and anchors make impossible.
+
+    Raises:
+        InvalidArgument: the budget is met already.
+        ImpossibleBudget: it cannot be met.
+    """
+    limits = parsed_limits(budget, totals, original.totals, channels)
+    ledger = build_ledger(model, channels, original.resources)
+    require_reachable(channels, limits, settings.preferences, ledger, original.widths)
+
+
+def check_known_to_optimizer(model: Any) -> None:
+    """Refuses a model that was made trainable in other places since it was compiled.
+
+    Without a cut, `fit` would go on with what it compiled before and not notice.
+
+    Raises:
+        InvalidArgument: the optimizer does not know some trainable weights.
+    """
+    unknown = keras_state.unknown_to_optimizer(model)
+    if unknown:
+        names = ", ".join(f"'{variable.path}'" for variable in unknown[:3])
+        raise InvalidArgument(
+            f"The optimizer of model '{model.name}' does not know {len(unknown)} trainable weights "
+            f"({names}{', …' if len(unknown) > 3 else ''}): they were frozen when it was built. "
+            "Call `model.compile` again after changing `trainable`."
+        )
+
+
+def check_companions(companions: Sequence[Any]) -> None:
+    """Refuses callbacks that cannot go together with a model that changes its shapes.
+
+    Raises:
+        InvalidArgument: one of the fit's other callbacks is such.
+    """
+    for one in companions:
+        if isinstance(one, keras.callbacks.BackupAndRestore):
+            raise InvalidArgument(
+                f"{type(one).__name__} keeps weights without their architecture: after an "
+                "interruption it would load those of a narrow model into the full-width one and "
+                "fail. Expected it to be left out; use "
+                "`GradualChannelPruning(backup_dir=...)`, which restores the widths, the weights, "
+                "the optimizer and the schedule's position together."
+            )
+
+
+def checked_reset(reset: Any) -> str | tuple[Any, ...]:
+    """ "auto", or the callbacks in a list; None lists none.
+
+    Raises:
+        InvalidArgument: it is neither, or one of them keeps no best model.
+    """
+    if isinstance(reset, str) and reset == AUTO:
+        return AUTO
+    callbacks = () if reset is None else reset
+    if not isinstance(callbacks, list | tuple | set | frozenset):
+        raise InvalidArgument(
+            f"`reset` expects 'auto' or a list of callbacks. Received: {reset!r}."
+        )
+    for callback in callbacks:
+        if not hasattr(callback, "best"):
+            raise InvalidArgument(
+                "`reset` expects callbacks that remember a best model (EarlyStopping, "
+                f"ModelCheckpoint). Received: {callback!r}."
+            )
+    return tuple(callbacks)
+
+
+def callbacks_to_reset(pruner: Any, reset: Any) -> tuple[Any, ...]:
+    """The callbacks whose memory a cut makes worthless.
+
+    Args:
+        pruner: The pruning callback of the fit that is beginning.
+        reset: What the user asked for.
+
+    Raises:
+        InvalidArgument: the user's list lacks one that would put weights from before a cut into the
+            narrow model.
+    """
+    companions = companions_of(pruner)
+    if isinstance(reset, str):
+        return tuple(one for one in companions if _remembers_best(one))
+    left_out = [
+        one
+        for one in companions
+        if getattr(one, "restore_best_weights", False) and all(one is not other for other in reset)
+    ]
+    if left_out:
+        raise InvalidArgument(
+            f"{type(left_out[0]).__name__}(restore_best_weights=True) would put weights from "
+            "before a cut into the narrow model, where they do not fit. Expected it in `reset`, so "
+            "that it forgets them at a cut; `reset='auto'`, the default, does that by itself."
+        )
+    return tuple(reset)
+
+
+def companions_of(callback: Any) -> list[Any]:
+    """The other callbacks of the fit that a callback takes part in.
+
+    Keras tells no callback of the others; but they all are in one list.
+    """
+    found: dict[int, Any] = {}
+    for holder in gc.get_referrers(callback):
+        if isinstance(holder, list) and all(
+            isinstance(one, keras.callbacks.Callback) for one in holder
+        ):
+            found.update((id(one), one) for one in holder if _in_the_same_fit(one, callback))
+    return list(found.values())
+
+
+def _in_the_same_fit(one: Any, callback: Any) -> bool:
+    """A fit hands all its callbacks one and the same `params`; lists of earlier fits may linger."""
+    return one is not callback and one.model is callback.model and one.params is callback.params
+
+
+def _remembers_best(callback: Any) -> bool:
+    stops_early = isinstance(callback, keras.callbacks.EarlyStopping)
+    return stops_early or getattr(callback, "save_best_only", False)  # two kinds of checkpoints
+
+
+def reset_memory(callbacks: Sequence[Any]) -> None:
+    """Makes callbacks forget their best model: its weights no longer fit."""
+    for callback in callbacks:
+        callback.best = None
+        if hasattr(callback, "best_weights"):
+            callback.best_weights = None
+        if hasattr(callback, "wait"):
+            callback.wait = 0

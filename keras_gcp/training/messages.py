@@ -1,0 +1,154 @@
+"""Plain text for the terminal: tables, and the line that reports an event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from keras_gcp import formatting
+from keras_gcp.formatting import amount
+from keras_gcp.training.event_records import STAGES, Event, SkippedEvent, moment
+from keras_gcp.training.step_times import Savings
+
+_STAGE_NAMES = {"narrow": "surgery"}
+
+
+def event_line(
+    event: Event,
+    original_macs: int | None,
+    original_parameters: int,
+    original_further: Mapping[str, float] | None = None,
+) -> str:
+    """One line that says what an event did and what it cost.
+
+    Args:
+        event: The event.
+        original_macs: Multiply-adds of the model before any event; None if they are unknown.
+        original_parameters: Its parameters.
+        original_further: Its cost in further resources of the budget, by resource.
+
+    Returns:
+        Text without a newline: when, channels removed, what is left and its share of the
+        original, the loss on the sample before and after, the guarded metric likewise, and the
+        seconds of each stage.
+    """
+    left = _left(event.macs_after, original_macs)
+    parts = [
+        f"{moment(event.epoch, event.step)}: {event.removed_channels:,} channels removed",
+        *([] if left is None else [f"MACs {left}"]),
+        f"parameters {_left(event.parameters_after, original_parameters)}",
+    ]
+    for resource, cost in event.further.items():
+        whole = (original_further or {}).get(resource)
+        share = f" ({formatting.percent(cost / whole)})" if whole else ""
+        parts.append(f"{resource} {amount(resource, cost)}{share}")
+    if event.loss_before is not None and event.loss_after is not None:
+        parts.append(f"loss on the sample {event.loss_before:.4g} → {event.loss_after:.4g}")
+    name, before, after = event.metric, event.metric_before, event.metric_after
+    if name is not None and before is not None and after is not None:
+        shown = f"{formatting.metric(name, before)} → {formatting.metric(name, after)}"
+        parts.append(f"guarded {name} {shown}")
+    if event.tries > 1:
+        parts.append(f"smaller than scheduled (try {event.tries})")
+    if event.merged > 1:
+        parts.append(f"{event.merged} events of the schedule in one")
+    taken = [(stage, event.seconds[stage]) for stage in STAGES if event.seconds[stage] > 0]
+    if taken:
+        parts.append(", ".join(f"{_STAGE_NAMES.get(s, s)} {seconds:.2f} s" for s, seconds in taken))
+    return " · ".join(parts)
+
+
+def savings_line(
+    savings: Savings, events: Sequence[Event], skipped: Sequence[SkippedEvent] = ()
+) -> str:
+    """One line that says what pruning has cost in a training, and what it has saved.
+
+    Args:
+        savings: The sums.
+        events: The events.
+        skipped: Events that failed or were refused.
+
+    Returns:
+        Text without a newline.
+    """
+    stages = {stage: sum(event.seconds[stage] for event in events) for stage in STAGES}
+    largest = sorted(stages, key=lambda stage: -stages[stage])[:3]
+    spent = ", ".join(f"{_STAGE_NAMES.get(s, s)} {formatting.seconds(stages[s])}" for s in largest)
+    scheduled = sum(event.merged for event in events)
+    count = _events(len(events))
+    if scheduled > len(events):
+        count += f" (in place of {scheduled}, of which some were too small)"
+    refused = sum(one.refused for one in skipped)
+    if refused:
+        count += f", {refused} more refused by the guard,"
+    cost = f"pruning: {count} took {formatting.seconds(savings.events_seconds)} ({spent})"
+    net, wide, narrow = savings.net_seconds, savings.wide_step_seconds, savings.narrow_step_seconds
+    if net is None or wide is None or narrow is None or savings.saved_seconds is None:
+        return f"{cost}; what they saved is unknown, since too few steps were timed around them"
+    change = f"a step took {_milliseconds(wide)}, now {_milliseconds(narrow)}"
+    if savings.saved_seconds < 0:
+        return f"{cost}; {change}: training took {formatting.seconds(-net)} longer"
+    result = f"{formatting.seconds(abs(net))} {'saved' if net >= 0 else 'lost so far'} in all"
+    return f"{cost}; {change}, which saved {formatting.seconds(savings.saved_seconds)}: {result}"
+
+
+def unmet_line(
+    now: Mapping[str, float],
+    limits: Mapping[str, float],
+    events: Sequence[Event],
+    skipped: Sequence[SkippedEvent],
+    to_come: int,
+) -> str | None:
+    """What a budget lacks when a training has ended, and why; None if it is met.
+
+    Args:
+        now: What the model costs, by resource.
+        limits: What was to remain.
+        events: The events.
+        skipped: Events that failed or were refused.
+        to_come: Events that had not come.
+    """
+    unmet = [
+        f"{resource} {amount(resource, now[resource])} (at most {amount(resource, limit)} wanted)"
+        for resource, limit in limits.items()
+        if now[resource] > limit
+    ]
+    if not unmet:
+        return None
+    refused = sum(one.refused for one in skipped)
+    failed, smaller = len(skipped) - refused, sum(event.tries > 1 for event in events)
+    reasons = [
+        text
+        for number, text in (
+            (failed, f"{_events(failed)} failed and {'was' if failed == 1 else 'were'} skipped"),
+            (refused, refused_text(skipped)),
+            (smaller, f"{_events(smaller)} went less far than scheduled for the same reason"),
+            (to_come, f"{to_come} had not come when the training ended"),
+        )
+        if number
+    ]
+    why = ", ".join(reasons) or "the training ended before enough events had come"
+    return f"The budget is not met: {', '.join(unmet)}. Of the schedule's events, {why}."
+
+
+def refused_text(skipped: Sequence[SkippedEvent]) -> str:
+    """How many events the guard refused, and for which metric's sake."""
+    refused = [one for one in skipped if one.refused]
+    names = sorted({one.metric or "the metric" for one in refused})
+    return (
+        f"{_events(len(refused))} would have made {', '.join(names)} worse than `max_drop` allows"
+    )
+
+
+def _events(number: int) -> str:
+    return f"{number} event" if number == 1 else f"{number} events"
+
+
+def _milliseconds(seconds: float) -> str:
+    return formatting.milliseconds(1000 * seconds)
+
+
+def _left(now: int | None, original: int | None) -> str | None:
+    """What is left of a cost; None where it is unknown."""
+    if now is None or original is None:
+        return None
+    return f"{formatting.count(now)} ({formatting.percent(now / original)})" if original else "0"

@@ -1,0 +1,443 @@
+"""A pruning run: the events of one training, and what has to be known between them."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_gcp import backend, resources
+from keras_gcp.backend.comparison import example_count, random_inputs
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.trace import trace_at
+from keras_gcp.compensation import Compensation
+from keras_gcp.costs.budget import Budget
+from keras_gcp.costs.cost_model import Count, Ledger
+from keras_gcp.costs.counting import Resource, count_map
+from keras_gcp.criteria import FirstScores
+from keras_gcp.graph import Shapes
+from keras_gcp.keras_state import Transaction
+from keras_gcp.pruning.stages import compensated_weights, require_costs, score, totals_of, weighted
+from keras_gcp.sample import Sample
+from keras_gcp.sample.input_sizes import sizes_in
+from keras_gcp.selection import Preferences
+from keras_gcp.selection.plan import Plan
+from keras_gcp.selection.plan_data import Totals
+from keras_gcp.selection.planning import choose, keep_of, sizes_before
+from keras_gcp.selection.prior import Prior
+from keras_gcp.surgery.cut import cut_in_place
+from keras_gcp.training.accuracy_guard import GuardedMetric, shortened
+from keras_gcp.training.event_records import STAGES, Event, Occasion, SkippedEvent
+from keras_gcp.training.measurements import loss_on, metric_on
+from keras_gcp.training.step_times import Savings, StepTimes
+
+
+@dataclass(frozen=True)
+class Original:
+    """The model that shares refer to.
+
+    Attributes:
+        totals: What it costs.
+        widths: Producing layer to its width.
+        resources: Further resources of the budget, fitted to it.
+    """
+
+    totals: Totals
+    widths: Mapping[str, int]
+    resources: tuple[Resource, ...] = ()
+
+    @staticmethod
+    def of(
+        model: Any,
+        exclude: Sequence[str] = (),
+        budget: Budget | None = None,
+        shapes: Shapes | None = None,
+    ) -> Original:
+        """Counts a model; for some resources it is converted and measured."""
+        channels = trace_at(shapes, model, exclude)
+        opened = resources.opened(budget, model, channels)
+        return Original(totals_of(model, channels, opened), channels.widths(), opened)
+
+    def costs(self) -> dict[str, float]:
+        """Cost by resource."""
+        return self.totals.costs()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How events select and cut.
+
+    Attributes:
+        scorer: Gives channels their scores.
+        preferences: How to select.
+        exclude: Layers that stay.
+        verify: Whether a cut is compared with the masked model.
+        compensation: What is done about what removed channels did.
+        prior: What was measured before, or None.
+        shapes: Sizes of the inputs that costs are counted at, if the model leaves them open.
+        run_at: Sizes of the inputs at which a cut is compared where there is no sample, likewise.
+        criterion: The criterion in words, for plans.
+    """
+
+    scorer: Any
+    preferences: Preferences
+    exclude: Sequence[str]
+    verify: bool
+    compensation: Compensation
+    prior: Prior | None = None
+    shapes: Shapes | None = None
+    run_at: Shapes | None = None
+    criterion: str = ""
+
+
+@dataclass
+class PruningRun:
+    """Scores, selects and cuts, event after event.
+
+    Attributes:
+        settings: How.
+        original: What shares refer to.
+        sample: The held sample batch, or None.
+        first_totals: What the model cost when the run began.
+        plan: All cuts so far, as one plan for the model as it was at the first event.
+        events: What each event did.
+        skipped: Events that failed or were refused, where training went on.
+        times: How long training steps took.
+        events_seconds: What all events took, without compiling the next steps anew.
+        guard: The metric that events must not make worse, or None.
+        first_scores: Scores from before the first step, until an event has asked for scores.
+    """
+
+    settings: Settings
+    original: Original
+    sample: Sample | None
+    first_totals: Totals
+    plan: Plan | None = None
+    events: list[Event] = field(default_factory=list)
+    skipped: list[SkippedEvent] = field(default_factory=list)
+    times: StepTimes = field(default_factory=StepTimes)
+    events_seconds: float = 0.0
+    guard: GuardedMetric | None = None
+    first_scores: FirstScores | None = None
+
+    @property
+    def savings(self) -> Savings:
+        """What pruning has cost and saved so far."""
+        retracing = sum(event.seconds["retrace"] for event in self.events)
+        return self.times.savings(self.events_seconds + retracing)
+
+    @property
+    def totals(self) -> Totals:
+        """What the model costs now."""
+        return self.plan.after if self.plan else self.first_totals
+
+    @property
+    def pruned_channels(self) -> int:
+        """Output channels removed so far."""
+        return self.plan.removed_channels if self.plan else 0
+
+    def event(self, model: Any, occasion: Occasion, in_fit: bool) -> Event | SkippedEvent:
+        """One event: score, select, cut, verify. On any failure the model is as it was before.
+
+        Args:
+            model: The living model.
+            occasion: When, and how far.
+            in_fit: Whether `fit` is running.
+
+        Returns:
+            What it did; or that it was refused, because the guarded metric would have got too bad.
+        """
+        began = time.perf_counter()
+        self.times.pause()
+        try:
+            outcome = self._event(model, occasion, in_fit)
+            self._note(outcome)
+            return outcome
+        finally:
+            self.events_seconds += time.perf_counter() - began
+
+    def _event(self, model: Any, occasion: Occasion, in_fit: bool) -> Event | SkippedEvent:
+        clock = _Clock()
+        found = self._look_at(model, clock)
+        bound = self._bound(found.metric)
+        if self._too_bad(found.metric, bound):
+            return self._refusal(occasion, found.metric, bound, [])
+        with clock.stage("score"):
+            scores = self._class_scores(model, found.channels, found.count, occasion.limits)
+        refused: list[tuple[Plan, float | None]] = []  # with the metric that was left
+        for share in self.guard.shares if self.guard else (1.0,):
+            with clock.stage("select"):
+                real = occasion.progress >= 1
+                plan = self._choose(model, found, scores, occasion.limits, share, real)
+            if any(plan.keeps_what_is_kept_by(other) for other, _ in refused):
+                continue  # Channels that live or die together are that many.
+            try:
+                with Transaction() as transaction:
+                    after = self._carry_out(model, found, plan, clock, in_fit, transaction)
+                    if self._too_bad(after.metric, bound):
+                        raise _Refused  # The transaction takes everything back.
+                    so_far = self._joined(plan)
+            except _Refused:
+                refused.append((plan, after.metric))
+                continue
+            self.plan = so_far
+            event = self._record(occasion, found, plan, after, share, clock)
+            return replace(event, tries=len(refused) + 1)
+        return self._refusal(occasion, found.metric, bound, [value for _, value in refused])
+
+    def _note(self, outcome: Event | SkippedEvent) -> None:
+        if isinstance(outcome, SkippedEvent):
+            self.skipped.append(outcome)
+            changed = bool(outcome.tries)
+        else:
+            self.events.append(outcome)
+            changed = bool(outcome.removed_channels)
+            if changed:
+                self.times.cut()
+        if changed:
+            backend.forget_shapes()
+            gc.collect()  # Dead graphs are cycles; Python would let dozens gather first.
+
+    def _look_at(self, model: Any, clock: _Clock) -> _Found:
+        """The model before the event."""
+        with clock.stage("trace"):
+            channels = trace_at(self.settings.shapes, model, self.settings.exclude, in_place=True)
+            counted = count_map(model, channels, self.original.resources)
+        loss = self._loss(model, clock)
+        return _Found(channels, counted, loss, self._metric(model, clock))
+
+    def _choose(
+        self,
+        model: Any,
+        found: _Found,
+        scores: np.ndarray,
+        limits: Mapping[str, float],
+        share: float,
+        for_real: bool,
+    ) -> Plan:
+        """The plan that goes a share of the way from the present model to the limits.
+
+        With real files and measurements only where the budget ends.
+        """
+        now = {resource: found.count.cost(resource) for resource in limits}
+        limits = limits if share == 1 else shortened(limits, now, share)
+
+        base = sizes_before(self.plan, found.channels) if self.plan else None
+
+        def chosen(ledger: Ledger) -> Plan:
+            return choose(
+                model,
+                found.channels,
+                scores,
+                limits,
+                self.settings.preferences,
+                self.original.widths,
+                ledger=ledger,
+                base=base,
+            )
+
+        resources_now = self.original.resources
+        settled = resources.settled(model, found.channels, limits, resources_now, chosen, for_real)
+        self.original = replace(self.original, resources=settled.resources)
+        return replace(settled.plan, criterion=self.settings.criterion)
+
+    def _joined(self, plan: Plan) -> Plan:
+        """All cuts so far and this one, whose limits were looked at for all of them."""
+        if self.plan is None:
+            return plan
+        return replace(self.plan.then(plan), spent=plan.spent)
+
+    def _carry_out(
+        self,
+        model: Any,
+        found: _Found,
+        plan: Plan,
+        clock: _Clock,
+        in_fit: bool,
+        transaction: Transaction,
+    ) -> _After:
+        """Compensates and cuts as planned, and looks at what came of it."""
+        backend.require_same(model, "their plans", plan.to_json())
+        if not plan.removed_channels:
+            return _After(found.loss, found.metric)
+        channels, keep = found.channels, keep_of(plan, found.channels)
+        with clock.stage("compensate"):
+            values = compensated_weights(
+                model, channels, keep, self.sample, self.settings.compensation
+            )
+        cut = partial(self._cut, model, channels, plan, keep, values, clock, in_fit)
+        backend.together(model, lambda: cut(transaction))
+        return _After(self._loss(model, clock), self._metric(model, clock))
+
+    def _record(
+        self,
+        occasion: Occasion,
+        found: _Found,
+        plan: Plan,
+        after: _After,
+        share: float,
+        clock: _Clock,
+    ) -> Event:
+        gone = max((event.progress for event in self.events), default=0.0)
+        further = share * max(0.0, occasion.progress - gone)
+        return Event(
+            epoch=occasion.epoch,
+            step=occasion.step,
+            progress=occasion.progress if share == 1 else gone + further,
+            removed_channels=plan.removed_channels,
+            macs_before=found.count.macs,
+            macs_after=plan.after.macs,
+            parameters_before=found.count.parameters,
+            parameters_after=plan.after.parameters,
+            loss_before=found.loss,
+            loss_after=after.loss,
+            widths=plan.widths(),
+            seconds=clock.seconds,
+            merged=occasion.merged,
+            metric=self.guard.metric.name if self.guard else None,
+            metric_before=found.metric,
+            metric_after=after.metric,
+            further=plan.after.further,
+        )
+
+    def _bound(self, value: float | None) -> float | None:
+        """What the guard demands: no cut may lead further from the best value so far."""
+        if self.guard is None or value is None:
+            return None
+        earlier = [event.metric_before for event in self.events]
+        earlier += [skipped.metric_before for skipped in self.skipped]
+        return self.guard.bound([value, *(one for one in earlier if one is not None)])
+
+    def _too_bad(self, value: float | None, bound: float | None) -> bool:
+        if self.guard is None or value is None or bound is None:
+            return False
+        return not self.guard.allows(value, bound)
+
+    def _refusal(
+        self,
+        occasion: Occasion,
+        before: float | None,
+        bound: float | None,
+        after: Sequence[float | None],
+    ) -> SkippedEvent:
+        """Says that an event was refused, and why."""
+        assert self.guard is not None and before is not None and bound is not None
+        metric = self.guard.metric
+        tried = ", ".join(metric.shown(value) for value in after if value is not None)
+        result = f"After smaller and smaller cuts it was {tried}." if tried else "Nothing could go."
+        return SkippedEvent(
+            epoch=occasion.epoch,
+            step=occasion.step,
+            error=(
+                f"{metric.name} was {metric.shown(before)}, and may not be "
+                f"{'below' if metric.higher_is_better else 'above'} {metric.shown(bound)}. {result}"
+            ),
+            refused=True,
+            tries=len(after),
+            metric=metric.name,
+            metric_before=before,
+            metric_after=after[-1] if after else None,
+        )
+
+    def note_retracing(self) -> None:
+        """Completes the events that cut something: what compiling the next step anew took."""
+        cuts = [i for i, event in enumerate(self.events) if event.removed_channels]
+        for i, seconds in zip(cuts, self.times.retrace_seconds(), strict=True):
+            event = self.events[i]
+            self.events[i] = replace(event, seconds={**event.seconds, "retrace": seconds})
+
+    def _class_scores(
+        self, model: Any, channels: ChannelMap, now: Count, limits: Mapping[str, float]
+    ) -> np.ndarray:
+        holds = all(now.cost(resource) <= limit for resource, limit in limits.items())
+        if holds and self.settings.preferences.cap is None:
+            return np.zeros(channels.class_count)  # Nothing has to go, so nothing is ranked.
+        scorer, self.first_scores = self.first_scores or self.settings.scorer, None
+        scores = score(scorer, model, channels, self.sample)
+        return weighted(scores, channels, self.settings.prior)
+
+    def _cut(
+        self,
+        model: Any,
+        channels: ChannelMap,
+        plan: Plan,
+        keep: np.ndarray,
+        values: Mapping[int, np.ndarray],
+        clock: _Clock,
+        in_fit: bool,
+        transaction: Transaction,
+    ) -> None:
+        cut_in_place(
+            model,
+            channels,
+            keep,
+            values,
+            transaction,
+            inputs=self._verification_inputs(model) if self.settings.verify else None,
+            in_fit=in_fit,
+            stage=clock.stage,
+        )
+        with clock.stage("trace"):
+            narrow = trace_at(self.settings.shapes, model, self.settings.exclude)
+            require_costs(plan.after, model, narrow)
+
+    def _verification_inputs(self, model: Any) -> Any:
+        if self.sample is None:
+            shapes = self.settings.run_at
+            return random_inputs(model, example_count(model, shapes), shapes=shapes)
+        examples = example_count(model, sizes_in(model, self.sample))
+        return keras.tree.map_structure(lambda x: x[:examples], self.sample.x)
+
+    def _loss(self, model: Any, clock: _Clock) -> float | None:
+        with clock.stage("loss"):
+            return loss_on(model, self.sample)
+
+    def _metric(self, model: Any, clock: _Clock) -> float | None:
+        if self.guard is None:
+            return None
+        with clock.stage("guard"):
+            return metric_on(model, self.guard.metric, self.guard.sample)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A model before an event."""
+
+    channels: ChannelMap
+    count: Count
+    loss: float | None
+    metric: float | None
+
+
+@dataclass(frozen=True)
+class _After:
+    """The same model after it."""
+
+    loss: float | None
+    metric: float | None
+
+
+class _Refused(Exception):
+    """The metric has got too bad, so the cut is taken back."""
+
+
+class _Clock:
+    """Adds up wall-clock seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - start

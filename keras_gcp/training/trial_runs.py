@@ -1,0 +1,124 @@
+"""What is tried out when training begins, because only trying shows that it works."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_gcp import backend, criteria
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.trace import trace_at
+from keras_gcp.classification.metrics import log_names
+from keras_gcp.costs.counting import build_ledger
+from keras_gcp.errors import ImpossibleBudget, InvalidArgument
+from keras_gcp.pruning.stages import weighted
+from keras_gcp.sample import Sample
+from keras_gcp.schedules.scheduler import Agenda
+from keras_gcp.selection.planning import require_reachable
+from keras_gcp.training.pruning_run import Original, PruningRun, Settings
+
+
+def first_scores(
+    settings: Settings, model: Any, channels: ChannelMap, sample: Sample | None
+) -> criteria.FirstScores | None:
+    """Lets the criterion score once, where no look at model and sample tells that it can.
+
+    A function of the user's own may return anything. Criteria that look at weights cost next to
+    nothing. With a prior, scores must not be negative, which only scores show.
+
+    Returns:
+        The scores, for an event before the first step; None where scoring again is as cheap, or
+        where there was none.
+
+    Raises:
+        InvalidArgument: the criterion does not score as it should, or does not go with the prior.
+    """
+    known = criteria.is_known(settings.scorer)
+    if known and criteria.needs_sample(settings.scorer) and settings.prior is None:
+        return None
+    # This process' own scores: the caller waits for the others, and must not do so twice.
+    first = criteria.FirstScores(settings.scorer, model, channels, sample)
+    weighted(criteria.class_scores(first.scores, channels), channels, settings.prior)
+    return None if known and not criteria.needs_sample(settings.scorer) else first
+
+
+def check_preferences(
+    model: Any, channels: ChannelMap, original: Original, settings: Settings
+) -> None:
+    """Refuses settings by layer that do not fit the model, where no budget does so.
+
+    Raises:
+        InvalidArgument: they name layers that the model does not have, or contradict one another.
+    """
+    ledger = build_ledger(model, channels, original.resources)
+    require_reachable(channels, {}, settings.preferences, ledger, original.widths)
+
+
+def check_removals(model: Any, run: PruningRun, agenda: Agenda, each: int) -> None:
+    """Refuses a schedule that removes more channels than may go, before its first event.
+
+    Args:
+        model: The model.
+        run: Its pruning run.
+        agenda: The events of this training.
+        each: How many channels each of them removes.
+
+    Raises:
+        ImpossibleBudget: the last events would have nothing to remove.
+    """
+    settings, events, now = run.settings, len(agenda.to_come), run.totals.channels
+    channels = trace_at(settings.shapes, model, settings.exclude, in_place=True)
+    ledger = build_ledger(model, channels, run.original.resources)
+    limits = {"channels": float(max(0, now - events * each))}
+    try:
+        require_reachable(channels, limits, settings.preferences, ledger, run.original.widths)
+    except ImpossibleBudget as error:
+        raise ImpossibleBudget(
+            f"The schedule removes {each:,} channels at each of {events:,} events, and the model "
+            f"has {now:,} that may be pruned. {error}"
+        ) from error
+
+
+def check_monitor(monitor: str, model: Any, run: PruningRun, others: Sequence[Any]) -> None:
+    """Refuses a schedule that looks at an entry which the logs of this fit will not have.
+
+    Only where that is certain: training steps and callbacks of the user's own may log anything.
+
+    Args:
+        monitor: The entry.
+        model: The model.
+        run: Its pruning run.
+        others: The other callbacks of the fit.
+
+    Raises:
+        InvalidArgument: there will be no such entry.
+    """
+    name = monitor.removeprefix("val_")
+    if name == "loss" or not all(map(_logs_nothing_new, others)):
+        return
+    if backend.process_count(model) > 1:
+        return
+    known = log_names(model, run.sample)
+    if any(isinstance(one, _LOG_THE_RATE) for one in others):
+        known = None if known is None else known | {"learning_rate"}
+    if known is None or name in known:
+        return
+    names = ", ".join(map(repr, sorted(known)))
+    raise InvalidArgument(
+        f"The schedule monitors '{monitor}', which the logs of this fit will not have. Expected "
+        f"one of {names}, or one of these with 'val_' in front. Metrics are named in "
+        "`model.compile(metrics=[...])`."
+    )
+
+
+_LOG_THE_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
+
+
+def _logs_nothing_new(callback: Any) -> bool:
+    method = getattr(callback.on_epoch_end, "__func__", None)  # A `LambdaCallback` has a function.
+    nothing = keras.callbacks.Callback.on_epoch_end
+    return method is nothing or (
+        method is not None and type(callback).__module__.split(".")[0] == "keras"
+    )

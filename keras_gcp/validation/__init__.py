@@ -1,0 +1,31 @@
+"""What comes from outside, checked: arguments of users, and data out of files."""
+
+from keras_gcp.validation.arguments import (
+    LARGEST,
+    between,
+    integer,
+    layer_names,
+    number,
+    numbers_in,
+    require_flag,
+    require_integer,
+    require_one_of,
+    require_path,
+    require_seed,
+    require_verbose,
+)
+
+__all__ = [
+    "LARGEST",
+    "between",
+    "integer",
+    "layer_names",
+    "number",
+    "numbers_in",
+    "require_flag",
+    "require_integer",
+    "require_one_of",
+    "require_path",
+    "require_seed",
+    "require_verbose",
+]

@@ -1,0 +1,62 @@
+"""An event is one line with all its numbers."""
+
+from __future__ import annotations
+
+from keras_gcp.training.event_records import Event, SkippedEvent
+from keras_gcp.training.messages import event_line, unmet_line
+
+SECONDS = {
+    "trace": 0.1,
+    "loss": 0.2,
+    "score": 2.31,
+    "select": 0.01,
+    "narrow": 0.4,
+    "verify": 0.6,
+    "guard": 0.0,
+    "compensate": 0.0,
+    "retrace": 3.4,
+}
+
+
+def test_an_event_is_one_line_with_all_its_numbers():
+    event = Event(
+        epoch=4,
+        step=None,
+        progress=0.5,
+        removed_channels=1096,
+        macs_before=40_800_000,
+        macs_after=20_100_000,
+        parameters_before=270_000,
+        parameters_after=134_000,
+        loss_before=0.412,
+        loss_after=0.655,
+        widths={"conv": 8},
+        seconds=SECONDS,
+    )
+    line = event_line(event, original_macs=80_400_000, original_parameters=268_000)
+
+    assert "\n" not in line
+    for part in (
+        "epoch 4: 1,096 channels removed",
+        "MACs 20.1 M (25.0 %)",
+        "parameters 134 k (50.0 %)",
+        "loss on the sample 0.412 → 0.655",
+        "trace 0.10 s, loss 0.20 s, score 2.31 s, select 0.01 s, surgery 0.40 s, verify 0.60 s",
+    ):
+        assert part in line
+    assert "compensate" not in line  # Nothing was.
+
+
+def test_a_budget_that_is_not_met_says_what_is_left_and_why():
+    now, limits = {"macs": 1200, "channels": 40}, {"macs": 1000.0, "channels": 50.0}
+    refused = SkippedEvent(3, None, "too much", refused=True, metric="mae")
+    failed = SkippedEvent(4, None, "RuntimeError: no")
+
+    assert unmet_line({"macs": 1000}, {"macs": 1000.0}, [], [refused], 1) is None
+    line = unmet_line(now, limits, [], [refused, refused, failed], 2)
+    assert line is not None
+    assert line.startswith("The budget is not met: macs 1,200 (at most 1,000 wanted). Of the")
+    assert "channels" not in line
+    assert "1 event failed and was skipped" in line
+    assert "2 events would have made mae worse than `max_drop` allows" in line
+    assert line.endswith("2 had not come when the training ended.")
