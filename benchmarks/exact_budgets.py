@@ -32,7 +32,7 @@ from benchmarks.records import Records, Row, machine
 from keras_gcp import resources
 from keras_gcp.channels.trace import trace
 from keras_gcp.costs.budget import Budget
-from keras_gcp.costs.counting import build_ledger, count_map, prunable_groups
+from keras_gcp.costs.counting import build_cost_model, count_map, prunable_groups
 from keras_gcp.errors import ImpossibleBudget
 from keras_gcp.formatting import table
 from keras_gcp.resources.tflite_files import as_if_trained, converted_bytes
@@ -131,8 +131,8 @@ def counted(model: Any, names: Mapping[str, float]) -> dict[str, float]:
 def with_next_block(plan: Any, model: Any) -> Iterator[Any]:
     """For every group that lost channels: the network with the next block of it put back."""
     channels = trace(model)
-    ledger, keep = build_ledger(model, channels), keep_of(plan, channels)
-    allowed = candidates_of(channels, np.zeros(channels.class_count), Preferences())
+    cost_model, keep = build_cost_model(model, channels), keep_of(plan, channels)
+    allowed = candidates_of(channels, np.zeros(channels.coupled_count), Preferences())
     for group, candidates in zip(prunable_groups(channels), allowed, strict=True):
         removed = group.classes[~keep[group.classes]]
         if len(removed):
@@ -140,7 +140,7 @@ def with_next_block(plan: Any, model: Any) -> Iterator[Any]:
             wider = min(width for width in candidates.widths if width > kept)
             more = keep.copy()
             more[removed[: wider - kept]] = True
-            yield keras_gcp.apply(plan_of(channels, more, ledger), model)
+            yield keras_gcp.apply(plan_of(channels, more, cost_model), model)
 
 
 def summary(rows: Sequence[Row]) -> str:

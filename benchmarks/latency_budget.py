@@ -128,12 +128,12 @@ class Rounds:
         self.seen: list[tuple[float, float]] = []
 
     def __enter__(self) -> Rounds:
-        self._settled = resources.settled
-        one_shot.resources.settled = self._listening
+        self._settled = resources.calibrated
+        one_shot.resources.calibrated = self._listening
         return self
 
     def __exit__(self, *error: Any) -> None:
-        one_shot.resources.settled = self._settled
+        one_shot.resources.calibrated = self._settled
 
     def _listening(self, *arguments: Any, **settings: Any) -> Any:
         found = self._settled(*arguments, **settings)

@@ -115,14 +115,14 @@ def against_exact(cases: int) -> Row:
 def outcome(case: Case, way: str) -> np.ndarray:
     """Kept channels per group, after some part of the method."""
     if way in ("none", "cost"):
-        return select(case.groups, case.ledger, case.limits, way)
+        return select(case.groups, case.cost_model, case.limits, way)
     blocks = Blocks.of(case.groups)
     if way == "prices":
-        return best_by_prices(case.groups, blocks, case.ledger, case.limits)[0]
+        return best_by_prices(case.groups, blocks, case.cost_model, case.limits)[0]
     full = case.full()
-    prices = prices_at(full, case.groups, case.ledger, case.limits, list(case.limits))
+    prices = prices_at(full, case.groups, case.cost_model, case.limits, list(case.limits))
     order = blocks.by(blocks.scores / prices[blocks.groups])
-    return keep_by_rank(blocks, order, full, case.ledger, case.limits)
+    return keep_by_rank(blocks, order, full, case.cost_model, case.limits)
 
 
 def seconds(build: Any, align: str | int) -> Row:

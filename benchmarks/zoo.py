@@ -45,7 +45,7 @@ from benchmarks.records import Records, Row, machine
 from keras_gcp import keras_state
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.opaque import opaque_layers
-from keras_gcp.costs.counting import build_ledger, prunable_groups
+from keras_gcp.costs.counting import build_cost_model, prunable_groups
 
 flags.DEFINE_enum("source", "applications", ["applications", "hub"], "Where networks come from.")
 flags.DEFINE_list("networks", [], "Only these; all if empty.")
@@ -202,12 +202,12 @@ def described(model: Any, channels: ChannelMap) -> Row:
     layers need) / (all MACs).
     """
     groups = prunable_groups(channels)
-    ledger = build_ledger(model, channels)
+    cost_model = build_cost_model(model, channels)
     full = np.array([len(group.classes) for group in groups])
     least = np.array([min(group.least, len(group.classes)) for group in groups])
     anchored = [group for group in channels.groups if group.anchored]
     return {
-        "prunable_share": 1 - ledger.cost("macs", least) / ledger.cost("macs", full),
+        "prunable_share": 1 - cost_model.cost("macs", least) / cost_model.cost("macs", full),
         "calls": len(channels.graph.calls),
         "groups": len(channels.groups),
         "anchored": {group.name: group.anchored for group in anchored},

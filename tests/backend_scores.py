@@ -110,7 +110,7 @@ def measured(name):
         found[f"{name}/{criterion}/classes"] = classes
         found[f"{name}/{criterion}/plans"] = np.array(plans(classes))
     # The same numbers everywhere, many of them equal.
-    same = np.random.default_rng(2).integers(0, 5, channels.class_count) / 4
+    same = np.random.default_rng(2).integers(0, 5, channels.coupled_count) / 4
     found[f"{name}/same_scores/plans"] = np.array(plans(same))
     return found
 

@@ -50,7 +50,7 @@ def randomise_constants(model, seed=0):
 def random_plan(model, share=0.5, seed=0, align=1, resource="channels", exclude=()) -> Plan:
     """A plan from random scores."""
     channels = trace(model, exclude)
-    scores = np.random.default_rng(seed).random(channels.class_count)
+    scores = np.random.default_rng(seed).random(channels.coupled_count)
     limits = {resource: share * getattr(count_map(model, channels), resource)}
     return choose(model, channels, scores, limits, Preferences(align, 1))
 

@@ -10,7 +10,7 @@ from helpers import flat_outputs, inputs_for, randomise
 
 import keras_gcp
 from keras_gcp.channels.trace import trace
-from keras_gcp.costs.counting import build_ledger, prunable_groups
+from keras_gcp.costs.counting import build_cost_model, prunable_groups
 from keras_gcp.errors import InvalidArgument, VerificationFailed
 from keras_gcp.selection.plan import Plan
 
@@ -85,7 +85,7 @@ def test_the_budget_is_met_and_putting_back_any_block_breaks_it(model, budget, a
     }
     assert all(getattr(counted, resource) <= limit for resource, limit in limits.items())
     channels = trace(model)
-    ledger, groups = build_ledger(model, channels), prunable_groups(channels)
+    cost_model, groups = build_cost_model(model, channels), prunable_groups(channels)
     kept = np.array(
         [
             plan.layers[g.members[0].path][
@@ -98,7 +98,9 @@ def test_the_budget_is_met_and_putting_back_any_block_breaks_it(model, budget, a
         if kept[i] < len(group.classes):
             larger = kept.copy()
             larger[i] = min((kept[i] // align + 1) * align, len(group.classes))
-            assert any(ledger.cost(resource, larger) > limit for resource, limit in limits.items())
+            assert any(
+                cost_model.cost(resource, larger) > limit for resource, limit in limits.items()
+            )
 
 
 def test_a_plan_survives_json_to_the_last_bit(model):

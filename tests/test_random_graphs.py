@@ -12,7 +12,7 @@ from keras import layers
 
 import keras_gcp
 from keras_gcp.channels.trace import trace
-from keras_gcp.costs.counting import build_ledger, prunable_groups
+from keras_gcp.costs.counting import build_cost_model, prunable_groups
 from keras_gcp.selection.planning import plan_of
 
 WIDTHS = (1, 2, 4, 6)
@@ -310,12 +310,12 @@ def plan_of_random_channels(model, share, seed):
     """Keeps each channel with probability `share`, and of each group the least it must keep."""
     rng = np.random.default_rng(seed)
     channels = trace(model)
-    keep = np.ones(channels.class_count, bool)
+    keep = np.ones(channels.coupled_count, bool)
     for group in prunable_groups(channels):
         kept = rng.random(len(group.classes)) < share
         kept[rng.permutation(len(kept))[: group.least]] = True
         keep[group.classes] = kept
-    return plan_of(channels, keep, build_ledger(model, channels))
+    return plan_of(channels, keep, build_cost_model(model, channels))
 
 
 def check_random_cut(model, share, seed):

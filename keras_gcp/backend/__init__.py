@@ -4,7 +4,7 @@ Nothing outside this package imports a framework for mathematics. The framework 
 Keras runs on (`keras.config.backend()`).
 """
 
-from keras_gcp.backend.collectives import averaged, require_same, together
+from keras_gcp.backend.collectives import assert_equal, mean_over_processes, run_everywhere
 from keras_gcp.backend.dispatch import (
     compiled,
     forget_gradients,
@@ -34,7 +34,7 @@ from keras_gcp.backend.inference import (
 __all__ = [
     "DEFAULT_BATCH_SIZE",
     "Predictor",
-    "averaged",
+    "mean_over_processes",
     "compiled",
     "forget_gradients",
     "forget_shapes",
@@ -47,12 +47,12 @@ __all__ = [
     "process_count",
     "process_index",
     "random_state",
-    "require_same",
+    "assert_equal",
     "runs_eagerly",
     "trace_train_step",
     "sample_loss",
     "set_random_state",
-    "together",
+    "run_everywhere",
     "vjp",
     "without_gradients",
     "worth_compiling",

@@ -22,7 +22,7 @@ from keras_gcp.errors import ReplicasDisagree
 Result = TypeVar("Result")
 
 
-def together(model: Any, work: Callable[[], Result]) -> Result:
+def run_everywhere(model: Any, work: Callable[[], Result]) -> Result:
     """Runs something in every process, and fails everywhere if it fails anywhere.
 
     Args:
@@ -55,7 +55,7 @@ def together(model: Any, work: Callable[[], Result]) -> Result:
     return result
 
 
-def averaged(
+def mean_over_processes(
     model: Any, values: Mapping[str, np.ndarray], weight: float
 ) -> Mapping[str, np.ndarray]:
     """The mean of named arrays over all processes, the same numbers in every process.
@@ -71,7 +71,7 @@ def averaged(
     if process_count(model) == 1:
         return values
     shapes = {name: np.shape(values[name]) for name in sorted(values)}
-    require_same(model, "the layers that are scored", repr(shapes))
+    assert_equal(model, "the layers that are scored", repr(shapes))
     flat = np.concatenate([np.ravel(values[name]) for name in shapes] or [np.zeros(0)])
     sent = np.concatenate([[weight], flat]).astype(np.float64)
     rows = _gather(model, sent.view(np.int32)).view(np.float64)  # integers arrive unrounded
@@ -81,7 +81,7 @@ def averaged(
     return {name: part.reshape(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
 
 
-def require_same(model: Any, what: str, text: str) -> None:
+def assert_equal(model: Any, what: str, text: str) -> None:
     """Refuses to go on unless all processes have the same text.
 
     Args:

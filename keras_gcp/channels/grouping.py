@@ -13,7 +13,7 @@ from keras_gcp.channels.map import Group, Member, Weight
 
 
 def build_groups(
-    class_count: int,
+    coupled_count: int,
     weights: Iterable[Weight],
     produced: Mapping[str, np.ndarray],
     kinds: Mapping[str, str],
@@ -29,44 +29,44 @@ def build_groups(
     axes = [classes for weight in weights for classes in weight.axes.values()]
     axes.extend(produced.values())
     axes.extend(pieces)  # A group lies inside a piece or outside, so none becomes empty.
-    signatures = _signatures(class_count, axes)
+    signatures = _signatures(coupled_count, axes)
     buckets: dict[tuple[bytes, str | None], list[int]] = {}
-    for index in _order_of_production(class_count, produced).tolist():
+    for index in _order_of_production(coupled_count, produced).tolist():
         if signatures[index]:
             key = (signatures[index], reasons.get(index))
             buckets.setdefault(key, []).append(index)
     drafts = [np.array(classes) for classes in buckets.values()]
-    members = _members(class_count, drafts, produced, kinds)
+    members = _members(coupled_count, drafts, produced, kinds)
     return _named(list(zip(drafts, members, (reason for _, reason in buckets), strict=True)))
 
 
-def _signatures(class_count: int, axes: list[np.ndarray]) -> list[bytes]:
+def _signatures(coupled_count: int, axes: list[np.ndarray]) -> list[bytes]:
     """For every class, on which axes it occurs and how often, as comparable bytes."""
     if not axes:
-        return [b""] * class_count
+        return [b""] * coupled_count
     classes = np.concatenate(axes)
     axis = np.repeat(np.arange(len(axes)), [len(a) for a in axes])
     pairs, counts = np.unique(classes.astype(np.int64) * len(axes) + axis, return_counts=True)
     owner = pairs // len(axes)
     entries = np.stack([pairs % len(axes), counts], axis=1)
-    starts = np.searchsorted(owner, np.arange(class_count + 1))
+    starts = np.searchsorted(owner, np.arange(coupled_count + 1))
     return [entries[a:b].tobytes() for a, b in itertools.pairwise(starts)]
 
 
-def _order_of_production(class_count: int, produced: Mapping[str, np.ndarray]) -> np.ndarray:
-    seen = np.concatenate([*produced.values(), np.arange(class_count)])
+def _order_of_production(coupled_count: int, produced: Mapping[str, np.ndarray]) -> np.ndarray:
+    seen = np.concatenate([*produced.values(), np.arange(coupled_count)])
     values, first = np.unique(seen, return_index=True)
     return values[np.argsort(first, kind="stable")]
 
 
 def _members(
-    class_count: int,
+    coupled_count: int,
     drafts: Sequence[np.ndarray],
     produced: Mapping[str, np.ndarray],
     kinds: Mapping[str, str],
 ) -> list[tuple[Member, ...]]:
     """For every draft of a group (its classes), the layers that produce its channels."""
-    draft_of = _owners(class_count, drafts)
+    draft_of = _owners(coupled_count, drafts)
     found: list[list[Member]] = [[] for _ in drafts]
     for path, layer_classes in produced.items():
         here, widths = np.unique(draft_of[layer_classes], return_counts=True)
@@ -76,9 +76,9 @@ def _members(
     return [tuple(members) for members in found]
 
 
-def _owners(class_count: int, parts: Sequence[np.ndarray]) -> np.ndarray:
+def _owners(coupled_count: int, parts: Sequence[np.ndarray]) -> np.ndarray:
     """For every class, the position of the part that has it; -1 where none has."""
-    owner = np.full(class_count, -1)
+    owner = np.full(coupled_count, -1)
     for position, classes in enumerate(parts):
         owner[classes] = position
     return owner

@@ -102,7 +102,7 @@ class ChannelMap:
 
     Attributes:
         graph: The calls of the model.
-        class_count: Number of channel classes.
+        coupled_count: Number of channel classes.
         reasons: Anchored class to reason.
         tensors: Tensor index to its block of classes.
         weights: Labelled weights, by `id` of the variable.
@@ -124,7 +124,7 @@ class ChannelMap:
     """
 
     graph: Graph
-    class_count: int
+    coupled_count: int
     reasons: Mapping[int, str]
     tensors: Mapping[int, np.ndarray]
     weights: Mapping[int, Weight]
@@ -170,8 +170,8 @@ class ChannelMap:
 
     @cached_property
     def prunable(self) -> np.ndarray:
-        """Whether each class may be pruned, `(class_count,)`."""
-        free = np.zeros(self.class_count, bool)
+        """Whether each class may be pruned, `(coupled_count,)`."""
+        free = np.zeros(self.coupled_count, bool)
         for group in self.groups:
             if group.anchored is None:
                 free[group.classes] = True
@@ -188,7 +188,7 @@ def taken(value: np.ndarray, axes: Mapping[int, np.ndarray], keep: np.ndarray) -
     Args:
         value: The array.
         axes: Axis to the channel class of each of its positions.
-        keep: `(class_count,)` booleans, True = kept.
+        keep: `(coupled_count,)` booleans, True = kept.
     """
     for axis, classes in axes.items():
         value = np.compress(keep[classes], value, axis)

@@ -14,7 +14,7 @@ from keras_gcp.channels.registry import entry_for
 
 
 @dataclass(frozen=True)
-class Geometry:
+class PatchGeometry:
     """How windows lie on an input `(examples, *space, channels)`.
 
     Attributes:
@@ -53,13 +53,13 @@ class Geometry:
         return windows.reshape(count, -1)
 
 
-def geometry_of(layer: Any, space: Sequence[int]) -> Geometry | None:
+def geometry_of(layer: Any, space: Sequence[int]) -> PatchGeometry | None:
     """The geometry of a layer on inputs of some height and width; None if it has no windows."""
     entry = entry_for(layer, _GEOMETRIES)
     return None if entry is None else entry(layer, space)
 
 
-def _of_convolution(layer: Any, space: Sequence[int]) -> Geometry | None:
+def _of_convolution(layer: Any, space: Sequence[int]) -> PatchGeometry | None:
     if layer.groups != 1:
         return None
     sizes, strides = tuple(layer.kernel_size), tuple(layer.strides)
@@ -69,7 +69,7 @@ def _of_convolution(layer: Any, space: Sequence[int]) -> Geometry | None:
         for numbers in zip(space, sizes, strides, dilations, strict=True)
     ]
     before, counts = (tuple(numbers) for numbers in zip(*found, strict=True))
-    return Geometry(sizes, strides, dilations, before, counts)
+    return PatchGeometry(sizes, strides, dilations, before, counts)
 
 
 def _padding(padding: str, length: int, size: int, stride: int, dilation: int) -> tuple[int, int]:
@@ -83,11 +83,11 @@ def _padding(padding: str, length: int, size: int, stride: int, dilation: int) -
     return max(0, (windows - 1) * stride + reach + 1 - length) // 2, windows
 
 
-def _of_dense(layer: Any, space: Sequence[int]) -> Geometry | None:
-    return Geometry((), (), (), (), ())
+def _of_dense(layer: Any, space: Sequence[int]) -> PatchGeometry | None:
+    return PatchGeometry((), (), (), (), ())
 
 
-_GEOMETRIES: Mapping[type | str, Callable[[Any, Sequence[int]], Geometry | None]] = {
+_GEOMETRIES: Mapping[type | str, Callable[[Any, Sequence[int]], PatchGeometry | None]] = {
     layers.Conv1D: _of_convolution,
     layers.Conv2D: _of_convolution,
     layers.Conv3D: _of_convolution,

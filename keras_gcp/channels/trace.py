@@ -313,15 +313,15 @@ def _resolve(
     kinds = {
         call.path: type(call.operation).__name__ for call in graph.calls if call.path in produced
     }
-    class_count = int(class_of.max()) + 1 if len(class_of) else 0
+    coupled_count = int(class_of.max()) + 1 if len(class_of) else 0
     widths = [labels for site in findings.macs for labels in site.widths]
     pieces = [class_of[labels] for labels in (*findings.pieces, *widths)]
     groups = build_groups(
-        class_count, weights.values(), produced, kinds, resolution.reasons, pieces
+        coupled_count, weights.values(), produced, kinds, resolution.reasons, pieces
     )
     return ChannelMap(
         graph=graph,
-        class_count=class_count,
+        coupled_count=coupled_count,
         reasons=resolution.reasons,
         tensors={index: class_of[block] for index, block in blocks.items()},
         weights=weights,

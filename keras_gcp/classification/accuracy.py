@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_gcp import backend
 from keras_gcp.classification.head import Head, find_head
-from keras_gcp.classification.targets import Units, units_of
+from keras_gcp.classification.targets import Targets, targets_of
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Graph
 from keras_gcp.sample import Sample
@@ -62,12 +62,12 @@ def right_share(head: Head, y: Any, outputs: Any) -> float:
     Raises:
         InvalidArgument: the labels do not fit the classifier.
     """
-    units = units_of(head, y)
+    targets = targets_of(head, y)
     outputs = np.asarray(outputs, np.float32)
     if head.kind == "multi-label":
         labels = np.asarray(y).reshape(outputs.shape) > 0.5
         return float(((outputs > head.threshold) == labels).mean())
-    classes = _class_of_each(head, units)
+    classes = _class_of_each(head, targets)
     if head.kind == "binary":
         answers = (outputs[..., 0] > head.threshold).astype(classes.dtype)
     else:
@@ -76,11 +76,11 @@ def right_share(head: Head, y: Any, outputs: Any) -> float:
 
 
 _NO_CLASS = -1
-"""What `Units.places` has where a place has no class."""
+"""What `Targets.places` has where a place has no class."""
 
 
-def _class_of_each(head: Head, units: Units) -> np.ndarray:
+def _class_of_each(head: Head, targets: Targets) -> np.ndarray:
     if not head.places:
-        return units.classes
-    assert units.places is not None
-    return units.places
+        return targets.classes
+    assert targets.places is not None
+    return targets.places

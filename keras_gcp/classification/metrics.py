@@ -15,7 +15,7 @@ from keras_gcp import backend, formatting, keras_state
 from keras_gcp.classification.accuracy import right_share
 from keras_gcp.classification.head import find_head
 from keras_gcp.classification.labels import check_targets
-from keras_gcp.classification.targets import units_of
+from keras_gcp.classification.targets import targets_of
 from keras_gcp.errors import InvalidArgument, UnsupportedModel, first_sentence, in_short
 from keras_gcp.sample import Sample
 from keras_gcp.validation import require_one_of
@@ -299,7 +299,7 @@ def _own_accuracy(name: str, model: Any, data: Sample, compiled: Sequence[str]) 
     """
     try:
         head = find_head(model, keras_state.read_graph(model))
-        units_of(head, data.y)
+        targets_of(head, data.y)
     except (InvalidArgument, UnsupportedModel) as error:
         raise InvalidArgument(
             f"Model '{model.name}' has no accuracy here: {first_sentence(error)}. Pass `metric`: "

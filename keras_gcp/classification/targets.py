@@ -1,4 +1,4 @@
-"""Units of relevance: every example, with every class that is present in it, is one."""
+"""Targets of relevance: every example, with every class that is present in it, is one."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from keras_gcp.errors import InvalidArgument
 
 
 @dataclass(frozen=True, eq=False)
-class Units:
+class Targets:
     """What relevance starts from, one pass each.
 
     Attributes:
-        examples: `(units,)`, index of the example.
-        classes: `(units,)`, the class present in it.
+        examples: `(targets,)`, index of the example.
+        classes: `(targets,)`, the class present in it.
         places: What tells where a class is present: the class of every place, `(examples, ...)`,
             or a truth value for every place and class, `(examples, ..., classes)`; None if classes
             belong to whole examples.
@@ -36,7 +36,7 @@ class Units:
         return len(self.examples)
 
     def mask(self, rows: np.ndarray) -> np.ndarray:
-        """Where the classes of some units are present, `(rows, ...)`, float32."""
+        """Where the classes of some targets are present, `(rows, ...)`, float32."""
         if self.places is None:
             return np.ones(len(rows), np.float32)
         examples, classes = self.examples[rows], self.classes[rows]
@@ -47,8 +47,8 @@ class Units:
         return (self.places[examples] == classes.reshape(shape)).astype(np.float32)
 
 
-def units_of(head: Head, y: Any) -> Units:
-    """The units of labelled examples.
+def targets_of(head: Head, y: Any) -> Targets:
+    """The targets of labelled examples.
 
     Args:
         head: The kind of classifier.
@@ -67,23 +67,23 @@ def units_of(head: Head, y: Any) -> Units:
         present = _zeros_and_ones(head, labels).astype(bool)
         examples, found = np.nonzero(present.reshape(len(labels), -1, head.classes).any(axis=1))
         places = present if head.places else None
-        return _required(head, Units(examples, found, places, by_class=True), len(labels))
+        return _required(head, Targets(examples, found, places, by_class=True), len(labels))
     classes = _class_of_each(head, labels)
     if not head.places:
-        return Units(np.arange(len(classes)), classes)
+        return Targets(np.arange(len(classes)), classes)
     present_in = [np.unique(row[row != -1]) for row in classes]
     examples = np.repeat(np.arange(len(classes)), [len(found) for found in present_in])
-    units = Units(examples, np.concatenate(present_in).astype(np.int64), classes)
-    return _required(head, units, len(labels))
+    targets = Targets(examples, np.concatenate(present_in).astype(np.int64), classes)
+    return _required(head, targets, len(labels))
 
 
 def start(head: Head, classes: Any, mask: Any, outputs: Any) -> Any:
-    """Relevance at the output, of its shape: one in total for each unit.
+    """Relevance at the output, of its shape: one in total for each target.
 
     Args:
         head: The kind of classifier.
-        classes: `(units,)` tensor.
-        mask: `(units, ...)` tensor, where the classes are present.
+        classes: `(targets,)` tensor.
+        mask: `(targets, ...)` tensor, where the classes are present.
         outputs: What the model predicts.
     """
     if head.kind == "binary":
@@ -112,12 +112,12 @@ def _agree(places: tuple[int | None, ...], given: tuple[int, ...]) -> bool:
 
 
 def negated(head: Head, classes: Any) -> Any:
-    """`(units,)` booleans: whether relevance is that of minus the output; None if never."""
+    """`(targets,)` booleans: whether relevance is that of minus the output; None if never."""
     return ops.equal(classes, 0) if head.kind == "binary" else None
 
 
 def hits(head: Head, classes: Any, mask: Any, outputs: Any) -> tuple[Any, Any]:
-    """`(how often each unit's class was recognised, how often it could have been)`.
+    """`(how often each target's class was recognised, how often it could have been)`.
 
     Multi-class: it has the greatest output. Binary and multi-label: the output is above 0.5, for
     logits above 0 (for class 0 of a binary head: not above). Per place: counted over the places
@@ -250,10 +250,10 @@ def _places(head: Head) -> str:
     return "places" if head.places else "examples"
 
 
-def _required(head: Head, units: Units, examples: int) -> Units:
-    if not len(units):
+def _required(head: Head, targets: Targets, examples: int) -> Targets:
+    if not len(targets):
         raise InvalidArgument(
             f"None of the {examples} examples has a class: there is nothing whose relevance could "
             f"be found. {head.found} {OTHER_CRITERIA}"
         )
-    return units
+    return targets

@@ -38,7 +38,7 @@ def compensated(
     Args:
         model: The wide model.
         channels: Its channel map.
-        keep: `(class_count,)` booleans, True = kept.
+        keep: `(coupled_count,)` booleans, True = kept.
         sample: Examples; as many are used as fit into some 256 MB per tensor.
         settings: What is to be done.
 

@@ -20,7 +20,7 @@ class Place:
     Attributes:
         call: Its only call.
         channels: The channel map.
-        keep: `(class_count,)`, True = kept.
+        keep: `(coupled_count,)`, True = kept.
         settings: What is wanted.
         before_normalization: Whether only a BatchNormalization reads its output.
         run: New values of variables to the layer's output in the cut network.

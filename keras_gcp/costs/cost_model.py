@@ -171,7 +171,7 @@ class Slopes:
 
 
 @dataclass(frozen=True, eq=False)
-class Ledger:
+class CostModel:
     """The costs of a network for any number of kept channels per group.
 
     Attributes:
@@ -213,40 +213,42 @@ class Ledger:
         return np.append(self.fixed + self.slopes.sizes(kept, len(self.fixed)), 1.0)
 
 
-class Meter:
+class IncrementalCost:
     """What a network costs while one group after the other grows.
 
     For sums of products, a step takes as long as the group has places in the network, whatever the
     network's size; functions of further resources are computed anew.
 
     Args:
-        ledger: The costs.
+        cost_model: The costs.
         kept: Kept channels per group at the start.
         limits: What may remain, by resource.
     """
 
-    def __init__(self, ledger: Ledger, kept: np.ndarray, limits: Mapping[str, float]) -> None:
-        self._ledger, self._limits = ledger, limits
-        self._sizes = ledger.sizes(kept)
-        self._costs = {resource: ledger.cost(resource, kept) for resource in limits}
-        self._pairs_of = _positions_by_value(ledger.slopes.groups, len(ledger.filters))
+    def __init__(
+        self, cost_model: CostModel, kept: np.ndarray, limits: Mapping[str, float]
+    ) -> None:
+        self._cost_model, self._limits = cost_model, limits
+        self._sizes = cost_model.sizes(kept)
+        self._costs = {resource: cost_model.cost(resource, kept) for resource in limits}
+        self._pairs_of = _positions_by_value(cost_model.slopes.groups, len(cost_model.filters))
         self._terms_of = {
-            resource: _terms_by_group(ledger, resource, self._pairs_of)
+            resource: _terms_by_group(cost_model, resource, self._pairs_of)
             for resource in limits
-            if resource in ledger.products
+            if resource in cost_model.products
         }
 
     def grow(self, group: int, more: int) -> bool:
         """Lets a group keep `more` channels more, if all limits hold then; says whether."""
-        slopes, pairs = self._ledger.slopes, self._pairs_of[group]
+        slopes, pairs = self._cost_model.slopes, self._pairs_of[group]
         costs = {
             resource: cost - self._part(resource, group) for resource, cost in self._costs.items()
         }
         self._sizes[slopes.axes[pairs]] += slopes.values[pairs] * more
-        added = {"channels": int(self._ledger.filters[group]) * more}
+        added = {"channels": int(self._cost_model.filters[group]) * more}
         for resource in costs:
-            if resource in self._ledger.functions:
-                costs[resource] = self._ledger.functions[resource].total(self._sizes)
+            if resource in self._cost_model.functions:
+                costs[resource] = self._cost_model.functions[resource].total(self._sizes)
             else:
                 costs[resource] += self._part(resource, group) + added.get(resource, 0)
         fits = all(costs[resource] <= limit for resource, limit in self._limits.items())
@@ -260,7 +262,7 @@ class Meter:
         """The products in which the group has a place."""
         if resource not in self._terms_of:
             return 0
-        return self._ledger.products[resource].of_terms(
+        return self._cost_model.products[resource].of_terms(
             self._terms_of[resource][group], self._sizes
         )
 
@@ -272,14 +274,16 @@ def _positions_by_value(values: np.ndarray, count: int) -> list[np.ndarray]:
 
 
 def _terms_by_group(
-    ledger: Ledger, resource: str, pairs_of: Sequence[np.ndarray]
+    cost_model: CostModel, resource: str, pairs_of: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
     """For every group, the products with an axis that depends on it."""
-    axes = ledger.products[resource].axes
-    flat_of = _positions_by_value(axes.ravel(), len(ledger.fixed) + 1)
+    axes = cost_model.products[resource].axes
+    flat_of = _positions_by_value(axes.ravel(), len(cost_model.fixed) + 1)
     terms_of = [flat // max(axes.shape[1], 1) for flat in flat_of]
     none = np.zeros(0, np.int64)
     return [
-        np.unique(np.concatenate([none, *(terms_of[axis] for axis in ledger.slopes.axes[pairs])]))
+        np.unique(
+            np.concatenate([none, *(terms_of[axis] for axis in cost_model.slopes.axes[pairs])])
+        )
         for pairs in pairs_of
     ]

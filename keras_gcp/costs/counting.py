@@ -12,7 +12,7 @@ import numpy as np
 from keras_gcp.channels.findings import MacsSite
 from keras_gcp.channels.map import ChannelMap, Group
 from keras_gcp.channels.trace import trace_at
-from keras_gcp.costs.cost_model import CostFunction, Count, LayerCount, Ledger, Products, Slopes
+from keras_gcp.costs.cost_model import CostFunction, CostModel, Count, LayerCount, Products, Slopes
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Shape
 from keras_gcp.sample.input_sizes import sizes_of
@@ -97,8 +97,8 @@ def count_map(model: Any, channels: ChannelMap, resources: Sequence[Resource] = 
 def _further(model: Any, channels: ChannelMap, resources: Sequence[Resource]) -> dict[str, float]:
     if not resources:
         return {}
-    ledger, full = build_ledger(model, channels, resources), full_widths(channels)
-    return {resource.name: ledger.cost(resource.name, full) for resource in resources}
+    cost_model, full = build_cost_model(model, channels, resources), full_widths(channels)
+    return {resource.name: cost_model.cost(resource.name, full) for resource in resources}
 
 
 def require_known_positions(channels: ChannelMap) -> None:
@@ -147,7 +147,9 @@ class Resource(Protocol):
         ...
 
 
-def build_ledger(model: Any, channels: ChannelMap, resources: Sequence[Resource] = ()) -> Ledger:
+def build_cost_model(
+    model: Any, channels: ChannelMap, resources: Sequence[Resource] = ()
+) -> CostModel:
     """The model's costs as a function of the kept channels of each prunable group.
 
     Args:
@@ -156,7 +158,7 @@ def build_ledger(model: Any, channels: ChannelMap, resources: Sequence[Resource]
         resources: Resources to count in besides multiply-adds, parameters and channels.
     """
     groups = prunable_groups(channels)
-    axes = Axes(channels.class_count, groups)
+    axes = Axes(channels.coupled_count, groups)
     axes_of = {
         key: {axis: axes.add(classes) for axis, classes in weight.axes.items()}
         for key, weight in channels.weights.items()
@@ -173,7 +175,7 @@ def build_ledger(model: Any, channels: ChannelMap, resources: Sequence[Resource]
         products["macs"] = [term for _, term in macs]
         products["activation_macs"] = [term for between, term in macs if between]
     constants = {"macs": 0, "activation_macs": 0, "parameters": model.count_params() - labelled}
-    return Ledger(
+    return CostModel(
         fixed=np.array(axes.fixed, np.float64),
         slopes=axes.slopes(),
         products={
@@ -188,10 +190,10 @@ def build_ledger(model: Any, channels: ChannelMap, resources: Sequence[Resource]
 class Axes:
     """The different axes of all weights and tensors: most are those of several."""
 
-    def __init__(self, class_count: int, groups: Sequence[Group]) -> None:
+    def __init__(self, coupled_count: int, groups: Sequence[Group]) -> None:
         self.fixed: list[int] = []
         self._known: dict[bytes, int] = {}
-        self._group_of = np.full(class_count, -1)
+        self._group_of = np.full(coupled_count, -1)
         for index, group in enumerate(groups):
             self._group_of[group.classes] = index
         self._group_sizes = np.array([len(group.classes) for group in groups], np.float64)

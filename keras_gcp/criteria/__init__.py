@@ -4,7 +4,7 @@ A criterion is a plain callable `(model, channels, sample) -> scores by producin
 scores are kept. One file per criterion.
 """
 
-from keras_gcp.criteria.aggregation import class_scores
+from keras_gcp.criteria.aggregation import coupled_scores
 from keras_gcp.criteria.auto import Decision, decided
 from keras_gcp.criteria.base import Criterion, check, checked_scores, needs_sample
 from keras_gcp.criteria.first_scores import FirstScores
@@ -22,7 +22,7 @@ __all__ = [
     "RelevanceRule",
     "check",
     "checked_scores",
-    "class_scores",
+    "coupled_scores",
     "decided",
     "get",
     "is_known",

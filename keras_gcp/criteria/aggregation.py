@@ -13,7 +13,7 @@ NORM_EPSILON = 1e-9
 REDUCTIONS = ("mean", "sum", "max")
 
 
-def class_scores(
+def coupled_scores(
     scores: Mapping[str, np.ndarray], channels: ChannelMap, reduce: str = "mean"
 ) -> np.ndarray:
     """One score per channel class, comparable over the whole network.
@@ -27,15 +27,15 @@ def class_scores(
         reduce: `"mean"`, `"sum"` or `"max"` over the places.
 
     Returns:
-        `(class_count,)`; +inf for classes that no scored layer produces.
+        `(coupled_count,)`; +inf for classes that no scored layer produces.
 
     Raises:
         InvalidArgument: `reduce` is none of the three.
     """
     if reduce not in REDUCTIONS:
         raise InvalidArgument(f"reduce={reduce!r} was given. Expected one of {REDUCTIONS}.")
-    counts = np.zeros(channels.class_count)
-    total = np.full(channels.class_count, -np.inf if reduce == "max" else 0.0)
+    counts = np.zeros(channels.coupled_count)
+    total = np.full(channels.coupled_count, -np.inf if reduce == "max" else 0.0)
     for path, layer_scores in scores.items():
         classes = channels.produced[path]
         normalised = layer_scores / (np.linalg.norm(layer_scores) + NORM_EPSILON)

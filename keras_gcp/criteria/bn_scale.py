@@ -69,8 +69,8 @@ def _absolute(gamma: Any) -> np.ndarray:
 
 
 def _mean_gamma_by_class(channels: ChannelMap) -> np.ndarray:
-    """`(class_count,)`, NaN for classes that pass no batch normalisation."""
-    sums, counts = np.zeros((2, channels.class_count))
+    """`(coupled_count,)`, NaN for classes that pass no batch normalisation."""
+    sums, counts = np.zeros((2, channels.coupled_count))
     for operation in {id(call.operation): call.operation for call in channels.graph.calls}.values():
         weight = channels.weights.get(id(_gamma(operation)))
         if weight is not None:

@@ -60,7 +60,7 @@ class CompensationAware:
             raise InvalidArgument(
                 "Criterion 'compensation_aware' needs examples. Expected sample=(x, y)."
             )
-        read = np.zeros(channels.class_count, bool)
+        read = np.zeros(channels.coupled_count, bool)
         for _, weight, axis, _ in _readers(channels):
             read[weight.axes[axis]] = True
         for path in prunable_layers(channels):
@@ -77,7 +77,7 @@ class CompensationAware:
     ) -> dict[str, np.ndarray]:
         self.check(model, channels, sample)
         assert sample is not None
-        gains = np.zeros(channels.class_count)
+        gains = np.zeros(channels.coupled_count)
         for call, weight, axis, source, x in self._inputs_of_readers(model, channels, sample):
             block = channels.tensors[source.index]
             classes, own = _gains(call.operation, weight, axis, x, block)

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.classification.head import find_head
-from keras_gcp.classification.targets import units_of
+from keras_gcp.classification.targets import targets_of
 from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.criteria.relevance.backward_pass import Probe
 from keras_gcp.criteria.relevance.backward_route import find_route
@@ -53,7 +53,7 @@ class FeatureRelevance:
             raise InvalidArgument(
                 "Criterion 'feature_relevance' needs examples. Expected sample=(x, y)."
             )
-        units_of(head, sample.y)
+        targets_of(head, sample.y)
         if self.class_weights is not None:
             checked_class_weights(self.class_weights, head.classes)
         _require_relevance(channels, _probes(channels))

@@ -29,7 +29,7 @@ def candidate_values(
     Args:
         model: The model.
         channels: Its channel map.
-        keep: `(class_count,)` booleans, True = kept.
+        keep: `(coupled_count,)` booleans, True = kept.
         amended: What compensation makes of weights, by `id`; rows of removed channels mean nothing.
 
     Yields:
@@ -88,7 +88,7 @@ class MaskedModel:
         self._predictor.__exit__(*error)
 
     def value(self, keep: np.ndarray) -> float:
-        """The metric when only these channels are read, `(class_count,)`, True = kept."""
+        """The metric when only these channels are read, `(coupled_count,)`, True = kept."""
         self.evaluations += 1
         weights = list(self._weights)
         amended = self._amended(keep)

@@ -110,7 +110,7 @@ def sensitivity(
         criterion = name_of(decision.scorer)
     known = Cache(cache, _identity(model, examples, drawn, measured, criterion, exclude, seed))
     scores = score(decision.scorer, model, channels, drawn)
-    everything = np.ones(channels.class_count, bool)
+    everything = np.ones(channels.coupled_count, bool)
     total = 1 + len(groups) * len(wanted)
     with MaskedModel(model, channels, examples, measured, batch_size) as masked:
         measurements = _Measurements(masked, known, measured.name, total, verbose)

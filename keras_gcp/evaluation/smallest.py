@@ -13,7 +13,7 @@ from keras_gcp import backend, compensation, criteria, resources
 from keras_gcp.channels.trace import trace, trace_at
 from keras_gcp.classification.metrics import Metric, metric_for, value_of
 from keras_gcp.costs.budget import Budget, check_resource
-from keras_gcp.costs.counting import build_ledger
+from keras_gcp.costs.counting import build_cost_model
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.evaluation.masked_model import MaskedModel
 from keras_gcp.evaluation.sensitivity_result import Sensitivity
@@ -144,7 +144,7 @@ def smallest(
     scores = weighted(score(decision.scorer, model, channels, drawn), channels, prior)
     opened = resources.opened(any_share, model, channels)
     original = totals_of(model, channels, opened).costs()
-    everything = np.ones(channels.class_count, bool)
+    everything = np.ones(channels.coupled_count, bool)
     search = _Search(resource, measured, accuracy_floor, verbose)
 
     def planned(share: float) -> Plan:
@@ -178,7 +178,7 @@ def smallest(
         if search.note(candidate, share_left(candidate, resource), value, cut=True):
             break
     else:  # Nothing can go. A copy computes the same: `apply` compares it.
-        candidate = plan_of(channels, everything, build_ledger(model, channels, opened))
+        candidate = plan_of(channels, everything, build_cost_model(model, channels, opened))
         narrow, value = apply(candidate, model), baseline
     return Smallest(
         model=narrow,

@@ -14,7 +14,7 @@ from keras_gcp.backend.sizes_to_run import sizes_for_cut
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned, trace_at
 from keras_gcp.costs.budget import Budget
-from keras_gcp.costs.counting import build_ledger
+from keras_gcp.costs.counting import build_cost_model
 from keras_gcp.keras_state import Transaction
 from keras_gcp.pruning.stages import (
     compensated_weights,
@@ -150,8 +150,8 @@ def _plan(
     opened = resources.opened(parsed, model, channels)
     totals = totals_of(model, channels, opened)
     limits = parsed_limits(parsed, totals, totals, channels)
-    ledger = build_ledger(model, channels, opened)
-    require_reachable(channels, limits, preferences, ledger)  # Scoring may take long.
+    cost_model = build_cost_model(model, channels, opened)
+    require_reachable(channels, limits, preferences, cost_model)  # Scoring may take long.
     decision = decided(scorer, model, channels, drawn)
     scores = weighted(score(decision.scorer, model, channels, drawn), channels, prior)
     chosen = plan_by_scores(model, channels, scores, limits, opened, preferences, str(parsed))
@@ -308,7 +308,7 @@ def narrow(
     given = [] if optimizer is None else [optimizer]
     for one in [*given, *keras_state.optimizers_of(model)]:
         check_optimizer(one)
-    backend.require_same(model, "their plans", plan.to_json())
+    backend.assert_equal(model, "their plans", plan.to_json())
     shapes = sizes_for_cut(model, drawn, input_shape, plan.counted_at)
     channels = trace_as_planned(model, in_place=True, shapes=shapes)
     keep = keep_of(plan, channels)
@@ -347,7 +347,7 @@ def _cut(
         require_costs(expected_costs, model, trace_as_planned(model, shapes=channels.counted_at))
 
     with Transaction() as transaction:
-        backend.together(model, cut)
+        backend.run_everywhere(model, cut)
 
 
 def _costs_of(plan: Plan, model: Any, channels: ChannelMap, keep: np.ndarray) -> Totals:
@@ -356,5 +356,7 @@ def _costs_of(plan: Plan, model: Any, channels: ChannelMap, keep: np.ndarray) ->
     Not what the plan says: that may have been made on smaller images, or edited by hand.
     """
     known = all(site.positions is not None for site in channels.macs)
-    ledger = build_ledger(model, channels, resources.counted(plan.after.further if known else ()))
-    return plan_of(channels, keep, ledger).after
+    cost_model = build_cost_model(
+        model, channels, resources.counted(plan.after.further if known else ())
+    )
+    return plan_of(channels, keep, cost_model).after

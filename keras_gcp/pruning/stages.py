@@ -10,7 +10,7 @@ import numpy as np
 from keras_gcp import backend, criteria, resources
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.compensation import Compensation, compensated
-from keras_gcp.costs.cost_model import Ledger
+from keras_gcp.costs.cost_model import CostModel
 from keras_gcp.costs.counting import Resource, count_map, prunable_groups
 from keras_gcp.criteria.base import name_of
 from keras_gcp.errors import VerificationFailed
@@ -26,7 +26,7 @@ def decided(
     scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None
 ) -> criteria.Decision:
     """`criteria.decided`; the same in all processes that train the model together."""
-    own = backend.together(model, lambda: criteria.decided(scorer, model, channels, sample))
+    own = backend.run_everywhere(model, lambda: criteria.decided(scorer, model, channels, sample))
     require_one_criterion(model, own)
     return own
 
@@ -38,7 +38,7 @@ def require_one_criterion(model: Any, decision: criteria.Decision) -> None:
         ReplicasDisagree: another one applies to the sample of another process.
     """
     name = name_of(decision.scorer)
-    backend.require_same(model, "the criteria that apply to their samples", name)
+    backend.assert_equal(model, "the criteria that apply to their samples", name)
 
 
 def score(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) -> np.ndarray:
@@ -47,9 +47,11 @@ def score(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) 
     Where several processes train the model together: of the mean of their scores, weighted by their
     numbers of examples.
     """
-    own = backend.together(model, lambda: criteria.checked_scores(scorer, model, channels, sample))
-    mean = backend.averaged(model, own, weight=1 if sample is None else len(sample))
-    return criteria.class_scores(mean, channels)
+    own = backend.run_everywhere(
+        model, lambda: criteria.checked_scores(scorer, model, channels, sample)
+    )
+    mean = backend.mean_over_processes(model, own, weight=1 if sample is None else len(sample))
+    return criteria.coupled_scores(mean, channels)
 
 
 def weighted(scores: np.ndarray, channels: ChannelMap, prior: Prior | None) -> np.ndarray:
@@ -72,9 +74,13 @@ def compensated_weights(
     """
     if sample is None:
         return {}
-    found = backend.together(model, lambda: compensated(model, channels, keep, sample, settings))
+    found = backend.run_everywhere(
+        model, lambda: compensated(model, channels, keep, sample, settings)
+    )
     names = {id(variable): f"{i}" for i, variable in enumerate(model.weights)}
-    mean = backend.averaged(model, {names[k]: v for k, v in found.items()}, weight=len(sample))
+    mean = backend.mean_over_processes(
+        model, {names[k]: v for k, v in found.items()}, weight=len(sample)
+    )
     return {key: mean[names[key]].astype(value.dtype) for key, value in found.items()}
 
 
@@ -111,10 +117,12 @@ def plan_by_scores(
         budget: The limits in words.
     """
 
-    def chosen(ledger: Ledger) -> Plan:
-        return choose(model, channels, scores, limits, preferences, budget=budget, ledger=ledger)
+    def chosen(cost_model: CostModel) -> Plan:
+        return choose(
+            model, channels, scores, limits, preferences, budget=budget, cost_model=cost_model
+        )
 
-    return resources.settled(model, channels, limits, opened, chosen).plan
+    return resources.calibrated(model, channels, limits, opened, chosen).plan
 
 
 def require_costs(expected: Totals, model: Any, channels: ChannelMap) -> None:

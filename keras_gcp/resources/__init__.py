@@ -1,6 +1,6 @@
 """Resources that need more than counting weights: bytes of a file, memory, milliseconds."""
 
-from keras_gcp.resources.calibration import Settled, settled
+from keras_gcp.resources.calibration import Calibrated, calibrated
 from keras_gcp.resources.registry import counted, opened, require_environment
 
-__all__ = ["Settled", "counted", "opened", "require_environment", "settled"]
+__all__ = ["Calibrated", "counted", "opened", "require_environment", "calibrated"]

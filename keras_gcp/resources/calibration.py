@@ -15,8 +15,8 @@ import numpy as np
 
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned
-from keras_gcp.costs.cost_model import CostFunction, Ledger
-from keras_gcp.costs.counting import Axes, Resource, build_ledger
+from keras_gcp.costs.cost_model import CostFunction, CostModel
+from keras_gcp.costs.counting import Axes, Resource, build_cost_model
 from keras_gcp.errors import ImpossibleBudget
 from keras_gcp.formatting import amount
 from keras_gcp.keras_state import Transaction
@@ -66,7 +66,7 @@ class Measured(Protocol):
 
 
 @dataclass(frozen=True)
-class Settled:
+class Calibrated:
     """A plan, and what was learnt on the way to it.
 
     Attributes:
@@ -94,21 +94,21 @@ class _Candidate:
         """How much of the limits is used."""
         return max(check.measured / check.limit for check in self.checks)
 
-    def settled(self, before: Totals) -> Plan:
+    def calibrated(self, before: Totals) -> Plan:
         """The plan with its measured costs; those before the cut as they were at first."""
         measured = {check.resource: check.measured for check in self.checks}
         after = replace(self.plan.after, further={**self.plan.after.further, **measured})
         return replace(self.plan, before=before, after=after, checks=self.checks)
 
 
-def settled(
+def calibrated(
     model: Any,
     channels: ChannelMap,
     limits: Mapping[str, float],
     resources: Sequence[Resource],
-    choose: Callable[[Ledger], Plan],
+    choose: Callable[[CostModel], Plan],
     for_real: bool = True,
-) -> Settled:
+) -> Calibrated:
     """Chooses channels so that the limits hold on real files.
 
     Args:
@@ -116,21 +116,21 @@ def settled(
         channels: Its channel map.
         limits: What may remain, by resource.
         resources: Resources besides multiply-adds, parameters and channels.
-        choose: Makes a plan with the costs of a ledger.
+        choose: Makes a plan with the costs of a cost_model.
         for_real: Whether candidates are made and measured; otherwise predictions are trusted.
 
     Raises:
         ImpossibleBudget: no candidate met the limits.
     """
     resources = tuple(resources)
-    plan = choose(build_ledger(model, channels, resources))
+    plan = choose(build_cost_model(model, channels, resources))
     measured = [
         resource
         for resource in resources
         if isinstance(resource, Measured) and resource.name in limits
     ]
     if not for_real or not measured or not plan.removed_channels:
-        return Settled(plan, resources)
+        return Calibrated(plan, resources)
     before, tried = plan.before, list[_Candidate]()
     while True:
         candidate = _measured(plan, model, channels, limits, resources)
@@ -138,22 +138,22 @@ def settled(
         resources = _corrected(resources, candidate, misses=sum(not one.fits for one in tried))
         if candidate.fits and _is_close(candidate, resources):
             break
-        again = _chosen_again(choose, build_ledger(model, channels, resources), tried)
+        again = _chosen_again(choose, build_cost_model(model, channels, resources), tried)
         if again is None or len(tried) == MOST_ROUNDS:
             break
         plan = again
     best = max((one for one in tried if one.fits), key=lambda one: one.fill, default=None)
     if best is None:
         raise ImpossibleBudget(_in_words(tried))
-    return Settled(best.settled(before), resources, tuple(one.checks for one in tried))
+    return Calibrated(best.calibrated(before), resources, tuple(one.checks for one in tried))
 
 
 def _chosen_again(
-    choose: Callable[[Ledger], Plan], ledger: Ledger, tried: Sequence[_Candidate]
+    choose: Callable[[CostModel], Plan], cost_model: CostModel, tried: Sequence[_Candidate]
 ) -> Plan | None:
     """The plan under corrected costs; None if it was tried already, or nothing meets the limits."""
     try:
-        plan = choose(ledger)
+        plan = choose(cost_model)
     except ImpossibleBudget:
         if any(one.fits for one in tried):
             return None

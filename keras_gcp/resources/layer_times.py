@@ -91,7 +91,7 @@ class LayerTimes:
         self._channels, self._cache = channels, cache
         self._threads, self._stopwatch = threads, stopwatch
         self._groups = prunable_groups(channels)
-        self._owner = np.full(channels.class_count, -1)
+        self._owner = np.full(channels.coupled_count, -1)
         for index, group in enumerate(self._groups):
             self._owner[group.classes] = index
         self.call_overhead = cache.get("no layer", self._time_of_nothing)
@@ -102,7 +102,7 @@ class LayerTimes:
         Raises:
             UnsupportedModel: it cannot be converted by itself.
         """
-        everything = np.ones(self._channels.class_count, bool)
+        everything = np.ones(self._channels.coupled_count, bool)
         full = self._time(step, everything)
         sides = tuple(self._side(step, places, full) for places in self._sides(step))
         return MeasuredLayer(step.call.path, full * _times(step.call), sides)
@@ -136,7 +136,7 @@ class LayerTimes:
     def _side(self, step: Step, places: tuple[Place, ...], full: float) -> MeasuredSide:
         groups = [self._groups[i] for i in self._groups_at(step, places)]
         times: dict[int, float] = {}
-        for keep in _narrower(groups, self._channels.class_count):
+        for keep in _narrower(groups, self._channels.coupled_count):
             lines = (line_of(step, place, self._channels)[0] for place in places)
             size = sum(int(keep[line].sum()) for line in lines)
             if size not in times:
@@ -187,12 +187,12 @@ def _times(call: Call) -> int:
     return math.prod(size or 1 for size in call.repeats[: -1 if once else None])
 
 
-def _narrower(groups: Sequence[Group], class_count: int) -> Iterator[np.ndarray]:
+def _narrower(groups: Sequence[Group], coupled_count: int) -> Iterator[np.ndarray]:
     """Keep-arrays in which the groups get narrower together, the full width last."""
     lead = max(groups, key=lambda group: len(group.classes))
     width = len(lead.classes)
     for kept in widths_to_measure(width, lead.least):
-        keep = np.ones(class_count, bool)
+        keep = np.ones(coupled_count, bool)
         for group in groups:
             size = len(group.classes)
             own = min(size, max(group.least, round(size * kept / width)))

@@ -9,7 +9,12 @@ from typing import Any
 from keras_gcp.backend.sizes_to_run import sizes_to_run
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.costs.budget import Budget
-from keras_gcp.costs.counting import Resource, build_ledger, full_widths, require_known_positions
+from keras_gcp.costs.counting import (
+    Resource,
+    build_cost_model,
+    full_widths,
+    require_known_positions,
+)
 from keras_gcp.exporting import worker
 from keras_gcp.exporting.runtime import runtime_name
 from keras_gcp.resources.activation_memory import PeakActivations
@@ -73,7 +78,7 @@ def _file(kind: str, weight_bytes: int, channel_bytes: int) -> Callable[..., Res
         shapes = sizes_to_run(model, channels.counted_at)
         resource = FileSize(name, kind, weight_bytes, channel_bytes, shapes=shapes)
         full = full_widths(channels)
-        predicted = build_ledger(model, channels, (resource,)).cost(name, full)
+        predicted = build_cost_model(model, channels, (resource,)).cost(name, full)
         return resource.corrected(predicted, resource.measure(as_if_trained(copy_model(model))))
 
     return open_file

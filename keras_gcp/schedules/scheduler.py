@@ -27,7 +27,7 @@ Limits = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Due:
+class DueEvent:
     """An event that is to take place now.
 
     Attributes:
@@ -40,7 +40,7 @@ class Due:
 
 
 @dataclass
-class Agenda:
+class Scheduler:
     """The events of one training that are still to come.
 
     Attributes:
@@ -70,24 +70,24 @@ class Agenda:
         """Forgets events before an epoch or step; they have been seen to."""
         self.to_come = {at: p for at, p in self.to_come.items() if at >= position}
 
-    def due_at(self, position: int) -> Due | None:
+    def due_at(self, position: int) -> DueEvent | None:
         """The event that is due, if any; several at once where steps or epochs were left out."""
         if self.adaptive is not None:
             further = next_progress(self.adaptive, position, self.progress, self.values)
-            return None if further is None else Due(further, 1)
+            return None if further is None else DueEvent(further, 1)
         due = [at for at in self.to_come if at <= position]
         if not due:
             return None
-        return Due(max(self.to_come.pop(at) for at in due), len(due) + self.put_off)
+        return DueEvent(max(self.to_come.pop(at) for at in due), len(due) + self.put_off)
 
     def put_together(
         self,
-        due: Due,
+        due: DueEvent,
         now: Limits,
         limits_at: Callable[[float], Limits],
         original: Limits,
         min_share: float,
-    ) -> Due | None:
+    ) -> DueEvent | None:
         """An event, with others where one alone would remove less than is worth its while.
 
         Does less than `min_share` of the original cost remain for all later events together, it
@@ -113,13 +113,13 @@ class Agenda:
         if _share_between(after, limits_at(self.goal), original) < min_share:
             along = len(self.to_come)
             self.to_come.clear()
-            return Due(self.goal, due.merged + along)
+            return DueEvent(self.goal, due.merged + along)
         if self.adaptive is None and _share_between(now, after, original) < min_share:
             self.put_off = due.merged
             return None
         return due
 
-    def _others_follow(self, due: Due) -> bool:
+    def _others_follow(self, due: DueEvent) -> bool:
         return due.progress < self.goal if self.adaptive is not None else bool(self.to_come)
 
     def done(self, progress: float) -> None:

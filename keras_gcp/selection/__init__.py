@@ -2,7 +2,7 @@
 
 from keras_gcp.selection.candidates import Candidates
 from keras_gcp.selection.select import Preferences, select
-from keras_gcp.selection.slack import Spent, spent_of
+from keras_gcp.selection.slack import Slack, slack_of
 from keras_gcp.selection.widths import DEFAULT_FLOOR, Align, Cap, Floor
 
 __all__ = [
@@ -12,7 +12,7 @@ __all__ = [
     "Cap",
     "Floor",
     "Preferences",
-    "Spent",
+    "Slack",
     "select",
-    "spent_of",
+    "slack_of",
 ]

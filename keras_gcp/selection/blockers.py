@@ -152,7 +152,7 @@ def _repeats(one: Blocker, other: Blocker, comes_later: bool) -> bool:
 
 def _held(channels: ChannelMap, blockers: Sequence[Blocker], terms: Sequence[_Term]) -> Held:
     """What they hold of what stays if all leaves that may: their own part, and what hangs on it."""
-    inside = np.zeros(channels.class_count, bool)
+    inside = np.zeros(channels.coupled_count, bool)
     for blocker in blockers:
         inside[blocker.classes] = True
     stays, paths = ~channels.prunable, {blocker.cause.path for blocker in blockers}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_gcp.costs.cost_model import Ledger
+from keras_gcp.costs.cost_model import CostModel
 from keras_gcp.formatting import amount
 from keras_gcp.selection.candidates import Candidates, narrowest, widest
 from keras_gcp.selection.ranking import holds
@@ -40,7 +40,7 @@ class Floors:
     @staticmethod
     def of(
         groups: Sequence[Candidates],
-        ledger: Ledger,
+        cost_model: CostModel,
         limits: Mapping[str, float],
         lowest: np.ndarray,
         resource: str,
@@ -48,20 +48,24 @@ class Floors:
         """Compares the least widths that are allowed with the lowest that the network lets be."""
         least = narrowest(groups)
         lowest = np.minimum(least, lowest)
-        cost = ledger.cost(resource, least)
+        cost = cost_model.cost(resource, least)
         saved = [
-            (cost - ledger.cost(resource, np.where(np.arange(len(least)) == i, lowest, least)), i)
+            (
+                cost
+                - cost_model.cost(resource, np.where(np.arange(len(least)) == i, lowest, least)),
+                i,
+            )
             for i in np.flatnonzero(lowest < least).tolist()
         ]
         most = sorted(saved, key=lambda pair: -pair[0])[:MOST_NAMES]
         return Floors(
             resource,
             float(cost),
-            float(ledger.cost(resource, lowest)),
+            float(cost_model.cost(resource, lowest)),
             any(np.diff(group.widths).min(initial=0) < -1 for group in groups),
             tuple(groups[i].name for gain, i in most if gain > 0),
-            holds(ledger, limits, lowest),
-            ledger.bottleneck(resource, lowest),
+            holds(cost_model, limits, lowest),
+            cost_model.bottleneck(resource, lowest),
         )
 
     def __str__(self) -> str:
@@ -79,14 +83,16 @@ class Floors:
         return text
 
 
-def how_far(groups: Sequence[Candidates], ledger: Ledger, limits: Mapping[str, float]) -> str:
+def how_far(
+    groups: Sequence[Candidates], cost_model: CostModel, limits: Mapping[str, float]
+) -> str:
     """What was asked for, and how far one can go."""
     full, least = widest(groups), narrowest(groups)
     parts = []
     for resource, limit in limits.items():
         now, end, asked = (
             amount(resource, cost)
-            for cost in (ledger.cost(resource, full), ledger.cost(resource, least), limit)
+            for cost in (cost_model.cost(resource, full), cost_model.cost(resource, least), limit)
         )
         parts.append(f"{resource}: asked for {asked}, can go from {now} down to {end}")
     return (

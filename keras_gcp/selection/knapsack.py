@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from keras_gcp.costs.cost_model import Ledger
+from keras_gcp.costs.cost_model import CostModel
 from keras_gcp.selection.candidates import Blocks, Candidates, total_score
 from keras_gcp.selection.marginal_costs import best_by_prices
 from keras_gcp.selection.ranking import holds
@@ -24,18 +24,18 @@ large ones a single block hardly counts."""
 
 
 def keep_most_score(
-    groups: Sequence[Candidates], ledger: Ledger, limits: Mapping[str, float]
+    groups: Sequence[Candidates], cost_model: CostModel, limits: Mapping[str, float]
 ) -> np.ndarray:
     """Kept channels per group with about the largest total score within the limits.
 
     Args:
         groups: The groups; at their least widths the limits hold.
-        ledger: Costs for any numbers of kept channels.
+        cost_model: Costs for any numbers of kept channels.
         limits: What may remain, by resource.
     """
     blocks = Blocks.of(groups)
-    kept, prices = best_by_prices(groups, blocks, ledger, limits)
-    exchange = _Exchange(groups, blocks, ledger, limits)
+    kept, prices = best_by_prices(groups, blocks, cost_model, limits)
+    exchange = _Exchange(groups, blocks, cost_model, limits)
     for values in (blocks.scores / prices[blocks.groups], blocks.total_scores):
         kept = exchange.improved(kept, blocks.by(values))
     return exchange.refilled(kept, blocks.by(blocks.scores))
@@ -48,11 +48,11 @@ class _Exchange:
         self,
         groups: Sequence[Candidates],
         blocks: Blocks,
-        ledger: Ledger,
+        cost_model: CostModel,
         limits: Mapping[str, float],
     ) -> None:
         self._groups, self._blocks = groups, blocks
-        self._ledger, self._limits = ledger, limits
+        self._cost_model, self._limits = cost_model, limits
         self._left = EFFORT
 
     def improved(self, kept: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -145,4 +145,4 @@ class _Exchange:
 
     def _holds(self, kept: np.ndarray) -> bool:
         self._left -= 1
-        return holds(self._ledger, self._limits, kept)
+        return holds(self._cost_model, self._limits, kept)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from keras_gcp.costs.cost_model import Ledger
+from keras_gcp.costs.cost_model import CostModel
 from keras_gcp.selection.candidates import Blocks, Candidates, total_score, widest
 from keras_gcp.selection.ranking import keep_by_rank
 
@@ -26,7 +26,7 @@ where memory peaks, and count as soon as others have left."""
 
 
 def best_by_prices(
-    groups: Sequence[Candidates], blocks: Blocks, ledger: Ledger, limits: Mapping[str, float]
+    groups: Sequence[Candidates], blocks: Blocks, cost_model: CostModel, limits: Mapping[str, float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The greedy outcome with the largest total score, and the prices that led to it.
 
@@ -35,7 +35,7 @@ def best_by_prices(
     Args:
         groups: The groups; at their least widths the limits hold.
         blocks: Their blocks.
-        ledger: Costs for any numbers of kept channels.
+        cost_model: Costs for any numbers of kept channels.
         limits: What may remain, by resource.
 
     Returns:
@@ -45,16 +45,16 @@ def best_by_prices(
 
     def outcome(prices: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         order = blocks.by(blocks.scores / prices[blocks.groups])
-        kept = keep_by_rank(blocks, order, full, ledger, limits)
+        kept = keep_by_rank(blocks, order, full, cost_model, limits)
         return total_score(groups, kept), kept, prices
 
     outcomes = [outcome(np.ones(len(groups)))]
     for resources in _sets_of_resources(limits):
-        prices = prices_at(full, groups, ledger, limits, resources)
+        prices = prices_at(full, groups, cost_model, limits, resources)
         for _ in range(ROUNDS):
             outcomes.append(outcome(prices))
             kept = outcomes[-1][1]
-            prices = np.sqrt(prices * prices_at(kept, groups, ledger, limits, resources))
+            prices = np.sqrt(prices * prices_at(kept, groups, cost_model, limits, resources))
     _, kept, prices = max(outcomes, key=lambda found: found[0])
     return kept, prices
 
@@ -68,7 +68,7 @@ def _sets_of_resources(limits: Mapping[str, float]) -> list[list[str]]:
 def prices_at(
     kept: np.ndarray,
     groups: Sequence[Candidates],
-    ledger: Ledger,
+    cost_model: CostModel,
     limits: Mapping[str, float],
     resources: Sequence[str],
 ) -> np.ndarray:
@@ -77,7 +77,7 @@ def prices_at(
     Args:
         kept: The widths, channels per group.
         groups: The groups.
-        ledger: Costs for any numbers of kept channels.
+        cost_model: Costs for any numbers of kept channels.
         limits: What may remain, by resource.
         resources: Those that are paid in.
     """
@@ -88,7 +88,7 @@ def prices_at(
             more, less = kept.copy(), kept.copy()
             more[index], less[index] = upper, lower
             added = (
-                (ledger.cost(resource, more) - ledger.cost(resource, less))
+                (cost_model.cost(resource, more) - cost_model.cost(resource, less))
                 / (limits[resource] or 1.0)
                 for resource in resources
             )

@@ -26,7 +26,7 @@ class Plan(PlanData):
         after: Costs after the cut.
         budget: The budget in words.
         notes: Layer to why its channels could not be followed.
-        spent: What became of every entry of the budget. Plans of older versions have none.
+        slack: What became of every entry of the budget. Plans of older versions have none.
         checks: Costs that were measured on a real file of the narrow network.
         uncounted: Layer to why some of its multiply-adds are left out of the costs.
         outlooks: What other living models have to expect if the model is cut in place.
@@ -124,9 +124,9 @@ class Plan(PlanData):
             layers=layers,
             after=later.after,
             budget=later.budget,
-            spent=tuple(
+            slack=tuple(
                 dataclasses.replace(one, whole=one.whole and not self.removed_channels)
-                for one in later.spent
+                for one in later.slack
             ),
             checks=later.checks,
         )

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_gcp.formatting import amount
 from keras_gcp.graph import Shapes
-from keras_gcp.selection.slack import Spent
+from keras_gcp.selection.slack import Slack
 
 FORMAT = 2
 """Of plans as JSON text. Format 1 said `coin` for `resource`; it is read, too."""
@@ -116,7 +116,7 @@ class PlanData:
     after: Totals
     budget: str = ""
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    spent: tuple[Spent, ...] = ()
+    slack: tuple[Slack, ...] = ()
     checks: tuple[Check, ...] = ()
     uncounted: Mapping[str, str] = dataclasses.field(default_factory=dict)
     outlooks: tuple[str, ...] = ()

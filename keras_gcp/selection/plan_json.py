@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.selection.plan_data import FORMAT, Check, PlanData, PlannedGroup, Totals
-from keras_gcp.selection.slack import Spent
+from keras_gcp.selection.slack import Slack
 from keras_gcp.validation.plain_data import DoesNotFit, check_finite, loaded, parsed, with_new_name
 
 MOST_CHANNELS = 2**26
@@ -44,7 +44,7 @@ class _SavedPlan:
     after: Totals
     budget: str
     notes: Mapping[str, str]
-    spent: list[Spent]
+    slack: list[Slack]
     checks: list[Check]
     uncounted: Mapping[str, str]
     outlooks: list[str]
@@ -66,7 +66,7 @@ def written(plan: PlanData) -> str:
             "after": dataclasses.asdict(plan.after),
             "budget": plan.budget,
             "notes": dict(plan.notes),
-            "spent": [dataclasses.asdict(one) for one in plan.spent],
+            "slack": [dataclasses.asdict(one) for one in plan.slack],
             "checks": [dataclasses.asdict(check) for check in plan.checks],
             "uncounted": dict(plan.uncounted),
             "outlooks": list(plan.outlooks),
@@ -102,18 +102,20 @@ def _completed(data: Any) -> Any:
     """With the fields that plans of older versions do not have."""
     if not isinstance(data, dict):
         return data
-    new: dict[str, Any] = {"spent": [], "checks": [], "uncounted": {}, "outlooks": []}
+    if data.get("format") == 1:
+        (data,) = with_new_name([data], "spent", "slack")
+    new: dict[str, Any] = {"slack": [], "checks": [], "uncounted": {}, "outlooks": []}
     complete = {**new, "counted_at": [], "criterion": "", **data}
     for name in ("before", "after"):
         if isinstance(complete.get(name), dict):
             complete[name] = {"further": {}, "activation_macs": 0, **complete[name]}
     if complete.get("format") == 1:
-        for name in ("spent", "checks"):
+        for name in ("slack", "checks"):
             complete[name] = with_new_name(complete[name], "coin", "resource")
-    if isinstance(complete["spent"], list):
-        complete["spent"] = [
+    if isinstance(complete["slack"], list):
+        complete["slack"] = [
             {"capped": 0, "predicted": False, "whole": False, **one} if type(one) is dict else one
-            for one in complete["spent"]
+            for one in complete["slack"]
         ]
     return complete
 
@@ -180,7 +182,7 @@ def _fields_of(saved: _SavedPlan) -> dict[str, Any]:
         after=saved.after,
         budget=saved.budget,
         notes=saved.notes,
-        spent=tuple(saved.spent),
+        slack=tuple(saved.slack),
         checks=tuple(saved.checks),
         uncounted=saved.uncounted,
         outlooks=tuple(saved.outlooks),

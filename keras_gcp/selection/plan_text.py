@@ -6,7 +6,7 @@ from keras_gcp.costs.cost_model import left_out
 from keras_gcp.formatting import amount, table
 from keras_gcp.graph import Shapes
 from keras_gcp.selection.plan_data import PlanData, PlannedGroup
-from keras_gcp.selection.slack import SPENT_COLUMNS
+from keras_gcp.selection.slack import SLACK_COLUMNS
 
 _COLUMNS = ("group", "kept", "share", "members", "anchored because, or limited")
 
@@ -20,8 +20,8 @@ def explanation(plan: PlanData) -> str:
         lines.append(f"budget: {plan.budget}")
     if plan.criterion:
         lines.append(f"criterion: {plan.criterion}")
-    if plan.spent:
-        lines.append(table(SPENT_COLUMNS, [one.row() for one in plan.spent]))
+    if plan.slack:
+        lines.append(table(SLACK_COLUMNS, [one.row() for one in plan.slack]))
     lines.extend(map(str, plan.checks))
     lines.extend(left_out(plan.uncounted))
     lines.extend(f"not followed: {reason}" for reason in plan.notes.values())

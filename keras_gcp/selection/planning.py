@@ -9,11 +9,11 @@ import numpy as np
 
 from keras_gcp.channels.map import ChannelMap, Group
 from keras_gcp.costs.budget import Budget
-from keras_gcp.costs.cost_model import ALWAYS, Ledger, left_out
-from keras_gcp.costs.counting import build_ledger, prunable_groups, require_known_positions
+from keras_gcp.costs.cost_model import ALWAYS, CostModel, left_out
+from keras_gcp.costs.counting import build_cost_model, prunable_groups, require_known_positions
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.formatting import amount
-from keras_gcp.selection import Candidates, Preferences, Spent, select, spent_of
+from keras_gcp.selection import Candidates, Preferences, Slack, select, slack_of
 from keras_gcp.selection.blockers import what_stays
 from keras_gcp.selection.candidates import narrowest
 from keras_gcp.selection.floors import Floors, how_far
@@ -26,12 +26,12 @@ from keras_gcp.selection.widths import Producer, allowed_widths, bounds_of, chec
 def choose(
     model: Any,
     channels: ChannelMap,
-    class_scores: np.ndarray,
+    coupled_scores: np.ndarray,
     limits: Mapping[str, float],
     preferences: Preferences,
     original_widths: Mapping[str, int] | None = None,
     budget: str = "",
-    ledger: Ledger | None = None,
+    cost_model: CostModel | None = None,
     base: Mapping[str, int] | None = None,
 ) -> Plan:
     """Selects channels of a traced model under limits.
@@ -39,12 +39,12 @@ def choose(
     Args:
         model: The model.
         channels: Its channel map.
-        class_scores: `(class_count,)`, larger = keep.
+        coupled_scores: `(coupled_count,)`, larger = keep.
         limits: What may remain, by resource.
         preferences: How to select.
         original_widths: Widths that shares refer to; the present ones if None.
         budget: The budget in words, for the plan.
-        ledger: The costs of the model; needed where a limit is on a further resource.
+        cost_model: The costs of the model; needed where a limit is on a further resource.
         base: Group to its channels before earlier cuts (`sizes_before`); what became of the limits
             is said of these cuts, too.
 
@@ -56,21 +56,23 @@ def choose(
     if "macs" in limits:
         require_known_positions(channels)
     groups = prunable_groups(channels)
-    candidates = candidates_of(channels, class_scores, preferences, original_widths, base)
-    ledger = build_ledger(model, channels) if ledger is None else ledger
-    _require_reachable(channels, candidates, ledger, limits)
-    kept = select(candidates, ledger, limits, preferences.normalize, preferences.scope)
-    keep = np.ones(channels.class_count, bool)
+    candidates = candidates_of(channels, coupled_scores, preferences, original_widths, base)
+    cost_model = build_cost_model(model, channels) if cost_model is None else cost_model
+    _require_reachable(channels, candidates, cost_model, limits)
+    kept = select(candidates, cost_model, limits, preferences.normalize, preferences.scope)
+    keep = np.ones(channels.coupled_count, bool)
     for group, one, count in zip(groups, candidates, kept.tolist(), strict=True):
         keep[group.classes] = one.best(count)
-    return plan_of(channels, keep, ledger, budget, spent_of(candidates, ledger, limits, kept))
+    return plan_of(
+        channels, keep, cost_model, budget, slack_of(candidates, cost_model, limits, kept)
+    )
 
 
 def require_reachable(
     channels: ChannelMap,
     limits: Mapping[str, float],
     preferences: Preferences,
-    ledger: Ledger,
+    cost_model: CostModel,
     original_widths: Mapping[str, int] | None = None,
 ) -> None:
     """Refuses limits that no choice of channels meets; arguments as for `choose`.
@@ -80,24 +82,24 @@ def require_reachable(
         InvalidArgument: the preferences name layers that the model does not have, or contradict
             one another.
     """
-    anything = np.zeros(channels.class_count)
+    anything = np.zeros(channels.coupled_count)
     candidates = candidates_of(channels, anything, preferences, original_widths)
-    _require_reachable(channels, candidates, ledger, limits)
+    _require_reachable(channels, candidates, cost_model, limits)
 
 
 def _require_reachable(
     channels: ChannelMap,
     candidates: Sequence[Candidates],
-    ledger: Ledger,
+    cost_model: CostModel,
     limits: Mapping[str, float],
 ) -> None:
     least = narrowest(candidates)
-    if holds(ledger, limits, least):
+    if holds(cost_model, limits, least):
         return
-    missed = next(c for c, limit in limits.items() if ledger.cost(c, least) > limit)
+    missed = next(c for c, limit in limits.items() if cost_model.cost(c, least) > limit)
     lowest = np.array([min(g.least, len(g.classes)) for g in prunable_groups(channels)], np.int64)
-    floors = Floors.of(candidates, ledger, limits, lowest, missed)
-    text = f"{how_far(candidates, ledger, limits)} {floors}"
+    floors = Floors.of(candidates, cost_model, limits, lowest, missed)
+    text = f"{how_far(candidates, cost_model, limits)} {floors}"
     unknown = _uncounted(limits, channels)
     stays = what_stays(channels, missed, ends=not floors.reaches)
     if stays:
@@ -118,7 +120,7 @@ def _uncounted(limits: Mapping[str, float], channels: ChannelMap) -> str:
 
 def candidates_of(
     channels: ChannelMap,
-    class_scores: np.ndarray,
+    coupled_scores: np.ndarray,
     preferences: Preferences,
     original_widths: Mapping[str, int] | None = None,
     base: Mapping[str, int] | None = None,
@@ -128,7 +130,7 @@ def candidates_of(
     return [
         _candidates(
             group,
-            class_scores[group.classes],
+            coupled_scores[group.classes],
             _original(group, channels, original_widths or {}),
             preferences,
             (base or {}).get(group.name),
@@ -183,9 +185,9 @@ def _require_layers(channels: ChannelMap, preferences: Preferences) -> None:
 def plan_of(
     channels: ChannelMap,
     keep: np.ndarray,
-    ledger: Ledger,
+    cost_model: CostModel,
     budget: str = "",
-    spent: tuple[Spent, ...] = (),
+    slack: tuple[Slack, ...] = (),
 ) -> Plan:
     """The plan that keeps the given classes."""
     groups = prunable_groups(channels)
@@ -194,11 +196,11 @@ def plan_of(
     return Plan(
         layers={path: keep[classes] for path, classes in _own_channels(channels).items()},
         groups=tuple(_planned(group, channels) for group in channels.groups),
-        before=_totals(ledger, full),
-        after=_totals(ledger, kept),
+        before=_totals(cost_model, full),
+        after=_totals(cost_model, kept),
         budget=budget,
         notes=dict(channels.refusals),
-        spent=spent,
+        slack=slack,
         uncounted=dict(channels.uncounted),
         outlooks=channels.outlooks(),
         counted_at=channels.counted_at or (),
@@ -224,7 +226,7 @@ def sizes_before(plan: Plan, channels: ChannelMap) -> dict[str, int]:
 
 
 def keep_of(plan: Plan, channels: ChannelMap) -> np.ndarray:
-    """The classes of a traced model that a plan keeps, `(class_count,)`.
+    """The classes of a traced model that a plan keeps, `(coupled_count,)`.
 
     Raises:
         InvalidArgument: the plan was made for another model, or is none.
@@ -232,7 +234,7 @@ def keep_of(plan: Plan, channels: ChannelMap) -> np.ndarray:
     check_plan(plan)
     own = _own_channels(channels)
     _require_same({p: len(k) for p, k in plan.layers.items()}, {p: len(c) for p, c in own.items()})
-    keep = np.ones(channels.class_count, bool)
+    keep = np.ones(channels.coupled_count, bool)
     for path, classes in own.items():
         keep[classes[~plan.layers[path]]] = False
     lost = np.flatnonzero(~keep & ~channels.prunable)
@@ -286,12 +288,14 @@ def _planned(group: Any, channels: ChannelMap) -> PlannedGroup:
     )
 
 
-def _totals(ledger: Ledger, kept: np.ndarray) -> Totals:
+def _totals(cost_model: CostModel, kept: np.ndarray) -> Totals:
     costs = {
-        resource: int(ledger.cost(resource, kept)) for resource in ALWAYS if ledger.counts(resource)
+        resource: int(cost_model.cost(resource, kept))
+        for resource in ALWAYS
+        if cost_model.counts(resource)
     }
-    further = {resource: ledger.cost(resource, kept) for resource in ledger.functions}
-    between = int(ledger.cost("activation_macs", kept)) if ledger.counts("macs") else None
+    further = {resource: cost_model.cost(resource, kept) for resource in cost_model.functions}
+    between = int(cost_model.cost("activation_macs", kept)) if cost_model.counts("macs") else None
     macs = costs.get("macs")
     return Totals(macs, costs["parameters"], costs["channels"], further, between)
 

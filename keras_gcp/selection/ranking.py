@@ -13,20 +13,20 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from keras_gcp.costs.cost_model import Ledger, Meter
+from keras_gcp.costs.cost_model import CostModel, IncrementalCost
 from keras_gcp.selection.candidates import Blocks
 
 
-def holds(ledger: Ledger, limits: Mapping[str, float], kept: np.ndarray) -> bool:
+def holds(cost_model: CostModel, limits: Mapping[str, float], kept: np.ndarray) -> bool:
     """Whether all limits hold for these numbers of kept channels per group."""
-    return all(ledger.cost(resource, kept) <= limit for resource, limit in limits.items())
+    return all(cost_model.cost(resource, kept) <= limit for resource, limit in limits.items())
 
 
 def keep_by_rank(
     blocks: Blocks,
     order: np.ndarray,
     widest: np.ndarray,
-    ledger: Ledger,
+    cost_model: CostModel,
     limits: Mapping[str, float],
 ) -> np.ndarray:
     """Kept channels per group.
@@ -35,23 +35,23 @@ def keep_by_rank(
         blocks: All blocks; without all of them the limits hold.
         order: The order in which they leave; those of a group as they stand in `blocks`.
         widest: Channels per group with all blocks.
-        ledger: Costs for any numbers of kept channels.
+        cost_model: Costs for any numbers of kept channels.
         limits: What may remain, by resource.
     """
     gone = bisect.bisect_left(
         range(len(order)),
         True,
-        key=lambda n: holds(ledger, limits, blocks.kept_without(order[:n], widest)),
+        key=lambda n: holds(cost_model, limits, blocks.kept_without(order[:n], widest)),
     )
     kept = blocks.kept_without(order[:gone], widest)
-    return put_back(blocks, order[:gone][::-1], kept, ledger, limits)
+    return put_back(blocks, order[:gone][::-1], kept, cost_model, limits)
 
 
 def put_back(
     blocks: Blocks,
     order: np.ndarray,
     kept: np.ndarray,
-    ledger: Ledger,
+    cost_model: CostModel,
     limits: Mapping[str, float],
 ) -> np.ndarray:
     """Puts blocks back while the limits hold.
@@ -62,18 +62,18 @@ def put_back(
         blocks: All blocks.
         order: Those that are gone, in the order in which they are tried.
         kept: Channels per group without them.
-        ledger: Costs for any numbers of kept channels.
+        cost_model: Costs for any numbers of kept channels.
         limits: What may remain, by resource.
     """
     kept = kept.copy()
-    meter = Meter(ledger, kept, limits)
+    incremental = IncrementalCost(cost_model, kept, limits)
     closed: set[int] = set()
     for group, size in zip(
         blocks.groups[order].tolist(), blocks.sizes[order].tolist(), strict=True
     ):
         if group in closed:
             continue
-        if meter.grow(group, size):
+        if incremental.grow(group, size):
             kept[group] += size
         else:
             closed.add(group)

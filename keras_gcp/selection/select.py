@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_gcp.costs.cost_model import Ledger
+from keras_gcp.costs.cost_model import CostModel
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.selection.candidates import Blocks, Candidates, narrowest, widest
 from keras_gcp.selection.floors import how_far
@@ -69,7 +69,7 @@ class Preferences:
 
 def select(
     groups: Sequence[Candidates],
-    ledger: Ledger,
+    cost_model: CostModel,
     limits: Mapping[str, float],
     normalize: str = "none",
     scope: str = "global",
@@ -78,7 +78,7 @@ def select(
 
     Args:
         groups: The prunable groups.
-        ledger: Costs for any numbers of kept channels per group, never falling in any of them.
+        cost_model: Costs for any numbers of kept channels per group, never falling in any of them.
         limits: What may remain, by resource.
         normalize: One of `NORMALIZE`.
         scope: One of `SCOPES`.
@@ -90,15 +90,15 @@ def select(
         ImpossibleBudget: even with the least allowed widths the limits do not hold.
     """
     full, least = widest(groups), narrowest(groups)
-    if not holds(ledger, limits, least):
-        raise ImpossibleBudget(how_far(groups, ledger, limits))
-    if holds(ledger, limits, full):
+    if not holds(cost_model, limits, least):
+        raise ImpossibleBudget(how_far(groups, cost_model, limits))
+    if holds(cost_model, limits, full):
         return full
     if normalize == "cost":
-        return keep_most_score(groups, ledger, limits)
+        return keep_most_score(groups, cost_model, limits)
     blocks = Blocks.of(groups)
     keys = [blocks.scores] if scope == "global" else [-_shares(blocks, groups), blocks.scores]
-    return keep_by_rank(blocks, blocks.by(*keys), full, ledger, limits)
+    return keep_by_rank(blocks, blocks.by(*keys), full, cost_model, limits)
 
 
 def _shares(blocks: Blocks, groups: Sequence[Candidates]) -> np.ndarray:

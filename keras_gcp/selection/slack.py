@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_gcp.costs.cost_model import PREDICTED, Ledger
+from keras_gcp.costs.cost_model import PREDICTED, CostModel
 from keras_gcp.selection.candidates import Candidates
 from keras_gcp.selection.ranking import holds
 
-SPENT_COLUMNS = ("budget", "at most", "reached", "left", "binds")
+SLACK_COLUMNS = ("budget", "at most", "reached", "left", "binds")
 
 
 @dataclass(frozen=True)
-class Spent:
+class Slack:
     """What became of one entry of a budget.
 
     Attributes:
@@ -41,7 +41,7 @@ class Spent:
     whole: bool = False
 
     @property
-    def binds(self) -> bool:
+    def is_binding(self) -> bool:
         """Whether any one of the removed blocks would break this limit."""
         return 0 < self.removed == self.stopped
 
@@ -60,7 +60,7 @@ class Spent:
             return f"no: {'`cap` forbids more' if self.capped else 'nothing was removed'}"
         block = f"removed block{' that `cap` allows' if self.capped else ''}"
         by = ", as predicted" if self.predicted else ""
-        if self.binds:
+        if self.is_binding:
             return f"yes: any {block} put back would break it{by}"
         if self.stopped:
             return f"in part: {self.stopped} of {self.removed} {block}s would break it{by}"
@@ -72,12 +72,12 @@ def _figure(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def spent_of(
+def slack_of(
     groups: Sequence[Candidates],
-    ledger: Ledger,
+    cost_model: CostModel,
     limits: Mapping[str, float],
     kept: np.ndarray,
-) -> tuple[Spent, ...]:
+) -> tuple[Slack, ...]:
     """What became of every limit, when group g keeps `kept[g]` channels.
 
     Also with blocks that earlier cuts removed: sizes are linear in the kept channels, so costs of
@@ -88,14 +88,14 @@ def spent_of(
     lost = sum(g.has_lost(int(n)) for g, n in zip(groups, kept, strict=True))
     beyond = any((more > [len(group.scores) for group in groups]).any() for more in wider)
     return tuple(
-        Spent(
+        Slack(
             resource,
             float(limit),
-            float(ledger.cost(resource, kept)),
+            float(cost_model.cost(resource, kept)),
             len(wider),
-            sum(not holds(ledger, {resource: limit}, more) for more in wider),
+            sum(not holds(cost_model, {resource: limit}, more) for more in wider),
             capped=lost - len(wider),
-            predicted=resource in PREDICTED or (beyond and resource in ledger.functions),
+            predicted=resource in PREDICTED or (beyond and resource in cost_model.functions),
             whole=True,
         )
         for resource, limit in limits.items()

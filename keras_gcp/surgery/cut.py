@@ -37,7 +37,7 @@ def cut_in_place(
     Args:
         model: The model that `channels` was traced from.
         channels: Its channel map.
-        keep: `(class_count,)` booleans, True = kept.
+        keep: `(coupled_count,)` booleans, True = kept.
         values: Weights that compensate the cut, of the wide shapes, by `id` of the variable.
         transaction: Receives every change, so that all of it can be taken back.
         inputs: What the comparison is made on; None: no comparison.

@@ -45,7 +45,7 @@ def masked_values(
 
     Args:
         channels: The channel map.
-        keep: `(class_count,)` booleans, True = kept.
+        keep: `(coupled_count,)` booleans, True = kept.
         values: Values to start from in place of the variables' own, by `id`.
 
     Yields:

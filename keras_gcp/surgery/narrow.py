@@ -35,7 +35,7 @@ def narrow_model(
     Args:
         model: The model that `channels` was traced from.
         channels: Its channel map.
-        keep: `(class_count,)` booleans, True = kept.
+        keep: `(coupled_count,)` booleans, True = kept.
         transaction: Receives every change, so that all of it can be taken back.
         optimizers: Optimizers whose slots follow, besides those that the models hold.
         in_fit: Whether `model.fit` is running.

@@ -24,20 +24,19 @@ from keras_gcp.pruning.stages import require_one_criterion, totals_of
 from keras_gcp.sample import SAMPLE_SIZE, checked_size, sample_of
 from keras_gcp.sample.input_sizes import sizes_of
 from keras_gcp.schedules import AdaptiveSchedule, ChannelsEvery, Schedule
-from keras_gcp.schedules.scheduler import MIN_SHARE, Agenda, Due, checked_min_share
+from keras_gcp.schedules.scheduler import MIN_SHARE, DueEvent, Scheduler, checked_min_share
 from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
 from keras_gcp.selection.plan import Plan
 from keras_gcp.selection.plan_text import sizes_line
 from keras_gcp.selection.prior import Prior, check_prior
 from keras_gcp.training.accuracy_guard import AccuracyGuard, check_guard, in_parts
 from keras_gcp.training.backup import state
-from keras_gcp.training.backup.manager import Restarts
+from keras_gcp.training.backup.manager import BackupManager
 from keras_gcp.training.distillation import Distillation, Teacher, check_distillation
-from keras_gcp.training.event_records import Event, Occasion, SkippedEvent, moment
+from keras_gcp.training.event_records import Event, EventRequest, SkippedEvent, when
 from keras_gcp.training.fit_checks import (
     AUTO,
     callbacks_to_reset,
-    check_companions,
     check_criterion,
     check_feasible,
     check_fit_runs,
@@ -45,10 +44,11 @@ from keras_gcp.training.fit_checks import (
     check_model,
     check_on_failure,
     check_only_pruner,
+    check_other_callbacks,
     checked_reset,
-    companions_of,
     guarded,
     monitored,
+    other_callbacks_of,
     planned,
     register_pruner,
     reset_memory,
@@ -243,7 +243,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         self._distill = distill
         self._reset = checked_reset(reset)
         self._on_failure = on_failure
-        self._restarts = Restarts(backup_dir, on_failure)
+        self._backups = BackupManager(backup_dir, on_failure)
         self._reference = reference
         self._input_shape = input_shape
         self._verbose = require_verbose(verbose)
@@ -251,11 +251,11 @@ class GradualChannelPruning(keras.callbacks.Callback):
         self._run: PruningRun | None = None
         self._first_model: Any = None  # weak reference to the model this callback prunes
         self._teacher: Teacher | None = None
-        self._agenda = Agenda()
+        self._scheduler = Scheduler()
         # What belongs to one fit.
         self._first_epoch: int | None = None
         self._epoch, self._steps_before, self._steps_in_epoch = 0, 0, 0
-        self._companions: list[Any] = []
+        self._other_callbacks: list[Any] = []
         self._to_reset: tuple[Any, ...] = ()
 
     @property
@@ -299,40 +299,42 @@ class GradualChannelPruning(keras.callbacks.Callback):
         check_only_pruner(model, self)
         check_fit_runs(model)
         schedule = self._schedule or schedules.default(epochs)
-        agenda = planned(schedule, epochs, self.params.get("steps"))
-        self._companions = companions_of(self)
-        check_companions(self._companions)
+        scheduler = planned(schedule, epochs, self.params.get("steps"))
+        self._other_callbacks = other_callbacks_of(self)
+        check_other_callbacks(self._other_callbacks)
         self._to_reset = callbacks_to_reset(self, self._reset)
         check_known_to_optimizer(model)
-        self._agree_on_seed(self._restarts.find(model))
+        self._agree_on_seed(self._backups.find(model))
         if self._run is None or self._first_model() is not model:
-            decision = backend.together(model, lambda: self._start(model, schedule))
+            decision = backend.run_everywhere(model, lambda: self._start(model, schedule))
             require_one_criterion(model, decision)
             if self._verbose and decision.was_open:
                 print(f"criterion: {decision.words}")
         else:
-            agenda.restore(self._agenda.to_dict())
-        self._agenda = agenda
-        if agenda.adaptive is not None:
-            check_monitor(agenda.adaptive.monitor, model, self._require_run(), self._companions)
+            scheduler.restore(self._scheduler.to_dict())
+        self._scheduler = scheduler
+        if scheduler.adaptive is not None:
+            check_monitor(
+                scheduler.adaptive.monitor, model, self._require_run(), self._other_callbacks
+            )
         self._learn_from_teacher()
         self._require_run().times.start()
         self._first_epoch = None
-        self._restarts.prepare(model, self._require_run(), epochs)
+        self._backups.prepare(model, self._require_run(), epochs)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._count_steps_before(epoch)
         if self._first_epoch is None:
             self._begin_first_epoch(epoch)
         else:
-            self._restarts.write(self._training(), self._position(epoch))
-        if self._agenda.unit == "epoch":
+            self._backups.write(self._training(), self._position(epoch))
+        if self._scheduler.unit == "epoch":
             self._run_due(epoch, epoch, None)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         # Steps are timed here alone: a method `on_train_batch_end` would make Keras wait for the
         # device after each of them.
-        if self._agenda.unit == "step":
+        if self._scheduler.unit == "step":
             step = self._steps_before + batch
             self._run_due(step, self._epoch, step)
         self._steps_in_epoch = batch + int(self.model.steps_per_execution)
@@ -362,7 +364,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         backend.forget_gradients(self.model.train_function)
         if self._teacher is not None:
             self._teacher.detach(self.model)
-        self._restarts.clear()
+        self._backups.clear()
         self._warn_if_unmet()
         if self._verbose and self.events:
             print(savings_line(self._require_run().savings, self.events, self.skipped))
@@ -408,16 +410,16 @@ class GradualChannelPruning(keras.callbacks.Callback):
             print(line)
         if self._verbose and shapes is not None:
             print(sizes_line(shapes))
-        self._agenda = Agenda()
+        self._scheduler = Scheduler()
         if self._distill is not None:
             self._teacher = Teacher(
                 self._distill, model, channels.graph, None if sample is None else sample.y
             )
             self._teacher.check_step(model, sample)
         self._first_model = weakref.ref(model)
-        if self._restarts.wanted:
+        if self._backups.wanted:
             criterion = name_of(decision.scorer) if decision.was_open else self._criterion
-            self._restarts.identify(model, self._choices(schedule, criterion))
+            self._backups.identify(model, self._choices(schedule, criterion))
         return decision
 
     def _learn_from_teacher(self) -> None:
@@ -448,42 +450,44 @@ class GradualChannelPruning(keras.callbacks.Callback):
 
     def _begin_first_epoch(self, epoch: int) -> None:
         self._first_epoch = epoch
-        position = self._restarts.go_on(self._training())
+        position = self._backups.go_on(self._training())
         if position is not None:
             self._went_on(position)
         # Of an earlier fit, or before the restart.
-        if self.events or self.skipped or self._agenda.has_begun:
-            self._agenda.drop_before(epoch if self._agenda.unit == "epoch" else self._steps_before)
+        if self.events or self.skipped or self._scheduler.has_begun:
+            self._scheduler.drop_before(
+                epoch if self._scheduler.unit == "epoch" else self._steps_before
+            )
         if isinstance(self._schedule, ChannelsEvery):  # Only now the events are known.
-            check_removals(self.model, self._require_run(), self._agenda, self._schedule.x)
+            check_removals(self.model, self._require_run(), self._scheduler, self._schedule.x)
 
     def _observe(self, logs: dict[str, Any]) -> None:
         """Notes what the schedule monitors; the same in all processes."""
-        adaptive = self._agenda.adaptive
+        adaptive = self._scheduler.adaptive
         value = None if adaptive is None else monitored(logs, adaptive.monitor, self._epoch)
         if value is not None:
-            mean = backend.averaged(self.model, {"value": np.array(value)}, weight=1.0)
-            self._agenda.observe(float(mean["value"]))
+            mean = backend.mean_over_processes(self.model, {"value": np.array(value)}, weight=1.0)
+            self._scheduler.observe(float(mean["value"]))
 
     def _run_due(self, position: int, epoch: int, step: int | None) -> None:
         """The event that is due, if any, unless it is too small for one of its own."""
-        due = self._agenda.due_at(position)
+        due = self._scheduler.due_at(position)
         if due is not None and self._budget is not None:
             run = self._require_run()
             now, original = run.totals.costs(), run.original.costs()
-            due = self._agenda.put_together(due, now, self._limits, original, self._min_share)
+            due = self._scheduler.put_together(due, now, self._limits, original, self._min_share)
         if due is not None:
             self._event(epoch, step, due)
 
-    def _event(self, epoch: int, step: int | None, due: Due) -> None:
+    def _event(self, epoch: int, step: int | None, due: DueEvent) -> None:
         run = self._require_run()
         keras_state.put_state_back(self.model)
         try:
             check_known_to_optimizer(self.model)  # Another callback may have unfrozen layers.
             self._show_teacher()
             limits = self._limits(due.progress, due.merged)
-            occasion = Occasion(epoch, step, due.progress, limits, due.merged)
-            outcome = run.event(self.model, occasion, in_fit=True)
+            request = EventRequest(epoch, step, due.progress, limits, due.merged)
+            outcome = run.event(self.model, request, in_fit=True)
         except Exception as error:
             if self._on_failure == "raise":
                 raise
@@ -492,7 +496,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         if isinstance(outcome, SkippedEvent):
             self._put_off(outcome)
             return
-        self._agenda.done(outcome.progress)
+        self._scheduler.done(outcome.progress)
         if outcome.removed_channels:
             reset_memory(self._to_reset)
         self._learn_from_teacher()
@@ -504,15 +508,15 @@ class GradualChannelPruning(keras.callbacks.Callback):
             self._teacher.take(self.model.get_weights())
 
     def _put_off(self, refused: SkippedEvent) -> None:
-        self._agenda.left_out()
+        self._scheduler.left_out()
         if self._verbose:
-            print(f"{moment(refused.epoch, refused.step)}: nothing removed · {refused.error}")
+            print(f"{when(refused.epoch, refused.step)}: nothing removed · {refused.error}")
 
     def _skip(self, skipped: SkippedEvent) -> None:
-        self._agenda.left_out()
+        self._scheduler.left_out()
         self._require_run().skipped.append(skipped)
         warnings.warn(
-            f"The event before {moment(skipped.epoch, skipped.step)} failed and was skipped; the "
+            f"The event before {when(skipped.epoch, skipped.step)} failed and was skipped; the "
             f"model is as it was before. {skipped.error}",
             stacklevel=2,
         )
@@ -538,10 +542,10 @@ class GradualChannelPruning(keras.callbacks.Callback):
         if self._budget is None:
             self._warn_if_refused()
             return
-        limits = self._limits(self._agenda.goal)
+        limits = self._limits(self._scheduler.goal)
         costs = run.totals.costs()
         now = {resource: costs[resource] for resource in limits}
-        line = unmet_line(now, limits, run.events, run.skipped, len(self._agenda.to_come))
+        line = unmet_line(now, limits, run.events, run.skipped, len(self._scheduler.to_come))
         if line:
             warnings.warn(line, stacklevel=2)
 
@@ -561,7 +565,9 @@ class GradualChannelPruning(keras.callbacks.Callback):
         elif self._seed is None:
             drawn = np.random.SeedSequence().generate_state(1)
             first = float(backend.process_index(self.model) == 0)
-            (agreed,) = backend.averaged(self.model, {"seed": drawn}, weight=first)["seed"]
+            (agreed,) = backend.mean_over_processes(self.model, {"seed": drawn}, weight=first)[
+                "seed"
+            ]
             self._seed = int(agreed)
 
     def _choices(self, schedule: Schedule | AdaptiveSchedule, criterion: Any) -> dict[str, object]:
@@ -588,8 +594,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
             print(f"resumed before epoch {position.epoch}, after {len(self.events)} events")
 
     def _training(self) -> state.Training:
-        run, companions = self._require_run(), self._companions
-        return state.Training(self.model, run, self._agenda, companions, self._teacher)
+        run, other_callbacks = self._require_run(), self._other_callbacks
+        return state.Training(self.model, run, self._scheduler, other_callbacks, self._teacher)
 
     def _position(self, epoch: int) -> state.Position:
         assert self._seed is not None  # since training began

@@ -14,7 +14,7 @@ from keras import ops
 from keras_gcp import backend, keras_state
 from keras_gcp.classification.accuracy import classifier_head
 from keras_gcp.classification.head import Head, last_function
-from keras_gcp.classification.targets import units_of
+from keras_gcp.classification.targets import targets_of
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Graph
 from keras_gcp.sample import Sample
@@ -222,7 +222,7 @@ def _check_head(model: Any, graph: Graph, labels: Any) -> bool:
 def _check_labels(head: Head, labels: Any) -> None:
     """Refuses linear outputs that nothing calls classes: colours would be taken for logits."""
     try:
-        units_of(head, labels)
+        targets_of(head, labels)
     except InvalidArgument as error:
         raise UnsupportedModel(
             "`distill` needs one class of several, and neither the last activation nor the loss "

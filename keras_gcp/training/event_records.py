@@ -18,7 +18,7 @@ metric, before and after; and compiling the next step anew."""
 
 
 @dataclass(frozen=True)
-class Occasion:
+class EventRequest:
     """When an event takes place, and how far it is to go.
 
     Attributes:
@@ -142,6 +142,6 @@ class SkippedEvent:
     metric_after: float | None = None
 
 
-def moment(epoch: int, step: int | None) -> str:
+def when(epoch: int, step: int | None) -> str:
     """When an event takes place, in words."""
     return f"epoch {epoch}" if step is None else f"step {step:,} (epoch {epoch})"

@@ -16,11 +16,11 @@ from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
 from keras_gcp.classification.metrics import metric_for, value_of
 from keras_gcp.costs.budget import Budget
-from keras_gcp.costs.counting import build_ledger
+from keras_gcp.costs.counting import build_cost_model
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.sample import Sample, draw_sample
 from keras_gcp.schedules import AdaptiveSchedule, Schedule, checked_events, unit_of
-from keras_gcp.schedules.scheduler import Agenda, next_progress
+from keras_gcp.schedules.scheduler import Scheduler, next_progress
 from keras_gcp.selection.blockers import require_prunable
 from keras_gcp.selection.plan_data import Totals
 from keras_gcp.selection.planning import parsed_limits, require_reachable
@@ -107,7 +107,7 @@ def _check_steps(model: Any) -> None:
         )
 
 
-def planned(schedule: Schedule | AdaptiveSchedule, epochs: int, steps: int | None) -> Agenda:
+def planned(schedule: Schedule | AdaptiveSchedule, epochs: int, steps: int | None) -> Scheduler:
     """The events that a schedule has for a fit.
 
     Args:
@@ -120,7 +120,7 @@ def planned(schedule: Schedule | AdaptiveSchedule, epochs: int, steps: int | Non
     """
     if isinstance(schedule, Schedule):
         inside = check_schedule(schedule, epochs, steps)
-        return Agenda(inside, unit_of(schedule), goal=max(inside.values()))
+        return Scheduler(inside, unit_of(schedule), goal=max(inside.values()))
     if not isinstance(schedule.monitor, str) or not schedule.monitor:
         raise InvalidArgument(
             f"`monitor` of the schedule {schedule!r} must be the name of an entry of the logs. "
@@ -134,7 +134,7 @@ def planned(schedule: Schedule | AdaptiveSchedule, epochs: int, steps: int | Non
             f"after {epochs} epochs: without enough plateaus the budget is not met.",
             stacklevel=2,
         )
-    return Agenda(adaptive=schedule)
+    return Scheduler(adaptive=schedule)
 
 
 def monitored(logs: Mapping[str, Any], monitor: str, epoch: int) -> float | None:
@@ -241,8 +241,8 @@ def check_feasible(
         ImpossibleBudget: it cannot be met.
     """
     limits = parsed_limits(budget, totals, original.totals, channels)
-    ledger = build_ledger(model, channels, original.resources)
-    require_reachable(channels, limits, settings.preferences, ledger, original.widths)
+    cost_model = build_cost_model(model, channels, original.resources)
+    require_reachable(channels, limits, settings.preferences, cost_model, original.widths)
 
 
 def check_known_to_optimizer(model: Any) -> None:
@@ -263,13 +263,13 @@ def check_known_to_optimizer(model: Any) -> None:
         )
 
 
-def check_companions(companions: Sequence[Any]) -> None:
+def check_other_callbacks(other_callbacks: Sequence[Any]) -> None:
     """Refuses callbacks that cannot go together with a model that changes its shapes.
 
     Raises:
         InvalidArgument: one of the fit's other callbacks is such.
     """
-    for one in companions:
+    for one in other_callbacks:
         if isinstance(one, keras.callbacks.BackupAndRestore):
             raise InvalidArgument(
                 f"{type(one).__name__} keeps weights without their architecture: after an "
@@ -313,12 +313,12 @@ def callbacks_to_reset(pruner: Any, reset: Any) -> tuple[Any, ...]:
         InvalidArgument: the user's list lacks one that would put weights from before a cut into the
             narrow model.
     """
-    companions = companions_of(pruner)
+    other_callbacks = other_callbacks_of(pruner)
     if isinstance(reset, str):
-        return tuple(one for one in companions if _remembers_best(one))
+        return tuple(one for one in other_callbacks if _remembers_best(one))
     left_out = [
         one
-        for one in companions
+        for one in other_callbacks
         if getattr(one, "restore_best_weights", False) and all(one is not other for other in reset)
     ]
     if left_out:
@@ -330,7 +330,7 @@ def callbacks_to_reset(pruner: Any, reset: Any) -> tuple[Any, ...]:
     return tuple(reset)
 
 
-def companions_of(callback: Any) -> list[Any]:
+def other_callbacks_of(callback: Any) -> list[Any]:
     """The other callbacks of the fit that a callback takes part in.
 
     Keras tells no callback of the others; but they all are in one list.

@@ -30,8 +30,8 @@ def metric_on(model: Any, metric: Metric, sample: Sample) -> float:
 def _over_processes(
     model: Any, sample: Sample, measure: Callable[[], float | None]
 ) -> float | None:
-    own = backend.together(model, measure)
+    own = backend.run_everywhere(model, measure)
     if own is None:
         return None
-    mean = backend.averaged(model, {"mean": np.array(own)}, weight=len(sample))
+    mean = backend.mean_over_processes(model, {"mean": np.array(own)}, weight=len(sample))
     return float(mean["mean"])

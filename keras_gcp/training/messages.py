@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from keras_gcp import formatting
 from keras_gcp.formatting import amount
-from keras_gcp.training.event_records import STAGES, Event, SkippedEvent, moment
+from keras_gcp.training.event_records import STAGES, Event, SkippedEvent, when
 from keras_gcp.training.step_times import Savings
 
 _STAGE_NAMES = {"narrow": "surgery"}
@@ -33,7 +33,7 @@ def event_line(
     """
     left = _left(event.macs_after, original_macs)
     parts = [
-        f"{moment(event.epoch, event.step)}: {event.removed_channels:,} channels removed",
+        f"{when(event.epoch, event.step)}: {event.removed_channels:,} channels removed",
         *([] if left is None else [f"MACs {left}"]),
         f"parameters {_left(event.parameters_after, original_parameters)}",
     ]

@@ -19,7 +19,7 @@ from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_at
 from keras_gcp.compensation import Compensation
 from keras_gcp.costs.budget import Budget
-from keras_gcp.costs.cost_model import Count, Ledger
+from keras_gcp.costs.cost_model import CostModel, Count
 from keras_gcp.costs.counting import Resource, count_map
 from keras_gcp.criteria import FirstScores
 from keras_gcp.graph import Shapes
@@ -34,7 +34,7 @@ from keras_gcp.selection.planning import choose, keep_of, sizes_before
 from keras_gcp.selection.prior import Prior
 from keras_gcp.surgery.cut import cut_in_place
 from keras_gcp.training.accuracy_guard import GuardedMetric, shortened
-from keras_gcp.training.event_records import STAGES, Event, Occasion, SkippedEvent
+from keras_gcp.training.event_records import STAGES, Event, EventRequest, SkippedEvent
 from keras_gcp.training.measurements import loss_on, metric_on
 from keras_gcp.training.step_times import Savings, StepTimes
 
@@ -143,12 +143,12 @@ class PruningRun:
         """Output channels removed so far."""
         return self.plan.removed_channels if self.plan else 0
 
-    def event(self, model: Any, occasion: Occasion, in_fit: bool) -> Event | SkippedEvent:
+    def event(self, model: Any, request: EventRequest, in_fit: bool) -> Event | SkippedEvent:
         """One event: score, select, cut, verify. On any failure the model is as it was before.
 
         Args:
             model: The living model.
-            occasion: When, and how far.
+            request: When, and how far.
             in_fit: Whether `fit` is running.
 
         Returns:
@@ -157,25 +157,25 @@ class PruningRun:
         began = time.perf_counter()
         self.times.pause()
         try:
-            outcome = self._event(model, occasion, in_fit)
+            outcome = self._event(model, request, in_fit)
             self._note(outcome)
             return outcome
         finally:
             self.events_seconds += time.perf_counter() - began
 
-    def _event(self, model: Any, occasion: Occasion, in_fit: bool) -> Event | SkippedEvent:
+    def _event(self, model: Any, request: EventRequest, in_fit: bool) -> Event | SkippedEvent:
         clock = _Clock()
         found = self._look_at(model, clock)
         bound = self._bound(found.metric)
         if self._too_bad(found.metric, bound):
-            return self._refusal(occasion, found.metric, bound, [])
+            return self._refusal(request, found.metric, bound, [])
         with clock.stage("score"):
-            scores = self._class_scores(model, found.channels, found.count, occasion.limits)
+            scores = self._coupled_scores(model, found.channels, found.count, request.limits)
         refused: list[tuple[Plan, float | None]] = []  # with the metric that was left
         for share in self.guard.shares if self.guard else (1.0,):
             with clock.stage("select"):
-                real = occasion.progress >= 1
-                plan = self._choose(model, found, scores, occasion.limits, share, real)
+                real = request.progress >= 1
+                plan = self._choose(model, found, scores, request.limits, share, real)
             if any(plan.keeps_what_is_kept_by(other) for other, _ in refused):
                 continue  # Channels that live or die together are that many.
             try:
@@ -188,9 +188,9 @@ class PruningRun:
                 refused.append((plan, after.metric))
                 continue
             self.plan = so_far
-            event = self._record(occasion, found, plan, after, share, clock)
+            event = self._record(request, found, plan, after, share, clock)
             return replace(event, tries=len(refused) + 1)
-        return self._refusal(occasion, found.metric, bound, [value for _, value in refused])
+        return self._refusal(request, found.metric, bound, [value for _, value in refused])
 
     def _note(self, outcome: Event | SkippedEvent) -> None:
         if isinstance(outcome, SkippedEvent):
@@ -231,7 +231,7 @@ class PruningRun:
 
         base = sizes_before(self.plan, found.channels) if self.plan else None
 
-        def chosen(ledger: Ledger) -> Plan:
+        def chosen(cost_model: CostModel) -> Plan:
             return choose(
                 model,
                 found.channels,
@@ -239,20 +239,22 @@ class PruningRun:
                 limits,
                 self.settings.preferences,
                 self.original.widths,
-                ledger=ledger,
+                cost_model=cost_model,
                 base=base,
             )
 
         resources_now = self.original.resources
-        settled = resources.settled(model, found.channels, limits, resources_now, chosen, for_real)
-        self.original = replace(self.original, resources=settled.resources)
-        return replace(settled.plan, criterion=self.settings.criterion)
+        outcome = resources.calibrated(
+            model, found.channels, limits, resources_now, chosen, for_real
+        )
+        self.original = replace(self.original, resources=outcome.resources)
+        return replace(outcome.plan, criterion=self.settings.criterion)
 
     def _joined(self, plan: Plan) -> Plan:
         """All cuts so far and this one, whose limits were looked at for all of them."""
         if self.plan is None:
             return plan
-        return replace(self.plan.then(plan), spent=plan.spent)
+        return replace(self.plan.then(plan), slack=plan.slack)
 
     def _carry_out(
         self,
@@ -264,7 +266,7 @@ class PruningRun:
         transaction: Transaction,
     ) -> _After:
         """Compensates and cuts as planned, and looks at what came of it."""
-        backend.require_same(model, "their plans", plan.to_json())
+        backend.assert_equal(model, "their plans", plan.to_json())
         if not plan.removed_channels:
             return _After(found.loss, found.metric)
         channels, keep = found.channels, keep_of(plan, found.channels)
@@ -273,12 +275,12 @@ class PruningRun:
                 model, channels, keep, self.sample, self.settings.compensation
             )
         cut = partial(self._cut, model, channels, plan, keep, values, clock, in_fit)
-        backend.together(model, lambda: cut(transaction))
+        backend.run_everywhere(model, lambda: cut(transaction))
         return _After(self._loss(model, clock), self._metric(model, clock))
 
     def _record(
         self,
-        occasion: Occasion,
+        request: EventRequest,
         found: _Found,
         plan: Plan,
         after: _After,
@@ -286,11 +288,11 @@ class PruningRun:
         clock: _Clock,
     ) -> Event:
         gone = max((event.progress for event in self.events), default=0.0)
-        further = share * max(0.0, occasion.progress - gone)
+        further = share * max(0.0, request.progress - gone)
         return Event(
-            epoch=occasion.epoch,
-            step=occasion.step,
-            progress=occasion.progress if share == 1 else gone + further,
+            epoch=request.epoch,
+            step=request.step,
+            progress=request.progress if share == 1 else gone + further,
             removed_channels=plan.removed_channels,
             macs_before=found.count.macs,
             macs_after=plan.after.macs,
@@ -300,7 +302,7 @@ class PruningRun:
             loss_after=after.loss,
             widths=plan.widths(),
             seconds=clock.seconds,
-            merged=occasion.merged,
+            merged=request.merged,
             metric=self.guard.metric.name if self.guard else None,
             metric_before=found.metric,
             metric_after=after.metric,
@@ -322,7 +324,7 @@ class PruningRun:
 
     def _refusal(
         self,
-        occasion: Occasion,
+        request: EventRequest,
         before: float | None,
         bound: float | None,
         after: Sequence[float | None],
@@ -333,8 +335,8 @@ class PruningRun:
         tried = ", ".join(metric.shown(value) for value in after if value is not None)
         result = f"After smaller and smaller cuts it was {tried}." if tried else "Nothing could go."
         return SkippedEvent(
-            epoch=occasion.epoch,
-            step=occasion.step,
+            epoch=request.epoch,
+            step=request.step,
             error=(
                 f"{metric.name} was {metric.shown(before)}, and may not be "
                 f"{'below' if metric.higher_is_better else 'above'} {metric.shown(bound)}. {result}"
@@ -353,12 +355,12 @@ class PruningRun:
             event = self.events[i]
             self.events[i] = replace(event, seconds={**event.seconds, "retrace": seconds})
 
-    def _class_scores(
+    def _coupled_scores(
         self, model: Any, channels: ChannelMap, now: Count, limits: Mapping[str, float]
     ) -> np.ndarray:
         holds = all(now.cost(resource) <= limit for resource, limit in limits.items())
         if holds and self.settings.preferences.cap is None:
-            return np.zeros(channels.class_count)  # Nothing has to go, so nothing is ranked.
+            return np.zeros(channels.coupled_count)  # Nothing has to go, so nothing is ranked.
         scorer, self.first_scores = self.first_scores or self.settings.scorer, None
         scores = score(scorer, model, channels, self.sample)
         return weighted(scores, channels, self.settings.prior)

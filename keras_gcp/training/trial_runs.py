@@ -11,11 +11,11 @@ from keras_gcp import backend, criteria
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_at
 from keras_gcp.classification.metrics import log_names
-from keras_gcp.costs.counting import build_ledger
+from keras_gcp.costs.counting import build_cost_model
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.pruning.stages import weighted
 from keras_gcp.sample import Sample
-from keras_gcp.schedules.scheduler import Agenda
+from keras_gcp.schedules.scheduler import Scheduler
 from keras_gcp.selection.planning import require_reachable
 from keras_gcp.training.pruning_run import Original, PruningRun, Settings
 
@@ -40,7 +40,7 @@ def first_scores(
         return None
     # This process' own scores: the caller waits for the others, and must not do so twice.
     first = criteria.FirstScores(settings.scorer, model, channels, sample)
-    weighted(criteria.class_scores(first.scores, channels), channels, settings.prior)
+    weighted(criteria.coupled_scores(first.scores, channels), channels, settings.prior)
     return None if known and not criteria.needs_sample(settings.scorer) else first
 
 
@@ -52,28 +52,28 @@ def check_preferences(
     Raises:
         InvalidArgument: they name layers that the model does not have, or contradict one another.
     """
-    ledger = build_ledger(model, channels, original.resources)
-    require_reachable(channels, {}, settings.preferences, ledger, original.widths)
+    cost_model = build_cost_model(model, channels, original.resources)
+    require_reachable(channels, {}, settings.preferences, cost_model, original.widths)
 
 
-def check_removals(model: Any, run: PruningRun, agenda: Agenda, each: int) -> None:
+def check_removals(model: Any, run: PruningRun, scheduler: Scheduler, each: int) -> None:
     """Refuses a schedule that removes more channels than may go, before its first event.
 
     Args:
         model: The model.
         run: Its pruning run.
-        agenda: The events of this training.
+        scheduler: The events of this training.
         each: How many channels each of them removes.
 
     Raises:
         ImpossibleBudget: the last events would have nothing to remove.
     """
-    settings, events, now = run.settings, len(agenda.to_come), run.totals.channels
+    settings, events, now = run.settings, len(scheduler.to_come), run.totals.channels
     channels = trace_at(settings.shapes, model, settings.exclude, in_place=True)
-    ledger = build_ledger(model, channels, run.original.resources)
+    cost_model = build_cost_model(model, channels, run.original.resources)
     limits = {"channels": float(max(0, now - events * each))}
     try:
-        require_reachable(channels, limits, settings.preferences, ledger, run.original.widths)
+        require_reachable(channels, limits, settings.preferences, cost_model, run.original.widths)
     except ImpossibleBudget as error:
         raise ImpossibleBudget(
             f"The schedule removes {each:,} channels at each of {events:,} events, and the model "

@@ -43,15 +43,17 @@ def numbers(*values):
 def test_one_process_exchanges_nothing(processes):
     processes(0, [])
     values = {"a": np.array([1.0, 2.0])}
-    assert collectives.averaged(Model(), values, 3) is values
-    assert collectives.together(Model(), lambda: 7) == 7
-    collectives.require_same(Model(), "plans", "text")
+    assert collectives.mean_over_processes(Model(), values, 3) is values
+    assert collectives.run_everywhere(Model(), lambda: 7) == 7
+    collectives.assert_equal(Model(), "plans", "text")
 
 
 def test_scores_are_averaged_by_weight_and_every_process_counts_once(processes):
     shapes = digest(repr({"a": (1,), "b": (2,)}))
     processes(1, [{0: shapes}, {0: numbers(3, 10, 20, 1e-30)}])
-    mean = collectives.averaged(Model(), {"b": np.array([4.0, 1.0]), "a": np.array([2.0])}, 1)
+    mean = collectives.mean_over_processes(
+        Model(), {"b": np.array([4.0, 1.0]), "a": np.array([2.0])}, 1
+    )
     np.testing.assert_allclose(mean["a"], [8.0])
     np.testing.assert_allclose(mean["b"], [16.0, 0.25])
 
@@ -59,19 +61,19 @@ def test_scores_are_averaged_by_weight_and_every_process_counts_once(processes):
 def test_averages_keep_every_bit_of_double_precision(processes):
     third = 1 / 3
     processes(1, [{0: digest(repr({"a": (1,)}))}, {0: numbers(1, third)}])
-    assert collectives.averaged(Model(), {"a": np.array([third])}, 1)["a"][0] == third
+    assert collectives.mean_over_processes(Model(), {"a": np.array([third])}, 1)["a"][0] == third
 
 
 def test_scores_of_other_layers_are_refused(processes):
     processes(1, [{0: digest(repr({"a": (1,)}))}])
     with pytest.raises(ReplicasDisagree, match="the layers that are scored"):
-        collectives.averaged(Model(), {"b": np.array([2.0])}, 1)
+        collectives.mean_over_processes(Model(), {"b": np.array([2.0])}, 1)
 
 
 def test_different_texts_are_refused_and_the_process_is_named(processes):
     processes(0, [{1: digest("text"), 2: digest("other")}])
     with pytest.raises(ReplicasDisagree, match="their plans: process 2 from process 0"):
-        collectives.require_same(Model(), "their plans", "text")
+        collectives.assert_equal(Model(), "their plans", "text")
 
 
 def test_a_failure_elsewhere_fails_here(processes):
@@ -79,7 +81,7 @@ def test_a_failure_elsewhere_fails_here(processes):
     with pytest.raises(
         ReplicasDisagree, match=r"process 1 and was taken back in this one \(0 of 3"
     ):
-        collectives.together(Model(), lambda: 7)
+        collectives.run_everywhere(Model(), lambda: 7)
 
 
 def test_an_own_failure_is_told_to_the_others_and_raised(processes):
@@ -89,4 +91,4 @@ def test_an_own_failure_is_told_to_the_others_and_raised(processes):
         raise InvalidArgument("mine")
 
     with pytest.raises(InvalidArgument, match="mine"):
-        collectives.together(Model(), work)
+        collectives.run_everywhere(Model(), work)

@@ -1,4 +1,5 @@
-"""Units of recurrent layers: what lives or dies with them, what keeps them, how they are scored."""
+"""Units of recurrent layers: what lives or dies with them, what keeps them, how they are
+scored."""
 
 from __future__ import annotations
 

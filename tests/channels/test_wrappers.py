@@ -174,7 +174,7 @@ def test_a_saturated_activation_inside_a_wrapper_hides_no_difference():
     channels = trace(model)
     outputs = outputs_of(model, channels.graph, inputs_for(model))
     assert min(y.min() for y in outputs) < 0  # logits
-    keep = np.ones(channels.class_count, bool)
+    keep = np.ones(channels.coupled_count, bool)
     keep[channels.produced["hidden"][:3]] = False
     with masked(channels, keep):
         expected = outputs_of(model, channels.graph, inputs_for(model))

@@ -119,7 +119,7 @@ def test_where_nothing_is_removed_nothing_changes(method, recalibrate):
     model = randomise(networks.plain())
     channels = trace_as_planned(model)
     sample = keras_gcp.sample.Sample(inputs_for(model), None)
-    keep = np.ones(channels.class_count, bool)
+    keep = np.ones(channels.coupled_count, bool)
     settings = compensation.Compensation(method, recalibrate)
     assert compensation.compensated(model, channels, keep, sample, settings) == {}
 

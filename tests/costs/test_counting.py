@@ -10,7 +10,7 @@ from keras import layers
 
 import keras_gcp
 from keras_gcp.channels.trace import trace
-from keras_gcp.costs.counting import build_ledger, prunable_groups
+from keras_gcp.costs.counting import build_cost_model, prunable_groups
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.selection.planning import plan_of
 
@@ -160,21 +160,21 @@ def test_models_without_a_graph_are_refused():
 
 
 @pytest.mark.parametrize("name", sorted(networks.ALL))
-def test_the_ledger_predicts_the_narrowed_model(name):
+def test_the_cost_model_predicts_the_narrowed_model(name):
     model = networks.ALL[name]()
     channels = trace(model)
-    ledger = build_ledger(model, channels)
+    cost_model = build_cost_model(model, channels)
     groups = prunable_groups(channels)
     full = np.array([len(group.classes) for group in groups])
     whole = keras_gcp.count(model)
     for resource in ("macs", "parameters", "channels"):
-        assert ledger.cost(resource, full) == getattr(whole, resource)
+        assert cost_model.cost(resource, full) == getattr(whole, resource)
     rng = np.random.default_rng(1)
     kept = np.array([rng.integers(group.least, len(group.classes) + 1) for group in groups])
-    keep = np.ones(channels.class_count, bool)
+    keep = np.ones(channels.coupled_count, bool)
     for group, count in zip(groups, kept, strict=True):
         keep[rng.permutation(group.classes)[count:]] = False
-    narrow = keras_gcp.apply(plan_of(channels, keep, ledger), model)
+    narrow = keras_gcp.apply(plan_of(channels, keep, cost_model), model)
     counted = keras_gcp.count(narrow)
     for resource in ("macs", "parameters", "channels"):
-        assert ledger.cost(resource, kept) == getattr(counted, resource), resource
+        assert cost_model.cost(resource, kept) == getattr(counted, resource), resource

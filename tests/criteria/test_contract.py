@@ -51,7 +51,7 @@ def test_every_prunable_layer_gets_a_finite_score_per_channel(criterion, name):
             assert scores[path].shape == classes.shape
             assert np.isfinite(scores[path]).all()
             assert len(np.unique(scores[path].round(9))) > 1, "all channels alike"
-    assert np.isfinite(criteria.class_scores(scores, channels)[channels.prunable]).all()
+    assert np.isfinite(criteria.coupled_scores(scores, channels)[channels.prunable]).all()
 
 
 @pytest.mark.parametrize("criterion", criteria.names())

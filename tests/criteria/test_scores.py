@@ -111,15 +111,15 @@ def test_classes_are_scored_by_the_mean_of_their_producers_normalised_scores(res
     def unit(path):
         return scores[path] / np.linalg.norm(scores[path])
 
-    result = criteria.class_scores(scores, channels)
-    assert result.shape == (channels.class_count,)
+    result = criteria.coupled_scores(scores, channels)
+    assert result.shape == (channels.coupled_count,)
     np.testing.assert_allclose(result[channels.produced["b1a_conv"]], unit("b1a_conv"))
     tied = channels.produced["stem_conv"]
     np.testing.assert_array_equal(tied, channels.produced["b1b_conv"])
     members = unit("stem_conv"), unit("b1b_conv")
     np.testing.assert_allclose(result[tied], np.mean(members, axis=0))
     for reduce, function in (("sum", np.sum), ("max", np.max)):
-        reduced = criteria.class_scores(scores, channels, reduce)
+        reduced = criteria.coupled_scores(scores, channels, reduce)
         np.testing.assert_allclose(reduced[tied], function(members, axis=0))
 
 
@@ -129,16 +129,18 @@ def test_the_scale_of_a_layers_scores_does_not_matter(residual):
     scores = {path: rng.random(len(c)) for path, c in channels.produced.items()}
     scaled = {path: 10.0**k * s for k, (path, s) in enumerate(scores.items())}
     np.testing.assert_allclose(
-        criteria.class_scores(scaled, channels), criteria.class_scores(scores, channels), rtol=1e-6
+        criteria.coupled_scores(scaled, channels),
+        criteria.coupled_scores(scores, channels),
+        rtol=1e-6,
     )
 
 
 def test_classes_that_no_scored_layer_produces_stay(residual):
     _, channels = residual
-    result = criteria.class_scores({"b1a_conv": np.ones(8)}, channels)
+    result = criteria.coupled_scores({"b1a_conv": np.ones(8)}, channels)
     assert np.isfinite(result).sum() == 8
     assert (result[channels.produced["b2a_conv"]] == np.inf).all()
-    assert (criteria.class_scores({}, channels, "max") == np.inf).all()
+    assert (criteria.coupled_scores({}, channels, "max") == np.inf).all()
 
 
 def test_a_class_at_several_places_of_one_layer_counts_all_of_them():
@@ -147,10 +149,10 @@ def test_a_class_at_several_places_of_one_layer_counts_all_of_them():
     np.testing.assert_array_equal(classes, np.broadcast_to(classes[:1], classes.shape))
     scores = np.arange(float(classes.size))
     expected = (scores / np.linalg.norm(scores)).reshape(classes.shape).mean(axis=0)
-    result = criteria.class_scores({"groups4": scores}, channels)
+    result = criteria.coupled_scores({"groups4": scores}, channels)
     np.testing.assert_allclose(result[classes[0]], expected)
 
 
 def test_an_unknown_reduction_is_refused(residual):
     with pytest.raises(InvalidArgument, match=r"reduce='median'.*'mean', 'sum', 'max'"):
-        criteria.class_scores({}, residual[1], "median")
+        criteria.coupled_scores({}, residual[1], "median")

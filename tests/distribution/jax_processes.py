@@ -86,7 +86,7 @@ def scores():
         name: sum(size * one[name] for size, one in zip(SIZES, each, strict=True)) / total
         for name in each[0]
     }
-    by_hand = criteria.class_scores(mean, channels)
+    by_hand = criteria.coupled_scores(mean, channels)
     return {"shared": shared.tolist(), "by_hand": by_hand.tolist()}
 
 

@@ -78,7 +78,7 @@ def test_the_masked_loss_is_that_of_the_cut_model(model, data):
     channels, plan = trace(model), random_plan(model, seed=4)
     with MaskedModel(model, channels, sample, metric, batch_size=32) as masked:
         value = masked.value(keep_of(plan, channels))
-        whole = masked.value(np.ones(channels.class_count, bool))
+        whole = masked.value(np.ones(channels.coupled_count, bool))
     cut = keras_gcp.apply(plan, model)
     cut.compile(loss="sparse_categorical_crossentropy")
     assert value == pytest.approx(cut.evaluate(*data, verbose=0), rel=1e-5)
@@ -97,7 +97,7 @@ def test_other_channels_need_no_new_compilation(model, data, monkeypatch):
     traces.clear()
     keeps = [keep_of(random_plan(model, seed=seed), channels) for seed in range(2)]
     for group in prunable_groups(channels):  # Other weights are zeroed for each of them.
-        keeps.append(~np.isin(np.arange(channels.class_count), group.classes[:2]))
+        keeps.append(~np.isin(np.arange(channels.coupled_count), group.classes[:2]))
     # The last batch is a short one.
     with MaskedModel(model, channels, sample, metric, batch_size=36) as masked:
         values = {masked.value(keep) for keep in keeps}

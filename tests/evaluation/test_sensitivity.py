@@ -12,8 +12,8 @@ from helpers import randomise
 
 import keras_gcp
 from keras_gcp.channels.trace import trace
-from keras_gcp.costs.counting import build_ledger, prunable_groups
-from keras_gcp.criteria import class_scores, get
+from keras_gcp.costs.counting import build_cost_model, prunable_groups
+from keras_gcp.criteria import coupled_scores, get
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.evaluation.sensitivity_result import GroupSensitivity, SensitivityPoint
 from keras_gcp.selection.planning import plan_of
@@ -48,17 +48,17 @@ def test_every_point_is_the_metric_of_the_model_cut_in_that_group_alone(residual
     model, data = residual
     result = keras_gcp.sensitivity(model, data, shares=SHARES, batch_size=32, verbose=0)
     channels = trace(model)
-    ledger = build_ledger(model, channels)
-    scores = class_scores(get("l2_norm")(model, channels, None), channels)
+    cost_model = build_cost_model(model, channels)
+    scores = coupled_scores(get("l2_norm")(model, channels, None), channels)
     groups = {group.name: group for group in prunable_groups(channels)}
     assert [group.name for group in result.groups] == list(groups)
     for measured in result.groups:
         classes = groups[measured.name].classes
         point = measured.points[1]
         assert point.kept == max(round(0.5 * len(classes)), groups[measured.name].least)
-        keep = np.ones(channels.class_count, bool)
+        keep = np.ones(channels.coupled_count, bool)
         keep[classes[np.argsort(-scores[classes], kind="stable")[point.kept :]]] = False
-        cut = keras_gcp.apply(plan_of(channels, keep, ledger), model)
+        cut = keras_gcp.apply(plan_of(channels, keep, cost_model), model)
         accuracy = (keras.ops.convert_to_numpy(cut(data[0])).argmax(-1) == data[1]).mean()
         assert point.value == pytest.approx(accuracy, abs=1e-6)
     assert min(point.value for group in result.groups for point in group.points) < 0.9

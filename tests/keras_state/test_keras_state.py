@@ -70,7 +70,7 @@ def test_rollback_restores_values_shapes_and_configuration():
     built = {layer.name: layer.get_build_config() for layer in model.layers}
     train_function = model.train_function
     channels = trace(model)
-    keep = np.random.default_rng(0).random(channels.class_count) < 0.5
+    keep = np.random.default_rng(0).random(channels.coupled_count) < 0.5
     keep |= ~channels.prunable
     from keras_gcp.surgery.narrow import narrow_model
 

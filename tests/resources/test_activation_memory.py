@@ -14,7 +14,7 @@ from keras import layers
 
 import keras_gcp
 from keras_gcp.channels.trace import trace
-from keras_gcp.costs.counting import build_ledger, count_map, full_widths, prunable_groups
+from keras_gcp.costs.counting import build_cost_model, count_map, full_widths, prunable_groups
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.exporting.runtime import operators
 from keras_gcp.resources import counted
@@ -116,7 +116,7 @@ def test_the_wide_network_predicts_the_peak_of_the_narrow_one(name):
     model = networks.ALL[name]()
     channels = trace(model)
     plan = random_plan(model, share=0.6)
-    ledger = build_ledger(model, channels, counted([FLOAT]))
+    cost_model = build_cost_model(model, channels, counted([FLOAT]))
     kept = np.array(
         [
             plan.layers[group.members[0].path][
@@ -126,19 +126,19 @@ def test_the_wide_network_predicts_the_peak_of_the_narrow_one(name):
             for group in prunable_groups(channels)
         ]
     )
-    assert ledger.cost(FLOAT, kept) == peak(keras_gcp.apply(plan, model))
+    assert cost_model.cost(FLOAT, kept) == peak(keras_gcp.apply(plan, model))
 
 
 @pytest.mark.parametrize("name", ["concatenation", "squeeze_excite", "grouped"])
 def test_no_width_makes_the_peak_smaller_by_growing(name):
     model = networks.ALL[name]()
     channels = trace(model)
-    ledger = build_ledger(model, channels, counted([FLOAT]))
+    cost_model = build_cost_model(model, channels, counted([FLOAT]))
     rng, full = np.random.default_rng(0), full_widths(channels)
     for _ in range(50):
         kept = rng.integers(1, full + 1)
         larger = np.minimum(kept + rng.integers(0, 3, len(full)), full)
-        assert ledger.cost(FLOAT, kept) <= ledger.cost(FLOAT, larger)
+        assert cost_model.cost(FLOAT, kept) <= cost_model.cost(FLOAT, larger)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.8])
@@ -149,13 +149,13 @@ def test_a_budget_on_the_peak_is_met_and_no_block_could_come_back(share):
     limit = share * peak(model)
     assert peak(narrow) == plan.after.further[FLOAT] <= limit
     channels = trace(model)
-    ledger = build_ledger(model, channels, counted([FLOAT]))
+    cost_model = build_cost_model(model, channels, counted([FLOAT]))
     groups = prunable_groups(channels)
     kept = np.array([plan.layers[group.members[0].path].sum() for group in groups])
     for i, group in enumerate(groups):
         if kept[i] < len(group.classes):
             larger = kept + (np.arange(len(groups)) == i)
-            assert ledger.cost(FLOAT, larger) > limit
+            assert cost_model.cost(FLOAT, larger) > limit
 
 
 def test_unknown_sizes_are_refused_with_the_layer():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_gcp.costs.cost_model import Ledger, Meter, Products, Slopes
+from keras_gcp.costs.cost_model import CostModel, IncrementalCost, Products, Slopes
 from keras_gcp.resources.cost_functions import Curve, Latency, LayerTime, Peak, Side, Sum
 from keras_gcp.resources.layer_times import widths_to_measure
 
@@ -15,7 +15,7 @@ times = st.lists(st.floats(0.01, 100.0), min_size=2, max_size=8)
 
 
 def sizes(*values):
-    """Axis sizes, 1 appended as the ledger does."""
+    """Axis sizes, 1 appended as the cost_model does."""
     return np.array([*values, 1.0])
 
 
@@ -100,20 +100,23 @@ def test_narrow_layers_are_measured_at_every_multiple():
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3)), max_size=12), st.floats(0.2, 1))
-def test_a_meter_goes_by_further_resources_as_the_ledger_does(steps, share):
+def test_a_meter_goes_by_further_resources_as_the_cost_model_does(steps, share):
     """Three groups, each an axis of its own; the peak is that of two steps."""
     slopes = Slopes(np.arange(3), np.arange(3), np.ones(3))
     tensors = Products.of([(4, (0,)), (2, (1,)), (7, (2,))])
     peak = Peak(tensors, np.array([0, 0, 1, 1]), np.array([0, 1, 1, 2]), 2)
     products = {"macs": Products.of([(9, (0, 1)), (1, (1, 2))])}
-    ledger = Ledger(np.zeros(3), slopes, products, {"macs": 0}, np.ones(3, int), {"peak": peak})
+    cost_model = CostModel(
+        np.zeros(3), slopes, products, {"macs": 0}, np.ones(3, int), {"peak": peak}
+    )
     kept, full = np.ones(3, np.int64), np.full(3, 12)
     limits = {
-        resource: share * ledger.cost(resource, full) for resource in ("peak", "macs", "channels")
+        resource: share * cost_model.cost(resource, full)
+        for resource in ("peak", "macs", "channels")
     }
-    meter = Meter(ledger, kept, limits)
+    incremental = IncrementalCost(cost_model, kept, limits)
     for group, more in steps:
         trial = kept + more * (np.arange(3) == group)
-        fits = all(ledger.cost(resource, trial) <= limit for resource, limit in limits.items())
-        assert meter.grow(group, more) == fits
+        fits = all(cost_model.cost(resource, trial) <= limit for resource, limit in limits.items())
+        assert incremental.grow(group, more) == fits
         kept = trial if fits else kept

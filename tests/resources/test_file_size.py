@@ -14,7 +14,7 @@ import keras_gcp
 from keras_gcp import resources
 from keras_gcp.channels.trace import trace
 from keras_gcp.costs.budget import Budget
-from keras_gcp.costs.counting import build_ledger, full_widths, prunable_groups
+from keras_gcp.costs.counting import build_cost_model, full_widths, prunable_groups
 from keras_gcp.errors import ImpossibleBudget, UnsupportedModel
 from keras_gcp.resources.tflite_files import converted_bytes
 from keras_gcp.selection.plan import Plan
@@ -30,15 +30,15 @@ def file_bytes(model):
 def with_one_more(plan, model):
     """For every group that lost channels: the model with one of them put back."""
     channels = trace(model)
-    ledger = build_ledger(model, channels)
+    cost_model = build_cost_model(model, channels)
     for group in prunable_groups(channels):
-        keep = np.ones(channels.class_count, bool)
+        keep = np.ones(channels.coupled_count, bool)
         for path, classes in channels.produced.items():
             keep[classes[~plan.layers[path]]] = False
         removed = group.classes[~keep[group.classes]]
         if len(removed):
             keep[removed[0]] = True
-            yield keras_gcp.apply(plan_of(channels, keep, ledger), model)
+            yield keras_gcp.apply(plan_of(channels, keep, cost_model), model)
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,13 @@ def test_a_file_is_predicted_within_two_percent():
     model = randomise(networks.residual())
     channels = trace(model)
     opened = resources.opened(Budget.parse({"tflite_bytes": 0.5}), model, channels)
-    ledger = build_ledger(model, channels, opened)
-    assert ledger.cost("tflite_bytes", full_widths(channels)) == file_bytes(model)
+    cost_model = build_cost_model(model, channels, opened)
+    assert cost_model.cost("tflite_bytes", full_widths(channels)) == file_bytes(model)
     plan = keras_gcp.plan(model, {"channels": 0.5}, align=1)
     groups = prunable_groups(channels)
     kept = np.array([plan.layers[group.members[0].path].sum() for group in groups])
     real = file_bytes(keras_gcp.apply(plan, model))
-    assert abs(ledger.cost("tflite_bytes", kept) / real - 1) < 0.02
+    assert abs(cost_model.cost("tflite_bytes", kept) / real - 1) < 0.02
 
 
 @pytest.mark.slow
@@ -85,7 +85,7 @@ def test_a_new_network_counts_as_if_trained():
     for model in (new, trained):
         channels = trace(model)
         opened = resources.opened(Budget.parse({"tflite_bytes": 0.5}), model, channels)
-        cost = build_ledger(model, channels, opened).cost("tflite_bytes", full_widths(channels))
+        cost = build_cost_model(model, channels, opened).cost("tflite_bytes", full_widths(channels))
         assert cost == file_bytes(trained)
 
 

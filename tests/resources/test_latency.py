@@ -17,7 +17,7 @@ import keras_gcp
 from keras_gcp import resources
 from keras_gcp.channels.trace import trace
 from keras_gcp.costs.budget import Budget
-from keras_gcp.costs.counting import build_ledger, full_widths
+from keras_gcp.costs.counting import build_cost_model, full_widths
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.resources import latency as latency_resource
 from keras_gcp.resources.inference_steps import steps_of
@@ -129,7 +129,7 @@ def test_bad_settings_are_refused_with_what_was_expected(make, words):
 def test_equal_layers_of_different_networks_share_their_times():
     def keys(model):
         channels = trace(model)
-        everything = np.ones(channels.class_count, bool)
+        everything = np.ones(channels.coupled_count, bool)
         return [one_call(step.call, channels, everything).key for step in steps_of(channels)]
 
     inputs = keras.Input((8, 8, 3))
@@ -145,7 +145,7 @@ def test_equal_layers_of_different_networks_share_their_times():
 def test_every_layer_by_itself_writes_what_it_writes_in_the_narrow_network(name):
     model = {**networks.ALL, **patterns.ALL}[name]()
     channels = trace(model)
-    keep = np.ones(channels.class_count, bool)
+    keep = np.ones(channels.coupled_count, bool)
     for group in channels.groups:
         if group.anchored is None and len(group.classes) > group.least:
             keep[group.classes[max(group.least, len(group.classes) // 2) :]] = False
@@ -289,11 +289,11 @@ def test_a_narrower_model_is_predicted_with_the_times_of_the_original(quick):
     model = small()
     channels = trace(model)
     (resource,) = resources.opened(Budget.parse({"latency_ms": 0.5}), model, channels)
-    wide = build_ledger(model, channels, [resource])
+    wide = build_cost_model(model, channels, [resource])
     plan = keras_gcp.plan(model, {"channels": 0.5}, align=1)
     narrow = keras_gcp.apply(plan, model)
     own = trace(narrow)
-    cost = build_ledger(narrow, own, [resource]).cost("latency_ms", full_widths(own))
+    cost = build_cost_model(narrow, own, [resource]).cost("latency_ms", full_widths(own))
     assert cost == wide.cost("latency_ms", full_widths(own))
     assert cost < wide.cost("latency_ms", full_widths(channels))
 

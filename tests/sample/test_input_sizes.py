@@ -285,7 +285,7 @@ def test_the_channel_structure_is_that_of_the_open_sizes_whatever_size_is_counte
     model, shapes, others = built("written_line")
     sizes = (None, tuple(shapes), tuple(others))
     whole, small, large = (trace_at(at, model) for at in sizes)
-    assert whole.class_count == small.class_count == large.class_count
+    assert whole.coupled_count == small.coupled_count == large.coupled_count
     for index, block in whole.tensors.items():
         np.testing.assert_array_equal(block, small.tensors[index])
         np.testing.assert_array_equal(block, large.tensors[index])

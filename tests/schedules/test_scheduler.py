@@ -12,7 +12,7 @@ import keras_gcp
 from keras_gcp import schedules
 from keras_gcp.costs.budget import Budget
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.schedules.scheduler import Agenda
+from keras_gcp.schedules.scheduler import Scheduler
 
 ORIGINAL = {"macs": 1000, "parameters": 100, "channels": 50}
 
@@ -22,11 +22,11 @@ def played(events, budget, min_share, overshoot=0):
 
     An event removes what it has to, and up to `overshoot` more, as alignment does.
     """
-    agenda, now, done = Agenda(dict(events), goal=max(events.values())), dict(ORIGINAL), []
+    scheduler, now, done = Scheduler(dict(events), goal=max(events.values())), dict(ORIGINAL), []
     limits_at = lambda progress: budget.limits(ORIGINAL, progress)  # noqa: E731
     for position in range(max(events) + 1):
-        due = agenda.due_at(position)
-        due = due and agenda.put_together(due, now, limits_at, ORIGINAL, min_share)
+        due = scheduler.due_at(position)
+        due = due and scheduler.put_together(due, now, limits_at, ORIGINAL, min_share)
         if due:
             limits = limits_at(due.progress)
             now.update(
@@ -35,9 +35,9 @@ def played(events, budget, min_share, overshoot=0):
                     for resource, limit in limits.items()
                 }
             )
-            agenda.done(due.progress)
+            scheduler.done(due.progress)
             done.append((position, due.progress, due.merged))
-    assert not agenda.to_come
+    assert not scheduler.to_come
     return done, now
 
 
@@ -103,10 +103,10 @@ def test_a_least_share_of_0_keeps_every_event(given_events):
 
 
 def test_what_a_resumed_training_needs_comes_back():
-    agenda = Agenda(put_off=2, progress=0.25, values=[1.0, float("nan"), 0.1 + 0.2])
-    other = Agenda()
-    other.restore(agenda.to_dict())
-    assert repr(other) == repr(agenda)
+    scheduler = Scheduler(put_off=2, progress=0.25, values=[1.0, float("nan"), 0.1 + 0.2])
+    other = Scheduler()
+    other.restore(scheduler.to_dict())
+    assert repr(other) == repr(scheduler)
 
 
 def test_in_a_fit_events_that_are_too_small_are_put_together_and_the_event_says_so(capsys):

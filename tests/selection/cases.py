@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_gcp.costs.cost_model import Ledger, Products, Slopes
+from keras_gcp.costs.cost_model import CostModel, Products, Slopes
 from keras_gcp.selection import Candidates
 
 Terms = Sequence[tuple[int, tuple[int, ...]]]
@@ -21,7 +21,7 @@ class Case:
 
     Attributes:
         groups: What selection chooses from.
-        terms: Multiply-adds and parameters, from which `ledger` is made.
+        terms: Multiply-adds and parameters, from which `cost_model` is made.
         filters: Output channels per kept channel of each group.
         limits: What may remain, by resource.
     """
@@ -32,10 +32,10 @@ class Case:
     limits: dict[str, float]
 
     @property
-    def ledger(self) -> Ledger:
+    def cost_model(self) -> CostModel:
         count = len(self.groups)
         every = np.arange(count)
-        return Ledger(
+        return CostModel(
             fixed=np.zeros(count),
             slopes=Slopes(every, every, np.ones(count)),
             products={

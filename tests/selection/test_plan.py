@@ -234,15 +234,15 @@ def test_a_plan_fits_every_model_of_the_same_architecture(plan):
 
 
 def test_plans_of_the_first_format_are_read(plan):
-    """It said `coin` where `resource` stands now."""
+    """It said `coin` and `spent` where `resource` and `slack` stand now."""
 
     def older(data):
-        data["format"] = 1
-        for name in ("spent", "checks"):
+        for name in ("slack", "checks"):
             data[name] = [
                 {"coin" if key == "resource" else key: value for key, value in one.items()}
                 for one in data[name]
             ]
+        data.update(format=1, spent=data.pop("slack"))
 
-    assert Plan.from_json(edited(plan, older)).spent == plan.spent
-    assert plan.spent
+    assert Plan.from_json(edited(plan, older)).slack == plan.slack
+    assert plan.slack

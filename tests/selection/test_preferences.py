@@ -15,7 +15,7 @@ from keras import layers
 
 import keras_gcp
 from keras_gcp.channels.trace import trace
-from keras_gcp.criteria import class_scores
+from keras_gcp.criteria import coupled_scores
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.selection.plan import Plan
 
@@ -50,7 +50,7 @@ def drawn_scores(model, channels, sample):
 def ranked_scores(model):
     """What selection compares: the scores of each layer, falling."""
     channels = trace(model)
-    scores = class_scores(drawn_scores(model, channels, None), channels)
+    scores = coupled_scores(drawn_scores(model, channels, None), channels)
     return {name: np.sort(scores[channels.produced[name]])[::-1] for name in WIDTHS}
 
 
@@ -146,8 +146,8 @@ def test_prune_follows_the_plan_with_the_same_arguments(options):
 
 def test_explain_says_which_resource_bound_and_what_is_left_of_the_others(tiny):
     plan = keras_gcp.plan(tiny, {"macs": 0.3, "parameters": 0.9}, align=1)
-    macs, parameters = plan.spent
-    assert macs.binds and not parameters.binds
+    macs, parameters = plan.slack
+    assert macs.is_binding and not parameters.is_binding
     assert (macs.reached, parameters.reached) == (plan.after.macs, plan.after.parameters)
     assert parameters.stopped == 0
     text = " ".join(plan.explain().split())
@@ -160,11 +160,11 @@ def test_explain_says_which_resource_bound_and_what_is_left_of_the_others(tiny):
 def test_what_was_spent_survives_json_and_older_plans_have_none(tiny):
     plan = keras_gcp.plan(tiny, {"macs": 0.3, "parameters": 0.5}, align=1)
     again = Plan.from_json(plan.to_json())
-    assert again.spent == plan.spent and len(plan.spent) == 2
+    assert again.slack == plan.slack and len(plan.slack) == 2
     older = json.loads(plan.to_json())
-    del older["spent"]
+    del older["slack"]
     read = Plan.from_json(json.dumps(older))
-    assert read.spent == ()
+    assert read.slack == ()
     assert "any removed block" not in read.explain()
     np.testing.assert_array_equal(read.layers["a"], plan.layers["a"])
 
@@ -185,7 +185,7 @@ def test_events_keep_floors_of_single_layers_and_caps_from_the_first_on():
     first, last = (event.widths for event in callback.events)
     assert first["b_conv"] <= 9
     assert last == {"a_conv": 6, "b_conv": 4, "classifier": 4}
-    assert callback.plan.spent[0].reached == keras_gcp.count(model).channels == 10
+    assert callback.plan.slack[0].reached == keras_gcp.count(model).channels == 10
 
 
 def test_a_cap_takes_the_least_channels_although_the_budget_holds_already():

@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from selection.cases import Case, chain, limit_at, random_case
 
-from keras_gcp.costs.cost_model import Meter
+from keras_gcp.costs.cost_model import IncrementalCost
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
-from keras_gcp.selection import Candidates, Preferences, select, spent_of
+from keras_gcp.selection import Candidates, Preferences, select, slack_of
 from keras_gcp.selection.candidates import Blocks
 from keras_gcp.selection.floors import Floors
 from keras_gcp.selection.marginal_costs import best_by_prices
@@ -23,7 +23,7 @@ cases = st.integers(0, 2**32 - 1).map(random_case)
 
 
 def solved(case: Case, normalize="none", scope="global"):
-    return select(case.groups, case.ledger, case.limits, normalize, scope)
+    return select(case.groups, case.cost_model, case.limits, normalize, scope)
 
 
 def score(case, kept):
@@ -77,7 +77,7 @@ def test_a_budget_below_the_least_widths_is_impossible(normalize, scope, case):
 def test_equal_scores_give_the_same_outcome_every_time(normalize, scope):
     groups = [Candidates(f"g{i}", np.ones(8), (8, 6, 4, 2), 8) for i in range(3)]
     case = chain([8, 8, 8]).with_limits({"channels": 12})
-    first, second = (select(groups, case.ledger, case.limits, normalize, scope) for _ in "ab")
+    first, second = (select(groups, case.cost_model, case.limits, normalize, scope) for _ in "ab")
     assert (first == second).all()
 
 
@@ -146,9 +146,9 @@ def test_every_group_keeps_the_same_share_in_scope_group():
         Candidates(f"g{i}", np.random.default_rng(i).random(w) * 10**i, tuple(range(w, 0, -1)), w)
         for i, w in enumerate([64, 32, 16])
     ]
-    ledger = chain([64, 32, 16]).ledger
-    assert select(groups, ledger, {"channels": 56}, "none", "group").tolist() == [32, 16, 8]
-    assert select(groups, ledger, {"channels": 28}, "none", "group").tolist() == [16, 8, 4]
+    cost_model = chain([64, 32, 16]).cost_model
+    assert select(groups, cost_model, {"channels": 56}, "none", "group").tolist() == [32, 16, 8]
+    assert select(groups, cost_model, {"channels": 28}, "none", "group").tolist() == [16, 8, 4]
 
 
 # ---- by score for cost: within 1 % of the exact optimum
@@ -176,8 +176,8 @@ def test_the_kept_score_is_within_one_percent_for_larger_networks_too(case):
 @example(case=random_case(15))  # where the ranking keeps more than any outcome of the prices
 @given(case=cases)
 def test_prices_never_keep_less_score_than_the_ranking(case):
-    groups, ledger = case.groups, case.ledger
-    kept, prices = best_by_prices(groups, Blocks.of(groups), ledger, case.limits)
+    groups, cost_model = case.groups, case.cost_model
+    kept, prices = best_by_prices(groups, Blocks.of(groups), cost_model, case.limits)
     assert fits(case, kept)
     assert (prices > 0).all()
     assert score(case, kept) >= score(case, solved(case)) * (1 - 1e-12)
@@ -206,44 +206,46 @@ def test_dear_channels_leave_first_where_costs_are_weighed_and_not_otherwise():
 def test_a_resource_binds_if_any_block_put_back_breaks_its_limit(case):
     kept = solved(case)
     larger = np.array(list(with_next_block(case, kept))).reshape(-1, len(kept))
-    for one in spent_of(case.groups, case.ledger, case.limits, kept):
+    for one in slack_of(case.groups, case.cost_model, case.limits, kept):
         limit = case.limits[one.resource]
         broken = case.cost(one.resource, larger) > limit
         assert one.limit == limit
         assert one.reached == case.cost(one.resource, kept[None])[0]
         assert (one.stopped, one.removed) == (broken.sum(), len(broken))
-        assert one.binds == (len(broken) > 0 and broken.all())
+        assert one.is_binding == (len(broken) > 0 and broken.all())
     if len(case.limits) == 1 and len(larger):
-        assert one.binds
+        assert one.is_binding
 
 
 # ---- costs while a network grows
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.integers(0, 99))
-def test_a_meter_counts_what_the_ledger_counts(widths, seed):
-    ledger = chain(widths).ledger
+def test_a_meter_counts_what_the_cost_model_counts(widths, seed):
+    cost_model = chain(widths).cost_model
     rng = np.random.default_rng(seed)
     kept = np.ones(len(widths), int)
     for _ in range(10):
         group, more = int(rng.integers(len(widths))), int(rng.integers(1, 9))
         grown = kept + more * (np.arange(len(widths)) == group)
         resource = str(rng.choice(["macs", "parameters", "channels"]))
-        cost = ledger.cost(resource, grown)
-        assert not Meter(ledger, kept, {resource: cost - 1}).grow(group, more)
-        meter = Meter(ledger, kept, {resource: cost})
-        assert meter.grow(group, more)
-        assert not meter.grow(group, 1), "the cost after the step before is remembered"
+        cost = cost_model.cost(resource, grown)
+        assert not IncrementalCost(cost_model, kept, {resource: cost - 1}).grow(group, more)
+        incremental = IncrementalCost(cost_model, kept, {resource: cost})
+        assert incremental.grow(group, more)
+        assert not incremental.grow(group, 1), "the cost after the step before is remembered"
         kept = grown
 
 
 def test_a_step_that_does_not_fit_leaves_no_trace():
-    ledger = chain([32, 32, 32]).ledger
+    cost_model = chain([32, 32, 32]).cost_model
     start = np.array([4, 4, 4])
-    meter = Meter(ledger, start, {"macs": ledger.cost("macs", np.array([4, 8, 4]))})
-    assert not meter.grow(0, 30)
-    assert meter.grow(1, 4)
-    assert not meter.grow(1, 1)
+    incremental = IncrementalCost(
+        cost_model, start, {"macs": cost_model.cost("macs", np.array([4, 8, 4]))}
+    )
+    assert not incremental.grow(0, 30)
+    assert incremental.grow(1, 4)
+    assert not incremental.grow(1, 1)
 
 
 # ---- single groups, and messages
@@ -258,13 +260,13 @@ def test_a_group_keeps_its_best_channels_and_of_equal_ones_the_earlier():
 def test_an_impossible_budget_says_how_far_it_can_go():
     groups = [Candidates(f"g{i}", np.ones(8), (8, 4), 8) for i in range(2)]
     with pytest.raises(ImpossibleBudget, match="channels: asked for 3, can go from 16 down to 8"):
-        select(groups, chain([8, 8]).ledger, {"channels": 3})
+        select(groups, chain([8, 8]).cost_model, {"channels": 3})
 
 
 @pytest.mark.parametrize(("widths", "helps"), [((8, 4), True), ((8, 7, 6), False)])
 def test_an_impossible_budget_advises_a_finer_alignment_only_where_there_is_one(widths, helps):
     groups = [Candidates("g", np.ones(8), widths, 8)]
-    floors = Floors.of(groups, chain([8]).ledger, {"channels": 3}, np.array([1]), "channels")
+    floors = Floors.of(groups, chain([8]).cost_model, {"channels": 3}, np.array([1]), "channels")
     assert ("align=1" in str(floors)) is helps
     assert "`floor=1`" in str(floors) and "channels could go down to 1" in str(floors)
 

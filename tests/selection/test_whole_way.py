@@ -18,11 +18,11 @@ from keras_gcp import criteria
 from keras_gcp.channels.trace import trace
 from keras_gcp.compensation.settings import NO_COMPENSATION
 from keras_gcp.costs.budget import Budget
-from keras_gcp.costs.counting import build_ledger, prunable_groups
+from keras_gcp.costs.counting import build_cost_model, prunable_groups
 from keras_gcp.pruning.stages import totals_of
 from keras_gcp.selection import Preferences
 from keras_gcp.selection.planning import keep_of
-from keras_gcp.training.event_records import Occasion
+from keras_gcp.training.event_records import EventRequest
 from keras_gcp.training.pruning_run import Original, PruningRun, Settings
 
 
@@ -38,7 +38,7 @@ def after_events(model, budget, progress, **preferences):
         scorer = criteria.get("random", seed=number)
         run.settings = dataclasses.replace(run.settings, scorer=scorer)
         limits = Budget.parse(budget).limits(original.costs(), share)
-        run.event(model, Occasion(number, None, share, limits), in_fit=False)
+        run.event(model, EventRequest(number, None, share, limits), in_fit=False)
     return run
 
 
@@ -71,7 +71,7 @@ def test_what_is_said_of_removed_blocks_holds_for_those_of_all_events(name):
     wide = randomise(networks.ALL[name]())
     assert len(run.events) == 3 and run.plan.removed_channels
     wider = list(put_back(run.plan, wide))
-    for one in run.plan.spent:
+    for one in run.plan.slack:
         assert one.whole and not one.predicted and not one.capped
         assert one.removed == len(wider)
         assert one.stopped == sum(getattr(count, one.resource) > one.limit for count in wider)
@@ -89,7 +89,7 @@ def test_a_block_of_an_earlier_event_that_would_fit_again_is_not_called_binding(
         model = keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
         wide = keras.models.clone_model(model)
         run = after_events(model, {"macs": 0.5}, (0.3, 0.6, 1.0), align=8)
-        (one,) = run.plan.spent
+        (one,) = run.plan.slack
         wider = list(put_back(run.plan, wide, align=8))
         assert (one.removed, one.stopped) == (
             len(wider),
@@ -103,24 +103,24 @@ def test_an_event_that_removes_nothing_says_nothing_of_the_kind_of_the_others():
     run = after_events(networks.plain(), {"channels": 0.5}, (1.0, 1.0))
     assert [event.removed_channels for event in run.events] == [10, 0]
     assert "nothing was removed" not in run.plan.explain()
-    assert run.plan.spent[0].binds
+    assert run.plan.slack[0].is_binding
 
 
 def test_what_only_a_cap_took_is_not_called_nothing():
     model = networks.plain()
     plan = keras_gcp.plan(model, {"channels": 0.9}, cap={"*": 0.5}, align=1)
-    (one,) = plan.spent
+    (one,) = plan.slack
     assert (one.removed, one.capped) == (0, 2)
     assert "no: `cap` forbids more" in plan.explain()
     partly = keras_gcp.plan(model, {"channels": 0.5}, cap={"a_conv": 4}, floor=1, align=1)
-    assert partly.spent[0].capped <= 1
+    assert partly.slack[0].capped <= 1
     if partly.widths()["a_conv"] == 4:
         assert "yes: any removed block that `cap` allows put back" in partly.explain()
 
 
 def test_a_cap_is_known_after_several_events_too():
     run = after_events(networks.plain(), {"channels": 0.6}, (0.5, 1.0), cap={"a_conv": 5})
-    (one,) = run.plan.spent
+    (one,) = run.plan.slack
     widths = run.plan.widths()
     assert widths["a_conv"] <= 5
     assert one.capped == (widths["a_conv"] == 5)
@@ -137,21 +137,21 @@ def test_groups_of_one_layer_are_told_apart_after_their_first_channels_have_left
     wide = keras.models.clone_model(model)
     assert {g.name for g in prunable_groups(trace(wide))} >= {"stem#1", "stem#2"}
     run = after_events(model, {"macs": 0.3}, (0.3, 0.6, 1.0))
-    (one,) = run.plan.spent
+    (one,) = run.plan.slack
     wider = list(put_back(run.plan, wide))
     assert one.removed == len(wider) and one.stopped == sum(c.macs > one.limit for c in wider)
 
 
 def test_costs_beyond_the_present_widths_are_those_of_the_wider_network():
-    """A narrow model's ledger, asked for widths that were there before, counts exactly."""
+    """A narrow model's cost_model, asked for widths that were there before, counts exactly."""
     model, wide = randomise(networks.residual()), randomise(networks.residual())
     run = after_events(model, {"macs": 0.4}, (1.0,))
     narrow, whole = trace(model), trace(wide)
-    ledger, original = build_ledger(model, narrow), build_ledger(wide, whole)
+    cost_model, original = build_cost_model(model, narrow), build_cost_model(wide, whole)
     full = np.array([len(g.classes) for g in prunable_groups(whole)])
     assert [g.name for g in prunable_groups(narrow)] == [g.name for g in prunable_groups(whole)]
     for resource in ("macs", "parameters", "channels"):
-        assert ledger.cost(resource, full) == original.cost(resource, full)
+        assert cost_model.cost(resource, full) == original.cost(resource, full)
     assert keep_of(run.plan, whole).any()
 
 
@@ -172,7 +172,7 @@ def test_plans_joined_by_hand_speak_of_the_later_one_alone():
 def test_plans_of_older_versions_claim_no_more_than_they_know():
     run = after_events(networks.plain(), {"channels": 0.5}, (0.5, 1.0))
     data = json.loads(run.plan.to_json())
-    for one in data["spent"]:
+    for one in data["slack"]:
         for key in ("whole", "capped", "predicted"):
             del one[key]
     assert "last cut alone: " in keras_gcp.Plan.from_json(json.dumps(data)).explain()
@@ -180,10 +180,10 @@ def test_plans_of_older_versions_claim_no_more_than_they_know():
 
 def test_what_a_prediction_says_is_called_that():
     run = after_events(networks.plain(), {"peak_activation_bytes": 0.6}, (1.0, 1.0))
-    (one,) = run.plan.spent
+    (one,) = run.plan.slack
     assert one.predicted and one.row()[-1].endswith(", as predicted")
     plan = keras_gcp.plan(networks.plain(), {"peak_activation_bytes": 0.6}, align=1)
-    assert not plan.spent[0].predicted
+    assert not plan.slack[0].predicted
 
 
 # ---- in fit
@@ -198,7 +198,7 @@ def test_after_a_training_with_a_guard_the_plan_speaks_of_all_its_cuts():
         min_share=0.0,
     )
     fitting.fit(model, [callback], epochs=3)
-    (one,) = callback.plan.spent
+    (one,) = callback.plan.slack
     wider = list(put_back(callback.plan, wide))
     assert one.whole and one.removed == len(wider)
     assert one.stopped == sum(count.channels > one.limit for count in wider)

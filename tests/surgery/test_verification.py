@@ -40,7 +40,7 @@ def cut(model, disturb=0.0):
 def test_a_network_that_blows_up_roundings_is_not_taken_for_a_wrong_cut():
     model = unstable()
     channels, inputs = trace(model), random_inputs(model, 16)
-    outputs = masked_outputs(model, channels, np.ones(channels.class_count, bool), inputs)
+    outputs = masked_outputs(model, channels, np.ones(channels.coupled_count, bool), inputs)
     assert rounding_effect(model, channels.graph, inputs, outputs, 2.0**-22) > 1e-4
     # The wide and the narrow network may happen to round alike; then there is nothing to allow.
     difference = cut(model, disturb=2.0**-22)

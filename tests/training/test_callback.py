@@ -68,7 +68,7 @@ class NarrowNothing(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == 1:
             channels = trace(self.model)
-            keep = np.ones(channels.class_count, bool)
+            keep = np.ones(channels.coupled_count, bool)
             with Transaction() as transaction:
                 narrow_model(
                     self.model, channels, keep, transaction, [self.model.optimizer], in_fit=True

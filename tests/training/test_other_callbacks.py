@@ -40,13 +40,13 @@ class Training:
     watch: Watch
 
 
-def train(companions, behind, reset="auto", **options):
-    """A training in which companions stand before or behind the pruning callback."""
+def train(other_callbacks, behind, reset="auto", **options):
+    """A training in which other_callbacks stand before or behind the pruning callback."""
     model = compiled(networks.sequential(), run_eagerly=True)
     schedule = keras_gcp.schedules.linear(*EVENTS, every=2)
     pruner = pruning({"channels": 0.5}, schedule, reset=reset)
     watch = Watch()
-    order = [pruner, *companions] if behind else [*companions, pruner]
+    order = [pruner, *other_callbacks] if behind else [*other_callbacks, pruner]
     history = fit(model, [*order, watch], EPOCHS, ONE_STEP, **options)
     assert [event.epoch for event in pruner.events] == EVENTS[: len(pruner.events)]
     assert all(event.removed_channels for event in pruner.events)
@@ -186,10 +186,10 @@ def test_every_callback_of_keras_is_decided_on():
 @pytest.mark.parametrize("name", UNCONCERNED)
 def test_callbacks_that_keep_no_weights_go_on(name, behind, tmp_path, monkeypatch, capsys):
     steps = UNCONCERNED[name](tmp_path, monkeypatch, capsys)
-    companion = next(steps)
-    assert type(companion) is getattr(keras.callbacks, name)
+    callback = next(steps)
+    assert type(callback) is getattr(keras.callbacks, name)
     next(steps)
-    done = train([companion], behind, verbose=2 if name == "ProgbarLogger" else 0)
+    done = train([callback], behind, verbose=2 if name == "ProgbarLogger" else 0)
     assert len(done.pruner.events) == 2
     with pytest.raises(StopIteration):
         steps.send((done, behind))
@@ -197,7 +197,7 @@ def test_callbacks_that_keep_no_weights_go_on(name, behind, tmp_path, monkeypatc
 
 @in_both_orders
 def test_they_go_together_in_one_compiled_training(behind, tmp_path):
-    companions = [
+    other_callbacks = [
         keras.callbacks.CSVLogger(tmp_path / "log.csv"),
         keras.callbacks.EarlyStopping("loss", patience=9, restore_best_weights=True),
         keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None),
@@ -208,7 +208,7 @@ def test_they_go_together_in_one_compiled_training(behind, tmp_path):
     ]
     model = compiled(networks.sequential(), keras.optimizers.SGD(0.05, use_ema=True))
     pruner = pruning({"channels": 0.5})
-    fit(model, [pruner, *companions] if behind else [*companions, pruner])
+    fit(model, [pruner, *other_callbacks] if behind else [*other_callbacks, pruner])
     loaded = keras.models.load_model(tmp_path / "best.keras")
     assert trace(loaded).widths() == trace(model).widths() == pruner.plan.widths()
 

@@ -97,7 +97,7 @@ def test_an_altered_plan_is_refused_by_its_field_or_can_be_used(plan):
         (("groups", 0, "members", 0, "width", -8), "width of 'a_conv' is -8"),
         (("before", "macs", float("inf")), "before.macs is inf, expected a finite number"),
         (("after", "parameters", -1), "after.parameters is -1, expected 0 or more"),
-        (("spent", 0, "limit", "x"), r"spent\[0\].limit is 'x', expected float"),
+        (("slack", 0, "limit", "x"), r"spent\[0\].limit is 'x', expected float"),
         (("counted_at", [[10**9, 10**9, 3]]), r"counted_at\[0\] is .*at most 67,108,864 numbers"),
         (("notes", {"a": 1}), "notes.a is 1, expected str"),
         (("surplus", 1), "surplus is unknown"),
@@ -117,7 +117,7 @@ def test_what_is_no_json_is_no_plan(text):
 
 def test_plans_from_before_the_later_fields_are_read(plan):
     data = json.loads(plan.to_json())
-    for name in ("spent", "checks", "uncounted", "outlooks", "counted_at"):
+    for name in ("slack", "checks", "uncounted", "outlooks", "counted_at"):
         del data[name]
     for name in ("before", "after"):
         del data[name]["further"], data[name]["activation_macs"]
@@ -215,7 +215,7 @@ def a_sensitivity():
 def test_an_altered_sensitivity_is_refused_or_can_be_used():
     channels = keras_gcp.trace(networks.plain())
     groups = {g.name: g.classes for g in channels.groups if g.anchored is None}
-    scores = np.ones(channels.class_count)
+    scores = np.ones(channels.coupled_count)
     for _, data in every_alteration(a_sensitivity()):
         try:
             read = keras_gcp.Sensitivity.from_dict(data)

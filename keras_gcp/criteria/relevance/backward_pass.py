@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_gcp import backend
 from keras_gcp.backend.calls import run_call
-from keras_gcp.criteria.relevance.backward_route import Leg, Route
+from keras_gcp.criteria.relevance.backward_route import BackwardStep, Route
 from keras_gcp.criteria.relevance.rules import Compiler, Step
 from keras_gcp.graph import Shape
 
@@ -123,7 +123,7 @@ class Propagation:
         return found
 
     def _passed_on(
-        self, leg: Leg, arrived: Sequence[Any], values: Mapping[int, Any], negated: Any
+        self, leg: BackwardStep, arrived: Sequence[Any], values: Mapping[int, Any], negated: Any
     ) -> list[tuple[int, Any]]:
         assert leg.rule is not None
         call = leg.call

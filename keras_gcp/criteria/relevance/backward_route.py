@@ -21,7 +21,7 @@ WEIGHTED = frozenset({"linear", "depthwise", "separable"})
 
 
 @dataclass(frozen=True, eq=False)
-class Leg:
+class BackwardStep:
     """One call on the way back.
 
     Attributes:
@@ -59,7 +59,7 @@ class Route:
     """
 
     graph: Graph
-    legs: tuple[Leg, ...]
+    legs: tuple[BackwardStep, ...]
     reached: Mapping[int, str]
     kept: frozenset[int]
     last_use: Mapping[int, int]
@@ -205,7 +205,7 @@ def _leg(
     signed: Mapping[int, bool],
     vanishing: Collection[int],
     last: bool,
-) -> Leg:
+) -> BackwardStep:
     ways = [reached.get(y.index) for y in call.outputs]
     way = MAIN if MAIN in ways else GATE if GATE in ways else None
     targets = (
@@ -219,7 +219,7 @@ def _leg(
     )
     if targets:
         _require_rule(call, rule)
-    return Leg(
+    return BackwardStep(
         call,
         rule if targets else None,
         targets,

@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.classification.head import Head, find_head
-from keras_gcp.classification.targets import negated, start, units_of
+from keras_gcp.classification.targets import negated, start, targets_of
 from keras_gcp.criteria.relevance.backward_pass import Probe, Propagation
 from keras_gcp.criteria.relevance.scoring import DEFAULT_BATCH_SIZE, over_units
 from keras_gcp.graph import Graph
@@ -22,7 +22,7 @@ from keras_gcp.sample import Sample, draw_sample
 
 @dataclass(frozen=True)
 class Conservation:
-    """Relevance of one tensor, in units of what starts at the output.
+    """Relevance of one tensor, in targets of what starts at the output.
 
     Attributes:
         total: Sum over the tensor, mean over the examples. 1 where all relevance has to pass, less
@@ -73,7 +73,7 @@ def conservation_report(
     channels = trace_as_planned(model)
     head = find_head(model, channels.graph)
     sample = draw_sample(Sample(x, y), None, None, model)
-    units = units_of(head, sample.y)
+    targets = targets_of(head, sample.y)
     names = _names(channels.graph)
     probes = [Probe(index, -1, 0) for index in names]
     sums: dict[int, list[np.ndarray]] = {}
@@ -83,7 +83,7 @@ def conservation_report(
         model,
         channels.graph,
         probes,
-        units,
+        targets,
         sample.x,
         batch_size,
     ):

@@ -14,7 +14,7 @@ from keras_gcp import backend, keras_state
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.classification.head import Head, find_head
-from keras_gcp.classification.targets import Units, hits, negated, start, units_of
+from keras_gcp.classification.targets import Targets, hits, negated, start, targets_of
 from keras_gcp.criteria.relevance.backward_pass import Probe, Propagation
 from keras_gcp.criteria.relevance.backward_route import find_route
 from keras_gcp.criteria.relevance.rules import Compiler
@@ -113,19 +113,19 @@ def score_probes(
     """Scores of chosen tensors; arguments and result as for `relevance_scores`."""
     head = find_head(model, channels.graph)
     sample = draw_sample(Sample(x, y), None, None, model)
-    units = units_of(head, sample.y)
+    targets = targets_of(head, sample.y)
     if class_weights is not None:
         class_weights = checked_class_weights(class_weights, head.classes)
     flat = [probe for found in probes.values() for probe in found]
     statistics = ClassStatistics.empty(head.classes, sum(probe.channels for probe in flat))
     for rows, measured in over_units(
-        partial(_measured, head=head), model, channels.graph, flat, units, sample.x, batch_size
+        partial(_measured, head=head), model, channels.graph, flat, targets, sample.x, batch_size
     ):
         relevance, finite, right, trials = (
             ops.convert_to_numpy(part)[: len(rows)] for part in measured
         )
-        statistics.add(relevance, finite, units.classes[rows], right, trials)
-    _report_left_out(units, len(sample))
+        statistics.add(relevance, finite, targets.classes[rows], right, trials)
+    _report_left_out(targets, len(sample))
     return _by_layer(mean_over_classes(statistics, class_weights), probes)
 
 
@@ -134,27 +134,27 @@ def over_units(
     model: Any,
     graph: Graph,
     probes: Sequence[Probe],
-    units: Units,
+    targets: Targets,
     x: Any,
     batch_size: int,
 ) -> Iterator[tuple[np.ndarray, Any]]:
-    """Propagates relevance for all units, batch by batch, compiled where that pays.
+    """Propagates relevance for all targets, batch by batch, compiled where that pays.
 
     Args:
         measure: Pure function `(propagation, weights, inputs, classes, mask) -> tensors`.
         model: The model.
         graph: Its graph.
         probes: Where the relevance is wanted.
-        units: What is propagated.
+        targets: What is propagated.
         x: The model's inputs of all examples.
-        batch_size: Units per batch.
+        batch_size: Targets per batch.
 
     Yields:
-        `(rows, measured)`: which units, and the tensors of a whole batch; those behind
+        `(rows, measured)`: which targets, and the tensors of a whole batch; those behind
         `len(rows)` are repetitions.
     """
     batch_size = keras_state.fixed_batch(model) or batch_size
-    as_a_whole = backend.worth_compiling(model, len(units), batch_size)
+    as_a_whole = backend.worth_compiling(model, len(targets), batch_size)
     route = find_route(graph, {probe.tensor for probe in probes})
     compiler = Compiler(wanted=not as_a_whole)
     states = keras_state.fresh_states(model)
@@ -163,7 +163,7 @@ def over_units(
     if as_a_whole:
         run = backend.compiled(run, model)
     weights = backend.local_weights(model)
-    for rows, inputs, classes, mask in unit_batches(units, x, model, graph, batch_size):
+    for rows, inputs, classes, mask in unit_batches(targets, x, model, graph, batch_size):
         yield rows, run(weights, inputs, classes, mask)
     backend.forget_gradients(run)
 
@@ -180,30 +180,30 @@ def _measured(
 
 
 def unit_batches(
-    units: Units, x: Any, model: Any, graph: Graph, batch_size: int
+    targets: Targets, x: Any, model: Any, graph: Graph, batch_size: int
 ) -> Iterator[tuple[np.ndarray, list[Any], Any, Any]]:
-    """Batches of units, all of one size, as tensors.
+    """Batches of targets, all of one size, as tensors.
 
     Yields:
-        `(rows, inputs, classes, mask)`: which units; and of these, filled up with repetitions to
+        `(rows, inputs, classes, mask)`: which targets; and of these, filled up with repetitions to
         the size of a batch, so that what was compiled for the first one fits: the model's inputs,
-        the classes `(units,)`, and where they are present `(units, ...)`.
+        the classes `(targets,)`, and where they are present `(targets, ...)`.
     """
     arrays = keras_state.ordered_inputs(model, x)
-    size = keras_state.fixed_batch(model) or min(batch_size, len(units))
-    for first in range(0, len(units), size):
-        rows = np.arange(first, min(first + size, len(units)))
+    size = keras_state.fixed_batch(model) or min(batch_size, len(targets))
+    for first in range(0, len(targets), size):
+        rows = np.arange(first, min(first + size, len(targets)))
         filled = np.resize(rows, size)
         inputs = [
-            ops.convert_to_tensor(array[units.examples[filled]], dtype=tensor.dtype)
+            ops.convert_to_tensor(array[targets.examples[filled]], dtype=tensor.dtype)
             for array, tensor in zip(arrays, graph.inputs, strict=True)
         ]
-        classes = ops.convert_to_tensor(units.classes[filled])
-        yield rows, inputs, classes, ops.convert_to_tensor(units.mask(filled))
+        classes = ops.convert_to_tensor(targets.classes[filled])
+        yield rows, inputs, classes, ops.convert_to_tensor(targets.mask(filled))
 
 
-def _report_left_out(units: Units, examples: int) -> None:
-    without = examples - len(np.unique(units.examples))
+def _report_left_out(targets: Targets, examples: int) -> None:
+    without = examples - len(np.unique(targets.examples))
     if without:
         warnings.warn(
             f"{without} of {examples} examples have no class and are left out of the channel "

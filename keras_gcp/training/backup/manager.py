@@ -17,7 +17,7 @@ from keras_gcp.training.backup.folder import BackupFolder
 from keras_gcp.training.pruning_run import PruningRun
 
 
-class Restarts:
+class BackupManager:
     """Lets a training go on where a killed process left it.
 
     Args:
@@ -41,9 +41,9 @@ class Restarts:
 
         From now on, no other training can have the folder.
         """
-        self._found = backend.together(model, lambda: self._newest(model))
+        self._found = backend.run_everywhere(model, lambda: self._newest(model))
         position = None if self._found is None else state.position_of(self._found)
-        backend.require_same(model, "the backups that they find", str(position))
+        backend.assert_equal(model, "the backups that they find", str(position))
         return position
 
     def _newest(self, model: Any) -> saved_state.Saved | None:
@@ -85,7 +85,7 @@ class Restarts:
         if self._folder is None:
             return
         try:
-            backend.together(training.model, lambda: self._write(training, position))
+            backend.run_everywhere(training.model, lambda: self._write(training, position))
         except (BackupFailed, ReplicasDisagree) as error:
             if self._on_failure == "raise":
                 raise

@@ -34,42 +34,42 @@ REMEMBERED: Mapping[type, Mapping[str, Any]] = {
 
 
 def memories_of(
-    companions: Iterable[Any],
+    other_callbacks: Iterable[Any],
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """What the callbacks of a fit remember, as plain data, and arrays by name."""
     memories, arrays = [], dict[str, np.ndarray]()
-    for number, companion in enumerate(_remembering(companions)):
-        memory, of_companion = _memory_of(companion, f"companion{number}")
+    for number, callback in enumerate(_remembering(other_callbacks)):
+        memory, of_companion = _memory_of(callback, f"callback{number}")
         memories.append(memory)
         arrays |= of_companion
     return memories, arrays
 
 
-def memories_for(companions: Sequence[Any], saved: Saved) -> list[tuple[Any, dict[str, Any]]]:
+def memories_for(other_callbacks: Sequence[Any], saved: Saved) -> list[tuple[Any, dict[str, Any]]]:
     """Of every callback that was in the fit before, what it remembered, by attribute.
 
     Raises:
         InvalidArgument: a callback of that class cannot have remembered it.
     """
-    waiting, found = list(_remembering(companions)), []
-    for number, memory in enumerate(saved.state.companions):
+    waiting, found = list(_remembering(other_callbacks)), []
+    for number, memory in enumerate(saved.state.other_callbacks):
         fitting = [one for one in waiting if _kind(one) == memory.kind]
         if not fitting:
             continue
-        companion = fitting[0]
-        waiting.remove(companion)
-        attributes = _attributes_of(memory, _remembered(companion), saved.source)
-        if memory.weights is not None and "best_weights" in _remembered(companion):
-            names = [f"companion{number}-{place}" for place in range(memory.weights)]
+        callback = fitting[0]
+        waiting.remove(callback)
+        attributes = _attributes_of(memory, _remembered(callback), saved.source)
+        if memory.weights is not None and "best_weights" in _remembered(callback):
+            names = [f"callback{number}-{place}" for place in range(memory.weights)]
             attributes["best_weights"] = [saved.arrays[name] for name in names]
-        found.append((companion, attributes))
+        found.append((callback, attributes))
     return found
 
 
 def _attributes_of(memory: SavedMemory, known: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Known attributes only: a file must not name what is set."""
     hints = {name: hint for name, hint in known.items() if name != "best_weights"}
-    where = f"companions: {memory.kind}"
+    where = f"other_callbacks: {memory.kind}"
     try:
         return {
             name: parsed(hint, memory.values[name], f"{where}.{name}")
@@ -86,23 +86,23 @@ def numbered(name: str, values: Any) -> dict[str, np.ndarray]:
     return {f"{name}-{number}": np.asarray(value) for number, value in enumerate(values)}
 
 
-def _memory_of(companion: Any, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    values = {key: getattr(companion, key, None) for key in _remembered(companion)}
+def _memory_of(callback: Any, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    values = {key: getattr(callback, key, None) for key in _remembered(callback)}
     weights = values.pop("best_weights", None)
-    memory: dict[str, Any] = {"kind": _kind(companion), "values": values, "weights": None}
+    memory: dict[str, Any] = {"kind": _kind(callback), "values": values, "weights": None}
     if weights is None:
         return memory, {}
     memory["weights"] = len(weights)
     return memory, numbered(name, weights)
 
 
-def _remembering(companions: Iterable[Any]) -> list[Any]:
-    return [one for one in companions if _remembered(one)]
+def _remembering(other_callbacks: Iterable[Any]) -> list[Any]:
+    return [one for one in other_callbacks if _remembered(one)]
 
 
-def _remembered(companion: Any) -> Mapping[str, Any]:
-    return next((names for kind, names in REMEMBERED.items() if isinstance(companion, kind)), {})
+def _remembered(callback: Any) -> Mapping[str, Any]:
+    return next((names for kind, names in REMEMBERED.items() if isinstance(callback, kind)), {})
 
 
-def _kind(companion: Any) -> str:
-    return type(companion).__name__
+def _kind(callback: Any) -> str:
+    return type(callback).__name__

@@ -26,8 +26,8 @@ class SavedIdentity:
 
 
 @dataclass(frozen=True)
-class SavedAgenda:
-    """Where the schedule stands, see `Agenda.to_dict`."""
+class SavedScheduler:
+    """Where the schedule stands, see `Scheduler.to_dict`."""
 
     put_off: int
     progress: float
@@ -60,28 +60,28 @@ class SavedState:
         position: Epoch that is about to begin, steps done, and the seed.
         sample: Digest of the sample.
         guard: Digest of the guard's data.
-        agenda: Where the schedule stands.
+        scheduler: Where the schedule stands.
         plan: All cuts so far as `Plan.to_json` writes them; None before the first.
         events: The events so far.
         skipped: Those that failed or were refused.
         times: How long steps took.
         events_seconds: What all events took.
         random: Random states.
-        companions: What other callbacks remember.
+        other_callbacks: What other callbacks remember.
     """
 
     identity: SavedIdentity
     position: tuple[int, int, int]
     sample: str
     guard: str
-    agenda: SavedAgenda
+    scheduler: SavedScheduler
     plan: str | None
     events: list[Event]
     skipped: list[SkippedEvent]
     times: list[Phase]
     events_seconds: float
     random: SavedRandomness
-    companions: list[SavedMemory]
+    other_callbacks: list[SavedMemory]
 
 
 @dataclass(frozen=True)
@@ -134,11 +134,11 @@ def _check_numbers(state: SavedState) -> None:
     for name, number in zip(("epoch", "steps", "seed"), state.position, strict=True):
         if number < 0:
             raise DoesNotFit(f"position has the {name} {number}, expected 0 or more")
-    for value in state.agenda.values:
+    for value in state.scheduler.values:
         try:
             float(value)
         except ValueError as error:
-            raise DoesNotFit(f"agenda.values has {value!r}, expected a number") from error
+            raise DoesNotFit(f"scheduler.values has {value!r}, expected a number") from error
 
 
 def _check_random_states(saved: SavedRandomness, arrays: Mapping[str, np.ndarray]) -> None:
@@ -171,9 +171,9 @@ def _check_arrays(state: SavedState, arrays: Mapping[str, np.ndarray]) -> None:
     for name in ("model", "optimizer", "teacher"):
         count = sum(key.startswith(f"{name}-") for key in arrays)
         _require(arrays, [f"{name}-{number}" for number in range(count)])
-    for number, memory in enumerate(state.companions):
+    for number, memory in enumerate(state.other_callbacks):
         places = range(memory.weights or 0)
-        _require(arrays, [f"companion{number}-{place}" for place in places])
+        _require(arrays, [f"callback{number}-{place}" for place in places])
     for name, array in arrays.items():
         if array.dtype.kind in "OSUMm":
             raise DoesNotFit(f"the array '{name}' is of {array.dtype}, expected numbers")

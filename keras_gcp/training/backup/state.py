@@ -17,7 +17,7 @@ from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.keras_state import Transaction
 from keras_gcp.sample import Sample
-from keras_gcp.schedules.scheduler import Agenda
+from keras_gcp.schedules.scheduler import Scheduler
 from keras_gcp.selection.plan import Plan
 from keras_gcp.selection.planning import keep_of
 from keras_gcp.surgery.narrow import narrow_model
@@ -56,15 +56,15 @@ class Training:
     Attributes:
         model: The living model.
         run: Its pruning run.
-        agenda: Where the schedule stands.
-        companions: The other callbacks of the fit.
+        scheduler: Where the schedule stands.
+        other_callbacks: The other callbacks of the fit.
         teacher: The model before the first cut, if that is learnt from.
     """
 
     model: Any
     run: PruningRun
-    agenda: Agenda
-    companions: Sequence[Any]
+    scheduler: Scheduler
+    other_callbacks: Sequence[Any]
     teacher: Teacher | None
 
 
@@ -160,21 +160,21 @@ def capture(training: Training, position: Position, identity: Mapping[str, Any])
     if teacher is not None and teacher.is_ready:
         arrays |= numbered("teacher", map(keras.ops.convert_to_numpy, teacher.weights))
     randomness, random_arrays = _random_state()
-    memories, of_companions = memories_of(training.companions)
+    memories, of_companions = memories_of(training.other_callbacks)
     arrays |= of_companions
     state = {
         "identity": identity,
         "position": [position.epoch, position.step, position.seed],
         "sample": _digest_of(run.sample),
         "guard": _digest_of(run.guard.sample if run.guard else None),
-        "agenda": training.agenda.to_dict(),
+        "scheduler": training.scheduler.to_dict(),
         "plan": run.plan.to_json() if run.plan else None,
         "events": [event.to_dict() for event in run.events],
         "skipped": [asdict(skipped) for skipped in run.skipped],
         "times": run.times.to_list(),
         "events_seconds": run.events_seconds,
         "random": randomness,
-        "companions": memories,
+        "other_callbacks": memories,
     }
     return Backup(state, arrays | random_arrays)
 
@@ -222,7 +222,7 @@ def restore(training: Training, saved: Saved) -> None:
             callbacks cannot have remembered what the backup says.
     """
     model, run, teacher = training.model, training.run, training.teacher
-    memories = memories_for(training.companions, saved)
+    memories = memories_for(training.other_callbacks, saved)
     plan = saved.plan
     with Transaction() as transaction:
         if plan is not None and not _same_plan(plan, run.plan):
@@ -241,11 +241,11 @@ def restore(training: Training, saved: Saved) -> None:
     if teacher is not None and "teacher-0" in saved.arrays:
         teacher.take([value for _, value in _pairs("teacher", teacher.weights, saved)])
     _restore_run(run, saved)
-    training.agenda.restore(asdict(saved.state.agenda))
+    training.scheduler.restore(asdict(saved.state.scheduler))
     _restore_random_state(saved)
-    for companion, attributes in memories:
+    for callback, attributes in memories:
         for name, value in attributes.items():
-            setattr(companion, name, value)
+            setattr(callback, name, value)
 
 
 def check_samples(run: PruningRun, saved: Saved) -> None:

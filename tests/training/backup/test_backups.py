@@ -219,7 +219,9 @@ def build(optimizer="adam"):
     return compiled(networks.flatten_dense(), optimizer)
 
 
-def train(folder=None, kill=None, epochs=6, companions=(), before=(), fit_options=None, **options):
+def train(
+    folder=None, kill=None, epochs=6, other_callbacks=(), before=(), fit_options=None, **options
+):
     """One training, perhaps killed at (epoch, batch); model, callback and history."""
     options.setdefault("schedule", keras_gcp.schedules.linear(1, 3))
     model = build(options.pop("optimizer", "adam"))
@@ -229,7 +231,7 @@ def train(folder=None, kill=None, epochs=6, companions=(), before=(), fit_option
         backup_dir=folder,
         **options,
     )
-    callbacks = [*before, callback, *companions, *([KillAt(*kill)] if kill else [])]
+    callbacks = [*before, callback, *other_callbacks, *([KillAt(*kill)] if kill else [])]
     if kill:
         with pytest.raises(Killed):
             fit(model, callbacks, epochs=epochs)
@@ -392,11 +394,11 @@ def test_random_numbers_drawn_after_the_restart_are_those_of_the_uninterrupted_r
             drawn[epoch] = (random.random(), np.random.rand(), float(keras.random.uniform(())))
 
     drawn = {}
-    train(companions=[Draw()])
+    train(other_callbacks=[Draw()])
     expected, drawn = drawn, {}
-    train(tmp_path / "b", (3, 1), companions=[Draw()])
+    train(tmp_path / "b", (3, 1), other_callbacks=[Draw()])
     drawn.clear()
-    train(tmp_path / "b", companions=[Draw()])
+    train(tmp_path / "b", other_callbacks=[Draw()])
     assert drawn == {epoch: expected[epoch] for epoch in (3, 4, 5)}
 
 
@@ -409,7 +411,7 @@ def test_other_callbacks_remember_what_they_knew(first, tmp_path):
         on_epoch_end=lambda epoch, logs: logs.update(quality=1.0 if epoch == 3 else 0.0)
     )
 
-    def companions():
+    def other_callbacks():
         return [
             keras.callbacks.EarlyStopping(
                 "quality", mode="max", patience=3, restore_best_weights=True
@@ -420,11 +422,11 @@ def test_other_callbacks_remember_what_they_knew(first, tmp_path):
     results = []
     for kills in ([], [(5, 1)]):
         for kill in [*kills, None]:
-            mine = companions()
+            mine = other_callbacks()
             before = [best_is_3, *(mine if first else [])]
             behind = [] if first else mine
             model, _, history = train(
-                tmp_path / "b", kill, epochs=9, before=before, companions=behind
+                tmp_path / "b", kill, epochs=9, before=before, other_callbacks=behind
             )
         results.append((weights_of(model), history, mine[0].best_epoch, mine[0].stopped_epoch))
     assert results[0][2:] == (3, 6)  # Best before the restart, and stopped after it.
@@ -630,7 +632,9 @@ def test_every_field_that_is_missing_or_of_another_type_is_named_with_the_file(k
     saved_state.read(backup)
     tried = 0
     for path, value in places_in(backup.state):
-        free = path[:1] == ("companions",) and "values" in path[:-1]  # seen to by the callbacks
+        free = (
+            path[:1] == ("other_callbacks",) and "values" in path[:-1]
+        )  # seen to by the callbacks
         if not path or free or (isinstance(path[-1], int) and path[-1] > 1):
             continue
         changes = [changed(backup.state, path, NOT_ITS_TYPE[type(value)])]
@@ -649,7 +653,7 @@ def test_every_field_that_is_missing_or_of_another_type_is_named_with_the_file(k
     "path, value, message",
     [
         (("position",), [-1, 0, 0], "position has the epoch -1"),
-        (("agenda", "values"), ["much"], "agenda.values has 'much'"),
+        (("scheduler", "values"), ["much"], "scheduler.values has 'much'"),
         (("plan",), "{}", "plan: Not a plan"),
         (("random", "python"), [3, [1, 2], None], "random: "),
         (("random", "numpy", 0), "PCG64", "random: "),
@@ -683,8 +687,8 @@ def test_arrays_that_are_missing_or_no_numbers_are_named(killed, name, array, me
 
 def test_a_file_never_names_the_attribute_that_is_set(killed):
     backup = BackupFolder(killed).newest()
-    (number,) = [i for i, m in enumerate(backup.state["companions"]) if m["kind"] == "History"]
-    path = ("companions", number, "values")
+    (number,) = [i for i, m in enumerate(backup.state["other_callbacks"]) if m["kind"] == "History"]
+    path = ("other_callbacks", number, "values")
 
     def restored(*change, **options):
         state = changed(backup.state, *change, **options)
