@@ -7,9 +7,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+# Before TensorFlow is imported: on CPUs without AVX-512 it leaves oneDNN off unless it is told.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import keras
 import numpy as np

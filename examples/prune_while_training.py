@@ -27,6 +27,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+# Before TensorFlow is imported: on CPUs without AVX-512 it leaves oneDNN off unless it is told.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
 import keras
 from absl import app, flags
 
@@ -35,10 +38,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import exam
 import keras_gcp
 from examples.datasets import Data, load
 from examples.datasets import names as dataset_names
+from examples.outcome import (
+    Accuracy,
+    Exported,
+    accuracy_note,
+    export_both,
+    file_accuracy,
+    latency_note,
+    outcome_table,
+)
 from examples.pruning_flags import budget, compensation, selection
 from examples.training import Recipe, Training, compile_for, same_widths_from_scratch, train
-from keras_gcp.exporting import compare_latency
 from keras_gcp.reporting.html import write_report
+
+Runs = Mapping[str, Training | None]
 
 _SCHEDULES = {
     "linear": keras_gcp.schedules.linear,
@@ -111,24 +124,19 @@ def main(arguments: Sequence[str]) -> None:
     if dense_model is None:  # A .keras file of a compiled model holds its optimizer, too.
         compile_for(wide, data, recipe)
         wide.optimizer.build(wide.trainable_variables)
-    files, latencies = export_both(wide, model, data, directory)
-    results = {
-        "accuracy": {
-            name: run.accuracy
-            for name, run in (("pruned", pruned), ("dense", dense), ("scratch", scratch))
-            if run is not None
-        },
-        "seconds": {
-            name: round(run.seconds, 1)
-            for name, run in (("pruned", pruned), ("dense", dense), ("scratch", scratch))
-            if run is not None
-        },
-    }
-    report = report_on(pruning, pruned, dense, scratch, files, latencies, directory)
+    exported = export_both(wide, model, data, FLAGS.formats, directory, FLAGS.network)
+    runs = {"pruned": pruned, "dense": dense, "scratch": scratch}
+    report = report_on(pruning, runs, data, exported, directory)
     (directory / "plan.json").write_text(pruning.plan.to_json(), encoding="utf-8")
+    results = {
+        "accuracy": {name: run.accuracy for name, run in runs.items() if run},
+        "seconds": {name: round(run.seconds, 1) for name, run in runs.items() if run},
+    }
     (directory / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     print(pruning.plan.explain())
-    print(_closing_words(pruned, dense, scratch, files, latencies))
+    print()
+    print(outcome_table(wide, model, accuracies(wide, model, runs, data, exported), exported))
+    print("\n".join(notes_on(pruning, runs, data, exported)))
     print(f"Report: {report}")
 
 
@@ -161,63 +169,68 @@ def pruning_callback(data: Data, held_out: Any) -> keras_gcp.GradualChannelPruni
     )
 
 
-def export_both(
-    wide: keras.Model, model: keras.Model, data: Data, directory: Path
-) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[float, float]]]:
-    """Exports the pruned model, and the unpruned one beside it; bytes and milliseconds of both."""
-    exported = {
-        part: keras_gcp.export(
-            network, directory / part, FLAGS.formats, sample=data.x_test[:64], name=FLAGS.network
+def accuracies(
+    wide: keras.Model, model: keras.Model, runs: Runs, data: Data, exported: Exported
+) -> dict[str, Accuracy]:
+    """Of the two networks, and of their int8 files, if these were exported."""
+    pruned, dense = runs["pruned"], runs["dense"]
+    found = {"test accuracy": Accuracy(dense.accuracy if dense else None, pruned.accuracy)}
+    if "tflite_int8" in exported.files:
+        before, after = exported.files["tflite_int8"]
+        found["test accuracy, int8 file"] = Accuracy(
+            file_accuracy(wide, before, data) if dense else None, file_accuracy(model, after, data)
         )
-        for part, network in (("unpruned", wide), ("pruned", model))
-    }
-    files = {
-        before.format: (float(before.bytes), float(after.bytes))
-        for before, after in zip(exported["unpruned"], exported["pruned"], strict=True)
-    }
-    latencies = {}
-    for before, after in zip(exported["unpruned"], exported["pruned"], strict=True):
-        if before.path.suffix == ".tflite":
-            first, second = compare_latency([before.path, after.path]).latencies
-            latencies[before.format] = (first.milliseconds, second.milliseconds)
-    return files, latencies
+    return found
+
+
+def notes_on(
+    pruning: keras_gcp.GradualChannelPruning, runs: Runs, data: Data, exported: Exported
+) -> list[str]:
+    """What one has to know to judge the numbers."""
+    notes = [accuracy_note(data)]
+    if runs["dense"] is None:
+        notes.append("No run without pruning was made, so there is no accuracy to compare with.")
+    if runs["scratch"] is not None:
+        notes.append(
+            "Control: the final widths trained from fresh weights reach "
+            f"{runs['scratch'].accuracy:.2%}."
+        )
+    if exported.latencies:
+        notes.append(latency_note(exported))
+    return [*notes, training_note(pruning, runs)]
+
+
+def training_note(pruning: keras_gcp.GradualChannelPruning, runs: Runs) -> str:
+    """How long the trainings took: seconds that were spent, and no verdict from one run of each."""
+    seconds = f"{runs['pruned'].seconds:.0f} s with pruning"
+    if pruning.savings is not None and pruning.events:
+        seconds += (
+            f", of which {pruning.savings.events_seconds:.0f} s for {len(pruning.events)} events "
+            "(scores, compensation, compiling anew)"
+        )
+    if runs["dense"] is not None:
+        seconds += f"; {runs['dense'].seconds:.0f} s without"
+    return f"Training: {seconds}."
 
 
 def report_on(
     pruning: keras_gcp.GradualChannelPruning,
-    pruned: Training,
-    dense: Training | None,
-    scratch: Training | None,
-    files: Mapping[str, tuple[float, float]],
-    latencies: Mapping[str, tuple[float, float]],
+    runs: Runs,
+    data: Data,
+    exported: Exported,
     directory: Path,
 ) -> Path:
     """Writes the report of a run."""
-    plan = pruning.plan
+    plan, pruned, dense = pruning.plan, runs["pruned"], runs["dense"]
     summary: dict[str, tuple[float | None, float]] = {
+        "test accuracy": (dense.accuracy if dense else None, pruned.accuracy),
         "MACs": (plan.before.macs, plan.after.macs),
         "parameters": (plan.before.parameters, plan.after.parameters),
         **{
             resource: (plan.before.further[resource], cost)
             for resource, cost in plan.after.further.items()
         },
-        "test accuracy": (dense.accuracy if dense else None, pruned.accuracy),
-        "training seconds": (dense.seconds if dense else None, pruned.seconds),
     }
-    notes = [
-        f"Network {FLAGS.network}, data {FLAGS.dataset}, seed {FLAGS.seed}, one run; "
-        "accuracy is that of the last epoch.",
-        f"Criterion {plan.criterion} on {FLAGS.sample_size} training images; budget {budget()}. "
-        "MACs are the multiply-adds of convolutions and dense layers.",
-        f"{os.cpu_count()} CPUs ({platform.machine()}), Keras {keras.__version__} on "
-        f"{keras.config.backend()}; TFLite latency at batch 1 on one thread, median.",
-    ]
-    if dense is None:
-        notes.append("No run without pruning was made, so there is no accuracy to compare with.")
-    if scratch is not None:
-        notes.append(
-            f"Control: the final widths trained from fresh weights reach {scratch.accuracy:.2%}."
-        )
     return write_report(
         directory / "report",
         title=f"{FLAGS.network} on {FLAGS.dataset}, pruned while training",
@@ -226,32 +239,22 @@ def report_on(
         widths_after=plan.widths(),
         history=pruned.history,
         events=pruning.events,
-        files=files,
-        latencies=latencies,
-        notes=notes,
+        files=exported.sizes,
+        latencies={
+            name: (one.milliseconds, two.milliseconds)
+            for name, comparison in exported.latencies.items()
+            for one, two in [comparison.latencies]
+        },
+        notes=[
+            f"Network {FLAGS.network}, data {FLAGS.dataset}, seed {FLAGS.seed}.",
+            f"Criterion {plan.criterion} on {FLAGS.sample_size} training images; budget "
+            f"{budget()}. MACs are the multiply-adds of convolutions and dense layers.",
+            *notes_on(pruning, runs, data, exported),
+            f"{os.cpu_count()} CPUs ({platform.machine()}), Keras {keras.__version__} on "
+            f"{keras.config.backend()}.",
+        ],
         dense_history=dense.history if dense else None,
     )
-
-
-def _closing_words(
-    pruned: Training,
-    dense: Training | None,
-    scratch: Training | None,
-    files: Mapping[str, tuple[float, float]],
-    latencies: Mapping[str, tuple[float, float]],
-) -> str:
-    lines = [f"Test accuracy after the last epoch: {pruned.accuracy:.2%} pruned"]
-    if dense is not None:
-        lines[0] += f", {dense.accuracy:.2%} without pruning"
-        lines.append(f"Training: {pruned.seconds:.0f} s pruned, {dense.seconds:.0f} s without")
-    if scratch is not None:
-        lines[0] += f", {scratch.accuracy:.2%} for the same widths from scratch"
-    lines.extend(f"{name}: {a:,.0f} -> {b:,.0f} bytes" for name, (a, b) in files.items())
-    lines.extend(
-        f"{name}: {a:.3f} -> {b:.3f} ms ({a / b:.2f}x as fast)"
-        for name, (a, b) in latencies.items()
-    )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":
