@@ -10,9 +10,14 @@ import keras
 
 import keras_gcp
 from examples.datasets import Data
-from keras_gcp.exporting import FORMATS, ExportedFile, LatencyComparison, compare_latency
-from keras_gcp.reporting import units
-from keras_gcp.reporting.text import table
+from keras_gcp.exporting import (
+    FORMATS,
+    ExportedFile,
+    Latency,
+    LatencyComparison,
+    compare_latency,
+)
+from keras_gcp.formatting import percent, table, three_digits
 
 Pair = tuple[float, float]
 
@@ -40,6 +45,25 @@ class Exported:
     def sizes(self) -> dict[str, Pair]:
         """Format to the bytes of both files."""
         return {name: (float(a.bytes), float(b.bytes)) for name, (a, b) in self.files.items()}
+
+    @property
+    def medians(self) -> dict[str, Pair]:
+        """TFLite format to the milliseconds of both files."""
+        return {
+            name: (before.milliseconds, after.milliseconds)
+            for name, (before, after) in self._latencies()
+        }
+
+    @property
+    def spreads(self) -> dict[str, tuple[Pair, Pair]]:
+        """TFLite format to the 10th and 90th percentile of the milliseconds of both files."""
+        return {
+            name: ((before.p10, before.p90), (after.p10, after.p90))
+            for name, (before, after) in self._latencies()
+        }
+
+    def _latencies(self) -> list[tuple[str, tuple[Latency, ...]]]:
+        return [(name, comparison.latencies) for name, comparison in self.latencies.items()]
 
 
 @dataclass(frozen=True)
@@ -92,15 +116,15 @@ def outcome_table(
     before, after = keras_gcp.count(dense), keras_gcp.count(pruned)
     rows = [
         *(_accuracy_row(name, accuracy) for name, accuracy in accuracies.items()),
-        _count_row("MACs (multiply-adds)", before.macs, after.macs),
+        _count_row("MACs", before.macs, after.macs),
         _count_row("parameters", before.parameters, after.parameters),
         *(
-            _count_row(f"TFLite file, {_TFLITE[name]}, bytes", first.bytes, second.bytes)
+            _count_row(f"TFLite {_TFLITE[name]}, bytes", first.bytes, second.bytes)
             for name, (first, second) in exported.files.items()
             if name in _TFLITE
         ),
         *(
-            _latency_row(f"latency, {_TFLITE[name]}", comparison)
+            _latency_row(f"latency {_TFLITE[name]}, ms", comparison)
             for name, comparison in exported.latencies.items()
         ),
     ]
@@ -126,24 +150,24 @@ def latency_note(exported: Exported) -> str:
 
 
 def _accuracy_row(name: str, accuracy: Accuracy) -> list[str | None]:
-    pruned = units.percent(accuracy.pruned, 2)
+    pruned = percent(accuracy.pruned, 2)
     if accuracy.dense is None:
         return [name, None, pruned, None]
-    points = f"{100 * (accuracy.pruned - accuracy.dense):+.2f} points"
-    return [name, units.percent(accuracy.dense, 2), pruned, points]
+    points = f"{100 * (accuracy.pruned - accuracy.dense):+.2f} points".replace("-", "−")
+    return [name, percent(accuracy.dense, 2), pruned, points]
 
 
 def _count_row(name: str, before: int, after: int) -> list[str]:
-    return [name, f"{before:,}", f"{after:,}", units.percent(after / before)]
+    return [name, f"{before:,}", f"{after:,}", percent(after / before)]
 
 
 def _latency_row(name: str, comparison: LatencyComparison) -> list[str]:
-    low, high = (1 / speedup for speedup in reversed(comparison.spreads[1]))
+    low, high = (100 / speedup for speedup in reversed(comparison.spreads[1]))
     return [
         name,
         *(
-            f"{units.milliseconds(one.milliseconds)} ({one.p10:.3f}–{one.p90:.3f})"
+            f"{three_digits(one.milliseconds)} ({three_digits(one.p10)}–{three_digits(one.p90)})"
             for one in comparison.latencies
         ),
-        f"{units.percent(1 / comparison.speedups[1])} ({100 * low:.1f}–{100 * high:.1f})",
+        f"{percent(1 / comparison.speedups[1])} ({low:.1f}–{high:.1f})",
     ]

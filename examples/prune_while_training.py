@@ -240,11 +240,8 @@ def report_on(
         history=pruned.history,
         events=pruning.events,
         files=exported.sizes,
-        latencies={
-            name: (one.milliseconds, two.milliseconds)
-            for name, comparison in exported.latencies.items()
-            for one, two in [comparison.latencies]
-        },
+        latencies=exported.medians,
+        latency_spreads=exported.spreads,
         notes=[
             f"Network {FLAGS.network}, data {FLAGS.dataset}, seed {FLAGS.seed}.",
             f"Criterion {plan.criterion} on {FLAGS.sample_size} training images; budget "

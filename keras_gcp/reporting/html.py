@@ -35,6 +35,7 @@ def write_report(
     latencies: Mapping[str, tuple[float, float]],
     notes: Iterable[str] = (),
     dense_history: History | None = None,
+    latency_spreads: Mapping[str, rows.Spreads] | None = None,
 ) -> Path:
     """Writes `report.html`, its pictures as PNG files, and `report.json`.
 
@@ -45,8 +46,9 @@ def write_report(
         directory: Folder; made if missing.
         title: Heading of the page.
         summary: What to show in large type: name to value before and after (before may be
-            None). A name with `accuracy` is shown in percent, with `seconds` as a duration,
-            with `bytes` as a size, any other as a count.
+            None). A name with `accuracy` is shown in percent, with `seconds` as a duration
+            (without a factor, since one run each has no spread), with `bytes` as a size, any
+            other as a count.
         widths_before: Layer to number of output channels, in the order to show.
         widths_after: The same layers after pruning.
         history: `History.history` of the pruned run.
@@ -55,6 +57,8 @@ def write_report(
         latencies: Format to milliseconds per example before and after; may be empty.
         notes: What an honest reader wants to know: machine, seeds, what was compared with what.
         dense_history: `History.history` of a run without pruning.
+        latency_spreads: Format to the 10th and 90th percentile of the calls before, and after;
+            shown beside `latencies`, and no factor is named where the two overlap.
 
     Returns:
         The path of `report.html`.
@@ -77,12 +81,13 @@ def write_report(
         events=callback.events,
         files={"tflite": (1_101_120, 512_000)},
         latencies={"tflite": (0.953, 0.512)},
+        latency_spreads={"tflite": ((0.949, 0.971), (0.508, 0.530))},
         notes=["2 cores of ...", "seed 0"],
     )
     ```
     """
     folder = Path(directory)
-    notes = list(notes)
+    notes, spreads = list(notes), latency_spreads or {}
     if not summary:
         raise InvalidArgument("`summary` is empty. Expected a name and two values at least.")
     template = _template()
@@ -92,14 +97,14 @@ def write_report(
         "curves": training_curves(history, events, folder / "training.png", dense_history),
     }
     if files or latencies:
-        pictures["files"] = files_chart(files, latencies, folder / "files.png")
+        pictures["files"] = files_chart(files, latencies, folder / "files.png", spreads)
     page = template.render(
         title=title,
         cards=[rows.card(name, *values) for name, values in summary.items()],
         pictures={name: _embedded(path) for name, path in pictures.items()},
         stages=rows.stages_of(events),
         events=rows.event_rows(events),
-        files=rows.file_rows(files, latencies),
+        files=rows.file_rows(files, latencies, spreads),
         widths=rows.width_rows(widths_before, widths_after),
         notes=notes,
     )
@@ -113,6 +118,7 @@ def write_report(
         "events": [event.to_dict() for event in events],
         "files_bytes": files,
         "latencies_milliseconds": latencies,
+        "latency_spreads_milliseconds": spreads,
         "notes": notes,
     }
     text = json.dumps(_plain(numbers), indent=1, allow_nan=False)

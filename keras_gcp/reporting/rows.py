@@ -10,6 +10,12 @@ from keras_gcp.training.event_records import STAGES, Event
 
 EMPTY = "–"
 
+Pair = tuple[float, float]
+"""Before and after."""
+
+Spreads = tuple[tuple[float, float], tuple[float, float]]
+"""10th and 90th percentile of what was measured before, and of what was measured after."""
+
 
 @dataclass(frozen=True)
 class Card:
@@ -81,7 +87,7 @@ def stages_of(events: Sequence[Event]) -> tuple[str, ...]:
 
 
 def file_rows(
-    sizes: Mapping[str, tuple[float, float]], latencies: Mapping[str, tuple[float, float]]
+    sizes: Mapping[str, Pair], latencies: Mapping[str, Pair], spreads: Mapping[str, Spreads]
 ) -> list[FileRow]:
     """One row per format that has a size or a latency."""
     formats = [*sizes, *(name for name in latencies if name not in sizes)]
@@ -89,10 +95,16 @@ def file_rows(
         FileRow(
             name,
             *_pair(sizes.get(name), formatting.file_size),
-            *_pair(latencies.get(name), formatting.milliseconds),
+            *_latencies(latencies.get(name), spreads.get(name)),
         )
         for name in formats
     ]
+
+
+def overlap(spreads: Spreads) -> bool:
+    """Whether two spreads share values, so that which of the two is less is not known."""
+    (low, high), (other_low, other_high) = spreads
+    return low <= other_high and other_low <= high
 
 
 def width_rows(before: Mapping[str, int], after: Mapping[str, int]) -> list[WidthRow]:
@@ -113,7 +125,7 @@ def _kind_of(name: str) -> tuple[Callable[[float], str], Callable[[float, float]
     if "accuracy" in name.lower():
         return formatting.percent, _points
     if "seconds" in name.lower():
-        return formatting.seconds, _words("less", "more")
+        return formatting.seconds, _unsaid  # one run each: what differs may be noise
     if name.lower().endswith("_ms"):
         return formatting.milliseconds, _words("less", "more")
     if "bytes" in name.lower():
@@ -123,6 +135,10 @@ def _kind_of(name: str) -> tuple[Callable[[float], str], Callable[[float, float]
 
 def _points(before: float, after: float) -> str:
     return f"{100 * (after - before):+.1f} points".replace("-", "−")
+
+
+def _unsaid(before: float, after: float) -> str:
+    return ""
 
 
 def _words(less: str, more: str) -> Callable[[float, float], str]:
@@ -157,7 +173,19 @@ def _loss(value: float | None) -> str:
     return EMPTY if value is None else f"{value:.4g}"
 
 
-def _pair(values: tuple[float, float] | None, text: Callable[[float], str]) -> tuple[str, str, str]:
+def _latencies(values: Pair | None, spreads: Spreads | None) -> tuple[str, str, str]:
+    """Both latencies with their spreads; no factor where these overlap."""
+    before, after, factor = _pair(values, formatting.milliseconds)
+    if values is None or spreads is None:
+        return before, after, factor
+    shown = [
+        f"{text} ({formatting.three_digits(low)}–{formatting.three_digits(high)})"
+        for text, (low, high) in zip((before, after), spreads, strict=True)
+    ]
+    return shown[0], shown[1], EMPTY if overlap(spreads) else factor
+
+
+def _pair(values: Pair | None, text: Callable[[float], str]) -> tuple[str, str, str]:
     if values is None:
         return EMPTY, EMPTY, EMPTY
     before, after = values

@@ -62,6 +62,9 @@ def savings_line(
 ) -> str:
     """One line that says what pruning has cost in a training, and what it has saved.
 
+    What it has saved is a range, for steps differ from epoch to epoch by themselves; where that is
+    more than what they differ by pruning, nothing is said of savings.
+
     Args:
         savings: The sums.
         events: The events.
@@ -81,14 +84,40 @@ def savings_line(
     if refused:
         count += f", {refused} more refused by the guard,"
     cost = f"pruning: {count} took {formatting.seconds(savings.events_seconds)} ({spent})"
-    net, wide, narrow = savings.net_seconds, savings.wide_step_seconds, savings.narrow_step_seconds
-    if net is None or wide is None or narrow is None or savings.saved_seconds is None:
-        return f"{cost}; what they saved is unknown, since too few steps were timed around them"
-    change = f"a step took {_milliseconds(wide)}, now {_milliseconds(narrow)}"
-    if savings.saved_seconds < 0:
-        return f"{cost}; {change}: training took {formatting.seconds(-net)} longer"
-    result = f"{formatting.seconds(abs(net))} {'saved' if net >= 0 else 'lost so far'} in all"
-    return f"{cost}; {change}, which saved {formatting.seconds(savings.saved_seconds)}: {result}"
+    return f"{cost}; {_saved_text(savings)}"
+
+
+def _saved_text(savings: Savings) -> str:
+    """What narrower steps saved, as a range; no verdict where steps differ more by themselves."""
+    wide = _step_text(savings.wide_step_seconds, savings.wide_step_spread)
+    narrow = _step_text(savings.narrow_step_seconds, savings.narrow_step_spread)
+    if wide is None or narrow is None:
+        return "what they saved is unknown, since too few steps were timed around them"
+    change = f"a step took {wide}, now {narrow}"
+    if savings.saved_spread is None:
+        return f"{change}; too few epochs to tell what that saved"
+    least, most = savings.saved_spread
+    if least <= 0 <= most:
+        return f"{change}: too noisy to tell what that saved"
+    if most < 0:
+        return f"{change}: training took {_range(-most, -least, savings.events_seconds)} longer"
+    saved = f"{change}, which saved {_range(least, most)}"
+    if least > savings.events_seconds:
+        return f"{saved}: {_range(least, most, -savings.events_seconds)} saved in all"
+    if most < savings.events_seconds:
+        return f"{saved}: {_range(-most, -least, savings.events_seconds)} lost so far in all"
+    return f"{saved}, about as much as the events took"
+
+
+def _step_text(seconds: float | None, spread: tuple[float, float] | None) -> str | None:
+    if seconds is None or spread is None:
+        return None if seconds is None else _milliseconds(seconds)
+    return f"{_milliseconds(seconds)} ({' to '.join(_milliseconds(end) for end in spread)})"
+
+
+def _range(low: float, high: float, further: float = 0.0) -> str:
+    ends = [formatting.seconds(end + further) for end in (low, high)]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
 def unmet_line(

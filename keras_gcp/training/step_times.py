@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+Spread = tuple[float, float]
+"""From the 10th to the 90th percentile of what was measured."""
+
 
 @dataclass
 class Phase:
@@ -28,8 +31,20 @@ class Phase:
     @property
     def step_seconds(self) -> float | None:
         """Seconds of a usual step: the median of the stretches' means; None if there are none."""
-        means = [seconds / steps for steps, seconds in self.stretches if steps]
+        means = self._means()
         return statistics.median(means) if means else None
+
+    @property
+    def step_spread(self) -> Spread | None:
+        """10th and 90th percentile of the stretches' means; None of a single one."""
+        means = self._means()
+        if len(means) < 2:
+            return None
+        tenths = statistics.quantiles(means, n=10, method="inclusive")
+        return tenths[0], tenths[-1]
+
+    def _means(self) -> list[float]:
+        return [seconds / steps for steps, seconds in self.stretches if steps]
 
 
 @dataclass(frozen=True)
@@ -42,12 +57,19 @@ class Savings:
             taken; None if no step of the wide model, or none of a narrow one, was timed.
         wide_step_seconds: A usual step before the first cut; None if none was timed.
         narrow_step_seconds: A usual step after the last cut; None likewise.
+        saved_spread: From the least to the most that `saved_seconds` may be, as the time of a
+            step differs from epoch to epoch; None where a single run of steps was timed.
+        wide_step_spread: Likewise, of `wide_step_seconds`.
+        narrow_step_spread: Likewise, of `narrow_step_seconds`.
     """
 
     events_seconds: float
     saved_seconds: float | None
     wide_step_seconds: float | None
     narrow_step_seconds: float | None
+    saved_spread: Spread | None = None
+    wide_step_spread: Spread | None = None
+    narrow_step_spread: Spread | None = None
 
     @property
     def net_seconds(self) -> float | None:
@@ -122,13 +144,17 @@ class StepTimes:
         Args:
             events_seconds: What all events took.
         """
-        wide, narrow = self.phases[0].step_seconds, self.phases[1:]
-        timed = [(phase.steps, phase.step_seconds) for phase in narrow if phase.step_seconds]
-        saved = None
-        if wide is not None and timed:
-            saved = sum(steps * (wide - seconds) for steps, seconds in timed)
-        last = timed[-1][1] if timed else None
-        return Savings(events_seconds, saved, wide, last)
+        wide = self.phases[0]
+        narrow = [phase for phase in self.phases[1:] if phase.step_seconds]
+        return Savings(
+            events_seconds,
+            _saved(wide, narrow),
+            wide.step_seconds,
+            narrow[-1].step_seconds if narrow else None,
+            _saved_spread(wide, narrow),
+            wide.step_spread,
+            narrow[-1].step_spread if narrow else None,
+        )
 
     def to_list(self) -> list[dict[str, Any]]:
         """The phases as plain data."""
@@ -140,3 +166,25 @@ class StepTimes:
         times = cls()
         times.phases = [Phase(**phase) for phase in phases]
         return times
+
+
+def _saved(wide: Phase, narrow: Sequence[Phase]) -> float | None:
+    usual = wide.step_seconds
+    if usual is None or not narrow:
+        return None
+    return sum(phase.steps * (usual - (phase.step_seconds or 0.0)) for phase in narrow)
+
+
+def _saved_spread(wide: Phase, narrow: Sequence[Phase]) -> Spread | None:
+    """From quick wide steps against slow narrow ones, to slow wide against quick narrow ones."""
+    usual = wide.step_spread
+    spreads = [(phase.steps, phase.step_spread) for phase in narrow]
+    if usual is None or not spreads:
+        return None
+    least = most = 0.0
+    for steps, spread in spreads:
+        if spread is None:
+            return None
+        least += steps * (usual[0] - spread[1])
+        most += steps * (usual[1] - spread[0])
+    return least, most

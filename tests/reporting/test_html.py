@@ -88,6 +88,28 @@ def test_cards_show_values_before_and_after_and_the_change(tmp_path, arguments):
     assert [note in page for note in arguments["notes"]] == [True, True]
 
 
+def test_seconds_of_two_runs_are_shown_without_a_verdict(tmp_path, arguments):
+    arguments["summary"]["training seconds"] = (34.0, 62.0)
+    page = write_report(tmp_path, **arguments).read_text(encoding="utf-8")
+
+    assert re.findall(r'class="before">(.*?)<', page)[-1] == "before: 34 s"
+    assert re.findall(r'class="badge">(.*?)<', page) == ["2.00x fewer", "−0.5 points"]
+
+
+@pytest.mark.parametrize(
+    ("spread", "factor"), [((0.44, 0.51), "2.00x"), ((0.44, 0.9), "–")], ids=["apart", "overlap"]
+)
+def test_latencies_have_their_spread_and_a_factor_only_beyond_it(
+    tmp_path, arguments, spread, factor
+):
+    spreads = {"tflite": ((0.88, 0.95), spread)}
+    page = write_report(tmp_path, **arguments, latency_spreads=spreads).read_text(encoding="utf-8")
+
+    (row,) = [row for row in Tables(page).rows if row and row[0] == "tflite"]
+    shown = f"0.450 ms ({spread[0]:.3f}–{spread[1]:.3f})"
+    assert row[4:] == ["0.900 ms (0.880–0.950)", shown, factor]
+
+
 def test_the_page_stands_alone_and_escapes_what_it_is_given(tmp_path, arguments):
     page = write_report(tmp_path, **arguments).read_text(encoding="utf-8")
 

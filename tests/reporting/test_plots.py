@@ -111,7 +111,11 @@ def test_file_bars_are_drawn_with_and_without_latencies(tmp_path):
     one = files_chart(sizes, {}, tmp_path / "one.png")
     two = files_chart(sizes, {"tflite": (0.9, 1.1)}, tmp_path / "two.png")
 
+    spreads = {"tflite": ((0.8, 1.0), (0.9, 1.2))}
+    three = files_chart(sizes, {"tflite": (0.9, 1.1)}, tmp_path / "three.png", spreads)
+
     assert pixels_of(one, style.BLUE) > 1000
+    assert three.read_bytes() != two.read_bytes()
     assert matplotlib.image.imread(two).shape[1] > matplotlib.image.imread(one).shape[1]
     with pytest.raises(InvalidArgument, match="no sizes"):
         files_chart({}, {}, tmp_path / "none.png")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from keras_gcp.training.event_records import Event, SkippedEvent
-from keras_gcp.training.messages import event_line, unmet_line
+from keras_gcp.training.messages import event_line, savings_line, unmet_line
+from keras_gcp.training.step_times import Savings
 
 SECONDS = {
     "trace": 0.1,
@@ -60,3 +63,26 @@ def test_a_budget_that_is_not_met_says_what_is_left_and_why():
     assert "1 event failed and was skipped" in line
     assert "2 events would have made mae worse than `max_drop` allows" in line
     assert line.endswith("2 had not come when the training ended.")
+
+
+@pytest.mark.parametrize(
+    ("events", "saved", "ending"),
+    [
+        (21, (30.0, 40.0), "which saved 30 s to 40 s: 9.0 s to 19 s saved in all"),
+        (21, (1.5, 3.0), "which saved 1.5 s to 3.0 s: 18 s to 20 s lost so far in all"),
+        (21, (15.0, 30.0), "which saved 15 s to 30 s, about as much as the events took"),
+        (21, (-4.0, 5.0), ": too noisy to tell what that saved"),
+        (21, (-4.0, -2.0), ": training took 23 s to 25 s longer"),
+        (21, None, "; too few epochs to tell what that saved"),
+    ],
+)
+def test_no_verdict_on_time_is_drawn_from_noise(events, saved, ending):
+    savings = Savings(events, 2.0, 0.045, 0.037, saved, (0.044, 0.0482), (0.0365, 0.038))
+    line = savings_line(savings, [])
+    assert line.endswith(ending)
+    assert "a step took 45.0 ms (44.0 ms to 48.2 ms), now 37.0 ms (36.5 ms to 38.0 ms)" in line
+
+
+def test_savings_of_steps_that_were_not_timed_are_unknown():
+    line = savings_line(Savings(3.0, None, None, 0.037), [])
+    assert line.endswith("what they saved is unknown, since too few steps were timed around them")

@@ -63,6 +63,30 @@ def test_savings_count_every_step_behind_the_first_cut():
     assert (savings.wide_step_seconds, savings.narrow_step_seconds) == (1.0, 0.25)
 
 
+def test_savings_are_a_range_as_wide_as_the_epochs_differ():
+    wide = (9.0, 1.0, "pause", 9.0, 1.5, "pause", 9.0, 1.25, "pause")
+    narrow = (9.0, 0.5, 0.5, "pause", 9.0, 0.75, "pause")
+    savings = trained(*wide, "cut", *narrow).savings(events_seconds=0.0)
+    assert savings.wide_step_spread == pytest.approx((1.05, 1.45))
+    assert savings.narrow_step_spread == pytest.approx((0.525, 0.725))
+    least, most = savings.saved_spread
+    assert (least, most) == pytest.approx((5 * (1.05 - 0.725), 5 * (1.45 - 0.525)))
+    assert least < savings.saved_seconds < most
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [9.0, 1.0, "cut", 4.0, 0.5, "pause", 4.0, 0.5, "pause"],
+        [9.0, 1.0, "pause", 9.0, 1.0, "cut", 4.0, 0.5, "pause"],
+    ],
+)
+def test_one_epoch_has_no_spread(parts):
+    savings = trained(*parts).savings(0.0)
+    assert savings.saved_seconds is not None
+    assert savings.saved_spread is None
+
+
 @pytest.mark.parametrize("parts", [["cut", 4.0, 0.5, 0.5, "pause"], [9.0, 1.0, "cut", 4.0]])
 def test_savings_are_unknown_where_one_side_was_not_timed(parts):
     savings = trained(*parts).savings(2.0)
