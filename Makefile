@@ -63,7 +63,7 @@ $(STAMP): pyproject.toml
 	@echo "$(TENSORFLOW)" > $(TENSORFLOW_CHOICE)
 	@touch $@
 
-demo: env  ## train and prune a small network, export it, write a report (3 minutes)
+demo: env  ## train and prune a small network, export it, write a report (under 3 minutes)
 	$(PYTHON) examples/demo.py
 
 lint: env  ## style, types, architecture

@@ -205,8 +205,8 @@ def training_note(pruning: keras_gcp.GradualChannelPruning, runs: Runs) -> str:
     seconds = f"{runs['pruned'].seconds:.0f} s with pruning"
     if pruning.savings is not None and pruning.events:
         seconds += (
-            f", of which {pruning.savings.events_seconds:.0f} s for {len(pruning.events)} events "
-            "(scores, compensation, compiling anew)"
+            f", of which {pruning.savings.events_seconds:.0f} s were events (scores, compensation, "
+            "compiling anew)"
         )
     if runs["dense"] is not None:
         seconds += f"; {runs['dense'].seconds:.0f} s without"

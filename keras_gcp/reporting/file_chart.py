@@ -10,7 +10,9 @@ from typing import Any
 from keras_gcp import formatting
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.reporting.rows import Pair, Spreads, overlap
-from keras_gcp.reporting.style import BLUE, TRACK, figure
+from keras_gcp.reporting.style import BLUE, INK, TRACK, figure
+
+_WHISKER = {"ecolor": INK, "elinewidth": 1.2, "capsize": 3.0}
 
 
 def files_chart(
@@ -91,7 +93,7 @@ def _sizes(values: Mapping[str, Pair]) -> _Panel:
 
 
 def _latencies(values: Mapping[str, Pair], spreads: Mapping[str, Spreads]) -> _Panel:
-    title = "Latency of one example" + (" (line: 10th to 90th percentile)" if spreads else "")
+    title = "Latency, 10th to 90th percentile" if spreads else "Latency of one example"
     return _Panel(title, values, formatting.milliseconds, "faster", "slower", spreads)
 
 
@@ -99,8 +101,8 @@ def _draw_panel(axes: Any, panel: _Panel, slots: int) -> None:
     longest = max(max(panel.ends(name)) for name in panel.values)
     for place, (name, (before, after)) in enumerate(panel.values.items()):
         before_whiskers, after_whiskers = panel.whiskers(name)
-        axes.barh(place - 0.19, before, 0.34, color=TRACK, xerr=before_whiskers)
-        axes.barh(place + 0.19, after, 0.34, color=BLUE, xerr=after_whiskers)
+        axes.barh(place - 0.19, before, 0.34, color=TRACK, xerr=before_whiskers, error_kw=_WHISKER)
+        axes.barh(place + 0.19, after, 0.34, color=BLUE, xerr=after_whiskers, error_kw=_WHISKER)
         offset, size = 0.015 * longest, 9
         before_end, after_end = panel.ends(name)
         axes.text(before_end + offset, place - 0.19, panel.text(before), va="center", fontsize=size)

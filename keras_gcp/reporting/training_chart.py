@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,15 @@ def _draw_metric(axes: Any, name: str, history: History, reference: History | No
                 marker="o" if len(heights) <= _LAST_EPOCH_WITH_MARKERS else None,
                 markersize=3.5,
             )
+    if name == "loss" and spans_decades(line.get_ydata() for line in axes.lines):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+
+
+def spans_decades(lines: Iterable[Sequence[float]]) -> bool:
+    """Whether the first epochs would press all later ones to the ground of a linear axis."""
+    values = [value for line in lines for value in line if math.isfinite(value)]
+    return bool(values) and min(values) > 0 and max(values) > 30 * min(values)
 
 
 def _draw_size(axes: Any, events: Sequence[Event], epochs: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,11 +44,16 @@ def test_the_demo_prunes_exports_and_reports(tmp_path):
         "--test_size=40",
         "--sample_size=64",
         "--scratch",
-        "--formats=keras,tflite",
         "--verbose=1",
         f"--output_dir={tmp_path}",
     )
     assert "channels removed" in printed
+    won = printed[printed.rindex("dense") :]
+    for row in ("test accuracy", "test accuracy, int8 file", "MACs", "parameters"):
+        assert re.search(rf"^{row}  .*[%s]$", won, re.MULTILINE), row
+    for row in ("TFLite float32, bytes", "TFLite int8, bytes", "latency float32, ms"):
+        assert re.search(rf"^{row}  .*[%)]$", won, re.MULTILINE), row
+    assert "on 40 test images" in won
     plan = Plan.from_json((tmp_path / "plan.json").read_text())
     assert plan.after.macs <= 0.6 * plan.before.macs
     model = keras.models.load_model(tmp_path / "pruned" / "resnet8.keras")
@@ -91,7 +97,7 @@ def test_prune_while_training_takes_every_flag_of_its_docstring(tmp_path):
         "--formats=keras",
         f"--output_dir={tmp_path}",
     )
-    assert "Test accuracy after the last epoch" in printed
+    assert "on 40 test images" in printed
     assert Plan.from_json((tmp_path / "plan.json").read_text()).removed_channels > 0
 
 

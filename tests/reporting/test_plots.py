@@ -18,7 +18,7 @@ from keras_gcp.reporting.plots import (
     training_curves,
     width_bars,
 )
-from keras_gcp.reporting.training_chart import accuracy_name, size_steps
+from keras_gcp.reporting.training_chart import accuracy_name, size_steps, spans_decades
 from keras_gcp.reporting.width_chart import LAYERS_PER_ROW, rows_of, shortened
 
 
@@ -93,6 +93,20 @@ def test_sizes_go_down_at_the_events_and_stay(events):
     assert places == [0, 1, 3, 4]
     assert macs == [1.0, 0.75, 0.5, 0.5]
     assert parameters == [1.0, 0.9, 0.45, 0.45]
+
+
+@pytest.mark.parametrize(
+    ("lines", "wide"),
+    [
+        ([[18.6, 1.0], [0.5, float("nan")]], True),
+        ([[18.6, 1.0], [2.0]], False),
+        ([[18.6, 0.0]], False),
+        ([[9.0, -0.1]], False),
+        ([], False),
+    ],
+)
+def test_losses_of_several_decades_get_a_logarithmic_axis_if_they_can(lines, wide):
+    assert spans_decades(lines) is wide
 
 
 def test_the_accuracy_is_found_under_its_full_name(history):
