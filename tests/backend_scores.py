@@ -23,7 +23,7 @@ from keras_gcp.channels.trace import trace
 from keras_gcp.costs.counting import count_map
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.pruning.stages import score
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 from keras_gcp.selection import Preferences
 from keras_gcp.selection.planning import choose, keep_of
 
@@ -81,7 +81,7 @@ def built(name):
 def sample_for(model):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(EXAMPLES, *model.input_shape[1:])).astype("float32")
-    return Sample(x, np.arange(EXAMPLES) % model.output_shape[-1])
+    return DrawnSample(x, np.arange(EXAMPLES) % model.output_shape[-1])
 
 
 def measured(name):

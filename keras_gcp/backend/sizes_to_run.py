@@ -10,7 +10,7 @@ from keras_gcp import keras_state
 from keras_gcp.backend.comparison import outputs_in_inference, random_inputs
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Shape, Shapes
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 from keras_gcp.sample.input_sizes import has_open_sizes, shown, sizes_of
 
 TRIED = (32, 64, 128, 224, 96, 16, 240, 480, 256, 8, 512, 1024, 4096, 16384)
@@ -24,7 +24,7 @@ MOST_TRIED_NUMBERS = 2**22
 
 
 def sizes_for_cut(
-    model: Any, sample: Sample | None, input_shape: Any, planned: Shapes
+    model: Any, sample: DrawnSample | None, input_shape: Any, planned: Shapes
 ) -> Shapes | None:
     """The sizes at which a cut is proved: the sample's, else those given, planned, or tried.
 

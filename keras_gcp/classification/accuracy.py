@@ -11,7 +11,7 @@ from keras_gcp.classification.head import Head, find_head
 from keras_gcp.classification.targets import Targets, targets_of
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Graph
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 
 
 def classifier_head(model: Any, graph: Graph, argument: str) -> Head:
@@ -32,7 +32,7 @@ def classifier_head(model: Any, graph: Graph, argument: str) -> Head:
         ) from error
 
 
-def accuracy(model: Any, graph: Graph, sample: Sample) -> float:
+def accuracy(model: Any, graph: Graph, sample: DrawnSample) -> float:
     """The share of right answers on some examples, in inference mode.
 
     Args:

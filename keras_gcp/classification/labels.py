@@ -12,7 +12,7 @@ from keras import losses
 
 from keras_gcp import backend
 from keras_gcp.errors import InvalidArgument, in_short
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 
 _OF_OUTPUT_SHAPE = frozenset(
     {
@@ -72,7 +72,7 @@ def loss_function(loss: Any) -> tuple[Any, dict[str, Any]]:
     return loss, {}
 
 
-def check_targets(model: Any, sample: Sample | None, of: str = "the sample") -> None:
+def check_targets(model: Any, sample: DrawnSample | None, of: str = "the sample") -> None:
     """Refuses labels that the compiled loss cannot read.
 
     Losses of Keras: the labels' number, shape and, where they are classes, every value. Any loss,
@@ -96,7 +96,7 @@ def check_targets(model: Any, sample: Sample | None, of: str = "the sample") -> 
     _try_loss(model, sample, of)
 
 
-def _try_loss(model: Any, sample: Sample, of: str) -> None:
+def _try_loss(model: Any, sample: DrawnSample, of: str) -> None:
     few = keras.tree.map_structure(
         lambda leaf: None if leaf is None else leaf[:_EXAMPLES], (sample.x_of_loss, sample.y)
     )

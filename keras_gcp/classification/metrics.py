@@ -17,7 +17,7 @@ from keras_gcp.classification.head import find_head
 from keras_gcp.classification.labels import check_targets
 from keras_gcp.classification.targets import targets_of
 from keras_gcp.errors import InvalidArgument, UnsupportedModel, first_sentence, in_short
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 from keras_gcp.validation import require_one_of
 
 Batches = Iterable[tuple[Any, Any, Any]]
@@ -65,7 +65,7 @@ class _Found:
     higher_is_better: bool | None = None
 
 
-def metric_for(metric: Any, model: Any, data: Sample, mode: str = "auto") -> Metric:
+def metric_for(metric: Any, model: Any, data: DrawnSample, mode: str = "auto") -> Metric:
     """Makes a metric of what a user passed.
 
     Args:
@@ -95,7 +95,7 @@ def metric_for(metric: Any, model: Any, data: Sample, mode: str = "auto") -> Met
 
 
 def value_of(
-    metric: Metric, model: Any, data: Sample, batch_size: int = backend.DEFAULT_BATCH_SIZE
+    metric: Metric, model: Any, data: DrawnSample, batch_size: int = backend.DEFAULT_BATCH_SIZE
 ) -> float:
     """The metric of a model as it is now."""
     worth = backend.worth_compiling(model, len(data), batch_size)
@@ -110,7 +110,7 @@ _SAY_WHAT_IS_LOGGED = (
 )
 
 
-def log_names(model: Any, data: Sample | None) -> set[str] | None:
+def log_names(model: Any, data: DrawnSample | None) -> set[str] | None:
     """The entries that `fit` itself writes into its logs, without "val_"; None if unknown.
 
     Args:
@@ -149,7 +149,7 @@ def _higher_is_better(name: str) -> bool:
     )
 
 
-def _resolved(metric: Any, model: Any, data: Sample) -> _Found:
+def _resolved(metric: Any, model: Any, data: DrawnSample) -> _Found:
     if metric is None or isinstance(metric, str):
         return _by_name(metric, model, data)
     if isinstance(metric, keras.metrics.Metric):
@@ -169,7 +169,7 @@ def _resolved(metric: Any, model: Any, data: Sample) -> _Found:
 _LOSSES = [one for one in vars(keras.losses).values() if callable(one)]
 
 
-def _by_name(name: str | None, model: Any, data: Sample) -> _Found:
+def _by_name(name: str | None, model: Any, data: DrawnSample) -> _Found:
     check_targets(model, data, "the examples to measure on")
     if name == "loss":
         if not backend.has_loss(model):
@@ -207,11 +207,11 @@ def _listed(compiled: Sequence[str]) -> str:
 # ----------------------------------------------------------------------------- compiled metrics
 
 
-def _compiled_names(model: Any, data: Sample) -> list[str]:
+def _compiled_names(model: Any, data: DrawnSample) -> list[str]:
     """Names of the metrics that the model was compiled with, without its losses."""
     if not getattr(model, "compiled", False):
         return []
-    few = Sample(
+    few = DrawnSample(
         *keras.tree.map_structure(
             lambda leaf: None if leaf is None else leaf[:2], (data.x, data.y, data.given)
         )
@@ -292,7 +292,7 @@ def _metric_of_keras(name: str) -> Any | None:
     return keras.metrics.MeanMetricWrapper(found, name=name)
 
 
-def _own_accuracy(name: str, model: Any, data: Sample, compiled: Sequence[str]) -> _Found:
+def _own_accuracy(name: str, model: Any, data: DrawnSample, compiled: Sequence[str]) -> _Found:
     """The share of right answers, where the model is a classifier and the labels are its classes.
 
     Not the accuracy that `compile` would choose by shapes: three colours are not three classes.

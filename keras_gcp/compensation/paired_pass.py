@@ -18,7 +18,7 @@ from keras_gcp.compensation.place import Place
 from keras_gcp.compensation.reconstruction import amendment_for
 from keras_gcp.compensation.settings import Compensation
 from keras_gcp.graph import Call
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 from keras_gcp.sample.input_sizes import has_open_sizes, sizes_in
 from keras_gcp.surgery.masking import masked_values, without_activation
 
@@ -27,7 +27,7 @@ _MOST_NUMBERS = 2**26
 
 
 def compensated(
-    model: Any, channels: ChannelMap, keep: np.ndarray, sample: Sample, settings: Compensation
+    model: Any, channels: ChannelMap, keep: np.ndarray, sample: DrawnSample, settings: Compensation
 ) -> dict[int, np.ndarray]:
     """What weights have to become so that a cut changes as little as possible.
 
@@ -53,7 +53,7 @@ def compensated(
         return lockstep.run(_inputs(model, channels, sample))
 
 
-def _inputs(model: Any, channels: ChannelMap, sample: Sample) -> list[Any]:
+def _inputs(model: Any, channels: ChannelMap, sample: DrawnSample) -> list[Any]:
     """The model's input tensors, of as many examples as the memory allows."""
     # At the sample's own size, where the model leaves it open; costs may be counted at another.
     sizes = sizes_in(model, sample) if has_open_sizes(model) else None

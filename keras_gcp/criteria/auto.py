@@ -16,7 +16,7 @@ from keras_gcp.criteria.feature_relevance import FeatureRelevance
 from keras_gcp.criteria.taylor import Taylor
 from keras_gcp.criteria.weight_norm import L2Norm
 from keras_gcp.errors import InvalidArgument, UnsupportedModel, first_sentence
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 
 WITH_A_SAMPLE: tuple[Callable[[], Any], ...] = (FeatureRelevance, CompensationAware, Taylor)
 """In the order in which they are tried; docs/decisions.md says why in this one."""
@@ -35,12 +35,12 @@ class Auto:
     name: ClassVar[str] = "auto"
     needs_sample: ClassVar[bool] = False
 
-    def check(self, model: Any, channels: ChannelMap, sample: Sample | None) -> None:
+    def check(self, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> None:
         """Raises if labels do not fit the compiled loss, or no criterion applies."""
         decided(self, model, channels, sample)
 
     def __call__(
-        self, model: Any, channels: ChannelMap, sample: Sample | None
+        self, model: Any, channels: ChannelMap, sample: DrawnSample | None
     ) -> Mapping[str, np.ndarray]:
         return decided(self, model, channels, sample).scorer(model, channels, sample)
 
@@ -61,7 +61,7 @@ class Decision:
 
 
 def decided(
-    criterion: Criterion, model: Any, channels: ChannelMap, sample: Sample | None
+    criterion: Criterion, model: Any, channels: ChannelMap, sample: DrawnSample | None
 ) -> Decision:
     """The criterion that "auto" stands for; another one as it is.
 

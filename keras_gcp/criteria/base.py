@@ -11,7 +11,7 @@ import numpy as np
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.criteria.unchanged import unchanged_weights
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 
 
 class Criterion(Protocol):
@@ -31,7 +31,7 @@ class Criterion(Protocol):
     """
 
     def __call__(
-        self, model: Any, channels: ChannelMap, sample: Sample | None
+        self, model: Any, channels: ChannelMap, sample: DrawnSample | None
     ) -> Mapping[str, Any]: ...
 
 
@@ -53,7 +53,7 @@ def prunable_layers(channels: ChannelMap) -> list[str]:
     return [path for path, classes in channels.produced.items() if channels.prunable[classes].any()]
 
 
-def check(criterion: Any, model: Any, channels: ChannelMap, sample: Sample | None) -> None:
+def check(criterion: Any, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> None:
     """Checks that a criterion applies, before any work is done.
 
     Raises:
@@ -72,7 +72,7 @@ def check(criterion: Any, model: Any, channels: ChannelMap, sample: Sample | Non
 
 
 def checked_scores(
-    criterion: Any, model: Any, channels: ChannelMap, sample: Sample | None
+    criterion: Any, model: Any, channels: ChannelMap, sample: DrawnSample | None
 ) -> dict[str, np.ndarray]:
     """Runs a criterion, and checks what it returned.
 

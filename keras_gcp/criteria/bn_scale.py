@@ -12,7 +12,7 @@ from keras_gcp.channels.map import ChannelMap
 from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Call
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class BatchNormScale:
     name: ClassVar[str] = "bn_scale"
     needs_sample: ClassVar[bool] = False
 
-    def check(self, model: Any, channels: ChannelMap, sample: Sample | None) -> None:
+    def check(self, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> None:
         """Raises if some prunable channel passes no batch normalisation."""
         _gammas_by_layer(channels)
 
     def __call__(
-        self, model: Any, channels: ChannelMap, sample: Sample | None = None
+        self, model: Any, channels: ChannelMap, sample: DrawnSample | None = None
     ) -> dict[str, np.ndarray]:
         return _gammas_by_layer(channels)
 

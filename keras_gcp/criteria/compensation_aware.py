@@ -18,7 +18,7 @@ from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.criteria.greedy import greedy_order
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Call, Tensor
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 
 _JITTER = 1e-6
 """Variance that every input has for itself, in units of their mean: equal ones have an inverse."""
@@ -54,7 +54,7 @@ class CompensationAware:
     name: ClassVar[str] = "compensation_aware"
     needs_sample: ClassVar[bool] = True
 
-    def check(self, model: Any, channels: ChannelMap, sample: Sample | None) -> None:
+    def check(self, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> None:
         """Raises without a sample, or if nothing with weights reads a layer's channels."""
         if sample is None:
             raise InvalidArgument(
@@ -73,7 +73,7 @@ class CompensationAware:
                 )
 
     def __call__(
-        self, model: Any, channels: ChannelMap, sample: Sample | None
+        self, model: Any, channels: ChannelMap, sample: DrawnSample | None
     ) -> dict[str, np.ndarray]:
         self.check(model, channels, sample)
         assert sample is not None
@@ -85,7 +85,7 @@ class CompensationAware:
         return {path: gains[channels.produced[path]] for path in prunable_layers(channels)}
 
     def _inputs_of_readers(
-        self, model: Any, channels: ChannelMap, sample: Sample
+        self, model: Any, channels: ChannelMap, sample: DrawnSample
     ) -> Iterator[tuple[Call, Weight, int, Tensor, np.ndarray]]:
         """Runs the model call by call; gives every reading weight what it reads."""
         readers: dict[int, list[tuple[Weight, int, Tensor]]] = {}

@@ -23,7 +23,7 @@ from keras_gcp.criteria.relevance.scoring import (
 from keras_gcp.criteria.relevance.statistics import checked_class_weights
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Call, Tensor
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class FeatureRelevance:
     name: ClassVar[str] = "feature_relevance"
     needs_sample: ClassVar[bool] = True
 
-    def check(self, model: Any, channels: ChannelMap, sample: Sample | None) -> None:
+    def check(self, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> None:
         """Raises if the model is no classifier, relevance cannot be followed, or labels are off."""
         head = find_head(model, channels.graph)
         if sample is None:
@@ -59,7 +59,7 @@ class FeatureRelevance:
         _require_relevance(channels, _probes(channels))
 
     def __call__(
-        self, model: Any, channels: ChannelMap, sample: Sample | None
+        self, model: Any, channels: ChannelMap, sample: DrawnSample | None
     ) -> dict[str, np.ndarray]:
         self.check(model, channels, sample)
         assert sample is not None

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.criteria.base import checked_scores, name_of, needs_sample
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 
 
 class FirstScores:
@@ -34,21 +34,21 @@ class FirstScores:
     """
 
     def __init__(
-        self, criterion: Any, model: Any, channels: ChannelMap, sample: Sample | None
+        self, criterion: Any, model: Any, channels: ChannelMap, sample: DrawnSample | None
     ) -> None:
         self.name, self.needs_sample = name_of(criterion), needs_sample(criterion)
         self._criterion, self._sample = criterion, sample
         self.scores = checked_scores(criterion, model, channels, sample)
         self._state = _state_of(model)
 
-    def check(self, model: Any, channels: ChannelMap, sample: Sample | None) -> None:
+    def check(self, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> None:
         """What the criterion itself checks."""
         own_check = getattr(self._criterion, "check", None)
         if own_check is not None:
             own_check(model, channels, sample)
 
     def __call__(
-        self, model: Any, channels: ChannelMap, sample: Sample | None
+        self, model: Any, channels: ChannelMap, sample: DrawnSample | None
     ) -> Mapping[str, Any]:
         if sample is self._sample and _state_of(model) == self._state:
             return self.scores

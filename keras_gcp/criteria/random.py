@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.criteria.base import prunable_layers
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 
 
 def _fresh_seed() -> int:
@@ -36,7 +36,7 @@ class Random:
             object.__setattr__(self, "seed", _fresh_seed())
 
     def __call__(
-        self, model: Any, channels: ChannelMap, sample: Sample | None = None
+        self, model: Any, channels: ChannelMap, sample: DrawnSample | None = None
     ) -> dict[str, np.ndarray]:
         return {
             path: np.random.default_rng([int(self.seed or 0), zlib.crc32(path.encode())]).random(

@@ -14,7 +14,7 @@ from keras_gcp.classification.labels import check_targets
 from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.criteria.weights import by_channel, kernels, operations_by_path, own_weights
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Taylor:
     name: ClassVar[str] = "taylor"
     needs_sample: ClassVar[bool] = True
 
-    def check(self, model: Any, channels: ChannelMap, sample: Sample | None) -> None:
+    def check(self, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> None:
         """Raises if the model has no loss, or the sample no labels that fit it."""
         if not backend.has_loss(model):
             raise UnsupportedModel(
@@ -50,7 +50,7 @@ class Taylor:
         check_targets(model, sample)
 
     def __call__(
-        self, model: Any, channels: ChannelMap, sample: Sample | None
+        self, model: Any, channels: ChannelMap, sample: DrawnSample | None
     ) -> dict[str, np.ndarray]:
         self.check(model, channels, sample)
         assert sample is not None

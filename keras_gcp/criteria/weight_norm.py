@@ -10,7 +10,7 @@ import numpy as np
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.criteria.weights import channel_norms, operations_by_path
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class L1Norm:
     needs_sample: ClassVar[bool] = False
 
     def __call__(
-        self, model: Any, channels: ChannelMap, sample: Sample | None = None
+        self, model: Any, channels: ChannelMap, sample: DrawnSample | None = None
     ) -> dict[str, np.ndarray]:
         operations = operations_by_path(channels)
         return {
@@ -45,7 +45,7 @@ class L2Norm:
     needs_sample: ClassVar[bool] = False
 
     def __call__(
-        self, model: Any, channels: ChannelMap, sample: Sample | None = None
+        self, model: Any, channels: ChannelMap, sample: DrawnSample | None = None
     ) -> dict[str, np.ndarray]:
         operations = operations_by_path(channels)
         return {

@@ -11,7 +11,7 @@ import numpy as np
 from keras_gcp import backend
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.classification.metrics import Metric
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 from keras_gcp.surgery.masking import masked_mixings, masked_values
 
 Amended = Callable[[np.ndarray], Mapping[int, np.ndarray]]
@@ -69,7 +69,7 @@ class MaskedModel:
         self,
         model: Any,
         channels: ChannelMap,
-        data: Sample,
+        data: DrawnSample,
         metric: Metric,
         batch_size: int,
         amended: Amended = lambda keep: {},

@@ -22,7 +22,7 @@ from keras_gcp.evaluation.masked_model import MaskedModel
 from keras_gcp.evaluation.measurement_cache import WHOLE, Cache, Key, digest_of
 from keras_gcp.evaluation.sensitivity_result import GroupSensitivity, Sensitivity, SensitivityPoint
 from keras_gcp.pruning.stages import decided, score
-from keras_gcp.sample import SAMPLE_SIZE, Sample, draw_sample, sample_of
+from keras_gcp.sample import SAMPLE_SIZE, DrawnSample, draw_sample, sample_of
 from keras_gcp.selection.blockers import require_prunable
 from keras_gcp.validation import layer_names, numbers_in, require_integer, require_verbose
 
@@ -189,8 +189,8 @@ def _checked_shares(shares: Any) -> list[float]:
 
 def _identity(
     model: Any,
-    examples: Sample,
-    sample: Sample | None,
+    examples: DrawnSample,
+    sample: DrawnSample | None,
     metric: Metric,
     criterion: Any,
     exclude: Sequence[str],

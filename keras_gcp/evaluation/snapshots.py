@@ -12,7 +12,7 @@ import keras
 from keras_gcp import backend, keras_state
 from keras_gcp.classification.metrics import Metric, value_of
 from keras_gcp.evaluation.frontier_result import Frontier, FrontierPoint
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 from keras_gcp.surgery.model_copy import copy_model
 from keras_gcp.training.callback import GradualChannelPruning
 
@@ -36,7 +36,7 @@ class Snapshots(keras.callbacks.Callback):
     def __init__(
         self,
         pruning: GradualChannelPruning,
-        examples: Sample,
+        examples: DrawnSample,
         metric: Metric,
         resource: str,
         ends: Mapping[int, float],

@@ -14,7 +14,7 @@ from keras_gcp.costs.cost_model import CostModel
 from keras_gcp.costs.counting import Resource, count_map, prunable_groups
 from keras_gcp.criteria.base import name_of
 from keras_gcp.errors import VerificationFailed
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 from keras_gcp.selection import Preferences
 from keras_gcp.selection.plan import Plan
 from keras_gcp.selection.plan_data import Totals
@@ -23,7 +23,7 @@ from keras_gcp.selection.prior import Prior
 
 
 def decided(
-    scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None
+    scorer: Any, model: Any, channels: ChannelMap, sample: DrawnSample | None
 ) -> criteria.Decision:
     """`criteria.decided`; the same in all processes that train the model together."""
     own = backend.run_everywhere(model, lambda: criteria.decided(scorer, model, channels, sample))
@@ -41,7 +41,7 @@ def require_one_criterion(model: Any, decision: criteria.Decision) -> None:
     backend.assert_equal(model, "the criteria that apply to their samples", name)
 
 
-def score(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) -> np.ndarray:
+def score(scorer: Any, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> np.ndarray:
     """Scores of a criterion, checked, as one number per channel class.
 
     Where several processes train the model together: of the mean of their scores, weighted by their
@@ -65,7 +65,7 @@ def compensated_weights(
     model: Any,
     channels: ChannelMap,
     keep: np.ndarray,
-    sample: Sample | None,
+    sample: DrawnSample | None,
     settings: Compensation,
 ) -> dict[int, np.ndarray]:
     """`compensated`; where several processes train the model together, the mean of what they find.

@@ -2,7 +2,7 @@
 
 from keras_gcp.sample.draw import (
     SAMPLE_SIZE,
-    Sample,
+    DrawnSample,
     checked_size,
     draw_sample,
     is_data_set,
@@ -11,7 +11,7 @@ from keras_gcp.sample.draw import (
 
 __all__ = [
     "SAMPLE_SIZE",
-    "Sample",
+    "DrawnSample",
     "checked_size",
     "draw_sample",
     "is_data_set",

@@ -29,7 +29,7 @@ _LEAST_TO_JUDGE = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class DrawnSample:
     """Examples with their labels.
 
     Attributes:
@@ -60,7 +60,7 @@ def draw_sample(
     seed: int | None,
     model: Any,
     needs_labels: bool = True,
-) -> Sample:
+) -> DrawnSample:
     """Draws examples once, and checks at once that they fit the model.
 
     Arrays: a random subset in which every class keeps its share (where labels are classes).
@@ -78,7 +78,7 @@ def draw_sample(
         needs_labels: Whether missing labels are an error.
 
     Returns:
-        The `Sample`, as NumPy arrays.
+        The `DrawnSample`, as NumPy arrays.
 
     Raises:
         InvalidArgument: a shape does not fit the model, `x` or labels are NaN or no numbers, labels
@@ -97,7 +97,7 @@ def draw_sample(
         pieces = _collected(source, wanted, model, random)
         x, y = joined(pieces, _whole([x for x, _ in pieces], wanted, model))
     ordered = fitted_inputs(x, model)
-    sample = Sample(as_argument(ordered, model), y, x if _looks_at_inputs(model) else None)
+    sample = DrawnSample(as_argument(ordered, model), y, x if _looks_at_inputs(model) else None)
     _check_examples(sample)
     check_values(ordered, model)
     _check_labels(y, needs_labels)
@@ -134,24 +134,26 @@ def checked_size(size: Any) -> int | None:
     return found
 
 
-def sample_of(source: Any, size: int | None, seed: int | None, model: Any) -> Sample | None:
+def sample_of(source: Any, size: int | None, seed: int | None, model: Any) -> DrawnSample | None:
     """The sample that an argument `sample` stands for, which may be None, or drawn already.
 
     Labels may be missing: what reads them asks for them.
     """
     size, seed = checked_size(size), require_seed(seed)
-    if source is None or isinstance(source, Sample):
+    if source is None or isinstance(source, DrawnSample):
         return source
     return draw_sample(source, size, seed, model, needs_labels=False)
 
 
 def is_data_set(source: Any) -> bool:
     """Whether a source yields examples, rather than holding them in arrays."""
-    return not hasattr(source, "shape") and not isinstance(source, Sample | Mapping | list | tuple)
+    return not hasattr(source, "shape") and not isinstance(
+        source, DrawnSample | Mapping | list | tuple
+    )
 
 
 def _held(source: Any, model: Any) -> tuple[Any, Any] | None:
-    if isinstance(source, Sample):
+    if isinstance(source, DrawnSample):
         return to_arrays(source.x_of_loss), to_arrays(source.y)
     return held_in_memory(source, model)
 
@@ -252,7 +254,7 @@ def _endless(source: Any) -> str:
 # ----------------------------------------------------------------------------------- checks
 
 
-def _check_examples(sample: Sample) -> None:
+def _check_examples(sample: DrawnSample) -> None:
     if len(sample) == 0:
         raise InvalidArgument("The sample has no examples. Expected one at least.")
 

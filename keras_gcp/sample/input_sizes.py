@@ -13,11 +13,11 @@ from typing import Any
 from keras_gcp import keras_state
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.graph import Shape, Shapes
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 from keras_gcp.validation import integer
 
 
-def sizes_of(model: Any, input_shape: Any = None, *samples: Sample | None) -> Shapes | None:
+def sizes_of(model: Any, input_shape: Any = None, *samples: DrawnSample | None) -> Shapes | None:
     """The sizes at which a model of unknown sizes is counted and run.
 
     Args:
@@ -46,7 +46,7 @@ def sizes_of(model: Any, input_shape: Any = None, *samples: Sample | None) -> Sh
     return None
 
 
-def sizes_in(model: Any, sample: Sample) -> Shapes:
+def sizes_in(model: Any, sample: DrawnSample) -> Shapes:
     """The sizes of a sample's inputs."""
     return tuple(array.shape[1:] for array in keras_state.ordered_inputs(model, sample.x))
 

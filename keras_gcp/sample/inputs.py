@@ -42,7 +42,7 @@ def fits(x: Any, model: Any, exact: bool = False) -> bool:
 
 
 def as_argument(ordered: Sequence[np.ndarray], model: Any) -> Any:
-    """Arrays in the order of `model.inputs`, as the one form in which a `Sample` holds them.
+    """Arrays in the order of `model.inputs`, as the one form in which a `DrawnSample` holds them.
 
     That is an array where the model has one input, else the structure that it was built with.
     """

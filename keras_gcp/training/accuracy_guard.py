@@ -10,7 +10,7 @@ from typing import Any
 
 from keras_gcp.classification.metrics import MODES, Metric
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.sample import Sample, checked_size
+from keras_gcp.sample import DrawnSample, checked_size
 from keras_gcp.validation import number
 
 GUARD_SIZE = 2048
@@ -134,7 +134,7 @@ class GuardedMetric:
         shares: How far the tries of an event go.
     """
 
-    sample: Sample
+    sample: DrawnSample
     metric: Metric
     max_drop: float
     shares: tuple[float, ...] = SHARES

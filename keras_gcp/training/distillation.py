@@ -17,7 +17,7 @@ from keras_gcp.classification.head import Head, last_function
 from keras_gcp.classification.targets import targets_of
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Graph
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 from keras_gcp.surgery.model_copy import copy_model
 from keras_gcp.validation import between
 
@@ -140,7 +140,7 @@ class Teacher:
         """Whether the model learns from a teacher."""
         return keras_state.has_training_loss(model)
 
-    def check_step(self, model: Any, sample: Sample | None) -> None:
+    def check_step(self, model: Any, sample: DrawnSample | None) -> None:
         """`check_used` before training, where the step is a user's own and can be looked at."""
         if sample is None or type(model).train_step is keras.Model.train_step:
             return

@@ -18,7 +18,7 @@ from keras_gcp.classification.metrics import metric_for, value_of
 from keras_gcp.costs.budget import Budget
 from keras_gcp.costs.counting import build_cost_model
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.sample import Sample, draw_sample
+from keras_gcp.sample import DrawnSample, draw_sample
 from keras_gcp.schedules import AdaptiveSchedule, Schedule, checked_events, unit_of
 from keras_gcp.schedules.scheduler import Scheduler, next_progress
 from keras_gcp.selection.blockers import require_prunable
@@ -221,7 +221,9 @@ def check_on_failure(on_failure: Any) -> None:
     require_one_of("on_failure", on_failure, ON_FAILURE)
 
 
-def check_criterion(scorer: Any, model: Any, channels: ChannelMap, sample: Sample | None) -> None:
+def check_criterion(
+    scorer: Any, model: Any, channels: ChannelMap, sample: DrawnSample | None
+) -> None:
     """Asks the criterion whether it can score this model on this sample."""
     criteria.check(scorer, model, channels, sample)
 

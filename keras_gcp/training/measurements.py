@@ -9,10 +9,10 @@ import numpy as np
 
 from keras_gcp import backend
 from keras_gcp.classification.metrics import Metric, value_of
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 
 
-def loss_on(model: Any, sample: Sample | None) -> float | None:
+def loss_on(model: Any, sample: DrawnSample | None) -> float | None:
     """The compiled loss on the sample; None without labels or without a loss."""
     if sample is None or sample.y is None:
         return None
@@ -20,7 +20,7 @@ def loss_on(model: Any, sample: Sample | None) -> float | None:
     return _over_processes(model, sample, lambda: backend.sample_loss(model, x, y))
 
 
-def metric_on(model: Any, metric: Metric, sample: Sample) -> float:
+def metric_on(model: Any, metric: Metric, sample: DrawnSample) -> float:
     """A metric on some examples."""
     mean = _over_processes(model, sample, lambda: value_of(metric, model, sample))
     assert mean is not None
@@ -28,7 +28,7 @@ def metric_on(model: Any, metric: Metric, sample: Sample) -> float:
 
 
 def _over_processes(
-    model: Any, sample: Sample, measure: Callable[[], float | None]
+    model: Any, sample: DrawnSample, measure: Callable[[], float | None]
 ) -> float | None:
     own = backend.run_everywhere(model, measure)
     if own is None:

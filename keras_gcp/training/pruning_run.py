@@ -25,7 +25,7 @@ from keras_gcp.criteria import FirstScores
 from keras_gcp.graph import Shapes
 from keras_gcp.keras_state import Transaction
 from keras_gcp.pruning.stages import compensated_weights, require_costs, score, totals_of, weighted
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 from keras_gcp.sample.input_sizes import sizes_in
 from keras_gcp.selection import Preferences
 from keras_gcp.selection.plan import Plan
@@ -117,7 +117,7 @@ class PruningRun:
 
     settings: Settings
     original: Original
-    sample: Sample | None
+    sample: DrawnSample | None
     first_totals: Totals
     plan: Plan | None = None
     events: list[Event] = field(default_factory=list)

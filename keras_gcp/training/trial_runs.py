@@ -14,14 +14,14 @@ from keras_gcp.classification.metrics import log_names
 from keras_gcp.costs.counting import build_cost_model
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.pruning.stages import weighted
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 from keras_gcp.schedules.scheduler import Scheduler
 from keras_gcp.selection.planning import require_reachable
 from keras_gcp.training.pruning_run import Original, PruningRun, Settings
 
 
 def first_scores(
-    settings: Settings, model: Any, channels: ChannelMap, sample: Sample | None
+    settings: Settings, model: Any, channels: ChannelMap, sample: DrawnSample | None
 ) -> criteria.FirstScores | None:
     """Lets the criterion score once, where no look at model and sample tells that it can.
 

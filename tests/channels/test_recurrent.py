@@ -16,7 +16,7 @@ from keras_gcp.channels.trace import trace
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.keras_state import Transaction
 from keras_gcp.resources.single_layer import one_call
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 from keras_gcp.selection.planning import keep_of
 from keras_gcp.surgery.narrow import narrow_model
 
@@ -258,7 +258,7 @@ def test_norms_and_gradients_of_all_gates_score_a_unit():
     model = randomise(classifier())
     model.compile("sgd", "sparse_categorical_crossentropy")
     channels, x = trace(model), inputs_for(model, 9)
-    sample = Sample(x, np.arange(9) % 3)
+    sample = DrawnSample(x, np.arange(9) % 3)
     cell = model.get_layer("it").cell
     by_gate = [
         np.asarray(ops.convert_to_numpy(w)).reshape(-1, 4, 6)
@@ -287,7 +287,7 @@ def test_norms_and_gradients_of_all_gates_score_a_unit():
 def test_relevance_scores_units_whose_states_are_read_too():
     model = classifier()
     channels, x = trace(model), inputs_for(model, 6)
-    scores = criteria.get("feature_relevance")(model, channels, Sample(x, np.arange(6) % 3))
+    scores = criteria.get("feature_relevance")(model, channels, DrawnSample(x, np.arange(6) % 3))
     assert scores["it"].shape == (6,) and len(np.unique(scores["it"])) > 1
 
 

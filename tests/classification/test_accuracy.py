@@ -6,7 +6,7 @@ import pytest
 
 from keras_gcp.channels.trace import trace
 from keras_gcp.classification.accuracy import accuracy
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(70, 6, 5)).astype("float32")
@@ -68,7 +68,7 @@ def test_accuracy_is_that_of_keras(name):
     labels = y[..., None] if model.output_shape[-1] == 1 else y
     metric.reset_state()
     metric.update_state(labels, model(X))
-    own = accuracy(model, trace(model).graph, Sample(X, y))
+    own = accuracy(model, trace(model).graph, DrawnSample(X, y))
     assert own == pytest.approx(float(metric.result()), abs=1e-6)
     assert 0.1 < own < 0.9
 
@@ -80,5 +80,5 @@ def test_places_without_a_class_do_not_count():
     y[:, 0] = 255
     y[0] = 255
     right = keras.ops.convert_to_numpy(model(X)).argmax(axis=-1) == OF_PLACES
-    own = accuracy(model, trace(model).graph, Sample(X, y))
+    own = accuracy(model, trace(model).graph, DrawnSample(X, y))
     assert own == pytest.approx(right[1:, 1:].mean())

@@ -9,7 +9,7 @@ from keras_gcp import criteria
 from keras_gcp.channels.trace import trace
 from keras_gcp.classification.head import find_head
 from keras_gcp.errors import InvalidArgument, KerasGCPError, UnsupportedModel
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 from keras_gcp.training.distillation import Distillation, Teacher
 
 RNG = np.random.default_rng(0)
@@ -66,7 +66,7 @@ SEGMENTATIONS = {
 
 def check(channels, activation, loss, labels):
     model = network(channels, activation, loss)
-    sample = Sample(IMAGES, labels)
+    sample = DrawnSample(IMAGES, labels)
     criteria.check(criteria.get("feature_relevance"), model, trace(model), sample)
 
 
@@ -107,4 +107,4 @@ def test_distillation_does_not_take_colours_for_logits():
 def test_a_classifier_of_which_nothing_can_be_pruned_has_no_scores():
     model = network(3, "softmax", "sparse_categorical_crossentropy")
     channels = trace(model, exclude=["conv"])
-    assert criteria.get("feature_relevance")(model, channels, Sample(IMAGES, CLASSES)) == {}
+    assert criteria.get("feature_relevance")(model, channels, DrawnSample(IMAGES, CLASSES)) == {}

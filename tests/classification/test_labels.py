@@ -10,7 +10,7 @@ import keras_gcp
 from keras_gcp.channels.trace import trace
 from keras_gcp.classification.labels import check_targets
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 
 RNG = np.random.default_rng(0)
 X = RNG.random((12, 6, 6, 3), dtype="float32")
@@ -118,14 +118,14 @@ ACCEPTED = {
 def test_labels_that_do_not_fit_the_loss_are_refused_in_short(name):
     make, y, message = REFUSED[name]
     with pytest.raises(InvalidArgument, match=message) as caught:
-        check_targets(make(), Sample(X, y))
+        check_targets(make(), DrawnSample(X, y))
     assert len(str(caught.value)) < 420
 
 
 @pytest.mark.parametrize("name", sorted(ACCEPTED))
 def test_what_keras_trains_on_is_accepted(name):
     make, y = ACCEPTED[name]
-    check_targets(make(), Sample(X, y))
+    check_targets(make(), DrawnSample(X, y))
 
 
 def test_a_loss_of_ones_own_is_tried_on_two_examples_and_its_failure_told_in_short():
@@ -136,14 +136,14 @@ def test_a_loss_of_ones_own_is_tried_on_two_examples_and_its_failure_told_in_sho
         return keras.ops.matmul(y, p)  # (2,) times (2, 4) goes, (2, 1) times (2, 4) does not.
 
     with pytest.raises(InvalidArgument, match="fails on 2 examples of the sample.*Expected labels"):
-        check_targets(classifier(own), Sample(X, Y[:, None]))
+        check_targets(classifier(own), DrawnSample(X, Y[:, None]))
     assert set(seen) == {(2, 1)}
 
 
 def test_the_check_leaves_the_model_as_it_was():
     model = two_outputs(BOTH)
     before = [keras.ops.convert_to_numpy(v) for v in model.variables]
-    check_targets(model, Sample(X, [Y, SIZES]))
+    check_targets(model, DrawnSample(X, [Y, SIZES]))
     for old, new in zip(before, model.variables, strict=False):
         np.testing.assert_array_equal(old, keras.ops.convert_to_numpy(new))
     history = model.fit(X, [Y, SIZES], verbose=0).history
@@ -166,5 +166,5 @@ def test_other_criteria_refuse_them_when_training_begins():
 def test_taylor_takes_labels_of_those_outputs_that_have_a_loss():
     model = two_outputs([SPARSE, None])
     channels = trace(model)
-    scores = keras_gcp.criteria.get("taylor")(model, channels, Sample(X, [Y, None]))
+    scores = keras_gcp.criteria.get("taylor")(model, channels, DrawnSample(X, [Y, None]))
     assert (scores["conv"] > 0).any()

@@ -10,7 +10,7 @@ from helpers import randomise
 
 from keras_gcp.classification.metrics import Metric, metric_for, value_of
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 
 
 def measured(metric, model, sample, mode="auto", batch_size=40):
@@ -21,7 +21,7 @@ def measured(metric, model, sample, mode="auto", batch_size=40):
 def wrong(model, data):
     """A sample of which the model gets a third wrong."""
     x, y = data
-    return Sample(x, np.where(np.arange(len(y)) % 3 == 0, (y + 1) % 4, y).astype("int32"))
+    return DrawnSample(x, np.where(np.arange(len(y)) % 3 == 0, (y + 1) % 4, y).astype("int32"))
 
 
 def test_a_compiled_metric_has_the_value_that_evaluate_reports(model, wrong):
@@ -70,7 +70,7 @@ def test_all_ways_to_say_accuracy_agree(model, wrong):
 def test_measuring_leaves_the_compiled_metrics_as_they_were(model, wrong):
     model.evaluate(wrong.x, wrong.y, verbose=0)
     before = {name: float(value) for name, value in model.get_metrics_result().items()}
-    measured("accuracy", model, Sample(wrong.x[:10], wrong.y[:10]))
+    measured("accuracy", model, DrawnSample(wrong.x[:10], wrong.y[:10]))
     assert {n: float(v) for n, v in model.get_metrics_result().items()} == before
 
 
@@ -86,14 +86,14 @@ def test_measuring_leaves_the_compiled_metrics_as_they_were(model, wrong):
 def test_without_compiled_metrics_it_is_the_accuracy_that_fits_the_labels(units, labels, expected):
     model = keras.Sequential([keras.Input((units,)), keras.layers.Activation("linear")])
     x = {1: [[0.1], [0.9], [0.9], [0.2]], 3: np.eye(3)[[0, 1, 0, 1]]}[units]
-    sample = Sample(np.array(x, "float32"), np.array(labels))
+    sample = DrawnSample(np.array(x, "float32"), np.array(labels))
     assert measured(None, model, sample) == pytest.approx(expected)
 
 
 def test_metrics_of_several_outputs_are_named_or_refused():
     model = randomise(networks.two_outputs())
     x = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype("float32")
-    sample = Sample(x, [np.arange(8) % 4, np.zeros((8, 8, 8, 2), "float32")])
+    sample = DrawnSample(x, [np.arange(8) % 4, np.zeros((8, 8, 8, 2), "float32")])
     with pytest.raises(InvalidArgument, match="2 outputs"):
         metric_for(None, model, sample)
     with pytest.raises(InvalidArgument, match="2 outputs"):
@@ -157,7 +157,7 @@ def test_what_keras_knows_of_a_metric_or_a_loss_comes_first(metric, higher, mode
 
 def test_keras_knows_compiled_metrics_too_and_those_of_several_outputs(wrong):
     own = randomise(networks.two_outputs())
-    sample = Sample(wrong.x, [wrong.y, np.zeros((len(wrong), 8, 8, 2), "float32")])
+    sample = DrawnSample(wrong.x, [wrong.y, np.zeros((len(wrong), 8, 8, 2), "float32")])
     metrics = [[keras.metrics.MeanIoU(4, sparse_y_pred=False, name="io")], ["cosine_similarity"]]
     own.compile("sgd", ["sparse_categorical_crossentropy", "mse"], metrics=metrics)
     assert metric_for("classifier_io", own, sample).higher_is_better
@@ -185,7 +185,7 @@ def test_three_colours_have_no_accuracy(wrong):
     inputs = keras.Input((8, 8, 3))
     own = keras.Model(inputs, keras.layers.Conv2D(3, 1)(inputs))
     own.compile("sgd", "mse", metrics=["mae"])
-    sample = Sample(wrong.x, wrong.x)
+    sample = DrawnSample(wrong.x, wrong.x)
     with pytest.raises(InvalidArgument, match=r"no accuracy here: .*compiled with \('mae'\)"):
         metric_for("accuracy", own, sample)
     assert metric_for(None, own, sample).name == "mae"
@@ -196,7 +196,7 @@ def test_what_fails_is_told_in_short(model, wrong):
         raise ZeroDivisionError("page\n" * 100)
 
     for metric in (broken, keras.metrics.MeanSquaredError(), "accuracy"):
-        sample = wrong if metric is broken else Sample(wrong.x, np.zeros((len(wrong), 3)))
+        sample = wrong if metric is broken else DrawnSample(wrong.x, np.zeros((len(wrong), 3)))
         with pytest.raises(InvalidArgument) as caught:
             measured(metric, model, sample, "max")
         assert len(str(caught.value)) < 450
@@ -237,4 +237,4 @@ def test_a_metric_of_several_numbers_is_refused(model, wrong):
 
 
 def _one_hot(sample):
-    return Sample(sample.x, np.eye(4, dtype="float32")[sample.y])
+    return DrawnSample(sample.x, np.eye(4, dtype="float32")[sample.y])

@@ -118,7 +118,7 @@ def test_at_borders_of_same_convolutions_constants_are_made_up_for_on_average():
 def test_where_nothing_is_removed_nothing_changes(method, recalibrate):
     model = randomise(networks.plain())
     channels = trace_as_planned(model)
-    sample = keras_gcp.sample.Sample(inputs_for(model), None)
+    sample = keras_gcp.sample.DrawnSample(inputs_for(model), None)
     keep = np.ones(channels.coupled_count, bool)
     settings = compensation.Compensation(method, recalibrate)
     assert compensation.compensated(model, channels, keep, sample, settings) == {}
@@ -147,7 +147,7 @@ def test_layers_called_twice_keep_their_weights():
     shared = [
         call.operation for call in channels.graph.calls if calls.count(id(call.operation)) > 1
     ]
-    sample = keras_gcp.sample.Sample(inputs_for(model), None)
+    sample = keras_gcp.sample.DrawnSample(inputs_for(model), None)
     found = compensation.compensated(
         model, channels, keep_of(plan, channels), sample, compensation.Compensation()
     )

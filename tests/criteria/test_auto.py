@@ -14,7 +14,7 @@ import keras_gcp
 from keras_gcp import criteria, schedules
 from keras_gcp.channels.trace import trace
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.random((16, 8, 8, 3), dtype="float32")
@@ -139,7 +139,7 @@ def decided(make, labelled=True, sampled=True):
     model, loss, x, y = make()
     model.compile("sgd", loss, run_eagerly=True)
     channels = trace(model)
-    sample = Sample(x, y if labelled else None) if sampled else None
+    sample = DrawnSample(x, y if labelled else None) if sampled else None
     return model, channels, sample, criteria.decided(criteria.get("auto"), model, channels, sample)
 
 
@@ -175,7 +175,7 @@ def test_a_criterion_asked_for_by_name_is_still_refused_where_it_cannot_be():
     model.compile("sgd", loss)
     with pytest.raises(UnsupportedModel, match="is a regression"):
         keras_gcp.plan(model, {"macs": 0.5}, criterion="feature_relevance", sample=(x, y))
-    named = criteria.decided(criteria.get("taylor"), model, trace(model), Sample(x, y))
+    named = criteria.decided(criteria.get("taylor"), model, trace(model), DrawnSample(x, y))
     assert (named.words, named.was_open) == ("taylor", False)
 
 

@@ -11,7 +11,7 @@ from keras_gcp.channels.trace import trace
 from keras_gcp.compensation import least_squares
 from keras_gcp.criteria import compensation_aware
 from keras_gcp.criteria.greedy import greedy_order
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 
 
 def order_of(rows, kernel, taps):
@@ -93,7 +93,7 @@ def flattened(side, width=16, examples=12):
 
 
 def scored(model, images):
-    return criteria.get("compensation_aware")(model, trace(model), Sample(images, None))
+    return criteria.get("compensation_aware")(model, trace(model), DrawnSample(images, None))
 
 
 def test_flattened_maps_cost_by_examples_and_channels_not_by_the_square_of_their_entries():

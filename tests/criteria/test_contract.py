@@ -11,7 +11,7 @@ from helpers import inputs_for, randomise
 from keras_gcp import criteria
 from keras_gcp.channels.trace import trace
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 
 CLASSIFIERS = sorted(set(networks.ALL) - {"two_outputs", "autoencoder"})
 
@@ -32,7 +32,7 @@ def _case(name, examples=12):
     model = randomise(networks.ALL[name]())
     model.compile("sgd", "sparse_categorical_crossentropy")
     y = np.arange(examples) % model.output_shape[-1]
-    return model, trace(model), Sample(inputs_for(model, examples), y)
+    return model, trace(model), DrawnSample(inputs_for(model, examples), y)
 
 
 def _applies(criterion, name):
@@ -59,7 +59,7 @@ def test_every_prunable_layer_gets_a_finite_score_per_channel(criterion, name):
 def test_scores_are_the_same_each_time_and_for_any_order_of_the_examples(criterion, name):
     model, channels, sample = _case(name)
     order = np.random.default_rng(0).permutation(len(sample))
-    shuffled = Sample(sample.x[order], sample.y[order])
+    shuffled = DrawnSample(sample.x[order], sample.y[order])
     first, again, other = (
         criteria.get(criterion, seed=7)(model, channels, s) for s in (sample, sample, shuffled)
     )
@@ -104,7 +104,7 @@ def test_a_mistake_shows_in_the_check_before_any_work(criterion):
     for name in ("two_outputs", "autoencoder", "sequence"):
         model = randomise(networks.ALL[name]())
         channels = trace(model)
-        sample = Sample(inputs_for(model, 6), np.arange(6) % 3)
+        sample = DrawnSample(inputs_for(model, 6), np.arange(6) % 3)
         chosen = criteria.get(criterion)
         try:
             criteria.check(chosen, model, channels, sample)

@@ -14,7 +14,7 @@ from keras_gcp.channels.trace import trace
 from keras_gcp.criteria.feature_relevance import FeatureRelevance
 from keras_gcp.criteria.relevance import layer_table, rules
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 
 
 def _scores(model, examples=12, **arguments):
@@ -23,7 +23,7 @@ def _scores(model, examples=12, **arguments):
     x, y = inputs_for(model, examples), np.arange(examples) % model.output_shape[-1]
     criterion = FeatureRelevance(**arguments)
     return (
-        criteria.checked_scores(criterion, model, trace(model), Sample(x, y)),
+        criteria.checked_scores(criterion, model, trace(model), DrawnSample(x, y)),
         criteria.relevance_scores(model, x, y, **arguments),
     )
 
@@ -84,14 +84,14 @@ def test_only_layers_with_prunable_channels_are_scored():
 def test_what_is_no_classifier_is_refused_with_another_criterion_named(name, message):
     model = networks.ALL[name]()
     model.compile("sgd", "mse")
-    sample = Sample(inputs_for(model, 4), np.arange(4))
+    sample = DrawnSample(inputs_for(model, 4), np.arange(4))
     with pytest.raises(UnsupportedModel, match=f"{message}.*criterion='taylor'"):
         criteria.check(criteria.get("feature_relevance"), model, trace(model), sample)
 
 
 def test_labels_are_checked_before_any_work():
     model = networks.plain()
-    sample = Sample(inputs_for(model, 6), np.arange(6))
+    sample = DrawnSample(inputs_for(model, 6), np.arange(6))
     with pytest.raises(InvalidArgument, match="from 0 to 3"):
         criteria.check(criteria.get("feature_relevance"), model, trace(model), sample)
 
@@ -113,6 +113,6 @@ def test_a_layer_that_no_relevance_reaches_is_named(monkeypatch):
     inputs = keras.Input((6,))
     x = layers.Identity()(layers.Dense(5, name="hidden")(inputs))
     model = keras.Model(inputs, layers.Dense(3)(x))
-    sample = Sample(np.zeros((3, 6), "float32"), np.arange(3))
+    sample = DrawnSample(np.zeros((3, 6), "float32"), np.arange(3))
     with pytest.raises(UnsupportedModel, match="No relevance reaches layer 'hidden'"):
         criteria.check(criteria.get("feature_relevance"), model, trace(model), sample)

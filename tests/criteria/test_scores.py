@@ -10,7 +10,7 @@ from helpers import inputs_for
 from keras_gcp import criteria
 from keras_gcp.channels.trace import trace
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_users_check_and_needs_are_respected(residual):
         raise InvalidArgument("not today")
 
     picky.check = check
-    sample = Sample(inputs_for(residual[0], 3), np.arange(3))
+    sample = DrawnSample(inputs_for(residual[0], 3), np.arange(3))
     with pytest.raises(InvalidArgument, match="not today"):
         criteria.checked_scores(picky, *residual, sample)
 

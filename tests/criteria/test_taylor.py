@@ -12,13 +12,13 @@ from keras import layers
 from keras_gcp import backend, criteria
 from keras_gcp.channels.trace import trace
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 
 
 def _case(model, examples=16):
     randomise(model)
     model.compile("sgd", "sparse_categorical_crossentropy")
-    sample = Sample(inputs_for(model, examples), np.arange(examples) % model.output_shape[-1])
+    sample = DrawnSample(inputs_for(model, examples), np.arange(examples) % model.output_shape[-1])
     return model, sample
 
 
@@ -81,13 +81,13 @@ def test_regression_works_too():
     x = layers.Dense(6, activation="relu", name="hidden")(inputs)
     model = keras.Model(inputs, layers.Dense(1)(x))
     model.compile("sgd", "mse")
-    sample = Sample(np.ones((4, 5), "float32"), np.ones((4, 1)))
+    sample = DrawnSample(np.ones((4, 5), "float32"), np.ones((4, 1)))
     assert criteria.get("taylor")(model, trace(model), sample)["hidden"].shape == (6,)
 
 
 def test_a_model_without_a_loss_is_refused():
     model = networks.plain()
-    sample = Sample(inputs_for(model, 4), np.arange(4))
+    sample = DrawnSample(inputs_for(model, 4), np.arange(4))
     with pytest.raises(UnsupportedModel, match=r"not compiled with one.*model\.compile"):
         criteria.check(criteria.get("taylor"), model, trace(model), sample)
 
@@ -95,4 +95,4 @@ def test_a_model_without_a_loss_is_refused():
 def test_missing_labels_are_refused():
     model, sample = _case(networks.plain())
     with pytest.raises(InvalidArgument, match="needs labels"):
-        criteria.check(criteria.get("taylor"), model, trace(model), Sample(sample.x, None))
+        criteria.check(criteria.get("taylor"), model, trace(model), DrawnSample(sample.x, None))

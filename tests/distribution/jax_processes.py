@@ -24,7 +24,7 @@ import keras_gcp.surgery.cut  # noqa: E402
 from keras_gcp import criteria  # noqa: E402
 from keras_gcp.errors import KerasGCPError, VerificationFailed  # noqa: E402
 from keras_gcp.pruning.stages import score  # noqa: E402
-from keras_gcp.sample import Sample  # noqa: E402
+from keras_gcp.sample import DrawnSample  # noqa: E402
 
 keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
 x, y = data()
@@ -79,8 +79,8 @@ def scores():
     """Mean scores as the callback sees them, next to each process' own."""
     channels = keras_gcp.trace(model := fresh())
     scorer = criteria.get("feature_relevance")
-    shared = score(scorer, model, channels, Sample(*own_sample()))
-    each = [scorer(model, channels, Sample(*own_sample(i))) for i in range(count)]
+    shared = score(scorer, model, channels, DrawnSample(*own_sample()))
+    each = [scorer(model, channels, DrawnSample(*own_sample(i))) for i in range(count)]
     total = sum(SIZES)
     mean = {
         name: sum(size * one[name] for size, one in zip(SIZES, each, strict=True)) / total

@@ -15,7 +15,7 @@ from keras_gcp.channels.trace import trace
 from keras_gcp.classification.metrics import Metric, metric_for
 from keras_gcp.costs.counting import prunable_groups
 from keras_gcp.evaluation.masked_model import MaskedModel
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 from keras_gcp.selection.planning import keep_of
 
 
@@ -36,7 +36,7 @@ class Outputs:
 
 def sample_for(model, batch=7):
     x = inputs_for(model, batch)
-    return Sample(x, np.zeros(batch, "int32"))
+    return DrawnSample(x, np.zeros(batch, "int32"))
 
 
 BUILDERS = {
@@ -73,7 +73,7 @@ def test_masked_outputs_are_those_of_the_cut_model_and_of_masking_by_hand(name):
 
 
 def test_the_masked_loss_is_that_of_the_cut_model(model, data):
-    sample = Sample(*data)
+    sample = DrawnSample(*data)
     metric = metric_for("loss", model, sample)
     channels, plan = trace(model), random_plan(model, seed=4)
     with MaskedModel(model, channels, sample, metric, batch_size=32) as masked:
@@ -92,7 +92,7 @@ def test_other_channels_need_no_new_compilation(model, data, monkeypatch):
     monkeypatch.setattr(
         inference.keras_state, "pack_inputs", lambda *a: traces.append(1) or packed(*a)
     )
-    sample, channels = Sample(*data), trace(model)
+    sample, channels = DrawnSample(*data), trace(model)
     metric = metric_for("accuracy", model, sample)
     traces.clear()
     keeps = [keep_of(random_plan(model, seed=seed), channels) for seed in range(2)]

@@ -9,7 +9,7 @@ import pytest
 from helpers import inputs_for
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.sample import Sample, draw_sample
+from keras_gcp.sample import DrawnSample, draw_sample
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_labels_may_be_a_python_list_and_a_weight_is_ignored(model):
 
 
 def test_a_sample_is_a_source_too(model):
-    sample = draw_sample(Sample(*_arrays()), 5, 0, model)
+    sample = draw_sample(DrawnSample(*_arrays()), 5, 0, model)
     assert len(sample) == 5
 
 

@@ -13,7 +13,7 @@ from keras import layers
 
 import keras_gcp
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.sample import Sample, draw_sample
+from keras_gcp.sample import DrawnSample, draw_sample
 
 IMAGE, TABLE = (4, 4, 3), (5,)
 
@@ -385,5 +385,5 @@ def test_an_ordered_dict_that_keras_would_take_in_its_own_order_is_refused():
 
 def test_a_sample_keeps_its_form_when_it_is_drawn_from():
     once = drawn(({"b": TABLES, "a": IMAGES}, LABELS), TWO)
-    again = drawn(Sample(once.x, once.y), TWO, size=3)
+    again = drawn(DrawnSample(once.x, once.y), TWO, size=3)
     assert len(_numbers(again, TWO)) == 3

@@ -17,7 +17,7 @@ from keras_gcp.classification.targets import negated, start, targets_of
 from keras_gcp.criteria.relevance.backward_pass import Probe, Propagation
 from keras_gcp.criteria.relevance.scoring import DEFAULT_BATCH_SIZE, over_units
 from keras_gcp.graph import Graph
-from keras_gcp.sample import Sample, draw_sample
+from keras_gcp.sample import DrawnSample, draw_sample
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def conservation_report(
     """
     channels = trace_as_planned(model)
     head = find_head(model, channels.graph)
-    sample = draw_sample(Sample(x, y), None, None, model)
+    sample = draw_sample(DrawnSample(x, y), None, None, model)
     targets = targets_of(head, sample.y)
     names = _names(channels.graph)
     probes = [Probe(index, -1, 0) for index in names]

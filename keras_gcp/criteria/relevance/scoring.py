@@ -25,7 +25,7 @@ from keras_gcp.criteria.relevance.statistics import (
     normalised,
 )
 from keras_gcp.graph import Call, Graph, Tensor
-from keras_gcp.sample import Sample, draw_sample
+from keras_gcp.sample import DrawnSample, draw_sample
 from keras_gcp.validation import require_integer
 
 DEFAULT_BATCH_SIZE = 64
@@ -112,7 +112,7 @@ def score_probes(
 ) -> dict[str, np.ndarray]:
     """Scores of chosen tensors; arguments and result as for `relevance_scores`."""
     head = find_head(model, channels.graph)
-    sample = draw_sample(Sample(x, y), None, None, model)
+    sample = draw_sample(DrawnSample(x, y), None, None, model)
     targets = targets_of(head, sample.y)
     if class_weights is not None:
         class_weights = checked_class_weights(class_weights, head.classes)

@@ -16,7 +16,7 @@ from keras_gcp import backend, keras_state
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.keras_state import Transaction
-from keras_gcp.sample import Sample
+from keras_gcp.sample import DrawnSample
 from keras_gcp.schedules.scheduler import Scheduler
 from keras_gcp.selection.plan import Plan
 from keras_gcp.selection.planning import keep_of
@@ -184,7 +184,7 @@ def position_of(saved: Saved) -> Position:
     return Position(*saved.state.position)
 
 
-def _digest_of(sample: Sample | None) -> str:
+def _digest_of(sample: DrawnSample | None) -> str:
     """A short text that differs for other examples."""
     digest = hashlib.blake2b(digest_size=16)
     for leaf in keras.tree.flatten((sample.x, sample.y)) if sample else []:
