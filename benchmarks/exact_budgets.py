@@ -134,9 +134,9 @@ def with_next_block(plan: Any, model: Any) -> Iterator[Any]:
     cost_model, keep = build_cost_model(model, channels), keep_of(plan, channels)
     allowed = candidates_of(channels, np.zeros(channels.coupled_count), Preferences())
     for group, candidates in zip(prunable_groups(channels), allowed, strict=True):
-        removed = group.classes[~keep[group.classes]]
+        removed = group.coupled[~keep[group.coupled]]
         if len(removed):
-            kept = len(group.classes) - len(removed)
+            kept = len(group.coupled) - len(removed)
             wider = min(width for width in candidates.widths if width > kept)
             more = keep.copy()
             more[removed[: wider - kept]] = True

@@ -203,8 +203,8 @@ def described(model: Any, channels: ChannelMap) -> Row:
     """
     groups = prunable_groups(channels)
     cost_model = build_cost_model(model, channels)
-    full = np.array([len(group.classes) for group in groups])
-    least = np.array([min(group.least, len(group.classes)) for group in groups])
+    full = np.array([len(group.coupled) for group in groups])
+    least = np.array([min(group.least, len(group.coupled)) for group in groups])
     anchored = [group for group in channels.groups if group.anchored]
     return {
         "prunable_share": 1 - cost_model.cost("macs", least) / cost_model.cost("macs", full),

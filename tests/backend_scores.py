@@ -85,7 +85,7 @@ def sample_for(model):
 
 
 def measured(name):
-    """Arrays by address `network/criterion/...`: scores per layer, per channel class, and plans."""
+    """Arrays by address `network/criterion/...`: scores (of layers, of coupled channels), plans."""
     model = built(name)
     model.compile("sgd", "sparse_categorical_crossentropy")
     channels, sample = trace(model), sample_for(model)
@@ -106,9 +106,9 @@ def measured(name):
             found[f"{name}/{criterion}/refused"] = np.array(True)
             continue
         found |= {f"{name}/{criterion}/layers/{path}": s for path, s in layers.items()}
-        classes = score(scorer, model, channels, sample)
-        found[f"{name}/{criterion}/classes"] = classes
-        found[f"{name}/{criterion}/plans"] = np.array(plans(classes))
+        coupled = score(scorer, model, channels, sample)
+        found[f"{name}/{criterion}/coupled"] = coupled
+        found[f"{name}/{criterion}/plans"] = np.array(plans(coupled))
     # The same numbers everywhere, many of them equal.
     same = np.random.default_rng(2).integers(0, 5, channels.coupled_count) / 4
     found[f"{name}/same_scores/plans"] = np.array(plans(same))

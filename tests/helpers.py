@@ -58,15 +58,15 @@ def random_plan(model, share=0.5, seed=0, align=1, resource="channels", exclude=
 def plan_with_more(plan, model, group, block):
     """The plan with `block` more channels of one group, all its members' alike."""
     channels = trace(model)
-    classes = next(g for g in channels.groups if g.name == group.name).classes
+    coupled = next(g for g in channels.groups if g.name == group.name).coupled
     lead = channels.produced[group.members[0].path]
-    lost = [c for c in classes if not plan.layers[group.members[0].path][lead == c][0]]
+    lost = [c for c in coupled if not plan.layers[group.members[0].path][lead == c][0]]
     back = lost[:block]
     every = {path: c for path, c in channels.produced.items()}
     for weight in channels.weights.values():
-        for axis_classes in weight.axes.values():
-            if len(axis_classes) == len(plan.layers.get(weight.path, ())):
-                every.setdefault(weight.path, axis_classes)
+        for coupled in weight.axes.values():
+            if len(coupled) == len(plan.layers.get(weight.path, ())):
+                every.setdefault(weight.path, coupled)
     layers_ = {
         path: keep | np.isin(every[path], back) if path in every else keep
         for path, keep in plan.layers.items()
@@ -86,7 +86,7 @@ def masked_by_hand(model, plan: Plan, inputs):
     """
     channels = trace_as_planned(model)
     keep = keep_of(plan, channels)
-    mixings = {id(mixing.operation): keep[mixing.labels] for mixing in channels.mixings}
+    mixings = {id(mixing.operation): keep[mixing.ids] for mixing in channels.mixings}
     consumed = {key for key, weight in channels.weights.items() if weight.consumed}
     values = {
         x.index: keras.ops.convert_to_tensor(value)

@@ -65,7 +65,7 @@ def test_the_networks_and_inputs_were_the_same(pair):
 
 def test_every_criterion_scored_several_networks(results):
     for found in results.values():
-        criteria = [address.split("/")[1] for address in addresses(found, "classes")]
+        criteria = [address.split("/")[1] for address in addresses(found, "coupled")]
         assert {"feature_relevance", "taylor", "bn_scale", "l1_norm", "l2_norm"} <= set(criteria)
         assert min(criteria.count(name) for name in criteria) >= 3
 
@@ -81,7 +81,7 @@ def test_scores_of_every_layer_agree(pair):
 
 def test_scores_of_every_channel_class_agree(pair):
     one, other = pair
-    for address in addresses(one, "classes"):
+    for address in addresses(one, "coupled"):
         np.testing.assert_allclose(
             other[address], one[address], rtol=0, atol=tolerance(address), err_msg=address
         )
@@ -95,9 +95,9 @@ def test_equal_scores_give_equal_plans(pair):
 
 def test_plans_differ_only_in_channels_whose_scores_are_closer_than_the_tolerance(pair):
     one, _ = pair
-    for address in addresses(one, "classes"):
+    for address in addresses(one, "coupled"):
         scores = one[address]
-        plans = zip(*(each[address.replace("classes", "plans")] for each in pair), strict=True)
+        plans = zip(*(each[address.replace("coupled", "plans")] for each in pair), strict=True)
         for mine, theirs in plans:
             for channel in np.flatnonzero(mine != theirs):
                 rivals = np.flatnonzero((mine != mine[channel]) & (theirs == mine[channel]))

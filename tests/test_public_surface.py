@@ -89,15 +89,15 @@ def test_the_budget_is_met_and_putting_back_any_block_breaks_it(model, budget, a
     kept = np.array(
         [
             plan.layers[g.members[0].path][
-                np.isin(channels.produced[g.members[0].path], g.classes)
+                np.isin(channels.produced[g.members[0].path], g.coupled)
             ].sum()
             for g in groups
         ]
     )
     for i, group in enumerate(groups):
-        if kept[i] < len(group.classes):
+        if kept[i] < len(group.coupled):
             larger = kept.copy()
-            larger[i] = min((kept[i] // align + 1) * align, len(group.classes))
+            larger[i] = min((kept[i] // align + 1) * align, len(group.coupled))
             assert any(
                 cost_model.cost(resource, larger) > limit for resource, limit in limits.items()
             )

@@ -312,9 +312,9 @@ def plan_of_random_channels(model, share, seed):
     channels = trace(model)
     keep = np.ones(channels.coupled_count, bool)
     for group in prunable_groups(channels):
-        kept = rng.random(len(group.classes)) < share
+        kept = rng.random(len(group.coupled)) < share
         kept[rng.permutation(len(kept))[: group.least]] = True
-        keep[group.classes] = kept
+        keep[group.coupled] = kept
     return plan_of(channels, keep, build_cost_model(model, channels))
 
 

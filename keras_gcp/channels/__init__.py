@@ -1,1 +1,1 @@
-"""Which channels live or die together: labels, rules, and the channel map of a model."""
+"""Which channels live or die together: channel ids, rules, and the channel map of a model."""

@@ -1,8 +1,9 @@
-"""Labels: one integer per position of a channel axis, and a union-find over them.
+"""Channel ids: one integer per position of a channel axis, and a union-find over them.
 
-A tensor's labels are a *block*: an integer array with one dimension per axis of the tensor
-without its batch axis, of size 1 along every axis on which the labels do not depend. A feature
-map `(batch, 32, 32, 64)` with 64 free channels has a block of shape `(1, 1, 64)`.
+The ids of a tensor are a *block*: an integer array with one dimension per axis of the tensor
+without its batch axis, of size 1 along every axis on which the ids do not depend. A feature map
+`(batch, 32, 32, 64)` with 64 free channels has a block of shape `(1, 1, 64)`. Ids that are tied
+are merged: channels that live or die together are *coupled*, and get one number.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Labels = np.ndarray
+ChannelIds = np.ndarray
 """Integers: a vector (one axis) or a block (a whole tensor)."""
 
 
@@ -32,21 +33,22 @@ class Cause:
 
 @dataclass(frozen=True)
 class Resolution:
-    """The classes into which the ties have merged all labels.
+    """The sets of coupled channels into which the ties have merged all channel ids.
 
     Attributes:
-        class_of: `(labels,)`, the class of every label. Classes are numbered by their first label.
-        reasons: Class to the reason why its channels may not be pruned.
-        causes: Every cause with the classes that it forbids to prune, other causes or not.
+        coupled_of: `(ids,)`, the number of the set that each id belongs to. Sets are numbered by
+            their first id.
+        reasons: Set to the reason why its channels may not be pruned.
+        causes: Every cause with the sets that it forbids to prune, other causes or not.
     """
 
-    class_of: np.ndarray
+    coupled_of: np.ndarray
     reasons: dict[int, str]
     causes: dict[Cause, np.ndarray]
 
 
-class LabelSpace:
-    """Hands out labels and records which of them live or die together."""
+class ChannelIdSpace:
+    """Hands out channel ids and records which of them live or die together."""
 
     def __init__(self) -> None:
         self._size = 0
@@ -54,47 +56,47 @@ class LabelSpace:
         self._anchors: list[tuple[np.ndarray, str]] = []
         self._causes: dict[Cause, list[np.ndarray]] = {}
 
-    def fresh(self, count: int) -> Labels:
-        """New labels, tied to nothing."""
+    def fresh(self, count: int) -> ChannelIds:
+        """New channel ids, tied to nothing."""
         self._size += count
         return np.arange(self._size - count, self._size)
 
-    def tie(self, first: Labels, second: Labels) -> None:
-        """Unites two label arrays position by position; the arrays are broadcast."""
+    def tie(self, first: ChannelIds, second: ChannelIds) -> None:
+        """Couples the channels of two arrays position by position; the arrays are broadcast."""
         a, b = np.broadcast_arrays(first, second)
         self._edges.append((a.ravel(), b.ravel()))
 
     def anchor(
-        self, labels: Labels, reason: str, foremost: bool = False, cause: Cause | None = None
+        self, ids: ChannelIds, reason: str, foremost: bool = False, cause: Cause | None = None
     ) -> None:
-        """Forbids to prune these channels, and whatever is tied to them.
+        """Forbids to prune these channels, and all that are tied to them.
 
         Args:
-            labels: Their labels.
+            ids: Their ids.
             reason: Why; of several reasons the earliest is reported.
             foremost: Whether this reason is to be reported before those given earlier.
-            cause: What is behind it; without one it is the reason, and no layer's.
+            cause: Where the reason comes from; None: the reason alone, from no layer.
         """
-        self._causes.setdefault(cause or Cause(None, reason), []).append(np.unique(labels))
-        self._anchors.insert(0 if foremost else len(self._anchors), (np.unique(labels), reason))
+        self._causes.setdefault(cause or Cause(None, reason), []).append(np.unique(ids))
+        self._anchors.insert(0 if foremost else len(self._anchors), (np.unique(ids), reason))
 
     def resolve(self) -> Resolution:
-        """Merges tied labels; the earliest reason given for a class is kept."""
+        """Merges tied channel ids; the earliest reason given for a set is kept."""
         parent = _connected_components(self._size, self._edges)
-        _, class_of = np.unique(parent, return_inverse=True)
+        _, coupled_of = np.unique(parent, return_inverse=True)
         reasons: dict[int, str] = {}
-        for labels, reason in self._anchors:
-            for index in np.unique(class_of[labels]):
+        for ids, reason in self._anchors:
+            for index in np.unique(coupled_of[ids]):
                 reasons.setdefault(int(index), reason)
         causes = {
-            cause: np.unique(class_of[np.concatenate(parts)])
+            cause: np.unique(coupled_of[np.concatenate(parts)])
             for cause, parts in self._causes.items()
         }
-        return Resolution(class_of, reasons, causes)
+        return Resolution(coupled_of, reasons, causes)
 
 
 def _connected_components(size: int, edges: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """The smallest label of every label's component, by repeated hooking and pointer jumping."""
+    """The smallest id of every id's component, by repeated hooking and pointer jumping."""
     parent = np.arange(size)
     if not edges:
         return parent

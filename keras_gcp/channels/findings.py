@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_gcp.channels.channel_ids import Labels, LabelSpace
+from keras_gcp.channels.channel_ids import ChannelIds, ChannelIdSpace
 from keras_gcp.graph import Shape
 
 Restricted = Callable[[np.ndarray], Callable[..., Any]]
@@ -16,26 +16,26 @@ Restricted = Callable[[np.ndarray], Callable[..., Any]]
 
 @dataclass(frozen=True)
 class Count:
-    """Stands, in a configuration entry, for the number of kept channels among `labels`."""
+    """Stands, in a configuration entry, for the number of kept channels among `ids`."""
 
-    labels: Labels
+    ids: ChannelIds
 
 
 @dataclass(frozen=True, eq=False)
 class WeightSite:
-    """A weight, with the labels along its axes.
+    """A weight, with the channel ids along its axes.
 
     Attributes:
         variable: The `keras.Variable`.
         path: Path of the layer that owns it.
-        axes: Axis to the labels of its positions.
+        axes: Axis to the channel ids of its positions.
         consumed: Axes over which the layer sums: their channels end here.
         produced: Axes whose channels begin here.
     """
 
     variable: Any
     path: str
-    axes: Mapping[int, Labels]
+    axes: Mapping[int, ChannelIds]
     consumed: tuple[int, ...]
     produced: tuple[int, ...]
 
@@ -72,22 +72,22 @@ class MixingSite:
 
     Attributes:
         operation: The layer or operation.
-        labels: The channels that it mixes.
+        ids: The channels that it mixes.
         restricted: `(which of them count, (channels,)) -> call`: what the operation computes from
             those alone; where it has an output for each channel, the others are 0.
     """
 
     operation: Any
-    labels: Labels
+    ids: ChannelIds
     restricted: Restricted
 
 
 @dataclass(frozen=True, eq=False)
 class HeldSite:
-    """A layer inside another layer, with what enters it: its labels and its shape."""
+    """A layer inside another layer, with what enters it: its channel ids and its shape."""
 
     layer: Any
-    block: Labels
+    block: ChannelIds
     shape: Shape
 
 
@@ -106,14 +106,14 @@ class MacsSite:
     path: str
     variable: Any
     positions: int | None
-    widths: tuple[Labels, ...] = ()
+    widths: tuple[ChannelIds, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class LeastSite:
     """An axis that must keep a number of channels, and why."""
 
-    labels: Labels
+    ids: ChannelIds
     count: int
     reason: str
 
@@ -123,12 +123,12 @@ class Findings:
     """What the rules have said so far, for the whole graph.
 
     Attributes:
-        space: The labels, with their ties and anchors.
-        weights: Labelled weights, by `id` of the variable.
+        space: The channel ids, with their ties and anchors.
+        weights: Weights with channels, by `id` of the variable.
         configs: Configuration entries that depend on widths.
         arguments: Call arguments that depend on widths.
         macs: Multiply-adds of every call with a kernel, and of attention.
-        produced: Producing layer to the labels of its output channels.
+        produced: Producing layer to the channel ids of its output channels.
         refusals: Layer to why its channels could not be followed.
         leasts: Axes that must keep a number of channels.
         pieces: Stretches of an axis of which at least one channel must stay.
@@ -136,14 +136,14 @@ class Findings:
         held: Layers inside other layers.
     """
 
-    space: LabelSpace = field(default_factory=LabelSpace)
+    space: ChannelIdSpace = field(default_factory=ChannelIdSpace)
     weights: dict[int, WeightSite] = field(default_factory=dict)
     configs: list[ConfigSite] = field(default_factory=list)
     arguments: list[ArgumentSite] = field(default_factory=list)
     macs: list[MacsSite] = field(default_factory=list)
-    produced: dict[str, Labels] = field(default_factory=dict)
+    produced: dict[str, ChannelIds] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)
     leasts: list[LeastSite] = field(default_factory=list)
-    pieces: list[Labels] = field(default_factory=list)
+    pieces: list[ChannelIds] = field(default_factory=list)
     mixings: dict[int, MixingSite] = field(default_factory=dict)
     held: list[HeldSite] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Gathers channel classes into groups: classes with the same places everywhere."""
+"""Gathers coupled channels into groups: those with the same places everywhere."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def build_groups(
     reasons: Mapping[int, str],
     pieces: Sequence[np.ndarray] = (),
 ) -> tuple[Group, ...]:
-    """Groups the classes.
+    """Groups the coupled channels.
 
-    Two classes belong together if they occur equally often on every axis of every weight, and
-    are both free or both anchored for the same reason. Widths of axes are then linear in the
-    numbers of kept channels per group, which is what counting rests on.
+    Two sets of coupled channels belong to one group if they occur equally often on every axis of
+    every weight, and are both free or both anchored for the same reason. Widths of axes are then
+    linear in the numbers of kept channels per group, which is what counting rests on.
     """
-    axes = [classes for weight in weights for classes in weight.axes.values()]
+    axes = [coupled for weight in weights for coupled in weight.axes.values()]
     axes.extend(produced.values())
     axes.extend(pieces)  # A group lies inside a piece or outside, so none becomes empty.
     signatures = _signatures(coupled_count, axes)
@@ -35,18 +35,18 @@ def build_groups(
         if signatures[index]:
             key = (signatures[index], reasons.get(index))
             buckets.setdefault(key, []).append(index)
-    drafts = [np.array(classes) for classes in buckets.values()]
+    drafts = [np.array(coupled) for coupled in buckets.values()]
     members = _members(coupled_count, drafts, produced, kinds)
     return _named(list(zip(drafts, members, (reason for _, reason in buckets), strict=True)))
 
 
 def _signatures(coupled_count: int, axes: list[np.ndarray]) -> list[bytes]:
-    """For every class, on which axes it occurs and how often, as comparable bytes."""
+    """On which axes each set of coupled channels occurs and how often, as comparable bytes."""
     if not axes:
         return [b""] * coupled_count
-    classes = np.concatenate(axes)
+    coupled = np.concatenate(axes)
     axis = np.repeat(np.arange(len(axes)), [len(a) for a in axes])
-    pairs, counts = np.unique(classes.astype(np.int64) * len(axes) + axis, return_counts=True)
+    pairs, counts = np.unique(coupled.astype(np.int64) * len(axes) + axis, return_counts=True)
     owner = pairs // len(axes)
     entries = np.stack([pairs % len(axes), counts], axis=1)
     starts = np.searchsorted(owner, np.arange(coupled_count + 1))
@@ -65,11 +65,11 @@ def _members(
     produced: Mapping[str, np.ndarray],
     kinds: Mapping[str, str],
 ) -> list[tuple[Member, ...]]:
-    """For every draft of a group (its classes), the layers that produce its channels."""
+    """For every draft of a group (its coupled channels), the layers that produce its channels."""
     draft_of = _owners(coupled_count, drafts)
     found: list[list[Member]] = [[] for _ in drafts]
-    for path, layer_classes in produced.items():
-        here, widths = np.unique(draft_of[layer_classes], return_counts=True)
+    for path, coupled in produced.items():
+        here, widths = np.unique(draft_of[coupled], return_counts=True)
         for draft, width in zip(here.tolist(), widths.tolist(), strict=True):
             multiplicity = max(1, width // len(drafts[draft]))
             found[draft].append(Member(path, kinds[path], multiplicity, width))
@@ -77,10 +77,10 @@ def _members(
 
 
 def _owners(coupled_count: int, parts: Sequence[np.ndarray]) -> np.ndarray:
-    """For every class, the position of the part that has it; -1 where none has."""
+    """For every set of coupled channels, the position of the part that has it; -1: none."""
     owner = np.full(coupled_count, -1)
-    for position, classes in enumerate(parts):
-        owner[classes] = position
+    for position, coupled in enumerate(parts):
+        owner[coupled] = position
     return owner
 
 
@@ -91,11 +91,11 @@ def _named(
     leads = Counter(members[0].path for _, members, _ in drafts)
     numbers: Counter[str] = Counter()
     groups = []
-    for classes, members, reason in drafts:
+    for coupled, members, reason in drafts:
         lead = members[0].path
         numbers[lead] += 1
         name = f"{lead}#{numbers[lead]}" if leads[lead] > 1 else lead
-        groups.append(Group(name, classes, members, reason))
+        groups.append(Group(name, coupled, members, reason))
     return tuple(groups)
 
 
@@ -106,21 +106,21 @@ def with_leasts(
 
     Args:
         groups: The groups.
-        leasts: Axes as (classes of its positions, least width, reason). Where several groups
+        leasts: Axes as (coupled channels along it, least width, reason). Where several groups
             share an axis, each keeps its part of the least width.
     """
-    parts = [group.classes for group in groups]
-    group_of = _owners(_one_past([*parts, *(classes for classes, _, _ in leasts)]), parts)
+    parts = [group.coupled for group in groups]
+    group_of = _owners(_one_past([*parts, *(coupled for coupled, _, _ in leasts)]), parts)
     found = list(groups)
-    for classes, count, reason in leasts:
-        owners = group_of[classes]
+    for coupled, count, reason in leasts:
+        owners = group_of[coupled]
         for position in np.unique(owners[owners >= 0]).tolist():
             group = found[position]
-            least = -(-count * len(group.classes) // len(classes))
+            least = -(-count * len(group.coupled) // len(coupled))
             if least > group.least:
                 found[position] = dataclasses.replace(group, least=least, least_reason=reason)
     return tuple(found)
 
 
 def _one_past(parts: Iterable[np.ndarray]) -> int:
-    return 1 + max((int(classes.max()) for classes in parts if len(classes)), default=-1)
+    return 1 + max((int(coupled.max()) for coupled in parts if len(coupled)), default=-1)

@@ -23,12 +23,12 @@ from keras_gcp.graph import Graph, Neighbour, Shapes
 
 @dataclass(frozen=True, eq=False)
 class Weight:
-    """A weight, with the channel class of every position along its labelled axes.
+    """A weight, with the coupled channels that stand along its axes.
 
     Attributes:
         variable: The `keras.Variable`.
         path: Path of the layer that owns it.
-        axes: Axis to classes, `(size of the axis,)`.
+        axes: Axis to the coupled channels at its positions, `(size of the axis,)`.
         consumed: Axes over which the layer sums.
         produced: Axes whose channels begin at the layer.
     """
@@ -63,15 +63,15 @@ class Group:
 
     Attributes:
         name: Path of the first layer that produces it (numbered if that produces several).
-        classes: Channel classes, `(channels,)`, in the order of that layer.
+        coupled: Its coupled channels, `(channels,)`, in the order of that layer.
         members: The layers that produce its channels.
         anchored: Why none of it may be pruned, or None.
-        least: Number of channels that it must keep, whatever the floor.
+        least: Number of channels that it must keep even if the floor is lower.
         least_reason: Why.
     """
 
     name: str
-    classes: np.ndarray
+    coupled: np.ndarray
     members: tuple[Member, ...]
     anchored: str | None
     least: int = 1
@@ -84,11 +84,11 @@ class Blocker:
 
     Attributes:
         cause: What it is.
-        classes: The channel classes that it keeps, whatever else does.
+        coupled: The coupled channels that it keeps, alone or with others.
     """
 
     cause: Cause
-    classes: np.ndarray
+    coupled: np.ndarray
 
     @property
     def kind(self) -> str:
@@ -102,22 +102,23 @@ class ChannelMap:
 
     Attributes:
         graph: The calls of the model.
-        coupled_count: Number of channel classes.
-        reasons: Anchored class to reason.
-        tensors: Tensor index to its block of classes.
-        weights: Labelled weights, by `id` of the variable.
+        coupled_count: Number of sets of coupled channels. An array of coupled channels holds the
+            number of such a set at each position.
+        reasons: Coupled channels that are anchored, to the reason.
+        tensors: Tensor index to its block of coupled channels.
+        weights: Weights with channels, by `id` of the variable.
         configs: Configuration entries that depend on widths.
         arguments: Call arguments that depend on widths.
         mixings: Layers that mix channels without weights between them.
         held: Layers inside other layers, with what enters them.
         macs: Multiply-adds of every call with a kernel, and of attention.
-        produced: Producing layer to the classes of its output channels.
+        produced: Producing layer to its output channels, as coupled channels.
         kinds: Producing layer to the name of its class.
         refusals: Layer to why its channels could not be followed.
         groups: The groups, in network order.
         uncounted: Layer to why some of its multiply-adds are not among `macs`.
         neighbours: Other living models that are cut along; none for a model that is copied.
-        beside: Labelled weights that only the neighbours have, by `id` of the variable.
+        beside: Weights with channels that only the neighbours have, by `id` of the variable.
         blockers: What keeps channels from being pruned, in network order.
         sized: The same calls at the sizes that costs are counted at, where the model leaves its
             sizes open; None where it does not, or none are known.
@@ -155,7 +156,7 @@ class ChannelMap:
 
     @cached_property
     def all_weights(self) -> dict[int, Weight]:
-        """The labelled weights of the model and of its neighbours, by `id`."""
+        """The weights with channels of the model and of its neighbours, by `id`."""
         return {**self.weights, **self.beside}
 
     @cached_property
@@ -170,16 +171,16 @@ class ChannelMap:
 
     @cached_property
     def prunable(self) -> np.ndarray:
-        """Whether each class may be pruned, `(coupled_count,)`."""
+        """Whether each set of coupled channels may be pruned, `(coupled_count,)`."""
         free = np.zeros(self.coupled_count, bool)
         for group in self.groups:
             if group.anchored is None:
-                free[group.classes] = True
+                free[group.coupled] = True
         return free
 
     def widths(self) -> dict[str, int]:
         """Producing layer to its number of output channels."""
-        return {path: len(classes) for path, classes in self.produced.items()}
+        return {path: len(coupled) for path, coupled in self.produced.items()}
 
 
 def taken(value: np.ndarray, axes: Mapping[int, np.ndarray], keep: np.ndarray) -> np.ndarray:
@@ -187,11 +188,11 @@ def taken(value: np.ndarray, axes: Mapping[int, np.ndarray], keep: np.ndarray) -
 
     Args:
         value: The array.
-        axes: Axis to the channel class of each of its positions.
+        axes: Axis to the coupled channels at its positions.
         keep: `(coupled_count,)` booleans, True = kept.
     """
-    for axis, classes in axes.items():
-        value = np.compress(keep[classes], value, axis)
+    for axis, coupled in axes.items():
+        value = np.compress(keep[coupled], value, axis)
     return value
 
 

@@ -11,18 +11,18 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from keras_gcp.channels.channel_ids import Labels
+from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.findings import Findings, WeightSite
 from keras_gcp.graph import Call, Neighbour
 
-ApplyRule = Callable[[Call, list[Labels], Findings], list[Labels]]
-"""Follows the channels through one call; gives the label block of each output."""
+ApplyRule = Callable[[Call, list[ChannelIds], Findings], list[ChannelIds]]
+"""Follows the channels through one call; gives the block of channel ids of each output."""
 
 
 def follow_neighbours(
     neighbours: Sequence[Neighbour],
     findings: Findings,
-    blocks: dict[int, Labels],
+    blocks: dict[int, ChannelIds],
     apply_rule: ApplyRule,
 ) -> frozenset[int]:
     """Follows the model's channels through the calls of its neighbours.
@@ -31,7 +31,7 @@ def follow_neighbours(
         neighbours: The other models.
         findings: What has been found in the model itself; what ties and anchors its channels, and
             what is to be cut along, is added.
-        blocks: Tensor index to labels; those of the neighbours are added.
+        blocks: Tensor index to channel ids; those of the neighbours are added.
         apply_rule: Follows one call.
 
     Returns:
@@ -53,12 +53,12 @@ def follow_neighbours(
 
 def _follow(
     call: Call,
-    inputs: list[Labels],
+    inputs: list[ChannelIds],
     findings: Findings,
     own: Mapping[int, WeightSite],
     apply_rule: ApplyRule,
     who: str,
-) -> list[Labels]:
+) -> list[ChannelIds]:
     # Costs, producers and refusals are the model's; weights, ties and settings are for both.
     beside = dataclasses.replace(
         findings, macs=[], produced={}, refusals={}, mixings=dict(findings.mixings)
@@ -68,11 +68,11 @@ def _follow(
     for reason in beside.refusals.values():
         _hold(shared, own, findings, f"{reason} (in {who})")
     if not shared:
-        for labels in beside.produced.values():
-            findings.space.anchor(labels, f"produced by layer '{call.path}' of {who}")
+        for ids in beside.produced.values():
+            findings.space.anchor(ids, f"produced by layer '{call.path}' of {who}")
     for key in beside.mixings.keys() - findings.mixings.keys():
         reason = f"'{call.path}' computes from all of them, in {who}"
-        findings.space.anchor(beside.mixings[key].labels, reason)
+        findings.space.anchor(beside.mixings[key].ids, reason)
     return outputs
 
 
@@ -82,8 +82,8 @@ def _hold(
     """Anchors all channels that weights of the model have to do with."""
     for variable in variables:
         site = own.get(id(variable))
-        for labels in site.axes.values() if site is not None else ():
-            findings.space.anchor(labels, reason)
+        for ids in site.axes.values() if site is not None else ():
+            findings.space.anchor(ids, reason)
 
 
 def outlook(neighbour: Neighbour, blocks: Mapping[int, Any], prunable: Any) -> str | None:

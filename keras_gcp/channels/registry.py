@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from keras_gcp import keras_state
-from keras_gcp.channels.channel_ids import Labels
+from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.declared import declaration_of
 from keras_gcp.channels.site import Site
 from keras_gcp.errors import InvalidArgument
 
-Rule = Callable[[Site], Labels | Sequence[Labels]]
+Rule = Callable[[Site], ChannelIds | Sequence[ChannelIds]]
 
 DECLARED = "keras_gcp.elementwise"
 """Under this name stands the rule of what a user has declared to be elementwise."""
@@ -25,7 +25,7 @@ def register_rule(*operations: type | str) -> Callable[[Rule], Rule]:
     """Registers a rule for layer classes, or for layers and `keras.ops` operations by name.
 
     A rule receives a `Site` (one call of one layer), declares what each weight's axes carry, and
-    returns the label block of each output.
+    returns the block of channel ids of each output.
 
     Args:
         operations: Layer classes, or names: `"ops.Add"`, `"package.module.LayerClass"`.

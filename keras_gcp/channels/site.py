@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_gcp.channels.channel_ids import Cause, Labels
+from keras_gcp.channels.channel_ids import Cause, ChannelIds
 from keras_gcp.channels.findings import (
     ArgumentSite,
     ConfigSite,
@@ -35,13 +35,13 @@ class Site:
     Attributes:
         layer: The layer (or `keras.ops` operation).
         path: Its address in the model.
-        inputs: The label block of each input tensor.
+        inputs: The block of channel ids of each input tensor.
         input_shapes: Their shapes, batch axis first.
         output_shapes: Shapes of the outputs.
         repeats: Sizes over which wrappers (`TimeDistributed`) repeat the layer.
     """
 
-    def __init__(self, call: Call, inputs: Sequence[Labels], findings: Findings) -> None:
+    def __init__(self, call: Call, inputs: Sequence[ChannelIds], findings: Findings) -> None:
         self.layer = call.operation
         self.path = call.path
         self.call = call
@@ -62,15 +62,15 @@ class Site:
             data_format = keras.config.image_data_format()
         return 1 if data_format == "channels_first" else rank - 1
 
-    def channels(self, index: int = 0, axis: int | None = None) -> Labels:
-        """The labels along one axis of an input, `(size of the axis,)`.
+    def channels(self, index: int = 0, axis: int | None = None) -> ChannelIds:
+        """The channel ids along one axis of an input, `(size of the axis,)`.
 
         Args:
             index: Which input.
             axis: Axis, batch axis counted; the layer's channel axis if None.
 
         Raises:
-            Unprunable: the labels also vary along another axis, or the size is unknown.
+            Unprunable: the channel ids also vary along another axis, or the size is unknown.
         """
         axis = self.channel_axis if axis is None else axis
         axis = axis % len(self.input_shapes[index])
@@ -81,40 +81,40 @@ class Site:
             raise Unprunable("its channels lie along another axis than the one it works on")
         return np.broadcast_to(block.reshape(-1), (size,))
 
-    def along(self, labels: Labels, axis: int, rank: int) -> Labels:
-        """A block of a rank-`rank` tensor whose labels vary along one axis only."""
+    def along(self, ids: ChannelIds, axis: int, rank: int) -> ChannelIds:
+        """A block of a rank-`rank` tensor whose channel ids vary along one axis only."""
         shape = [1] * (rank - 1)
-        shape[axis % rank - 1] = len(labels)
-        return np.asarray(labels).reshape(shape)
+        shape[axis % rank - 1] = len(ids)
+        return np.asarray(ids).reshape(shape)
 
-    def output_block(self, labels: Labels) -> Labels:
-        """A block with the labels on the layer's channel axis of its first output."""
+    def output_block(self, ids: ChannelIds) -> ChannelIds:
+        """A block with the channel ids on the layer's channel axis of its first output."""
         rank = len(self.output_shapes[0])
         axis = 1 if self.channel_axis == 1 and len(self.input_shapes[0]) > 2 else rank - 1
-        return self.along(labels, axis, rank)
+        return self.along(ids, axis, rank)
 
     # ---- what happens to them
 
-    def fresh(self, count: int) -> Labels:
-        """Labels for `count` channels that begin here."""
+    def fresh(self, count: int) -> ChannelIds:
+        """Channel ids for `count` channels that begin here."""
         return self._findings.space.fresh(count)
 
-    def tie(self, first: Labels, second: Labels) -> None:
+    def tie(self, first: ChannelIds, second: ChannelIds) -> None:
         """Channels at equal positions live or die together."""
         self._findings.space.tie(first, second)
 
-    def anchor(self, labels: Labels, reason: str) -> None:
+    def anchor(self, ids: ChannelIds, reason: str) -> None:
         """These channels stay, for the reason given."""
-        self._findings.space.anchor(labels, reason, cause=Cause(self.path, reason))
+        self._findings.space.anchor(ids, reason, cause=Cause(self.path, reason))
 
     # ---- what depends on them
 
     def weight(
         self,
         variable: Any,
-        consumes: Mapping[int, Labels] | None = None,
-        produces: Mapping[int, Labels] | None = None,
-        carries: Mapping[int, Labels] | None = None,
+        consumes: Mapping[int, ChannelIds] | None = None,
+        produces: Mapping[int, ChannelIds] | None = None,
+        carries: Mapping[int, ChannelIds] | None = None,
     ) -> None:
         """Declares what the axes of a weight carry; undeclared axes are of fixed size.
 
@@ -129,12 +129,12 @@ class Site:
             return
         groups = [consumes or {}, produces or {}, carries or {}]
         rank = len(variable.shape)
-        axes = {axis % rank: labels for group in groups for axis, labels in group.items()}
-        for axis, labels in axes.items():
-            if len(labels) != variable.shape[axis]:
+        axes = {axis % rank: ids for group in groups for axis, ids in group.items()}
+        for axis, ids in axes.items():
+            if len(ids) != variable.shape[axis]:
                 raise ValueError(
                     f"Rule of layer '{self.path}' (class {type(self.layer).__name__}) declares "
-                    f"{len(labels)} labels for axis {axis} of weight '{variable.name}', whose "
+                    f"{len(ids)} channel ids for axis {axis} of weight '{variable.name}', whose "
                     f"shape is {tuple(variable.shape)}."
                 )
         known = self._findings.weights.get(id(variable))
@@ -149,40 +149,42 @@ class Site:
             tuple(axis % rank for axis in groups[1]),
         )
 
-    def _tie_to_other_call(self, known: Mapping[int, Labels], axes: Mapping[int, Labels]) -> None:
+    def _tie_to_other_call(
+        self, known: Mapping[int, ChannelIds], axes: Mapping[int, ChannelIds]
+    ) -> None:
         """A shared layer: its calls see the same channels, or see none to be pruned."""
         for axis in known.keys() | axes.keys():
             if axis in known and axis in axes:
                 self.tie(known[axis], axes[axis])
             else:
-                labels = known[axis] if axis in known else axes[axis]
-                self.anchor(labels, f"shared layer '{self.path}' also works along other axes")
+                ids = known[axis] if axis in known else axes[axis]
+                self.anchor(ids, f"shared layer '{self.path}' also works along other axes")
 
-    def labels_of(self, variable: Any) -> Mapping[int, Labels]:
-        """The labels along the axes of a weight that was declared before."""
+    def ids_of(self, variable: Any) -> Mapping[int, ChannelIds]:
+        """The channel ids along the axes of a weight that was declared before."""
         return self._findings.weights[id(variable)].axes
 
-    def at_least(self, labels: Labels, count: int, reason: str) -> None:
+    def at_least(self, ids: ChannelIds, count: int, reason: str) -> None:
         """An axis that has `count` channels or more must not get narrower than that."""
-        if len(labels) >= count:
-            self._findings.leasts.append(LeastSite(labels, count, reason))
+        if len(ids) >= count:
+            self._findings.leasts.append(LeastSite(ids, count, reason))
 
-    def begins(self, labels: Labels) -> None:
+    def begins(self, ids: ChannelIds) -> None:
         """Names the layer as the producer of these channels: criteria score it."""
-        self._findings.produced.setdefault(self.path, labels)
+        self._findings.produced.setdefault(self.path, ids)
 
-    def count(self, labels: Labels) -> Count:
+    def count(self, ids: ChannelIds) -> Count:
         """Stands, in `config` and `argument`, for how many of these channels are kept."""
-        return Count(labels)
+        return Count(ids)
 
-    def stays_in_part(self, labels: Labels) -> None:
+    def stays_in_part(self, ids: ChannelIds) -> None:
         """At least one of these channels stays, so that a slice of a tensor is never empty."""
-        self._findings.pieces.append(labels)
+        self._findings.pieces.append(ids)
 
     def config(
         self, name: str, value: Any, derived: bool = False, attribute: str | None = ""
     ) -> None:
-        """Declares a configuration entry, with `site.count(labels)` where a width stands.
+        """Declares a configuration entry, with `site.count(ids)` where a width stands.
 
         Args:
             name: Name of the constructor's argument.
@@ -218,43 +220,43 @@ class Site:
         """Two calls share a layer (or a nested model), so its widths are the same in both."""
         for a, b in zip(leaves(first), leaves(second), strict=True):
             counts = isinstance(a, Count), isinstance(b, Count)
-            if counts == (True, True) and len(a.labels) == len(b.labels):
-                self.tie(a.labels, b.labels)
+            if counts == (True, True) and len(a.ids) == len(b.ids):
+                self.tie(a.ids, b.ids)
             elif any(counts) or a != b:
-                self._refuse_both([leaf.labels for leaf in (a, b) if isinstance(leaf, Count)])
+                self._refuse_both([leaf.ids for leaf in (a, b) if isinstance(leaf, Count)])
 
-    def mixes(self, labels: Labels, restricted: Restricted) -> None:
+    def mixes(self, ids: ChannelIds, restricted: Restricted) -> None:
         """Declares that outputs depend on several of these channels, without weights between.
 
         Masking such a layer means: it computes from the kept channels alone.
 
         Args:
-            labels: The channels, `(channels,)`.
+            ids: The channels, `(channels,)`.
             restricted: `(which of them count, (channels,) booleans) -> call`: what the layer
                 computes from those alone. Where it has an output per channel, the others are 0.
         """
         known = self._findings.mixings.get(id(self.layer))
         if known is None:
-            self._findings.mixings[id(self.layer)] = MixingSite(self.layer, labels, restricted)
-        elif len(known.labels) == len(labels):
-            self.tie(known.labels, labels)
+            self._findings.mixings[id(self.layer)] = MixingSite(self.layer, ids, restricted)
+        elif len(known.ids) == len(ids):
+            self.tie(known.ids, ids)
         else:
-            self._refuse_both([known.labels])
+            self._refuse_both([known.ids])
 
-    def _refuse_both(self, labels: Sequence[Labels]) -> None:
+    def _refuse_both(self, ids: Sequence[ChannelIds]) -> None:
         reason = "it is called twice, on tensors of different widths"
-        for one in labels:
+        for one in ids:
             self.anchor(one, f"layer '{self.path}': {reason}")
         raise Unprunable(reason)
 
     # ---- layers inside the layer
 
-    def part(self, layer: Any, block: Labels | None = None, shape: Shape = ()) -> Site:
+    def part(self, layer: Any, block: ChannelIds | None = None, shape: Shape = ()) -> Site:
         """The site of a layer that this one calls.
 
         Args:
             layer: The layer inside.
-            block: The labels of what enters it; None: nothing of it depends on widths.
+            block: The channel ids of what enters it; None: nothing of it depends on widths.
             shape: Its shape, batch axis first.
         """
         inner = Site(self.call, [], self._findings)
@@ -265,11 +267,11 @@ class Site:
             inner.inputs, inner.input_shapes = [block], [shape]
         return inner
 
-    def whole(self, shape: Shape, reason: str) -> Labels:
+    def whole(self, shape: Shape, reason: str) -> ChannelIds:
         """The block of an output of this shape whose channels stay, for the reason given."""
-        label = self.fresh(1)
-        self.anchor(label, reason)
-        return label.reshape((1,) * max(len(shape) - 1, 0))
+        ids = self.fresh(1)
+        self.anchor(ids, reason)
+        return ids.reshape((1,) * max(len(shape) - 1, 0))
 
     def inside(self, layer: Any, leading: int = 1) -> Site:
         """The site of a layer that a wrapper calls, for that layer's own rule.
@@ -294,14 +296,14 @@ class Site:
         return inner
 
     def macs(
-        self, variable: Any, positions: Sequence[int | None], widths: Sequence[Labels] = ()
+        self, variable: Any, positions: Sequence[int | None], widths: Sequence[ChannelIds] = ()
     ) -> None:
         """Declares multiply-adds: the kernel's entries times the number of positions.
 
         Args:
             variable: The kernel; None where activations are multiplied with each other.
             positions: Sizes whose product says how often.
-            widths: Further axes of tensors, by their labels, whose sizes are factors, too.
+            widths: Further axes of tensors, by their channel ids, whose sizes are factors, too.
         """
         sizes = [*self.repeats, *positions]
         known = [size for size in sizes if size is not None]

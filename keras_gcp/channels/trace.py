@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_gcp import keras_state
 from keras_gcp.channels import rules  # noqa: F401  (registers the rules)
-from keras_gcp.channels.channel_ids import Cause, Labels
+from keras_gcp.channels.channel_ids import Cause, ChannelIds
 from keras_gcp.channels.declared import advice, find_names
 from keras_gcp.channels.findings import Count, Findings, MacsSite
 from keras_gcp.channels.grouping import build_groups, with_leasts
@@ -111,7 +111,7 @@ def _at_positions_of(
 
 
 def _width(site: MacsSite) -> int:
-    return math.prod(len(labels) for labels in site.widths)
+    return math.prod(len(ids) for ids in site.widths)
 
 
 def _read(model: Any, in_place: bool) -> tuple[Graph, tuple[Neighbour, ...]]:
@@ -128,7 +128,7 @@ def _follow(
     graph: Graph, neighbours: Sequence[Neighbour], excluded: set[str], opaque: dict[str, str]
 ) -> ChannelMap:
     findings = Findings()
-    blocks: dict[int, Labels] = {}
+    blocks: dict[int, ChannelIds] = {}
     for position, x in enumerate(graph.inputs):
         cause = Cause(None, f"input {position} of the model", is_end=True)
         blocks[x.index] = _anchored_block(findings, len(x.shape), cause.text, cause)
@@ -145,7 +145,9 @@ def _follow(
     for x in graph.outputs:
         findings.space.anchor(blocks[x.index], end.text, foremost=True, cause=end)
 
-    def beside_the_model(call: Call, inputs: list[Labels], findings: Findings) -> list[Labels]:
+    def beside_the_model(
+        call: Call, inputs: list[ChannelIds], findings: Findings
+    ) -> list[ChannelIds]:
         return _apply_rule(call, inputs, findings, opaque={})
 
     beside = follow_neighbours(neighbours, findings, blocks, beside_the_model)
@@ -170,7 +172,7 @@ def _refuse_opaque(model: Any, opaque: dict[str, str]) -> None:
 
 
 def _tie_calls_of_nested_models(
-    containers: Sequence[Container], findings: Findings, blocks: dict[int, Labels]
+    containers: Sequence[Container], findings: Findings, blocks: dict[int, ChannelIds]
 ) -> None:
     """A nested model that is called twice has one set of symbolic shapes, also without weights."""
     first: dict[int, tuple[Tensor, ...]] = {}
@@ -210,15 +212,15 @@ def _sample(names: Sequence[str], most: int = 12) -> str:
 
 def _anchored_block(
     findings: Findings, rank: int, reason: str, cause: Cause | None = None
-) -> Labels:
-    label = findings.space.fresh(1)
-    findings.space.anchor(label, reason, cause=cause)
-    return label.reshape((1,) * max(rank - 1, 0))
+) -> ChannelIds:
+    ids = findings.space.fresh(1)
+    findings.space.anchor(ids, reason, cause=cause)
+    return ids.reshape((1,) * max(rank - 1, 0))
 
 
 def _apply_rule(
-    call: Call, inputs: list[Labels], findings: Findings, opaque: dict[str, str]
-) -> list[Labels]:
+    call: Call, inputs: list[ChannelIds], findings: Findings, opaque: dict[str, str]
+) -> list[ChannelIds]:
     rule = rule_for(call.operation)
     kind = type(call.operation).__name__
     if call.path in opaque:
@@ -260,7 +262,7 @@ def _how_to_register(call: Call) -> str:
 _FLATTEN = "`keras_gcp.flatten(model)` opens such layers where that changes nothing"
 
 
-def _check_blocks(call: Call, blocks: Sequence[Labels]) -> None:
+def _check_blocks(call: Call, blocks: Sequence[ChannelIds]) -> None:
     """A wrong rule must not pass for a network that is followed."""
     fits = len(blocks) == len(call.outputs) and all(
         block.ndim == max(len(x.shape) - 1, 0)
@@ -271,14 +273,16 @@ def _check_blocks(call: Call, blocks: Sequence[Labels]) -> None:
     )
     if not fits:
         raise ValueError(
-            f"Rule of layer '{call.path}' (class {type(call.operation).__name__}) returned label "
+            f"Rule of layer '{call.path}' (class {type(call.operation).__name__}) returned "
             f"blocks of shape {[block.shape for block in blocks]} for outputs of shape "
             f"{[x.shape for x in call.outputs]}. Expected one block per output, with one axis for "
             "each axis of the output but the first (batch), of size 1 or of the output's size."
         )
 
 
-def _refuse(call: Call, inputs: list[Labels], findings: Findings, reason: str) -> list[Labels]:
+def _refuse(
+    call: Call, inputs: list[ChannelIds], findings: Findings, reason: str
+) -> list[ChannelIds]:
     """Anchors all that goes in and comes out of a call whose channels cannot be followed."""
     cause = Cause(call.path, findings.refusals.get(call.path) or f"{reason} ({_FLATTEN})")
     for block in inputs:
@@ -293,29 +297,29 @@ def _resolve(
     neighbours: Sequence[Neighbour],
     beside: frozenset[int],
     findings: Findings,
-    blocks: dict[int, Labels],
+    blocks: dict[int, ChannelIds],
     uncounted: dict[str, str],
 ) -> ChannelMap:
     resolution = findings.space.resolve()
-    class_of = resolution.class_of
+    coupled_of = resolution.coupled_of
     weights = {
         key: Weight(
             site.variable,
             site.path,
-            {axis: class_of[labels] for axis, labels in site.axes.items()},
+            {axis: coupled_of[ids] for axis, ids in site.axes.items()},
             site.consumed,
             site.produced,
         )
         for key, site in findings.weights.items()
     }
     others = {key: weights.pop(key) for key in beside}
-    produced = {path: class_of[labels] for path, labels in findings.produced.items()}
+    produced = {path: coupled_of[ids] for path, ids in findings.produced.items()}
     kinds = {
         call.path: type(call.operation).__name__ for call in graph.calls if call.path in produced
     }
-    coupled_count = int(class_of.max()) + 1 if len(class_of) else 0
-    widths = [labels for site in findings.macs for labels in site.widths]
-    pieces = [class_of[labels] for labels in (*findings.pieces, *widths)]
+    coupled_count = int(coupled_of.max()) + 1 if len(coupled_of) else 0
+    widths = [ids for site in findings.macs for ids in site.widths]
+    pieces = [coupled_of[ids] for ids in (*findings.pieces, *widths)]
     groups = build_groups(
         coupled_count, weights.values(), produced, kinds, resolution.reasons, pieces
     )
@@ -323,30 +327,32 @@ def _resolve(
         graph=graph,
         coupled_count=coupled_count,
         reasons=resolution.reasons,
-        tensors={index: class_of[block] for index, block in blocks.items()},
+        tensors={index: coupled_of[block] for index, block in blocks.items()},
         weights=weights,
         configs=tuple(
-            dataclasses.replace(site, value=_resolved(site.value, class_of))
+            dataclasses.replace(site, value=_resolved(site.value, coupled_of))
             for site in findings.configs
         ),
         arguments=tuple(
-            dataclasses.replace(site, value=_resolved(site.value, class_of))
+            dataclasses.replace(site, value=_resolved(site.value, coupled_of))
             for site in findings.arguments
         ),
         mixings=tuple(
-            dataclasses.replace(site, labels=class_of[site.labels])
+            dataclasses.replace(site, ids=coupled_of[site.ids])
             for site in findings.mixings.values()
         ),
-        held=tuple(dataclasses.replace(site, block=class_of[site.block]) for site in findings.held),
+        held=tuple(
+            dataclasses.replace(site, block=coupled_of[site.block]) for site in findings.held
+        ),
         macs=tuple(
-            dataclasses.replace(site, widths=tuple(class_of[labels] for labels in site.widths))
+            dataclasses.replace(site, widths=tuple(coupled_of[ids] for ids in site.widths))
             for site in findings.macs
         ),
         produced=produced,
         kinds=kinds,
         refusals=dict(findings.refusals),
         groups=with_leasts(
-            groups, [(class_of[s.labels], s.count, s.reason) for s in findings.leasts]
+            groups, [(coupled_of[s.ids], s.count, s.reason) for s in findings.leasts]
         ),
         uncounted=uncounted,
         neighbours=tuple(neighbours),
@@ -355,8 +361,8 @@ def _resolve(
     )
 
 
-def _resolved(value: Any, class_of: np.ndarray) -> Any:
+def _resolved(value: Any, coupled_of: np.ndarray) -> Any:
     def resolve(leaf: Any) -> Any:
-        return Count(class_of[leaf.labels]) if isinstance(leaf, Count) else leaf
+        return Count(coupled_of[leaf.ids]) if isinstance(leaf, Count) else leaf
 
     return map_structure(resolve, value)

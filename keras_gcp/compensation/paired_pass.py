@@ -85,9 +85,9 @@ class _Lockstep:
             for x in call.inputs:
                 self._readers.setdefault(x.index, []).append(call)
         self._mixings = {
-            id(mixing.operation): mixing.restricted(keep[mixing.labels])
+            id(mixing.operation): mixing.restricted(keep[mixing.ids])
             for mixing in channels.mixings
-            if not keep[mixing.labels].all()
+            if not keep[mixing.ids].all()
         }
 
     def run(self, inputs: list[Any]) -> dict[int, np.ndarray]:

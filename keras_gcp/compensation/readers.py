@@ -95,22 +95,22 @@ def _refitted(place: Place, reader: Reader) -> Values:
     weight = place.channels.weights.get(id(reader.kernel))
     if weight is None or reader.axis not in weight.consumed:
         return {}
-    classes = weight.axes[reader.axis]
-    kept = place.keep[classes]
+    coupled = weight.axes[reader.axis]
+    kept = place.keep[coupled]
     axis = _axis_of(place.channels.tensors[reader.source.index])
     wide, narrow = (
-        np.moveaxis(as_floats(x), axis, -1).reshape(-1, len(classes))
+        np.moveaxis(as_floats(x), axis, -1).reshape(-1, len(coupled))
         for x in place.values_of(reader.source)
     )
     (rows,) = some_places((len(wide),), int(kept.sum()))
     value = ops.convert_to_numpy(reader.kernel)
-    kernel = np.moveaxis(value, reader.axis, 0).reshape(len(classes), -1).astype(wide.dtype)
+    kernel = np.moveaxis(value, reader.axis, 0).reshape(len(coupled), -1).astype(wide.dtype)
     wanted, left = wide[rows] @ kernel, narrow[rows][:, kept]
     new = np.where(kept[:, None], kernel, 0)
     if place.settings.method == "least_squares":
         missing = wanted - left @ new[kept]
         new[kept] += correction(left, missing, reader.intercept)
-    shape = (len(classes), *np.delete(value.shape, reader.axis))
+    shape = (len(coupled), *np.delete(value.shape, reader.axis))
     values = {id(reader.kernel): np.moveaxis(new.reshape(shape), 0, reader.axis)}
     values = {key: one.astype(value.dtype) for key, one in values.items()}
     if reader.bias is not None:

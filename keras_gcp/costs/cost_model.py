@@ -179,7 +179,7 @@ class CostModel:
         slopes: Positions of each axis per kept channel of each group.
         products: Sums of products by resource: `macs`, the `activation_macs` among them (both
             unless sizes are unknown), and `parameters`.
-        constants: What each resource counts besides (weights without labels).
+        constants: What each resource counts besides (weights without channels).
         filters: `(groups,)`, output channels of producing layers per kept channel of each group.
         functions: What further resources count, as functions of the axes' sizes.
     """

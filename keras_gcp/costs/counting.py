@@ -62,7 +62,7 @@ def count_map(model: Any, channels: ChannelMap, resources: Sequence[Resource] = 
     kernels: dict[str, dict[int, int]] = defaultdict(dict)
     for site in channels.macs:
         shape = () if site.variable is None else site.variable.shape
-        times = (site.positions or 0) * math.prod(len(classes) for classes in site.widths)
+        times = (site.positions or 0) * math.prod(len(coupled) for coupled in site.widths)
         macs[site.path] += times * math.prod(shape)
         if site.variable is None:
             between[site.path] += times
@@ -131,7 +131,7 @@ def prunable_groups(channels: ChannelMap) -> tuple[Group, ...]:
 
 def full_widths(channels: ChannelMap) -> np.ndarray:
     """Channels of each prunable group, `(groups,)`."""
-    return np.array([len(group.classes) for group in prunable_groups(channels)], np.int64)
+    return np.array([len(group.coupled) for group in prunable_groups(channels)], np.int64)
 
 
 class Resource(Protocol):
@@ -160,11 +160,11 @@ def build_cost_model(
     groups = prunable_groups(channels)
     axes = Axes(channels.coupled_count, groups)
     axes_of = {
-        key: {axis: axes.add(classes) for axis, classes in weight.axes.items()}
+        key: {axis: axes.add(coupled) for axis, coupled in weight.axes.items()}
         for key, weight in channels.weights.items()
     }
     functions = {resource.name: resource.function(model, channels, axes) for resource in resources}
-    labelled = sum(math.prod(w.variable.shape) for w in channels.weights.values())
+    varying = sum(math.prod(w.variable.shape) for w in channels.weights.values())
     products = {
         "parameters": [
             _term(1, weight.variable, axes_of[key]) for key, weight in channels.weights.items()
@@ -174,7 +174,7 @@ def build_cost_model(
         macs = [(site.variable is None, _macs_term(site, axes_of, axes)) for site in channels.macs]
         products["macs"] = [term for _, term in macs]
         products["activation_macs"] = [term for between, term in macs if between]
-    constants = {"macs": 0, "activation_macs": 0, "parameters": model.count_params() - labelled}
+    constants = {"macs": 0, "activation_macs": 0, "parameters": model.count_params() - varying}
     return CostModel(
         fixed=np.array(axes.fixed, np.float64),
         slopes=axes.slopes(),
@@ -195,17 +195,17 @@ class Axes:
         self._known: dict[bytes, int] = {}
         self._group_of = np.full(coupled_count, -1)
         for index, group in enumerate(groups):
-            self._group_of[group.classes] = index
-        self._group_sizes = np.array([len(group.classes) for group in groups], np.float64)
+            self._group_of[group.coupled] = index
+        self._group_sizes = np.array([len(group.coupled) for group in groups], np.float64)
         self._groups: list[np.ndarray] = []
         self._positions: list[np.ndarray] = []
 
-    def add(self, classes: np.ndarray) -> int:
-        """The number of the axis with these classes."""
-        key = classes.tobytes()
+    def add(self, coupled: np.ndarray) -> int:
+        """The number of the axis with these coupled channels."""
+        key = coupled.tobytes()
         if key not in self._known:
             self._known[key] = len(self.fixed)
-            owners = self._group_of[classes]
+            owners = self._group_of[coupled]
             groups, positions = np.unique(owners[owners >= 0], return_counts=True)
             self._groups.append(groups)
             self._positions.append(positions)
@@ -216,28 +216,28 @@ class Axes:
         """The elements of a tensor for one example: a fixed factor, and axes that depend on widths.
 
         Args:
-            block: Its channel classes, a block of the tensor's rank without the batch axis.
+            block: Its coupled channels, a block of the tensor's rank without the batch axis.
             shape: Its shape, batch axis first; all other sizes known.
         """
         factor, found = 1, []
         for axis, size in enumerate(shape[1:]):
             line = np.moveaxis(block, axis, 0).reshape(block.shape[axis], -1)
-            classes = line[:, 0]
-            varies = len(classes) > 1 and bool((classes != classes[0]).any())
-            if varies and (classes.tobytes() in self._known or self._is_even(classes)):
-                found.append(self.add(classes))
+            coupled = line[:, 0]
+            varies = len(coupled) > 1 and bool((coupled != coupled[0]).any())
+            if varies and (coupled.tobytes() in self._known or self._is_even(coupled)):
+                found.append(self.add(coupled))
             else:
                 factor *= size or 1
         return factor, tuple(found)
 
-    def _is_even(self, classes: np.ndarray) -> bool:
+    def _is_even(self, coupled: np.ndarray) -> bool:
         """Whether the axis is linear in the kept channels of every group: so are those of weights.
 
         An axis of a tensor that is not counts in full, which is never too little.
         """
-        owners = self._group_of[classes]
+        owners = self._group_of[coupled]
         present = np.unique(owners[owners >= 0])
-        each, counts = np.unique(classes[owners >= 0], return_counts=True)
+        each, counts = np.unique(coupled[owners >= 0], return_counts=True)
         return all(
             (self._group_of[each] == group).sum() == self._group_sizes[group]
             and len(np.unique(counts[self._group_of[each] == group])) == 1
@@ -259,7 +259,7 @@ def _macs_term(
     site: MacsSite, axes_of: Mapping[int, dict[int, int]], axes: Axes
 ) -> tuple[int, list[int]]:
     """Multiply-adds as a fixed factor and axes."""
-    factor, found = site.positions or 0, [axes.add(classes) for classes in site.widths]
+    factor, found = site.positions or 0, [axes.add(coupled) for coupled in site.widths]
     if site.variable is None:
         return factor, found
     factor, own = _term(factor, site.variable, axes_of.get(id(site.variable), {}))

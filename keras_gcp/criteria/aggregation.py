@@ -1,4 +1,4 @@
-"""From scores of layers to one score per channel class."""
+"""From scores of layers to one score per set of coupled channels."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ REDUCTIONS = ("mean", "sum", "max")
 def coupled_scores(
     scores: Mapping[str, np.ndarray], channels: ChannelMap, reduce: str = "mean"
 ) -> np.ndarray:
-    """One score per channel class, comparable over the whole network.
+    """One score per set of coupled channels, comparable over the whole network.
 
-    Every layer's scores are divided by their L2 norm. A class (channels that live or die together)
+    Every layer's scores are divided by their L2 norm. A set of coupled channels
     is then scored by the mean over all its places in the layers that produce it.
 
     Args:
@@ -27,7 +27,7 @@ def coupled_scores(
         reduce: `"mean"`, `"sum"` or `"max"` over the places.
 
     Returns:
-        `(coupled_count,)`; +inf for classes that no scored layer produces.
+        `(coupled_count,)`; +inf for those that no scored layer produces.
 
     Raises:
         InvalidArgument: `reduce` is none of the three.
@@ -37,10 +37,10 @@ def coupled_scores(
     counts = np.zeros(channels.coupled_count)
     total = np.full(channels.coupled_count, -np.inf if reduce == "max" else 0.0)
     for path, layer_scores in scores.items():
-        classes = channels.produced[path]
+        coupled = channels.produced[path]
         normalised = layer_scores / (np.linalg.norm(layer_scores) + NORM_EPSILON)
-        np.add.at(counts, classes, 1)
-        (np.maximum if reduce == "max" else np.add).at(total, classes, normalised)
+        np.add.at(counts, coupled, 1)
+        (np.maximum if reduce == "max" else np.add).at(total, coupled, normalised)
     scored = counts > 0
     if reduce == "mean":
         total[scored] /= counts[scored]

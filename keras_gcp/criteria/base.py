@@ -50,7 +50,7 @@ def name_of(criterion: Any) -> str:
 
 def prunable_layers(channels: ChannelMap) -> list[str]:
     """Producing layers with at least one prunable channel, in network order."""
-    return [path for path, classes in channels.produced.items() if channels.prunable[classes].any()]
+    return [path for path, coupled in channels.produced.items() if channels.prunable[coupled].any()]
 
 
 def check(criterion: Any, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> None:
@@ -95,8 +95,8 @@ def checked_scores(
         )
     _check_layers(name, returned, channels)
     return {
-        path: _checked_array(name, path, returned[path], len(classes))
-        for path, classes in channels.produced.items()
+        path: _checked_array(name, path, returned[path], len(coupled))
+        for path, coupled in channels.produced.items()
         if path in returned
     }
 

@@ -38,15 +38,15 @@ class BatchNormScale:
 
 
 def _gammas_by_layer(channels: ChannelMap) -> dict[str, np.ndarray]:
-    anywhere = _mean_gamma_by_class(channels)
+    anywhere = _mean_gamma(channels)
     scores = {}
     lacking = []
     for path in prunable_layers(channels):
-        classes = channels.produced[path]
+        coupled = channels.produced[path]
         direct = _gammas_right_after(channels, path)
-        gammas = anywhere[classes] if direct is None else direct
+        gammas = anywhere[coupled] if direct is None else direct
         # Channels that stay anyway need no score; 0 keeps the array finite.
-        gammas = np.where(channels.prunable[classes], gammas, np.nan_to_num(gammas))
+        gammas = np.where(channels.prunable[coupled], gammas, np.nan_to_num(gammas))
         if np.isnan(gammas).any():
             lacking.append(path)
         scores[path] = gammas
@@ -68,8 +68,8 @@ def _absolute(gamma: Any) -> np.ndarray:
     return np.abs(ops.convert_to_numpy(gamma)).astype(np.float64)
 
 
-def _mean_gamma_by_class(channels: ChannelMap) -> np.ndarray:
-    """`(coupled_count,)`, NaN for classes that pass no batch normalisation."""
+def _mean_gamma(channels: ChannelMap) -> np.ndarray:
+    """`(coupled_count,)`, NaN for channels that pass no batch normalisation."""
     sums, counts = np.zeros((2, channels.coupled_count))
     for operation in {id(call.operation): call.operation for call in channels.graph.calls}.values():
         weight = channels.weights.get(id(_gamma(operation)))

@@ -64,8 +64,8 @@ class CompensationAware:
         for _, weight, axis, _ in _readers(channels):
             read[weight.axes[axis]] = True
         for path in prunable_layers(channels):
-            classes = channels.produced[path]
-            if not read[classes[channels.prunable[classes]]].all():
+            coupled = channels.produced[path]
+            if not read[coupled[channels.prunable[coupled]]].all():
                 raise UnsupportedModel(
                     f"Criterion 'compensation_aware' scores channels by the layers that read them, "
                     f"and some channels of layer '{path}' are read by no layer with weights. Take "
@@ -80,8 +80,8 @@ class CompensationAware:
         gains = np.zeros(channels.coupled_count)
         for call, weight, axis, source, x in self._inputs_of_readers(model, channels, sample):
             block = channels.tensors[source.index]
-            classes, own = _gains(call.operation, weight, axis, x, block)
-            np.add.at(gains, classes, own)
+            coupled, own = _gains(call.operation, weight, axis, x, block)
+            np.add.at(gains, coupled, own)
         return {path: gains[channels.produced[path]] for path in prunable_layers(channels)}
 
     def _inputs_of_readers(
@@ -119,10 +119,10 @@ def _readers(channels: ChannelMap) -> Iterator[tuple[Call, Weight, int, Tensor]]
                     yield call, weight, axis, _source(call, weight.axes[axis], channels)
 
 
-def _source(call: Call, classes: np.ndarray, channels: ChannelMap) -> Tensor:
+def _source(call: Call, coupled: np.ndarray, channels: ChannelMap) -> Tensor:
     """The input with these channels; the output where a recurrent layer reads its own units."""
     for x in (*call.inputs, *call.outputs):
-        if np.isin(classes, channels.tensors[x.index]).all():
+        if np.isin(coupled, channels.tensors[x.index]).all():
             return x
     return call.inputs[0]
 
@@ -130,29 +130,29 @@ def _source(call: Call, classes: np.ndarray, channels: ChannelMap) -> Tensor:
 def _gains(
     layer: Any, weight: Weight, axis: int, x: np.ndarray, block: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`(classes, gains)`: one number per channel class that is read; together at most 1.
+    """`(coupled, gains)`: a number for each set of coupled channels that is read; at most 1 in all.
 
     Args:
         layer: The layer.
         weight: A weight of it that reads channels.
         axis: Along this axis.
         x: What it reads.
-        block: The channel classes of that.
+        block: The coupled channels of that.
     """
     kernel = ops.convert_to_numpy(weight.variable).astype(np.float64)
-    classes = weight.axes[axis]
+    coupled = weight.axes[axis]
     space = channels_last(layer, x).shape[1:-1]
     geometry = geometry_of(layer, space)
     if geometry is None:
-        return classes, _independent(kernel, axis, classes, x, block)
+        return coupled, _independent(kernel, axis, coupled, x, block)
     x = channels_last(layer, x)
     if not geometry.sizes:
         x = x.reshape(-1, x.shape[-1])
     taps = math.prod(geometry.sizes)
-    places = some_places((len(x), *geometry.counts), taps * len(classes))
+    places = some_places((len(x), *geometry.counts), taps * len(coupled))
     rows = geometry.rows(x, places).astype(np.float64)
     rows -= rows.mean(axis=0)
-    own, blocks = _blocks(np.tile(classes, taps))
+    own, blocks = _blocks(np.tile(coupled, taps))
     picked, gains = greedy_order(rows, kernel.reshape(len(blocks), -1), blocks, _ridge(*rows.shape))
     scores = np.zeros(len(own))
     # A later pick may gain more than an earlier one; it must not rank before it for that.
@@ -166,25 +166,25 @@ def _ridge(rows: int, entries: int) -> float:
     return _JITTER if rows >= entries else RIDGE
 
 
-def _blocks(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different classes in the order they first come in, and for each entry which it is.
+def _blocks(coupled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different ones in the order they first come in, and for each entry which it is.
 
     All that leaves with a channel is one block: its entries of a window, its places after Flatten,
     its copies.
     """
-    found, first, inverse = np.unique(classes, return_index=True, return_inverse=True)
+    found, first, inverse = np.unique(coupled, return_index=True, return_inverse=True)
     order = np.argsort(first)
     return found[order], np.argsort(order)[inverse]
 
 
 def _independent(
-    kernel: np.ndarray, axis: int, classes: np.ndarray, x: np.ndarray, block: np.ndarray
+    kernel: np.ndarray, axis: int, coupled: np.ndarray, x: np.ndarray, block: np.ndarray
 ) -> np.ndarray:
     """Variance times squared kernel, for each position along the kernel's axis."""
-    squares = np.square(np.moveaxis(kernel, axis, 0).reshape(len(classes), -1)).sum(axis=1)
+    squares = np.square(np.moveaxis(kernel, axis, 0).reshape(len(coupled), -1)).sum(axis=1)
     varying = [a for a, size in enumerate(block.shape) if size > 1] or [block.ndim - 1]
     lines = np.moveaxis(x, varying[0] + 1, 0).reshape(x.shape[varying[0] + 1], -1)
     line = np.moveaxis(block, varying[0], 0).reshape(block.shape[varying[0]], -1)[:, 0]
     found = dict(zip(line.tolist(), lines.var(axis=1).tolist(), strict=False))
-    gains = squares * np.array([found.get(one, 0.0) for one in classes.tolist()])
+    gains = squares * np.array([found.get(one, 0.0) for one in coupled.tolist()])
     return gains / max(gains.sum(), 1e-30)

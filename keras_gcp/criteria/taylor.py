@@ -85,14 +85,14 @@ def _filters(channels: ChannelMap, path: str, operation: Any) -> list[tuple[Weig
     biases = [
         (weight, axis)
         for weight in own_weights(channels, operation)
-        for axis, classes in weight.axes.items()
-        if id(weight.variable) not in known and _is_bias(weight, classes, produced)
+        for axis, coupled in weight.axes.items()
+        if id(weight.variable) not in known and _is_bias(weight, coupled, produced)
     ]
     return [*found, *biases]
 
 
-def _is_bias(weight: Weight, classes: np.ndarray, produced: np.ndarray) -> bool:
+def _is_bias(weight: Weight, coupled: np.ndarray, produced: np.ndarray) -> bool:
     """Whether a weight is added to each channel, or (of a recurrent layer) to each gate of it."""
-    if len(weight.variable.shape) == 1 and np.array_equal(classes, produced):
+    if len(weight.variable.shape) == 1 and np.array_equal(coupled, produced):
         return True
-    return weight.variable.name == "bias" and bool(np.isin(produced, classes).all())
+    return weight.variable.name == "bias" and bool(np.isin(produced, coupled).all())

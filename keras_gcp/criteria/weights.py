@@ -18,7 +18,7 @@ def operations_by_path(channels: ChannelMap) -> dict[str, Any]:
 
 
 def own_weights(channels: ChannelMap, operation: Any) -> list[Weight]:
-    """The labelled weights of one layer."""
+    """The weights with channels of one layer."""
     found = [channels.weights.get(id(variable)) for variable in operation.weights]
     return [weight for weight in found if weight is not None]
 
@@ -42,7 +42,7 @@ def kernels(channels: ChannelMap, path: str, operation: Any) -> list[tuple[Weigh
         raise UnsupportedModel(
             f"Layer '{path}' (class {type(operation).__name__}) produces channels, but its rule "
             "declares no weight whose axis they lie along, so they cannot be scored by weights. "
-            "Declare it with `site.weight(..., produces={axis: labels})`."
+            "Declare it with `site.weight(..., produces={axis: ids})`."
         )
     return found
 
@@ -60,20 +60,20 @@ def channel_norms(
 
 
 def by_channel(
-    values: np.ndarray, classes: np.ndarray, axis: int, produced: np.ndarray
+    values: np.ndarray, coupled: np.ndarray, axis: int, produced: np.ndarray
 ) -> np.ndarray:
     """`(width, entries)`: what an array has for each channel that a layer produces.
 
     Args:
         values: An array of a weight's shape.
-        classes: The channel class of every position along an axis of it.
+        coupled: The coupled channels along an axis of it.
         axis: That axis.
-        produced: The channel class of every channel, `(width,)`.
+        produced: The coupled channels that the layer produces, `(width,)`.
     """
-    rows = np.moveaxis(values, axis, 0).reshape(len(classes), -1)
-    if len(classes) == len(produced):
+    rows = np.moveaxis(values, axis, 0).reshape(len(coupled), -1)
+    if len(coupled) == len(produced):
         return rows
-    places = [np.flatnonzero(classes == one) for one in produced]
+    places = [np.flatnonzero(coupled == one) for one in produced]
     most = max(len(found) for found in places)
     padded = [np.pad(found, (0, most - len(found)), constant_values=-1) for found in places]
     rows = np.concatenate([rows, np.zeros_like(rows[:1])])  # where a channel has fewer places

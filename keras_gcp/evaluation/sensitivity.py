@@ -162,8 +162,8 @@ def _curve(
     measurements: _Measurements,
 ) -> GroupSensitivity:
     """The curve of one group; at each share its best channels stay."""
-    width = len(group.classes)
-    best_first = group.classes[np.argsort(-scores[group.classes], kind="stable")]
+    width = len(group.coupled)
+    best_first = group.coupled[np.argsort(-scores[group.coupled], kind="stable")]
     points = []
     for share in shares:
         kept = min(width, max(group.least, round(share * width), 1))

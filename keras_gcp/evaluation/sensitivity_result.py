@@ -173,20 +173,20 @@ class Sensitivity:
         that channels whose removal did not show are still ranked by their scores.
 
         Args:
-            scores: One score per channel class, larger = keep.
-            groups: Name of each group that may be pruned to the classes of its channels.
+            scores: One score per set of coupled channels, larger = keep.
+            groups: Name of each group that may be pruned to its coupled channels.
 
         Returns:
-            Scores of the same shape; those of other classes are unchanged.
+            Scores of the same shape; those outside of all groups are unchanged.
 
         Raises:
             InvalidArgument: a group was not measured, or was narrower then, or scores are negative.
         """
-        slopes = {name: self._slopes_for(name, len(classes)) for name, classes in groups.items()}
+        slopes = {name: self._slopes_for(name, len(coupled)) for name, coupled in groups.items()}
         mean = np.concatenate([np.zeros(0), *slopes.values()]).mean() if slopes else 0.0
         weighted = np.array(scores, np.float64)
-        for name, classes in groups.items():
-            own = weighted[classes]
+        for name, coupled in groups.items():
+            own = weighted[coupled]
             if (own < 0).any():
                 raise InvalidArgument(
                     f"A prior multiplies scores, and group '{name}' has negative ones. Expected a "
@@ -195,7 +195,7 @@ class Sensitivity:
             weights = slopes[name] / mean + LEAST_WEIGHT if mean > 0 else np.ones(len(own))
             best_first = np.argsort(-own, kind="stable")
             own[best_first] *= weights
-            weighted[classes] = own
+            weighted[coupled] = own
         return weighted
 
     def _slopes_for(self, name: str, width: int) -> np.ndarray:

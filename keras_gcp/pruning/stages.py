@@ -42,7 +42,7 @@ def require_one_criterion(model: Any, decision: criteria.Decision) -> None:
 
 
 def score(scorer: Any, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> np.ndarray:
-    """Scores of a criterion, checked, as one number per channel class.
+    """Scores of a criterion, checked, as one number per set of coupled channels.
 
     Where several processes train the model together: of the mean of their scores, weighted by their
     numbers of examples.
@@ -55,10 +55,10 @@ def score(scorer: Any, model: Any, channels: ChannelMap, sample: DrawnSample | N
 
 
 def weighted(scores: np.ndarray, channels: ChannelMap, prior: Prior | None) -> np.ndarray:
-    """Scores of channel classes, as what was measured before would have them."""
+    """Scores of coupled channels, as what was measured before would have them."""
     if prior is None:
         return scores
-    return prior.weighted(scores, {one.name: one.classes for one in prunable_groups(channels)})
+    return prior.weighted(scores, {one.name: one.coupled for one in prunable_groups(channels)})
 
 
 def compensated_weights(
@@ -110,7 +110,7 @@ def plan_by_scores(
     Args:
         model: The model.
         channels: Its channel map.
-        scores: One score per channel class, larger = keep.
+        scores: One score per set of coupled channels, larger = keep.
         limits: What may remain, by resource.
         opened: The resources among them that need more than counting.
         preferences: How to select.

@@ -38,8 +38,8 @@ class PeakActivations:
         tensors, lives = lifetimes(steps, channels)
         terms = []
         for x in tensors:
-            factor, labelled = axes.of_tensor(channels.tensors[x.index], x.shape)
-            terms.append((factor * self._bytes(x), labelled))
+            factor, varying = axes.of_tensor(channels.tensors[x.index], x.shape)
+            terms.append((factor * self._bytes(x), varying))
         pairs = [(i, t) for t, (a, b) in enumerate(lives) for i in range(a, b + 1)]
         return Peak(
             tensors=Products.of(terms),

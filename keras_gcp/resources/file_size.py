@@ -71,8 +71,8 @@ class FileSize:
             yield from self._weights(step.call, channels, axes, seen, has_kernel)
             if has_kernel and (folded or _has_bias(step)) and id(step.call.operation) not in seen:
                 seen.add(id(step.call.operation))
-                factor, labelled = axes.of_tensor(*_channels_only(step, channels))
-                yield (factor * self.channel_bytes, labelled)
+                factor, varying = axes.of_tensor(*_channels_only(step, channels))
+                yield (factor * self.channel_bytes, varying)
 
     def _weights(
         self, call: Call, channels: ChannelMap, axes: Axes, seen: set[int], has_kernel: bool
@@ -87,11 +87,11 @@ class FileSize:
                 continue
             seen.add(id(variable))
             known = channels.weights.get(id(variable))
-            labels = known.axes if known else {}
-            fixed = [n for axis, n in enumerate(variable.shape) if axis not in labels]
+            axes_with_channels = known.axes if known else {}
+            fixed = [n for axis, n in enumerate(variable.shape) if axis not in axes_with_channels]
             yield (
                 math.prod(fixed) * self.weight_bytes,
-                tuple(axes.add(classes) for classes in labels.values()),
+                tuple(axes.add(coupled) for coupled in axes_with_channels.values()),
             )
 
 

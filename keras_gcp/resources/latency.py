@@ -127,12 +127,12 @@ def open_latency(name: str, model: Any, channels: ChannelMap, timing: Timed) -> 
 
 def _side(measured: MeasuredSide, step: Step, channels: ChannelMap, axes: Axes) -> Side:
     """The axes of a side in the present network; one that has a single channel left is fixed."""
-    labelled, fixed = [], 0
+    varying, fixed = [], 0
     for place in measured.places:
-        classes, size = line_of(step, place, channels)
-        if len(classes) == size > 1:
-            labelled.append(axes.add(classes))
+        coupled, size = line_of(step, place, channels)
+        if len(coupled) == size > 1:
+            varying.append(axes.add(coupled))
         else:
             fixed += size
     curve = measured.curve
-    return Side(tuple(labelled), Curve(curve.sizes - fixed, curve.shares))
+    return Side(tuple(varying), Curve(curve.sizes - fixed, curve.shares))

@@ -63,7 +63,7 @@ class MeasuredLayer:
 
 
 def line_of(step: Step, place: Place, channels: ChannelMap) -> tuple[np.ndarray, int]:
-    """The classes along an axis of a step's tensors, and the size of that axis."""
+    """The coupled channels along an axis of a step's tensors, and the size of that axis."""
     role, position, axis = place
     x = (step.call.inputs if role == "reads" else step.call.outputs)[position]
     block = channels.tensors[x.index]
@@ -93,7 +93,7 @@ class LayerTimes:
         self._groups = prunable_groups(channels)
         self._owner = np.full(channels.coupled_count, -1)
         for index, group in enumerate(self._groups):
-            self._owner[group.classes] = index
+            self._owner[group.coupled] = index
         self.call_overhead = cache.get("no layer", self._time_of_nothing)
 
     def measured(self, step: Step) -> MeasuredLayer:
@@ -189,14 +189,14 @@ def _times(call: Call) -> int:
 
 def _narrower(groups: Sequence[Group], coupled_count: int) -> Iterator[np.ndarray]:
     """Keep-arrays in which the groups get narrower together, the full width last."""
-    lead = max(groups, key=lambda group: len(group.classes))
-    width = len(lead.classes)
+    lead = max(groups, key=lambda group: len(group.coupled))
+    width = len(lead.coupled)
     for kept in widths_to_measure(width, lead.least):
         keep = np.ones(coupled_count, bool)
         for group in groups:
-            size = len(group.classes)
+            size = len(group.coupled)
             own = min(size, max(group.least, round(size * kept / width)))
-            keep[group.classes[own:]] = False
+            keep[group.coupled[own:]] = False
         yield keep
 
 

@@ -49,7 +49,7 @@ class OneCall:
 
 
 def one_call(call: Call, channels: ChannelMap, keep: np.ndarray) -> OneCall:
-    """The call as it would be in a network that keeps the given channel classes."""
+    """The call as it would be in a network that keeps the given coupled channels."""
     config = _narrow_config(call.operation, channels, keep)
     operation = _narrow_operation(call.operation, config, channels)
     entering = list({x.index: x for x in call.inputs}.values())
@@ -139,7 +139,7 @@ def _narrow_arguments(call: Call, channels: ChannelMap, keep: np.ndarray) -> tup
 
 def _counted(value: Any, keep: np.ndarray) -> Any:
     return map_structure(
-        lambda leaf: int(keep[leaf.labels].sum()) if isinstance(leaf, Count) else leaf, value
+        lambda leaf: int(keep[leaf.ids].sum()) if isinstance(leaf, Count) else leaf, value
     )
 
 

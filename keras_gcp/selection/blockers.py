@@ -144,9 +144,9 @@ def _without_repetition(blockers: Sequence[Blocker]) -> Iterator[Blocker]:
 def _repeats(one: Blocker, other: Blocker, comes_later: bool) -> bool:
     if not other.cause.is_end and (one.cause.path is None or other.cause.path != one.cause.path):
         return False
-    if not np.isin(one.classes, other.classes, assume_unique=True).all():
+    if not np.isin(one.coupled, other.coupled, assume_unique=True).all():
         return False
-    same = len(one.classes) == len(other.classes)
+    same = len(one.coupled) == len(other.coupled)
     return comes_later or not same or (other.cause.is_end and not one.cause.is_end)
 
 
@@ -154,25 +154,25 @@ def _held(channels: ChannelMap, blockers: Sequence[Blocker], terms: Sequence[_Te
     """What they hold of what stays if all leaves that may: their own part, and what hangs on it."""
     inside = np.zeros(channels.coupled_count, bool)
     for blocker in blockers:
-        inside[blocker.classes] = True
+        inside[blocker.coupled] = True
     stays, paths = ~channels.prunable, {blocker.cause.path for blocker in blockers}
     held = 0.0
     for term in terms:
-        stuck = math.prod(float(stays[classes].mean()) for classes in term.axes)
+        stuck = math.prod(float(stays[coupled].mean()) for coupled in term.axes)
         if term.path in paths:
             held += term.size * stuck
-        elif stuck and any(inside[classes].any() for classes in term.axes):
+        elif stuck and any(inside[coupled].any() for coupled in term.axes):
             free = stays & ~inside
-            without = math.prod(float(free[classes].mean()) for classes in term.axes)
+            without = math.prod(float(free[coupled].mean()) for coupled in term.axes)
             held += term.size * (stuck - without)
     total = sum(term.size for term in terms) or 1.0
-    produced = [path for path, classes in channels.produced.items() if inside[classes].any()]
+    produced = [path for path, coupled in channels.produced.items() if inside[coupled].any()]
     return Held(tuple(blockers), held / total, tuple(produced))
 
 
 @dataclass(frozen=True, eq=False)
 class _Term:
-    """A part of a cost: its layer, its size, and the classes along the axes that it depends on."""
+    """A part of a cost: its layer, its size, and the coupled channels along its axes."""
 
     path: str
     size: float
@@ -182,7 +182,7 @@ class _Term:
 def _terms(channels: ChannelMap, counted: str) -> list[_Term]:
     """A cost as a sum."""
     if counted == "channels":
-        return [_Term(p, len(classes), [classes]) for p, classes in channels.produced.items()]
+        return [_Term(p, len(coupled), [coupled]) for p, coupled in channels.produced.items()]
     return list((_parameters if counted == "parameters" else _macs)(channels))
 
 
@@ -202,7 +202,7 @@ def _macs(channels: ChannelMap) -> Iterator[_Term]:
         shape = () if site.variable is None else site.variable.shape
         kernel = channels.weights.get(id(site.variable))
         axes = [] if kernel is None else list(kernel.axes.values())
-        size = math.prod((*shape, *(len(classes) for classes in site.widths)))
+        size = math.prod((*shape, *(len(coupled) for coupled in site.widths)))
         yield _Term(site.path, float((site.positions or 0) * size), [*axes, *site.widths])
 
 

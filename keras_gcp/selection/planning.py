@@ -62,7 +62,7 @@ def choose(
     kept = select(candidates, cost_model, limits, preferences.normalize, preferences.scope)
     keep = np.ones(channels.coupled_count, bool)
     for group, one, count in zip(groups, candidates, kept.tolist(), strict=True):
-        keep[group.classes] = one.best(count)
+        keep[group.coupled] = one.best(count)
     return plan_of(
         channels, keep, cost_model, budget, slack_of(candidates, cost_model, limits, kept)
     )
@@ -97,7 +97,7 @@ def _require_reachable(
     if holds(cost_model, limits, least):
         return
     missed = next(c for c, limit in limits.items() if cost_model.cost(c, least) > limit)
-    lowest = np.array([min(g.least, len(g.classes)) for g in prunable_groups(channels)], np.int64)
+    lowest = np.array([min(g.least, len(g.coupled)) for g in prunable_groups(channels)], np.int64)
     floors = Floors.of(candidates, cost_model, limits, lowest, missed)
     text = f"{how_far(candidates, cost_model, limits)} {floors}"
     unknown = _uncounted(limits, channels)
@@ -130,7 +130,7 @@ def candidates_of(
     return [
         _candidates(
             group,
-            coupled_scores[group.classes],
+            coupled_scores[group.coupled],
             _original(group, channels, original_widths or {}),
             preferences,
             (base or {}).get(group.name),
@@ -169,7 +169,7 @@ def _original(group: Group, channels: ChannelMap, original_widths: Mapping[str, 
     present = len(channels.produced[lead])
     whole = original_widths.get(lead, present)
     # A layer of several groups: each had its part of the original width.
-    return max(len(group.classes), round(len(group.classes) * whole / present))
+    return max(len(group.coupled), round(len(group.coupled) * whole / present))
 
 
 def _require_layers(channels: ChannelMap, preferences: Preferences) -> None:
@@ -189,12 +189,12 @@ def plan_of(
     budget: str = "",
     slack: tuple[Slack, ...] = (),
 ) -> Plan:
-    """The plan that keeps the given classes."""
+    """The plan that keeps the given coupled channels."""
     groups = prunable_groups(channels)
-    full = np.array([len(group.classes) for group in groups], np.int64)
-    kept = np.array([int(keep[group.classes].sum()) for group in groups], np.int64)
+    full = np.array([len(group.coupled) for group in groups], np.int64)
+    kept = np.array([int(keep[group.coupled].sum()) for group in groups], np.int64)
     return Plan(
-        layers={path: keep[classes] for path, classes in _own_channels(channels).items()},
+        layers={path: keep[coupled] for path, coupled in _own_channels(channels).items()},
         groups=tuple(_planned(group, channels) for group in channels.groups),
         before=_totals(cost_model, full),
         after=_totals(cost_model, kept),
@@ -216,17 +216,17 @@ def sizes_before(plan: Plan, channels: ChannelMap) -> dict[str, int]:
     found = {}
     for group in prunable_groups(channels):
         lead = group.members[0].path
-        here = np.flatnonzero(np.isin(channels.produced[lead], group.classes))
+        here = np.flatnonzero(np.isin(channels.produced[lead], group.coupled))
         place = int(np.flatnonzero(plan.layers[lead])[here[0]])
         whole = next(
             one for one in plan.groups if one.members[0].path == lead and place in one.positions
         )
-        found[group.name] = len(group.classes) * len(whole.positions) // len(here)
+        found[group.name] = len(group.coupled) * len(whole.positions) // len(here)
     return found
 
 
 def keep_of(plan: Plan, channels: ChannelMap) -> np.ndarray:
-    """The classes of a traced model that a plan keeps, `(coupled_count,)`.
+    """The coupled channels of a traced model that a plan keeps, `(coupled_count,)`.
 
     Raises:
         InvalidArgument: the plan was made for another model, or is none.
@@ -235,8 +235,8 @@ def keep_of(plan: Plan, channels: ChannelMap) -> np.ndarray:
     own = _own_channels(channels)
     _require_same({p: len(k) for p, k in plan.layers.items()}, {p: len(c) for p, c in own.items()})
     keep = np.ones(channels.coupled_count, bool)
-    for path, classes in own.items():
-        keep[classes[~plan.layers[path]]] = False
+    for path, coupled in own.items():
+        keep[coupled[~plan.layers[path]]] = False
     lost = np.flatnonzero(~keep & ~channels.prunable)
     if len(lost):
         reason = channels.reasons.get(int(lost[0]), "nothing produces them")
@@ -244,8 +244,8 @@ def keep_of(plan: Plan, channels: ChannelMap) -> np.ndarray:
             f"The plan was made for another model: it removes channels that are anchored here "
             f"({reason})."
         )
-    for path, classes in own.items():
-        if not np.array_equal(keep[classes], plan.layers[path]):
+    for path, coupled in own.items():
+        if not np.array_equal(keep[coupled], plan.layers[path]):
             raise InvalidArgument(
                 f"The plan was made for another model: channels of layer '{path}' that it keeps "
                 "are tied here to channels that it removes."
@@ -264,15 +264,15 @@ def _require_same(planned: Mapping[str, int], present: Mapping[str, int]) -> Non
 
 
 def _own_channels(channels: ChannelMap) -> dict[str, np.ndarray]:
-    """Layers with weights to the classes of their output channels, in network order."""
+    """Layers with weights to the coupled channels of their outputs, in network order."""
     found: dict[str, np.ndarray] = {}
-    labelled = {weight.path for weight in channels.weights.values() if weight.axes}
+    varying = {weight.path for weight in channels.weights.values() if weight.axes}
     for call in channels.graph.calls:
         if call.path in channels.produced:
             found.setdefault(call.path, channels.produced[call.path])
-        elif call.path in labelled:
+        elif call.path in varying:
             block = channels.tensors[call.outputs[0].index]
-            if block.size == max(block.shape):  # Its labels vary along one axis at most.
+            if block.size == max(block.shape):  # It varies along one axis at most.
                 found.setdefault(call.path, block.reshape(-1))
     return found
 
@@ -282,7 +282,7 @@ def _planned(group: Any, channels: ChannelMap) -> PlannedGroup:
     return PlannedGroup(
         name=group.name,
         members=tuple(PlannedMember(m.path, m.kind, m.width) for m in group.members),
-        positions=tuple(int(i) for i in np.flatnonzero(np.isin(lead, group.classes))),
+        positions=tuple(int(i) for i in np.flatnonzero(np.isin(lead, group.coupled))),
         anchored=group.anchored,
         note=f"keeps at least {group.least}: {group.least_reason}" if group.least > 1 else None,
     )

@@ -18,11 +18,11 @@ class Prior(Protocol):
         """Weighed scores.
 
         Args:
-            scores: One score per channel class, larger = keep.
-            groups: Name of each group that may be pruned to the classes of its channels.
+            scores: One score per set of coupled channels, larger = keep.
+            groups: Name of each group that may be pruned to its coupled channels.
 
         Returns:
-            Scores of the same shape; those of classes outside of all groups are unchanged.
+            Scores of the same shape; those outside of all groups are unchanged.
         """
 
 

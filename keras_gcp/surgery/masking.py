@@ -63,10 +63,10 @@ def _masked(
             continue
         own = values.get(id(weight.variable))
         value = np.array(keras.ops.convert_to_numpy(weight.variable) if own is None else own)
-        for axis, classes in cut.items():
+        for axis, coupled in cut.items():
             shape = [1] * value.ndim
             shape[axis] = -1
-            value *= keep[classes].reshape(shape).astype(value.dtype)
+            value *= keep[coupled].reshape(shape).astype(value.dtype)
         yield weight.variable, value
 
 
@@ -77,9 +77,9 @@ def masked_mixings(channels: ChannelMap, keep: np.ndarray) -> Iterator[bool]:
     Yields whether there are such layers: code that was compiled outside does not know of it.
     """
     with ExitStack() as restricted:
-        touched = [one for one in channels.mixings if not keep[one.labels].all()]
+        touched = [one for one in channels.mixings if not keep[one.ids].all()]
         for mixing in touched:
-            call = mixing.restricted(keep[mixing.labels])
+            call = mixing.restricted(keep[mixing.ids])
             restricted.enter_context(keras_state.replaced_call(mixing.operation, call))
         yield bool(touched)
 

@@ -26,7 +26,7 @@ def narrow_model(
     optimizers: Sequence[Any] = (),
     in_fit: bool = False,
 ) -> None:
-    """Removes every channel whose class is not kept.
+    """Removes every channel that is not kept.
 
     Layers and variables stay the same Python objects; what is inside them changes. Other models
     that use some of the weights (submodels, nested models, neighbours) follow, with their
@@ -76,12 +76,12 @@ def _optimizers(given: Sequence[Any], models: Sequence[Any]) -> list[Any]:
 
 
 def _is_cut(axes: Any, keep: np.ndarray) -> bool:
-    return any(not keep[classes].all() for classes in axes.values())
+    return any(not keep[coupled].all() for coupled in axes.values())
 
 
 def _narrow_configs(channels: ChannelMap, keep: np.ndarray, transaction: Transaction) -> None:
     def filled(leaf: Any) -> Any:
-        return int(keep[leaf.labels].sum()) if isinstance(leaf, Count) else leaf
+        return int(keep[leaf.ids].sum()) if isinstance(leaf, Count) else leaf
 
     # Compared with what stands there, not with the counts' own cuts: `x[..., -4:]` and a split in
     # two equal parts change their meaning when channels elsewhere on the axis go.

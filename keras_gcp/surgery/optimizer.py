@@ -40,7 +40,7 @@ def check_optimizer(optimizer: Any) -> None:
 def narrow_slots(
     optimizer: Any, channels: ChannelMap, keep: np.ndarray, transaction: Transaction
 ) -> None:
-    """Cuts every slot of every labelled weight; call it before the weights change."""
+    """Cuts every slot of every weight with channels; call it before the weights change."""
     for part in keras_state.optimizer_chain(optimizer):
         if not part.built:
             continue

@@ -107,7 +107,7 @@ def test_units_live_or_die_with_their_states_and_across_calls(build, tmp_path):
     model = build()
     channels = trace(model)
     assert not channels.refusals
-    (units,) = [classes for path, classes in channels.produced.items() if path.endswith("it")]
+    (units,) = [coupled for path, coupled in channels.produced.items() if path.endswith("it")]
     assert channels.prunable[units].all()
     _, narrow = check_cut(model, share=0.6)
     narrow.save(tmp_path / "narrow.keras")
@@ -174,7 +174,7 @@ def test_cells_of_ones_own_stay_with_the_reason_and_are_not_counted(cell):
 def whole(layer, reason, **call):
     inputs, x = sequences()
     channels = trace(closed(inputs, layer(x, **call)))
-    (units,) = [classes for path, classes in channels.produced.items() if path == layer.name]
+    (units,) = [coupled for path, coupled in channels.produced.items() if path == layer.name]
     assert channels.prunable[channels.produced["before"]].all()
     assert {channels.reasons.get(int(one), "free") for one in units} == {reason}
 

@@ -58,8 +58,8 @@ def anchors(model, **options):
 
 def tied_positions(channels, path):
     """Which positions of a layer's output live or die together, as sets."""
-    classes = channels.produced[path]
-    return {frozenset(np.flatnonzero(classes == c).tolist()) for c in classes}
+    coupled = channels.produced[path]
+    return {frozenset(np.flatnonzero(coupled == c).tolist()) for c in coupled}
 
 
 def check_cut(model, share=0.6):
@@ -469,14 +469,14 @@ def test_a_registered_rule_works_from_end_to_end(own_rule):
     np.testing.assert_array_equal(plan.kept("it"), plan.kept("conv"))
 
 
-def test_a_rule_that_declares_labels_of_the_wrong_number_says_so():
+def test_a_rule_that_declares_ids_of_the_wrong_number_says_so():
     @keras_gcp.register_rule(ChannelScale)
     def wrong(site):
         site.weight(site.layer.scale, carries={0: site.channels(0)[:2]})
         return site.inputs[0]
 
     try:
-        with pytest.raises(ValueError, match=r"'it' \(class ChannelScale\) declares 2 labels.*6"):
+        with pytest.raises(ValueError, match=r"'it' .* declares 2 channel ids.*6"):
             trace(conv_then(ChannelScale(name="it")))
     finally:
         del registry._RULES[ChannelScale]

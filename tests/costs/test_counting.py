@@ -165,15 +165,15 @@ def test_the_cost_model_predicts_the_narrowed_model(name):
     channels = trace(model)
     cost_model = build_cost_model(model, channels)
     groups = prunable_groups(channels)
-    full = np.array([len(group.classes) for group in groups])
+    full = np.array([len(group.coupled) for group in groups])
     whole = keras_gcp.count(model)
     for resource in ("macs", "parameters", "channels"):
         assert cost_model.cost(resource, full) == getattr(whole, resource)
     rng = np.random.default_rng(1)
-    kept = np.array([rng.integers(group.least, len(group.classes) + 1) for group in groups])
+    kept = np.array([rng.integers(group.least, len(group.coupled) + 1) for group in groups])
     keep = np.ones(channels.coupled_count, bool)
     for group, count in zip(groups, kept, strict=True):
-        keep[rng.permutation(group.classes)[count:]] = False
+        keep[rng.permutation(group.coupled)[count:]] = False
     narrow = keras_gcp.apply(plan_of(channels, keep, cost_model), model)
     counted = keras_gcp.count(narrow)
     for resource in ("macs", "parameters", "channels"):

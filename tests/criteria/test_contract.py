@@ -46,9 +46,9 @@ PAIRS = [(c, n) for n in CLASSIFIERS for c in criteria.names() if _applies(c, n)
 def test_every_prunable_layer_gets_a_finite_score_per_channel(criterion, name):
     model, channels, sample = _case(name)
     scores = criteria.checked_scores(criteria.get(criterion), model, channels, sample)
-    for path, classes in channels.produced.items():
-        if channels.prunable[classes].any():
-            assert scores[path].shape == classes.shape
+    for path, coupled in channels.produced.items():
+        if channels.prunable[coupled].any():
+            assert scores[path].shape == coupled.shape
             assert np.isfinite(scores[path]).all()
             assert len(np.unique(scores[path].round(9))) > 1, "all channels alike"
     assert np.isfinite(criteria.coupled_scores(scores, channels)[channels.prunable]).all()

@@ -1,4 +1,4 @@
-"""Criteria by name, checks of what they return, and scores of channel classes."""
+"""Criteria by name, checks of what they return, and scores of coupled channels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def residual():
 
 
 def _ones(model, channels, sample):
-    return {path: np.ones(len(classes)) for path, classes in channels.produced.items()}
+    return {path: np.ones(len(coupled)) for path, coupled in channels.produced.items()}
 
 
 # -------------------------------------------------------------------------------- by name
@@ -100,10 +100,10 @@ def test_layers_without_prunable_channels_may_be_left_out(residual):
     assert "classifier" not in scores
 
 
-# ------------------------------------------------------------------------ channel classes
+# ------------------------------------------------------------------------ coupled channels
 
 
-def test_classes_are_scored_by_the_mean_of_their_producers_normalised_scores(residual):
+def test_coupled_channels_are_scored_by_the_mean_of_their_producers_normalised_scores(residual):
     _, channels = residual
     rng = np.random.default_rng(0)
     scores = {path: rng.random(len(c)) for path, c in channels.produced.items()}
@@ -135,7 +135,7 @@ def test_the_scale_of_a_layers_scores_does_not_matter(residual):
     )
 
 
-def test_classes_that_no_scored_layer_produces_stay(residual):
+def test_coupled_channels_that_no_scored_layer_produces_stay(residual):
     _, channels = residual
     result = criteria.coupled_scores({"b1a_conv": np.ones(8)}, channels)
     assert np.isfinite(result).sum() == 8
@@ -145,12 +145,12 @@ def test_classes_that_no_scored_layer_produces_stay(residual):
 
 def test_a_class_at_several_places_of_one_layer_counts_all_of_them():
     channels = trace(networks.grouped())
-    classes = channels.produced["groups4"].reshape(4, -1)  # all groups lose the same positions
-    np.testing.assert_array_equal(classes, np.broadcast_to(classes[:1], classes.shape))
-    scores = np.arange(float(classes.size))
-    expected = (scores / np.linalg.norm(scores)).reshape(classes.shape).mean(axis=0)
+    coupled = channels.produced["groups4"].reshape(4, -1)  # all groups lose the same positions
+    np.testing.assert_array_equal(coupled, np.broadcast_to(coupled[:1], coupled.shape))
+    scores = np.arange(float(coupled.size))
+    expected = (scores / np.linalg.norm(scores)).reshape(coupled.shape).mean(axis=0)
     result = criteria.coupled_scores({"groups4": scores}, channels)
-    np.testing.assert_allclose(result[classes[0]], expected)
+    np.testing.assert_allclose(result[coupled[0]], expected)
 
 
 def test_an_unknown_reduction_is_refused(residual):

@@ -97,7 +97,7 @@ def test_other_channels_need_no_new_compilation(model, data, monkeypatch):
     traces.clear()
     keeps = [keep_of(random_plan(model, seed=seed), channels) for seed in range(2)]
     for group in prunable_groups(channels):  # Other weights are zeroed for each of them.
-        keeps.append(~np.isin(np.arange(channels.coupled_count), group.classes[:2]))
+        keeps.append(~np.isin(np.arange(channels.coupled_count), group.coupled[:2]))
     # The last batch is a short one.
     with MaskedModel(model, channels, sample, metric, batch_size=36) as masked:
         values = {masked.value(keep) for keep in keeps}

@@ -53,11 +53,11 @@ def test_every_point_is_the_metric_of_the_model_cut_in_that_group_alone(residual
     groups = {group.name: group for group in prunable_groups(channels)}
     assert [group.name for group in result.groups] == list(groups)
     for measured in result.groups:
-        classes = groups[measured.name].classes
+        coupled = groups[measured.name].coupled
         point = measured.points[1]
-        assert point.kept == max(round(0.5 * len(classes)), groups[measured.name].least)
+        assert point.kept == max(round(0.5 * len(coupled)), groups[measured.name].least)
         keep = np.ones(channels.coupled_count, bool)
-        keep[classes[np.argsort(-scores[classes], kind="stable")[point.kept :]]] = False
+        keep[coupled[np.argsort(-scores[coupled], kind="stable")[point.kept :]]] = False
         cut = keras_gcp.apply(plan_of(channels, keep, cost_model), model)
         accuracy = (keras.ops.convert_to_numpy(cut(data[0])).argmax(-1) == data[1]).mean()
         assert point.value == pytest.approx(accuracy, abs=1e-6)

@@ -120,7 +120,7 @@ def test_the_wide_network_predicts_the_peak_of_the_narrow_one(name):
     kept = np.array(
         [
             plan.layers[group.members[0].path][
-                np.isin(channels.produced[group.members[0].path], group.classes)
+                np.isin(channels.produced[group.members[0].path], group.coupled)
             ].sum()
             // max(1, group.members[0].multiplicity)
             for group in prunable_groups(channels)
@@ -153,7 +153,7 @@ def test_a_budget_on_the_peak_is_met_and_no_block_could_come_back(share):
     groups = prunable_groups(channels)
     kept = np.array([plan.layers[group.members[0].path].sum() for group in groups])
     for i, group in enumerate(groups):
-        if kept[i] < len(group.classes):
+        if kept[i] < len(group.coupled):
             larger = kept + (np.arange(len(groups)) == i)
             assert cost_model.cost(FLOAT, larger) > limit
 

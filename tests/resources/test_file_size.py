@@ -33,9 +33,9 @@ def with_one_more(plan, model):
     cost_model = build_cost_model(model, channels)
     for group in prunable_groups(channels):
         keep = np.ones(channels.coupled_count, bool)
-        for path, classes in channels.produced.items():
-            keep[classes[~plan.layers[path]]] = False
-        removed = group.classes[~keep[group.classes]]
+        for path, coupled in channels.produced.items():
+            keep[coupled[~plan.layers[path]]] = False
+        removed = group.coupled[~keep[group.coupled]]
         if len(removed):
             keep[removed[0]] = True
             yield keras_gcp.apply(plan_of(channels, keep, cost_model), model)

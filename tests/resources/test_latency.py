@@ -147,8 +147,8 @@ def test_every_layer_by_itself_writes_what_it_writes_in_the_narrow_network(name)
     channels = trace(model)
     keep = np.ones(channels.coupled_count, bool)
     for group in channels.groups:
-        if group.anchored is None and len(group.classes) > group.least:
-            keep[group.classes[max(group.least, len(group.classes) // 2) :]] = False
+        if group.anchored is None and len(group.coupled) > group.least:
+            keep[group.coupled[max(group.least, len(group.coupled) // 2) :]] = False
     for step in steps_of(channels):
         single = one_call(step.call, channels, keep)
         outputs = single.function(

@@ -44,7 +44,7 @@ def costs_by_hand(a, b, c):
 
 def drawn_scores(model, channels, sample):
     rng = np.random.default_rng(7)
-    return {path: rng.random(len(classes)) for path, classes in channels.produced.items()}
+    return {path: rng.random(len(coupled)) for path, coupled in channels.produced.items()}
 
 
 def ranked_scores(model):

@@ -49,15 +49,15 @@ def put_back(plan, model, align=1):
     """
     for group in plan.groups:
         keep = plan.layers[group.members[0].path][list(group.positions)]
-        whole = len(prunable_classes(model, group.name))
+        whole = len(prunable_coupled(model, group.name))
         kept = whole * int(keep.sum()) // len(keep)
         if group.anchored is None and kept < whole:
             block = min(whole, (kept // align + 1) * align) - kept
             yield keras_gcp.count(keras_gcp.apply(plan_with_more(plan, model, group, block), model))
 
 
-def prunable_classes(model, name):
-    return next(group.classes for group in trace(model).groups if group.name == name)
+def prunable_coupled(model, name):
+    return next(group.coupled for group in trace(model).groups if group.name == name)
 
 
 NETWORKS = ["plain", "residual", "concatenation", "depthwise", "grouped"]
@@ -148,7 +148,7 @@ def test_costs_beyond_the_present_widths_are_those_of_the_wider_network():
     run = after_events(model, {"macs": 0.4}, (1.0,))
     narrow, whole = trace(model), trace(wide)
     cost_model, original = build_cost_model(model, narrow), build_cost_model(wide, whole)
-    full = np.array([len(g.classes) for g in prunable_groups(whole)])
+    full = np.array([len(g.coupled) for g in prunable_groups(whole)])
     assert [g.name for g in prunable_groups(narrow)] == [g.name for g in prunable_groups(whole)]
     for resource in ("macs", "parameters", "channels"):
         assert cost_model.cost(resource, full) == original.cost(resource, full)

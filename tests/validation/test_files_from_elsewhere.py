@@ -214,7 +214,7 @@ def a_sensitivity():
 
 def test_an_altered_sensitivity_is_refused_or_can_be_used():
     channels = keras_gcp.trace(networks.plain())
-    groups = {g.name: g.classes for g in channels.groups if g.anchored is None}
+    groups = {g.name: g.coupled for g in channels.groups if g.anchored is None}
     scores = np.ones(channels.coupled_count)
     for _, data in every_alteration(a_sensitivity()):
         try:

@@ -12,7 +12,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras_gcp import keras_state
-from keras_gcp.channels.channel_ids import Labels
+from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import require_plain_kernel
 from keras_gcp.channels.site import Site, Unprunable
@@ -23,7 +23,7 @@ _SAME_WIDTH = layers.GroupQueryAttention
 
 
 @register_rule(layers.GroupQueryAttention, layers.MultiHeadAttention)
-def projected_attention(site: Site) -> Labels | list[Labels]:
+def projected_attention(site: Site) -> ChannelIds | list[ChannelIds]:
     """Query, key and value are projected to heads; what they give is projected back."""
     inside = keras_state.projections(site.layer)
     places = _places(site, sources_of(site.call))
@@ -63,7 +63,7 @@ def _attended(layer: Any, space: Shape) -> Shape:
     return tuple(space[axis - 1] for axis in axes)
 
 
-def _projected(site: Site, dense: Any, incoming: Mapping[str, Labels]) -> Labels:
+def _projected(site: Site, dense: Any, incoming: Mapping[str, ChannelIds]) -> ChannelIds:
     """The output, whose channels begin at the last projection."""
     shape = site.output_shapes[0]
     if len(dense.kernel.shape) != 3:
@@ -111,13 +111,13 @@ def _anchor_others(site: Site, places: Mapping[str, int]) -> None:
             site.anchor(block, f"tells '{site.path}' what to attend to")
 
 
-def _with_scores(site: Site, output: Labels) -> Labels | list[Labels]:
+def _with_scores(site: Site, output: ChannelIds) -> ChannelIds | list[ChannelIds]:
     rest = [site.whole(shape, f"scores of '{site.path}'") for shape in site.output_shapes[1:]]
     return [output, *rest] if rest else output
 
 
 @register_rule(layers.AdditiveAttention, layers.Attention)
-def attention(site: Site) -> Labels | list[Labels]:
+def attention(site: Site) -> ChannelIds | list[ChannelIds]:
     """Without projections: scores sum over the channels of query and key, outputs are values."""
     layer, given = site.layer, leaves(site.call.args[:1] or site.call.kwargs["inputs"])
     sources = dict(zip(("query", "value", "key"), [*given, *given[1:2]], strict=False))

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_gcp import keras_state
-from keras_gcp.channels.channel_ids import Labels
+from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.declared import declaration_of
 from keras_gcp.channels.rules.names import FUNCTIONS, OPERATORS
 from keras_gcp.channels.site import Site, Unprunable
@@ -31,12 +31,12 @@ _ELEMENTWISE = frozenset(
 _ELEMENT_BY_ELEMENT = frozenset((*FUNCTIONS, *OPERATORS))
 
 
-def apply_activation(site: Site, labels: Labels, attribute: str = "activation") -> None:
+def apply_activation(site: Site, ids: ChannelIds, attribute: str = "activation") -> None:
     """Anchors channels whose (fused) activation is not known to treat each one by itself.
 
     Args:
         site: The layer.
-        labels: The channels.
+        ids: The channels.
         attribute: Where the layer holds the function.
     """
     activation = getattr(site.layer, attribute, None)
@@ -54,7 +54,7 @@ def apply_activation(site: Site, labels: Labels, attribute: str = "activation") 
         else "is not recognised as a function of single elements; if it is one, "
         "`keras_gcp.elementwise(function)` says so"
     )
-    site.anchor(labels, f"activation '{name}' of layer '{site.path}' {why}")
+    site.anchor(ids, f"activation '{name}' of layer '{site.path}' {why}")
 
 
 def is_elementwise_layer(activation: object) -> bool:
@@ -98,7 +98,7 @@ def is_array(value: object) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
-def anchor_under_array(site: Site, block: Labels, shape: Sequence[int | None]) -> None:
+def anchor_under_array(site: Site, block: ChannelIds, shape: Sequence[int | None]) -> None:
     """Anchors channels that a constant array of this shape treats one by one.
 
     The constant belongs to the layer's configuration, or to its Python code, and is not cut.
@@ -108,21 +108,21 @@ def anchor_under_array(site: Site, block: Labels, shape: Sequence[int | None]) -
         site.anchor(block, f"'{site.path}' has a constant number for each of these channels")
 
 
-def varying_axes(block: Labels) -> Sequence[int]:
-    """The axes (batch axis counted) along which a block's labels vary."""
+def varying_axes(block: ChannelIds) -> Sequence[int]:
+    """The axes (batch axis counted) along which the ids of a block vary."""
     return [axis + 1 for axis, size in enumerate(block.shape) if size > 1]
 
 
-def broadcast_block(block: Labels, shape: Sequence[int | None]) -> Labels:
+def broadcast_block(block: ChannelIds, shape: Sequence[int | None]) -> ChannelIds:
     """The block at the full size of its tensor; unknown sizes count as 1."""
     sizes = [n if known is None else known for n, known in zip(block.shape, shape[1:], strict=True)]
     return np.broadcast_to(block, sizes)
 
 
-def compact_block(site: Site, full: Labels) -> Labels:
-    """Shrinks to size 1 every axis along which the labels do not vary.
+def compact_block(site: Site, full: ChannelIds) -> ChannelIds:
+    """Shrinks to size 1 every axis along which the ids do not vary.
 
-    A tensor can only be cut along whole slices. If labels vary along several axes at once, the
+    A tensor can only be cut along whole slices. If ids vary along several axes at once, the
     positions of the last such axis keep their identity, and slices along it are tied. A last axis
     of size 1 is a single channel: it must read like a wider one that was pruned down to it.
     """

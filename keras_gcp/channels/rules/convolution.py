@@ -6,7 +6,7 @@ import numpy as np
 from keras import layers
 
 from keras_gcp import keras_state
-from keras_gcp.channels.channel_ids import Labels
+from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import apply_activation, require_plain_kernel
 from keras_gcp.channels.site import Site
@@ -20,7 +20,7 @@ def _spatial(site: Site, shape: Shape) -> Shape:
 
 
 @register_rule(layers.Conv1D, layers.Conv2D, layers.Conv3D)
-def convolution(site: Site) -> Labels:
+def convolution(site: Site) -> ChannelIds:
     """Kernel `(*window, channels_in / groups, filters)`."""
     site.macs(site.layer.kernel, _spatial(site, site.output_shapes[0]))
     require_plain_kernel(site)
@@ -42,7 +42,7 @@ def convolution(site: Site) -> Labels:
     return site.output_block(outgoing)
 
 
-def _as_depthwise(site: Site, incoming: Labels) -> Labels:
+def _as_depthwise(site: Site, incoming: ChannelIds) -> ChannelIds:
     """One filter group per channel: channels pass through, and `groups` shrinks with them."""
     layer = site.layer
     site.at_least(incoming, 2, "with one channel it would be a plain convolution")
@@ -52,7 +52,7 @@ def _as_depthwise(site: Site, incoming: Labels) -> Labels:
     return outgoing
 
 
-def _grouped(site: Site, incoming: Labels) -> Labels:
+def _grouped(site: Site, incoming: ChannelIds) -> ChannelIds:
     """Every filter group loses the same positions, so that the groups stay equally wide."""
     layer = site.layer
     by_group = incoming.reshape(layer.groups, -1)
@@ -67,7 +67,7 @@ def _grouped(site: Site, incoming: Labels) -> Labels:
 
 
 @register_rule(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
-def transposed_convolution(site: Site) -> Labels:
+def transposed_convolution(site: Site) -> ChannelIds:
     """Kernel `(*window, filters, channels_in)`; it works at every *input* position."""
     site.macs(site.layer.kernel, _spatial(site, site.input_shapes[0]))
     require_plain_kernel(site)
@@ -82,7 +82,7 @@ def transposed_convolution(site: Site) -> Labels:
 
 
 @register_rule(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
-def depthwise_convolution(site: Site) -> Labels:
+def depthwise_convolution(site: Site) -> ChannelIds:
     """Kernel `(*window, channels, depth_multiplier)`: each channel is filtered by itself."""
     site.macs(site.layer.kernel, _spatial(site, site.output_shapes[0]))
     require_plain_kernel(site)
@@ -95,7 +95,7 @@ def depthwise_convolution(site: Site) -> Labels:
 
 
 @register_rule(layers.SeparableConv1D, layers.SeparableConv2D)
-def separable_convolution(site: Site) -> Labels:
+def separable_convolution(site: Site) -> ChannelIds:
     """A depthwise convolution, then a pointwise one, both at every output position."""
     positions = _spatial(site, site.output_shapes[0])
     site.macs(site.layer.depthwise_kernel, positions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keras_gcp import keras_state
-from keras_gcp.channels.channel_ids import Labels
+from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.declared import declaration_of
 from keras_gcp.channels.registry import DECLARED, register_rule
 from keras_gcp.channels.rules.common import varying_axes
@@ -17,7 +17,7 @@ from keras_gcp.errors import InvalidArgument
 
 
 @register_rule(DECLARED)
-def declared_elementwise(site: Site) -> Labels | Sequence[Labels]:
+def declared_elementwise(site: Site) -> ChannelIds | Sequence[ChannelIds]:
     """Channels of several inputs are tied; other weights than those of channels may be there."""
     _require_fitting_shapes(site)
     block = site.inputs[0] if len(site.inputs) == 1 else merged(site)

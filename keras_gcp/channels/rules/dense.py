@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from keras import layers
 
-from keras_gcp.channels.channel_ids import Labels
+from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import apply_activation, require_plain_kernel
 from keras_gcp.channels.site import Site
 
 
 @register_rule(layers.Dense)
-def dense(site: Site) -> Labels:
+def dense(site: Site) -> ChannelIds:
     """Kernel `(channels_in, units)`, applied along the last axis at every other position."""
     site.macs(site.layer.kernel, site.output_shapes[0][1:-1])
     require_plain_kernel(site)
@@ -27,7 +27,7 @@ def dense(site: Site) -> Labels:
 
 
 @register_rule(layers.Embedding)
-def embedding(site: Site) -> Labels:
+def embedding(site: Site) -> ChannelIds:
     """Table `(tokens, output_dim)`: its columns are channels of the looked-up vectors."""
     require_plain_kernel(site)
     outgoing = site.fresh(site.layer.output_dim)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from keras import layers
 
-from keras_gcp.channels.channel_ids import Labels
+from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import apply_activation, require_plain_kernel, varying_axes
 from keras_gcp.channels.site import Site, Unprunable
@@ -53,7 +53,7 @@ def read_equation(text: str, rank: int) -> Equation:
 
 
 @register_rule(layers.EinsumDense)
-def einsum_dense(site: Site) -> Labels:
+def einsum_dense(site: Site) -> ChannelIds:
     """Every kernel entry is applied at every position of the axes that the kernel lacks.
 
     Channels that the kernel sums over end here, and those of the last new axis begin. Channels
@@ -77,7 +77,7 @@ def einsum_dense(site: Site) -> Labels:
         raise
 
 
-def _followed(site: Site, equation: Equation, axis: int) -> Labels:
+def _followed(site: Site, equation: Equation, axis: int) -> ChannelIds:
     layer, channels, letter = site.layer, site.channels(0, axis), equation.entering[axis]
     if letter not in equation.kernel and letter not in equation.leaving:
         raise Unprunable("it sums over its channels without a kernel")
@@ -97,35 +97,35 @@ def _followed(site: Site, equation: Equation, axis: int) -> Labels:
     return _leaving(site, equation, new[-1], outgoing)
 
 
-def _leaving(site: Site, equation: Equation, letter: str, labels: Labels) -> Labels:
-    """The output, with its labels along the axis of one letter; and what is said about that."""
+def _leaving(site: Site, equation: Equation, letter: str, ids: ChannelIds) -> ChannelIds:
+    """The output, with its ids along the axis of one letter; and what is said about that."""
     layer, rank = site.layer, len(equation.leaving)
     axis = equation.leaving.index(letter)
     if layer.bias is not None:
         place = axis - rank + len(layer.bias.shape)  # A bias lacks axes in front.
-        along = place >= 0 and layer.bias.shape[place] == len(labels)
-        site.weight(layer.bias, carries={place: labels} if along else {})
+        along = place >= 0 and layer.bias.shape[place] == len(ids)
+        site.weight(layer.bias, carries={place: ids} if along else {})
         if not along:
-            _keep_apart(site, labels, layer.bias.shape)
+            _keep_apart(site, ids, layer.bias.shape)
     sizes = list(layer.partial_output_shape)
     first = rank - len(sizes) if layer.equation.startswith("...") else 1
     if axis - first < len(sizes) and sizes[axis - first] is not None:
-        sizes[axis - first] = site.count(labels)
+        sizes[axis - first] = site.count(ids)
     site.config("output_shape", tuple(sizes), attribute="partial_output_shape")
-    apply_activation(site, labels)
-    return site.along(labels, axis, rank)
+    apply_activation(site, ids)
+    return site.along(ids, axis, rank)
 
 
-def _keep_apart(site: Site, labels: Labels, shape: Sequence[int]) -> None:
+def _keep_apart(site: Site, ids: ChannelIds, shape: Sequence[int]) -> None:
     """A bias along another axis must not be as long as there are channels.
 
     Keras adds a bias of shape `(7, 1)` along the last axis if that has 7 entries (TensorFlow
     backend, `keras.ops.add`), so at that width the layer would compute something else.
     """
     sizes = [size for size in shape if size > 1]
-    if len(sizes) != 1 or sizes[0] > len(labels):
+    if len(sizes) != 1 or sizes[0] > len(ids):
         return
     reason = f"with {sizes[0]} channels, '{site.path}' would add its bias along another axis"
-    if sizes[0] == len(labels):
-        site.anchor(labels, f"with fewer channels, '{site.path}' would add its bias elsewhere")
-    site.at_least(labels, sizes[0] + 1, reason)
+    if sizes[0] == len(ids):
+        site.anchor(ids, f"with fewer channels, '{site.path}' would add its bias elsewhere")
+    site.at_least(ids, sizes[0] + 1, reason)

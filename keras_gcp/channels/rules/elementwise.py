@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from keras import layers
 
-from keras_gcp.channels.channel_ids import Labels
+from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import (
     anchor_under_array,
@@ -18,7 +18,7 @@ from keras_gcp.channels.site import Site, Unprunable
 
 
 @register_rule(*(f"ops.{name}" for name in FUNCTIONS))
-def function(site: Site) -> Labels:
+def function(site: Site) -> ChannelIds:
     """A function of one number: channels pass through."""
     if len(site.inputs) > 1:
         raise Unprunable("one of its settings is a tensor")
@@ -41,13 +41,13 @@ def function(site: Site) -> Labels:
     layers.SpatialDropout3D,
     "keras.src.applications.convnext.StochasticDepth",
 )
-def elementwise(site: Site) -> Labels:
+def elementwise(site: Site) -> ChannelIds:
     """Channels pass through."""
     return site.inputs[0]
 
 
 @register_rule(layers.Rescaling)
-def rescaling(site: Site) -> Labels:
+def rescaling(site: Site) -> ChannelIds:
     """Scale and offset are numbers, or hold one number per channel; then the channels stay."""
     for value in (site.layer.scale, site.layer.offset):
         anchor_under_array(site, site.inputs[0], np.shape(value))
@@ -55,7 +55,7 @@ def rescaling(site: Site) -> Labels:
 
 
 @register_rule(layers.Normalization)
-def normalization(site: Site) -> Labels:
+def normalization(site: Site) -> ChannelIds:
     """Mean and variance of the training data, as constants; channels with their own stay."""
     shape = np.shape(site.layer.mean) if site.layer.mean is not None else ()
     anchor_under_array(site, site.inputs[0], shape)
@@ -63,7 +63,7 @@ def normalization(site: Site) -> Labels:
 
 
 @register_rule("ops.Glu")
-def gated_linear_unit(site: Site) -> Labels:
+def gated_linear_unit(site: Site) -> ChannelIds:
     """The first half of an axis, times the sigmoid of the second half."""
     axis = site.layer.axis % len(site.input_shapes[0])
     if varying_axes(site.inputs[0]) not in ([], [axis]):
@@ -74,14 +74,14 @@ def gated_linear_unit(site: Site) -> Labels:
 
 
 @register_rule(layers.Activation)
-def activation(site: Site) -> Labels:
+def activation(site: Site) -> ChannelIds:
     """Channels pass through, unless the function mixes them (softmax)."""
     apply_activation(site, site.inputs[0])
     return site.inputs[0]
 
 
 @register_rule(layers.Softmax, "ops.Softmax", "ops.LogSoftmax", "ops.Sparsemax")
-def softmax(site: Site) -> Labels:
+def softmax(site: Site) -> ChannelIds:
     """Over the channels every output depends on every input; over other axes it does not."""
     axes = site.layer.axis if isinstance(site.layer.axis, list | tuple) else [site.layer.axis or 0]
     rank = len(site.input_shapes[0])
@@ -91,7 +91,7 @@ def softmax(site: Site) -> Labels:
 
 
 @register_rule(layers.Dropout, layers.AlphaDropout)
-def dropout(site: Site) -> Labels:
+def dropout(site: Site) -> ChannelIds:
     """Channels pass through."""
     shape = getattr(site.layer, "noise_shape", None)
     if shape is not None and any(size not in (None, 1) for size in shape[1:]):
@@ -100,7 +100,7 @@ def dropout(site: Site) -> Labels:
 
 
 @register_rule(layers.PReLU)
-def prelu(site: Site) -> Labels:
+def prelu(site: Site) -> ChannelIds:
     """One slope per element, except along shared axes."""
     block = site.inputs[0]
     if site.layer.alpha is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_gcp.channels.channel_ids import Labels
+from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.mixing import over_kept, taken
 from keras_gcp.channels.site import Site
@@ -20,7 +20,7 @@ _HGNET_V2 = "keras_hub.src.models.hgnetv2.hgnetv2_layers"
 
 
 @register_rule(f"{_MOBILENET_V5}.RmsNorm2d")
-def rms_norm_2d(site: Site) -> Labels:
+def rms_norm_2d(site: Site) -> ChannelIds:
     """Root mean square over the channels of a position, then one factor per channel."""
     layer = site.layer
     axis = 1 if layer.data_format == "channels_first" else len(site.input_shapes[0]) - 1
@@ -41,7 +41,7 @@ def rms_norm_2d(site: Site) -> Labels:
 
 
 @register_rule(f"{_MOBILENET_V5}.LayerScale2d")
-def layer_scale_2d(site: Site) -> Labels:
+def layer_scale_2d(site: Site) -> ChannelIds:
     """One learned factor per channel."""
     channels = site.channels(0, 1 if site.layer.data_format == "channels_first" else -1)
     site.weight(site.layer.gamma, carries={0: channels})
@@ -50,6 +50,6 @@ def layer_scale_2d(site: Site) -> Labels:
 
 
 @register_rule(f"{_MOBILENET_V5}.DropPath", f"{_HGNET_V2}.HGNetV2LearnableAffineBlock")
-def blind_to_channels(site: Site) -> Labels:
+def blind_to_channels(site: Site) -> ChannelIds:
     """Drops whole examples; or has one factor and one shift for the whole tensor."""
     return site.inputs[0]

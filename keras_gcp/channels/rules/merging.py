@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from keras import layers
 
-from keras_gcp.channels.channel_ids import Labels
+from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import anchor_under_array, compact_block, is_array
 from keras_gcp.channels.rules.names import OPERATORS
@@ -23,12 +23,12 @@ from keras_gcp.graph import Shape, Tensor, leaves
     "keras.src.applications.inception_resnet_v2.CustomScaleLayer",
     *(f"ops.{name}" for name in OPERATORS),
 )
-def elementwise_merge(site: Site) -> Labels:
+def elementwise_merge(site: Site) -> ChannelIds:
     """Channels at equal positions are tied. A single channel that is broadcast stays."""
     return merged(site)
 
 
-def merged(site: Site) -> Labels:
+def merged(site: Site) -> ChannelIds:
     """The block of an output each of whose elements depends on that place in all inputs."""
     rank = len(site.output_shapes[0])
     operands = [
@@ -54,15 +54,15 @@ def merged(site: Site) -> Labels:
     return compact_block(site, widest)
 
 
-def _aligned(block: Labels, shape: Shape, rank: int) -> tuple[Labels, Shape]:
+def _aligned(block: ChannelIds, shape: Shape, rank: int) -> tuple[ChannelIds, Shape]:
     """A block and its sizes without batch axis, as seen by an operation of higher rank."""
     missing = rank - 1 - block.ndim
     return block.reshape((1,) * missing + block.shape), (1,) * missing + tuple(shape[1:])
 
 
 @register_rule(layers.Concatenate, "ops.Concatenate")
-def concatenate(site: Site) -> Labels:
-    """Along the channel axis labels stand side by side; along another axis they are tied."""
+def concatenate(site: Site) -> ChannelIds:
+    """Along the channel axis ids stand side by side; along another axis they are tied."""
     axis = site.layer.axis % len(site.output_shapes[0])
     if axis == 0:
         raise Unprunable("it concatenates along the batch axis")
@@ -77,7 +77,7 @@ def concatenate(site: Site) -> Labels:
     return _side_by_side(site, axis)
 
 
-def _side_by_side(site: Site, axis: int) -> Labels:
+def _side_by_side(site: Site, axis: int) -> ChannelIds:
     common = np.max([block.shape for block in site.inputs], axis=0)
     pieces = []
     for block, shape in zip(site.inputs, site.input_shapes, strict=True):

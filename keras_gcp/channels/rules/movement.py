@@ -1,21 +1,21 @@
-"""Data movement along whole axes: the very movement is done on the labels."""
+"""Data movement along whole axes: the very movement is done on the channel ids."""
 
 from __future__ import annotations
 
 import numpy as np
 from keras import layers
 
-from keras_gcp.channels.channel_ids import Labels
+from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import varying_axes
 from keras_gcp.channels.site import Site, Unprunable
 
 
-def _with_batch(block: Labels) -> Labels:
+def _with_batch(block: ChannelIds) -> ChannelIds:
     return block[None]
 
 
-def _without_batch(moved: Labels) -> Labels:
+def _without_batch(moved: ChannelIds) -> ChannelIds:
     if moved.shape[0] != 1:
         raise Unprunable("it moves the batch axis")
     return moved[0]
@@ -26,13 +26,13 @@ def _axis(site: Site, axis: int) -> int:
 
 
 @register_rule(layers.Permute)
-def permute(site: Site) -> Labels:
+def permute(site: Site) -> ChannelIds:
     """Axes change places."""
     return np.transpose(site.inputs[0], [axis - 1 for axis in site.layer.dims])
 
 
 @register_rule("ops.Transpose")
-def transpose(site: Site) -> Labels:
+def transpose(site: Site) -> ChannelIds:
     """Axes change places, the batch axis excepted."""
     axes = site.layer.axes
     if axes is None or _axis(site, axes[0]) != 0:
@@ -41,7 +41,7 @@ def transpose(site: Site) -> Labels:
 
 
 @register_rule("ops.Moveaxis")
-def moveaxis(site: Site) -> Labels:
+def moveaxis(site: Site) -> ChannelIds:
     """Axes move to other places."""
     source, destination = np.atleast_1d(site.layer.source), np.atleast_1d(site.layer.destination)
     order = [a for a in range(len(site.input_shapes[0])) if a not in _axes(site, source)]
@@ -57,7 +57,7 @@ def _axes(site: Site, axes: np.ndarray) -> list[int]:
 
 
 @register_rule("ops.Swapaxes")
-def swapaxes(site: Site) -> Labels:
+def swapaxes(site: Site) -> ChannelIds:
     """Two axes change places."""
     first, second = _axis(site, site.layer.axis1), _axis(site, site.layer.axis2)
     if 0 in (first, second) and first != second:
@@ -66,7 +66,7 @@ def swapaxes(site: Site) -> Labels:
 
 
 @register_rule("ops.ExpandDims")
-def expand_dims(site: Site) -> Labels:
+def expand_dims(site: Site) -> ChannelIds:
     """Axes of size 1 are put in."""
     axis = site.layer.axis
     axes = list(axis) if isinstance(axis, list | tuple) else [axis]
@@ -77,7 +77,7 @@ def expand_dims(site: Site) -> Labels:
 
 
 @register_rule("ops.Squeeze")
-def squeeze(site: Site) -> Labels:
+def squeeze(site: Site) -> ChannelIds:
     """Axes of size 1 are taken out; an axis of channels must not become one of them."""
     axis, shape = site.layer.axis, site.input_shapes[0]
     if axis is None:
@@ -92,7 +92,7 @@ def squeeze(site: Site) -> Labels:
 
 
 @register_rule("ops.Flip")
-def flip(site: Site) -> Labels:
+def flip(site: Site) -> ChannelIds:
     """An axis is reversed."""
     axis = site.layer.axis
     if axis is None:
@@ -104,7 +104,7 @@ def flip(site: Site) -> Labels:
 
 
 @register_rule("ops.Roll")
-def roll(site: Site) -> Labels:
+def roll(site: Site) -> ChannelIds:
     """An axis without channels is turned."""
     axis = site.layer.axis
     if axis is None:
@@ -116,7 +116,7 @@ def roll(site: Site) -> Labels:
 
 
 @register_rule("ops.Repeat")
-def repeat(site: Site) -> Labels:
+def repeat(site: Site) -> ChannelIds:
     """Every position of an axis comes several times in a row."""
     axis, repeats = site.layer.axis, site.layer.repeats
     if axis is None or _axis(site, axis) == 0:
@@ -130,7 +130,7 @@ def repeat(site: Site) -> Labels:
 
 
 @register_rule("ops.Tile")
-def tile(site: Site) -> Labels:
+def tile(site: Site) -> ChannelIds:
     """A tensor comes several times, side by side."""
     rank = len(site.output_shapes[0])
     repeats = np.atleast_1d(site.layer.repeats)
@@ -143,13 +143,13 @@ def tile(site: Site) -> Labels:
 
 
 @register_rule(layers.RepeatVector)
-def repeat_vector(site: Site) -> Labels:
+def repeat_vector(site: Site) -> ChannelIds:
     """`(channels,)` becomes `(n, channels)`."""
     return site.inputs[0][None, :]
 
 
 @register_rule("ops.Stack")
-def stack(site: Site) -> Labels:
+def stack(site: Site) -> ChannelIds:
     """Tensors side by side along a new axis: equal channels are tied."""
     rank = len(site.output_shapes[0])
     axis = site.layer.axis % rank
@@ -162,7 +162,7 @@ def stack(site: Site) -> Labels:
 
 
 @register_rule("ops.DepthToSpace")
-def depth_to_space(site: Site) -> Labels:
+def depth_to_space(site: Site) -> ChannelIds:
     """Channels become a square of places (pixel shuffle); those of one square are tied."""
     axis, block_size = site.channel_axis, site.layer.block_size
     if varying_axes(site.inputs[0]) not in ([], [axis]):
@@ -174,7 +174,7 @@ def depth_to_space(site: Site) -> Labels:
 
 
 @register_rule("ops.SpaceToDepth")
-def space_to_depth(site: Site) -> Labels:
+def space_to_depth(site: Site) -> ChannelIds:
     """A square of places becomes channels."""
     axis, block_size = site.channel_axis, site.layer.block_size
     if varying_axes(site.inputs[0]) not in ([], [axis]):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from keras import layers, ops
 
-from keras_gcp.channels.channel_ids import Labels
+from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import varying_axes
 from keras_gcp.channels.rules.mixing import over_kept, taken
@@ -15,11 +15,11 @@ from keras_gcp.channels.site import Site, Unprunable
 
 
 @register_rule(layers.BatchNormalization)
-def batch_normalization(site: Site) -> Labels:
+def batch_normalization(site: Site) -> ChannelIds:
     """Each channel is normalised by its own statistics, so channels pass through."""
     layer = site.layer
     axis = layer.axis % len(site.input_shapes[0])
-    # On an axis without channels (labels vary along another one) the weights keep their size.
+    # On an axis without channels (ids vary along another one) the weights keep their size.
     along = varying_axes(site.inputs[0]) in ([], [axis])
     carried = {0: site.channels(0, axis)} if along else {}
     for name in ("gamma", "beta", "moving_mean", "moving_variance"):
@@ -28,7 +28,7 @@ def batch_normalization(site: Site) -> Labels:
 
 
 @register_rule(layers.LayerNormalization)
-def layer_normalization(site: Site) -> Labels:
+def layer_normalization(site: Site) -> ChannelIds:
     """Every output depends on all channels of its position; a cut normalises over the kept ones."""
     layer = site.layer
 
@@ -42,7 +42,7 @@ def layer_normalization(site: Site) -> Labels:
 
 
 @register_rule(layers.RMSNormalization)
-def rms_normalization(site: Site) -> Labels:
+def rms_normalization(site: Site) -> ChannelIds:
     """As layer normalization, without mean and shift."""
     layer = site.layer
 
@@ -53,7 +53,7 @@ def rms_normalization(site: Site) -> Labels:
 
 
 @register_rule(layers.UnitNormalization)
-def unit_normalization(site: Site) -> Labels:
+def unit_normalization(site: Site) -> ChannelIds:
     """Vectors of length 1; without weights."""
     layer = site.layer
 
@@ -63,8 +63,8 @@ def unit_normalization(site: Site) -> Labels:
     return _normalised(site, [], normalise)
 
 
-def _normalised(site: Site, weights: list[Any], normalise: Any) -> Labels:
-    """Labels pass; weights carry them where the normalised axes include the channels."""
+def _normalised(site: Site, weights: list[Any], normalise: Any) -> ChannelIds:
+    """Channel ids pass; weights carry them where the normalised axes include the channels."""
     rank = len(site.input_shapes[0])
     axis = site.layer.axis
     axes = [a % rank for a in (axis if isinstance(axis, list | tuple) else [axis])]
@@ -86,7 +86,7 @@ def _cut(weight: Any, keep: np.ndarray, axis: int) -> Any:
 
 
 @register_rule(layers.GroupNormalization)
-def group_normalization(site: Site) -> Labels:
+def group_normalization(site: Site) -> ChannelIds:
     """Every group loses the same positions, so that the groups stay equally wide.
 
     With one group per channel (instance normalization) each channel is normalised by itself.
@@ -126,7 +126,7 @@ def _by_groups(layer: Any, x: Any, keep: np.ndarray, axis: int) -> Any:
 
 
 @register_rule("keras.src.applications.convnext.LayerScale")
-def layer_scale(site: Site) -> Labels:
+def layer_scale(site: Site) -> ChannelIds:
     """One learned factor per channel."""
     channels = site.channels(0, -1)
     site.weight(site.layer.gamma, carries={0: channels})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from keras import layers
 
-from keras_gcp.channels.channel_ids import Labels
+from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import varying_axes
 from keras_gcp.channels.rules.mixing import reduced_over_kept
@@ -34,7 +34,7 @@ def _require_channel_axis_only(site: Site) -> None:
     "ops.AveragePool",
     "ops.MaxPool",
 )
-def pooling(site: Site) -> Labels:
+def pooling(site: Site) -> ChannelIds:
     """Every channel is pooled by itself."""
     _require_channel_axis_only(site)
     return site.inputs[0]
@@ -48,7 +48,7 @@ def pooling(site: Site) -> Labels:
     layers.GlobalAveragePooling2D,
     layers.GlobalAveragePooling3D,
 )
-def global_pooling(site: Site) -> Labels:
+def global_pooling(site: Site) -> ChannelIds:
     """The spatial axes go (or become 1); channels stay."""
     _require_channel_axis_only(site)
     block = site.inputs[0]
@@ -59,7 +59,7 @@ def global_pooling(site: Site) -> Labels:
 
 
 @register_rule(*(f"ops.{name}" for name in REDUCTIONS))
-def reduction(site: Site) -> Labels:
+def reduction(site: Site) -> ChannelIds:
     """Over space channels pass through. Over channels (spatial attention) the kept ones remain.
 
     A mean over channels becomes the mean of the kept channels, a maximum their maximum.

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from keras import layers
 
-from keras_gcp.channels.channel_ids import Labels
+from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.site import Site, Unprunable
 from keras_gcp.graph import Shape, Tensor, leaves
@@ -31,14 +31,14 @@ def _leave_whole(site: Site, *products: Sequence[int | None]) -> NoReturn:
 
 
 @register_rule("ops.Matmul", "ops.Dot", "ops.Inner")
-def matrix_product(site: Site) -> Labels:
+def matrix_product(site: Site) -> ChannelIds:
     """Every output sums over the last axis of the first operand."""
     first, _ = _operands(site)
     _leave_whole(site, [*site.output_shapes[0][1:], *first.shape[-1:]])
 
 
 @register_rule(layers.Dot)
-def dot(site: Site) -> Labels:
+def dot(site: Site) -> ChannelIds:
     """A matrix product along axes of choice."""
     axes = site.layer.axes
     axis = axes if isinstance(axes, int) else axes[0]
@@ -46,7 +46,7 @@ def dot(site: Site) -> Labels:
 
 
 @register_rule("ops.Tensordot")
-def tensordot(site: Site) -> Labels:
+def tensordot(site: Site) -> ChannelIds:
     """Sums over any axes of both operands."""
     first, _ = _operands(site)
     axes = site.layer.axes
@@ -58,7 +58,7 @@ def tensordot(site: Site) -> Labels:
 
 
 @register_rule("ops.Einsum")
-def einsum(site: Site) -> Labels:
+def einsum(site: Site) -> ChannelIds:
     """A multiply-add for every combination of the letters, that of the batch excepted."""
     operands = _operands(site)
     if len(operands) != 2:
@@ -85,7 +85,7 @@ def _computed(x: Any) -> bool:
 
 
 @register_rule("ops.DotProductAttention")
-def dot_product_attention(site: Site) -> Labels:
+def dot_product_attention(site: Site) -> ChannelIds:
     """Every query with every key, and the scores with the values; `(batch, places, heads, dim)`."""
     query, key, value = (x.shape for x in _operands(site)[:3])
     scores = [query[1], query[2], key[1]]
@@ -93,7 +93,7 @@ def dot_product_attention(site: Site) -> Labels:
 
 
 @register_rule("ops.Conv", "ops.DepthwiseConv", "ops.ConvTranspose", "ops.SeparableConv")
-def convolution_by_constants(site: Site) -> Labels:
+def convolution_by_constants(site: Site) -> ChannelIds:
     """Kernels that are no weights: constants, or computed by the network."""
     x, *kernels = _operands(site)
     transposed = type(site.layer).__name__ == "ConvTranspose"

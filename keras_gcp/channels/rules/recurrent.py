@@ -14,7 +14,7 @@ import numpy as np
 from keras import layers
 
 from keras_gcp import keras_state
-from keras_gcp.channels.channel_ids import Labels
+from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.registry import entry_for, register_rule
 from keras_gcp.channels.rules.common import apply_activation, is_array, varying_axes
 from keras_gcp.channels.rules.convolution import STRIDED_POINTWISE
@@ -43,7 +43,7 @@ _ARGUMENTS = ("sequences", "initial_state", "mask")
     layers.RNN,
     layers.SimpleRNN,
 )
-def recurrent(site: Site) -> Labels | list[Labels]:
+def recurrent(site: Site) -> ChannelIds | list[ChannelIds]:
     """One direction; in a stack of cells, the units of the last one are the output."""
     (units,) = _units(site, [site.layer])
     site.begins(units)
@@ -51,7 +51,7 @@ def recurrent(site: Site) -> Labels | list[Labels]:
 
 
 @register_rule(layers.Bidirectional)
-def bidirectional(site: Site) -> Labels | list[Labels]:
+def bidirectional(site: Site) -> ChannelIds | list[ChannelIds]:
     """Two layers with weights of their own, one of them backwards.
 
     Both keep as many units, since Keras takes the output for twice as wide as the forward one; so
@@ -71,7 +71,7 @@ def bidirectional(site: Site) -> Labels | list[Labels]:
     return _outputs(site, merged, [forward, backward])
 
 
-def _units(site: Site, directions: Sequence[Any]) -> list[Labels]:
+def _units(site: Site, directions: Sequence[Any]) -> list[ChannelIds]:
     """The units of each direction, with all that is said about its layer."""
     _count(site, directions)
     sequences = site.input_shapes[0]
@@ -151,12 +151,12 @@ def _channel_axis(layer: Any, shape: Shape, in_time: bool) -> int:
     return len(shape) - 1
 
 
-def _layer(site: Site, incoming: Labels, block: Labels, step: Shape) -> Labels:
-    """What one direction says; returns the labels of its units.
+def _layer(site: Site, incoming: ChannelIds, block: ChannelIds, step: Shape) -> ChannelIds:
+    """What one direction says; returns the channel ids of its units.
 
     Args:
         site: The site of the layer.
-        incoming: Labels of the channels that enter.
+        incoming: Channel ids of the channels that enter.
         block: Those of what enters a step.
         step: The shape of that.
     """
@@ -180,14 +180,14 @@ def _layer(site: Site, incoming: Labels, block: Labels, step: Shape) -> Labels:
     return units
 
 
-def _hold(site: Site, cell: Any, block: Labels, step: Shape) -> None:
+def _hold(site: Site, cell: Any, block: ChannelIds, step: Shape) -> None:
     """The cell, and the first one of a stack, read what enters a step."""
     site.part(cell, block, step)
     if isinstance(cell, layers.StackedRNNCells):
         _hold(site, cell.cells[0], block, step)
 
 
-def _configure(site: Site, cell: Any, units: Labels, incoming: Labels) -> None:
+def _configure(site: Site, cell: Any, units: ChannelIds, incoming: ChannelIds) -> None:
     """The width stands in the cell, and layers other than `RNN` hand it out."""
     own, width = site.part(cell), site.count(units)
     convolutional = hasattr(cell, "kernel_size")
@@ -217,20 +217,20 @@ def _state_size(cell: Any, width: Any) -> Any:
     return [width, width] if isinstance(cell.state_size, list | tuple) else width
 
 
-def _states(layer: Any, units: Labels) -> Iterator[Labels | None]:
-    """The labels of each state; None for those of cells inside a stack."""
+def _states(layer: Any, units: ChannelIds) -> Iterator[ChannelIds | None]:
+    """The channel ids of each state; None for those of cells inside a stack."""
     *before, last = cells_of(layer.cell)
     for cell in (*before, last):
         for _ in range(2 if _gates(cell) == 4 else 1):
             yield units if cell is last else None
 
 
-def _tie_initial_states(site: Site, directions: Sequence[Any], units: Sequence[Labels]) -> None:
+def _tie_initial_states(site: Site, directions: Sequence[Any], units: Sequence[ChannelIds]) -> None:
     """States that are given live or die with the units that they are states of."""
     given = {**dict(zip(_ARGUMENTS, site.call.args, strict=False)), **site.call.kwargs}
     states = [x for x in leaves(given.get("initial_state")) if is_array(x)]
     pairs = zip(directions, units, strict=True)
-    wanted = [labels for layer, own in pairs for labels in _states(layer, own)]
+    wanted = [ids for layer, own in pairs for ids in _states(layer, own)]
     places = {id(x): place for place, x in enumerate(site.call.inputs)}
     followed = {id(site.call.inputs[0])}
     for state, own in zip(states, wanted, strict=False):
@@ -252,20 +252,20 @@ def _tie_initial_states(site: Site, directions: Sequence[Any], units: Sequence[L
 
 
 def _outputs(
-    site: Site, merged: Sequence[Labels], units: Sequence[Labels]
-) -> Labels | list[Labels]:
+    site: Site, merged: Sequence[ChannelIds], units: Sequence[ChannelIds]
+) -> ChannelIds | list[ChannelIds]:
     """The blocks of all outputs: what is merged, then the states of every direction."""
     layer = site.layer
     directions = [getattr(layer, "forward_layer", layer), getattr(layer, "backward_layer", layer)]
-    wanted: list[tuple[Labels | None, bool]] = [(one, layer.return_sequences) for one in merged]
+    wanted: list[tuple[ChannelIds | None, bool]] = [(one, layer.return_sequences) for one in merged]
     if layer.return_state:
         for direction, own in zip(directions, units, strict=False):
-            wanted.extend((labels, False) for labels in _states(direction, own))
+            wanted.extend((ids, False) for ids in _states(direction, own))
     found = []
-    for shape, (labels, in_time) in zip(site.output_shapes, wanted, strict=True):
-        if labels is None:
+    for shape, (ids, in_time) in zip(site.output_shapes, wanted, strict=True):
+        if ids is None:
             found.append(site.whole(shape, f"state of a cell inside '{site.path}'"))
         else:
             axis = _channel_axis(directions[0], shape, in_time)
-            found.append(site.along(labels, axis, len(shape)))
+            found.append(site.along(ids, axis, len(shape)))
     return found[0] if len(found) == 1 else found

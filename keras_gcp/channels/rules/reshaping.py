@@ -1,4 +1,4 @@
-"""Reshaping: the very movement is done on the labels."""
+"""Reshaping: the very movement is done on the channel ids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from keras import layers
 
-from keras_gcp.channels.channel_ids import Labels
+from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import broadcast_block, compact_block
 from keras_gcp.channels.site import Site, Unprunable
@@ -17,7 +17,7 @@ from keras_gcp.graph import Shape
 
 
 @register_rule(layers.Flatten)
-def flatten(site: Site) -> Labels:
+def flatten(site: Site) -> ChannelIds:
     """A channel becomes one position for every place of the map."""
     block = site.inputs[0]
     if getattr(site.layer, "data_format", "channels_last") == "channels_first" and block.ndim > 1:
@@ -29,15 +29,15 @@ def flatten(site: Site) -> Labels:
 
 
 @register_rule(layers.Reshape)
-def reshape(site: Site) -> Labels:
-    """Labels are reshaped like the data; sizes in `target_shape` follow the channels."""
+def reshape(site: Site) -> ChannelIds:
+    """Channel ids are reshaped like the data; sizes in `target_shape` follow the channels."""
     block = _reshaped(site, site.inputs[0], site.input_shapes[0])
     site.config("target_shape", with_counts(site, site.layer.target_shape, block))
     return block
 
 
 @register_rule("ops.Reshape")
-def reshape_with_batch(site: Site) -> Labels:
+def reshape_with_batch(site: Site) -> ChannelIds:
     """The same with the batch axis among the sizes; it has to stay by itself."""
     shape, output = site.input_shapes[0], site.output_shapes[0]
     sizes = [*shape[1:], *output[1:]]
@@ -52,7 +52,7 @@ def reshape_with_batch(site: Site) -> Labels:
     return block
 
 
-def with_counts(site: Site, sizes: Sequence[Any], block: Labels) -> tuple[Any, ...]:
+def with_counts(site: Site, sizes: Sequence[Any], block: ChannelIds) -> tuple[Any, ...]:
     """Sizes (without batch axis) in which those of axes with channels follow the channels."""
     return tuple(
         site.count(block.reshape(-1)) if size != -1 and block.shape[axis] > 1 else size
@@ -60,7 +60,7 @@ def with_counts(site: Site, sizes: Sequence[Any], block: Labels) -> tuple[Any, .
     )
 
 
-def _reshaped(site: Site, block: Labels, shape: Any) -> Labels:
+def _reshaped(site: Site, block: ChannelIds, shape: Any) -> ChannelIds:
     output = site.output_shapes[0]
     if any(size is None for size in (*shape[1:], *output[1:])):
         if block.size == 1:
@@ -74,7 +74,9 @@ def _known(sizes: Shape) -> tuple[int, ...]:
     return tuple(size for size in sizes if size is not None)
 
 
-def _reshaped_with_unknown_sizes(site: Site, block: Labels, shape: Any, output: Any) -> Labels:
+def _reshaped_with_unknown_sizes(
+    site: Site, block: ChannelIds, shape: Any, output: Any
+) -> ChannelIds:
     """Only where the unknown axes stay in front: `(None, None, C)` to `(-1, C)`, say.
 
     The last axes, which are known and hold all the channels, are then reshaped among themselves, as
@@ -86,8 +88,8 @@ def _reshaped_with_unknown_sizes(site: Site, block: Labels, shape: Any, output: 
         known = None not in tail and all(size == 1 for size in block.shape[:first])
         kept = _tail_of(wanted, math.prod(tail)) if known else None
         if kept is not None:
-            labels = np.broadcast_to(block.reshape(block.shape[first:]), tail).reshape(kept)
-            return compact_block(site, labels[(None,) * (len(wanted) - len(kept))])
+            ids = np.broadcast_to(block.reshape(block.shape[first:]), tail).reshape(kept)
+            return compact_block(site, ids[(None,) * (len(wanted) - len(kept))])
     raise Unprunable("some of its sizes are unknown; give the model a fixed `input_shape`")
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from keras_gcp.channels.channel_ids import Labels
+from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import varying_axes
 from keras_gcp.channels.site import Site, Unprunable
 
 
 @register_rule("ops.GetItem")
-def get_item(site: Site) -> Labels:
+def get_item(site: Site) -> ChannelIds:
     """`x[..., 4:8]`, `x[:, ::2]`, `x[..., 0]`, `x[:, None]`: bounds follow the channels."""
     block, shape = site.inputs[0], site.input_shapes[0]
     key = site.call.args[1]
@@ -58,12 +58,12 @@ def _expanded(key: Sequence[Any], rank: int) -> list[Any]:
 
 
 def _picked(
-    site: Site, block: Labels, place: int, index: int, size: int | None
-) -> tuple[Labels, Any]:
+    site: Site, block: ChannelIds, place: int, index: int, size: int | None
+) -> tuple[ChannelIds, Any]:
     """One position; a picked channel stays, and its index follows those before it."""
     if block.shape[place] == 1:
         return np.take(block, 0, place), index
-    assert size is not None  # Labels vary along axes of known size only.
+    assert size is not None  # Channel ids vary along axes of known size only.
     index %= size
     channels = block.reshape(-1)
     site.anchor(channels[[index]], f"'{site.path}' picks it by its index")
@@ -71,8 +71,8 @@ def _picked(
 
 
 def _sliced(
-    site: Site, block: Labels, place: int, entry: slice, size: int | None
-) -> tuple[Labels, Any]:
+    site: Site, block: ChannelIds, place: int, entry: slice, size: int | None
+) -> tuple[ChannelIds, Any]:
     """A stretch of positions; with a step, whole strides live or die together."""
     if block.shape[place] == 1 or entry == slice(None):
         return block, entry
@@ -101,7 +101,7 @@ def _sliced(
     return taken.reshape(shape), renewed
 
 
-def _moved(site: Site, channels: Labels, before: int, offset: int) -> Any:
+def _moved(site: Site, channels: ChannelIds, before: int, offset: int) -> Any:
     if before == 0:
         return offset or None
     if offset:
@@ -109,13 +109,13 @@ def _moved(site: Site, channels: Labels, before: int, offset: int) -> Any:
     return site.count(channels[:before])
 
 
-def _end(site: Site, channels: Labels, stop: int, step: int) -> Any:
+def _end(site: Site, channels: ChannelIds, stop: int, step: int) -> Any:
     """Where a slice ends; with a step, at the end of the last stride, which changes nothing."""
     return site.count(channels[: min(-(-stop // step) * step, len(channels))])
 
 
 @register_rule("ops.Split")
-def split(site: Site) -> list[Labels]:
+def split(site: Site) -> list[ChannelIds]:
     """Parts of an axis, side by side; where they begin follows the channels."""
     layer, block, shape = site.layer, site.inputs[0], site.input_shapes[0]
     axis = layer.axis % len(shape)
@@ -136,7 +136,7 @@ def split(site: Site) -> list[Labels]:
 
 
 @register_rule("ops.Unstack")
-def unstack(site: Site) -> list[Labels]:
+def unstack(site: Site) -> list[ChannelIds]:
     """An axis becomes a list of tensors."""
     axis = site.layer.axis % len(site.input_shapes[0])
     block = site.inputs[0]
@@ -148,7 +148,7 @@ def unstack(site: Site) -> list[Labels]:
 
 
 @register_rule("ops.Take")
-def take(site: Site) -> Labels:
+def take(site: Site) -> ChannelIds:
     """Positions by index, of an axis without channels."""
     axis = site.layer.axis
     indices = site.call.args[1] if len(site.call.args) > 1 else site.call.kwargs["indices"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from keras import layers
 
-from keras_gcp.channels.channel_ids import Labels
+from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import varying_axes
 from keras_gcp.channels.site import Site, Unprunable
@@ -33,7 +33,7 @@ from keras_gcp.channels.site import Site, Unprunable
     "ops.PadImages",
     "ops.Resize",
 )
-def spatial(site: Site) -> Labels:
+def spatial(site: Site) -> ChannelIds:
     """The channel axis is left alone."""
     if set(varying_axes(site.inputs[0])) - {site.channel_axis}:
         raise Unprunable("it changes the size of an axis along which channels lie")
@@ -54,7 +54,7 @@ COLOURS = [
 
 
 @register_rule(*COLOURS)
-def augmentation(site: Site) -> Labels:
+def augmentation(site: Site) -> ChannelIds:
     """Made for images: their channels are the colours, and stay."""
     for block in site.inputs:
         site.anchor(block, f"'{site.path}' (class {type(site.layer).__name__}) works on images")
@@ -62,7 +62,7 @@ def augmentation(site: Site) -> Labels:
 
 
 @register_rule("ops.Pad")
-def pad(site: Site) -> Labels:
+def pad(site: Site) -> ChannelIds:
     """Zeros added along the channel axis are channels of their own; their number is rewritten.
 
     This is the shortcut without weights of CIFAR ResNets (He et al. 2016, option A): the padded

@@ -6,20 +6,20 @@ import numpy as np
 from keras import layers
 
 from keras_gcp import keras_state
-from keras_gcp.channels.channel_ids import Labels
+from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.declared import advice
 from keras_gcp.channels.registry import register_rule, rule_for
 from keras_gcp.channels.site import Site, Unprunable
 
 
 @register_rule(layers.TimeDistributed)
-def time_distributed(site: Site) -> Labels:
+def time_distributed(site: Site) -> ChannelIds:
     """The wrapped layer, repeated over the first axis behind the batch axis."""
     return _wrapped(site, leading=1)[None]
 
 
 @register_rule("ops.StepsAsExamples")
-def steps_as_examples(site: Site) -> Labels:
+def steps_as_examples(site: Site) -> ChannelIds:
     """Into a model that `TimeDistributed` repeats: the axis of its steps goes."""
     if site.inputs[0].shape[0] > 1:
         raise Unprunable("its channels lie along the axis that it repeats over")
@@ -27,13 +27,13 @@ def steps_as_examples(site: Site) -> Labels:
 
 
 @register_rule("ops.ExamplesAsSteps")
-def examples_as_steps(site: Site) -> Labels:
+def examples_as_steps(site: Site) -> ChannelIds:
     """Out of such a model: the axis of its steps comes back."""
     return site.inputs[0][None]
 
 
 @register_rule(layers.SpectralNormalization)
-def spectral_normalization(site: Site) -> Labels:
+def spectral_normalization(site: Site) -> ChannelIds:
     """The wrapped layer, whose kernel each training step divides by its largest singular value.
 
     The kernel is stored divided, so at inference the layer is the wrapped one. `vector_u`, the
@@ -46,7 +46,7 @@ def spectral_normalization(site: Site) -> Labels:
     except Unprunable:
         site.weight(layer.vector_u)
         raise
-    axes, sizes = site.labels_of(layer.kernel), tuple(layer.kernel.shape)
+    axes, sizes = site.ids_of(layer.kernel), tuple(layer.kernel.shape)
     last = len(sizes) - 1
     site.weight(layer.vector_u, carries={1: axes[last]} if last in axes else {})
     shape = tuple(site.count(axes[a]) if a in axes else size for a, size in enumerate(sizes))
@@ -54,7 +54,7 @@ def spectral_normalization(site: Site) -> Labels:
     return output
 
 
-def _wrapped(site: Site, leading: int) -> Labels:
+def _wrapped(site: Site, leading: int) -> ChannelIds:
     """What the rule of the wrapped layer says, with the leading axes left out."""
     wrapped = site.layer.layer
     if keras_state.repeated_model(site.layer) is not None and site.call.node is not None:
