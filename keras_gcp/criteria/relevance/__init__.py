@@ -1,5 +1,11 @@
 """Layer-wise relevance propagation (LRP) over the calls of a model."""
 
+from keras_gcp.criteria.relevance import (  # noqa: F401  (they fill the table of rules)
+    hub_table,
+    layer_table,
+    operation_table,
+    wrapping,
+)
 from keras_gcp.criteria.relevance.conservation import Conservation, conservation_report
 from keras_gcp.criteria.relevance.rules import RelevanceRule, Step, register_relevance_rule
 from keras_gcp.criteria.relevance.scoring import relevance_scores
