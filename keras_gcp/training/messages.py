@@ -98,7 +98,7 @@ def _saved_text(savings: Savings) -> str:
         return f"{change}; too few epochs to tell what that saved"
     least, most = savings.saved_spread
     if least <= 0 <= most:
-        return f"{change}: too noisy to tell what that saved"
+        return f"{change}; what was saved in all is within the noise"
     if most < 0:
         return f"{change}: training took {_range(-most, -least, savings.events_seconds)} longer"
     saved = f"{change}, which saved {_range(least, most)}"
