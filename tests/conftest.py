@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -37,6 +38,7 @@ settings.load_profile("keras_gcp")
 
 # An import hook rather than a bare `python -I`: keras_gcp may be installed in this environment.
 _WITHOUT_KERAS_GCP = """
+import gc
 import os
 import sys
 
@@ -76,6 +78,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             reasons += [mark.args[0] for mark in item.iter_markers("needs_tensorflow")]
         for reason in reasons:
             item.add_marker(pytest.mark.skip(reason=f"not on {backend}: {reason}"))
+
+
+def pytest_collection_finish() -> None:
+    """What imports have made is never garbage: looking through it again and again takes minutes.
+
+    It is looked through at every garbage collection, and whenever models are asked for that share
+    weights with another one.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -31,15 +31,14 @@ def models_sharing(model: Any) -> list[Any]:
 
 
 def _living_models() -> list[Any]:
-    kinds: dict[type, bool] = {}  # Some 400,000 objects, but few classes.
-    found = []
-    for one in gc.get_objects():
-        kind = type(one)
-        if kind not in kinds:
-            kinds[kind] = issubclass(kind, keras.Model)
-        if kinds[kind]:
-            found.append(one)
-    return found
+    kinds = set(_with_subclasses(keras.Model))  # Few classes, but some 400,000 objects.
+    return [one for one in gc.get_objects() if type(one) in kinds]
+
+
+def _with_subclasses(kind: type) -> Iterator[type]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _with_subclasses(below)
 
 
 def retrack_torch_family(model: Any) -> None:
