@@ -35,10 +35,11 @@ def _living_models() -> list[Any]:
     return [one for one in gc.get_objects() if type(one) in kinds]
 
 
-def _with_subclasses(kind: type) -> Iterator[type]:
+def _with_subclasses(kind: type[Any]) -> Iterator[type[Any]]:
     yield kind
-    for below in kind.__subclasses__():
-        yield from _with_subclasses(below)
+    below: list[type[Any]] = kind.__subclasses__()
+    for one in below:
+        yield from _with_subclasses(one)
 
 
 def retrack_torch_family(model: Any) -> None:
