@@ -31,7 +31,7 @@ def train(folder: Path, result: Path, moment: tuple[Any, ...] = ()) -> None:
     if moment:
         _arm(*moment)
     keras.utils.set_random_seed(5)
-    model = compiled(networks.flatten_dense(), keras.optimizers.Adam(1e-2))
+    model = compiled(networks.flatten_dense(), keras.optimizers.Adam(1e-2), run_eagerly=False)
     x, y = data(count=96)
     callback = keras_gcp.GradualChannelPruning(
         (x, y),

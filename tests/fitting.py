@@ -19,8 +19,15 @@ ONE_STEP = data(count=16)
 
 
 def compiled(model, optimizer=None, **options):
+    """Compiles a model, and returns it; without tracing its steps unless that is asked for.
+
+    Few steps are taken here, and tracing costs more than they do: `run_eagerly=False` is for tests
+    of what happens to traced steps. Where a step is compiled in another way, it is left to Keras.
+    """
     options.setdefault("loss", "sparse_categorical_crossentropy")
     options.setdefault("metrics", ["accuracy"])
+    if keras.config.backend() == "tensorflow" and "jit_compile" not in options:
+        options.setdefault("run_eagerly", "steps_per_execution" not in options)
     model.compile(optimizer or keras.optimizers.SGD(0.05, momentum=0.9), **options)
     return model
 

@@ -87,6 +87,8 @@ def test_wheel_works_outside_the_source_tree(wheel, tmp_path):
         "import keras_gcp, keras_gcp.models\n"
         "missing = [name for name in keras_gcp.__all__ if not hasattr(keras_gcp, name)]\n"
         "assert not missing, missing\n"
+        "from keras_gcp.criteria.relevance.rules import registered_relevance_rules as rules\n"
+        "assert len(rules()) > 100, len(rules())\n"  # They fill by themselves.
         "print(keras_gcp.__version__, keras_gcp.__file__, keras_gcp.models.__file__, sep='\\n')\n",
         target,
         cwd=tmp_path,

@@ -50,7 +50,7 @@ OPTIMIZERS = {
 )
 def test_training_goes_on_bit_equal_to_a_fresh_narrow_model_with_the_same_weights_and_slots(name):
     assert_trains_on_like_a_fresh_model(
-        networks.residual(), lambda model: compiled(model, OPTIMIZERS[name]())
+        networks.residual(), lambda model: compiled(model, OPTIMIZERS[name](), run_eagerly=False)
     )
 
 
@@ -83,7 +83,8 @@ def test_an_event_that_removes_nothing_leaves_the_training_bit_identical(event):
     losses = []
     for callbacks in ([], [callback]):
         keras.utils.set_random_seed(1)
-        model = compiled(networks.flatten_dense())  # dropout: random state must go on, too
+        # Dropout: random state must go on, too.
+        model = compiled(networks.flatten_dense(), run_eagerly=False)
         losses.append(fit(model, callbacks).history["loss"])
     assert losses[0] == losses[1]
     if event == "callback":
@@ -94,7 +95,7 @@ def test_an_event_that_removes_nothing_leaves_the_training_bit_identical(event):
 def trained():
     """(model, callback, history, weights by epoch) of one pruned training with three events."""
     keras.utils.set_random_seed(0)
-    model = compiled(networks.residual(), keras.optimizers.Adam(1e-2))
+    model = compiled(networks.residual(), keras.optimizers.Adam(1e-2), run_eagerly=False)
     callback = pruning(
         {"channels": 0.5}, keras_gcp.schedules.linear(1, 3), criterion="feature_relevance"
     )
@@ -426,7 +427,7 @@ def test_step_options_of_compile_survive(options):
 @pytest.mark.not_on("torch", "nothing is compiled, so a step after a cut takes no longer")
 def test_retracing_is_measured():
     callback = pruning()
-    fit(compiled(networks.plain()), [callback])
+    fit(compiled(networks.plain(), run_eagerly=False), [callback])
     assert [event.seconds["retrace"] > 0 for event in callback.events] == [True]
 
 

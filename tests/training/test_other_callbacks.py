@@ -206,7 +206,8 @@ def test_they_go_together_in_one_compiled_training(behind, tmp_path):
         keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
         keras.callbacks.TerminateOnNaN(),
     ]
-    model = compiled(networks.sequential(), keras.optimizers.SGD(0.05, use_ema=True))
+    averaging = keras.optimizers.SGD(0.05, use_ema=True)
+    model = compiled(networks.sequential(), averaging, run_eagerly=False)
     pruner = pruning({"channels": 0.5})
     fit(model, [pruner, *other_callbacks] if behind else [*other_callbacks, pruner])
     loaded = keras.models.load_model(tmp_path / "best.keras")

@@ -26,7 +26,8 @@ def moments(callback):
 
 
 def test_training_goes_on_within_the_epoch_like_that_of_a_fresh_narrow_model():
-    model = compiled(networks.residual(), keras.optimizers.Adam(1e-2))
+    traced = {"optimizer": keras.optimizers.Adam(1e-2), "run_eagerly": False}
+    model = compiled(networks.residual(), **traced)
     x, y = data()
     at_cut = {}
 
@@ -47,7 +48,8 @@ def test_training_goes_on_within_the_epoch_like_that_of_a_fresh_narrow_model():
     )
     assert moments(callback) == [(1, 4)]
 
-    fresh = compiled(keras.Model.from_config(model.get_config()), keras.optimizers.Adam(1e-2))
+    traced["optimizer"] = keras.optimizers.Adam(1e-2)
+    fresh = compiled(keras.Model.from_config(model.get_config()), **traced)
     fresh.set_weights(at_cut["weights"])
     fresh.optimizer.build(fresh.trainable_variables)
     for variable, value in zip(fresh.optimizer.variables, at_cut["slots"], strict=True):
