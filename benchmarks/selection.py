@@ -4,9 +4,9 @@
 
 First on small random networks (one to six groups, chained, residual or wired at random, one to
 three resources), where an exact solver goes through all widths: which share of the largest possible
-total score is kept by the ranking by score, by score for cost at the full widths, by prices in
-turns, and with the exchange that follows (`normalize="cost"`). Then seconds of `plan` on reference
-networks.
+total score is kept by the ranking by score, by score per cost at the full widths, by marginal
+costs in turns, and with the local search that follows (`normalize="cost"`). Then seconds of
+`plan` on reference networks.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from benchmarks.records import Records, Row, machine
 from keras_gcp.formatting import table
 from keras_gcp.selection import select
 from keras_gcp.selection.candidates import Blocks
-from keras_gcp.selection.marginal_costs import best_by_prices, prices_at
+from keras_gcp.selection.marginal_costs import best_by_marginal_costs, marginal_costs_at
 from keras_gcp.selection.ranking import keep_by_rank
 
 flags.DEFINE_integer("cases", 5000, "Number of random networks.")
@@ -45,9 +45,9 @@ FLAGS = flags.FLAGS
 
 METHODS = {
     "ranking by score": "none",
-    "score for cost at full widths": "full",
-    "prices in turns": "prices",
-    "and exchange": "cost",
+    "score per cost at full widths": "full",
+    "marginal costs in turns": "marginal costs",
+    "and local search": "cost",
 }
 MOST_NETWORKS = 20_000
 NETWORKS = {
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str]) -> None:
     ]
     text = (
         f"Kept score as a share of the largest possible, {FLAGS.cases:,} random networks; "
-        f"{scores['exact']:.2%} of the outcomes with exchange are the exact ones.\n"
+        f"{scores['exact']:.2%} of the outcomes with local search are the exact ones.\n"
         + table(["", "mean", "least", "networks below 99 %"], kept)
         + f"\n\nSeconds of `plan` to half of the multiply-adds, tracing included, fastest of 3; "
         f"{rows[0]['machine']}\n"
@@ -108,7 +108,7 @@ def against_exact(cases: int) -> Row:
         }
         for method, found in shares.items()
     }
-    exact = float(np.mean(np.array(shares["and exchange"]) > 1 - 1e-9))
+    exact = float(np.mean(np.array(shares["and local search"]) > 1 - 1e-9))
     return {**row, "exact": exact, "machine": machine()}
 
 
@@ -117,11 +117,11 @@ def outcome(case: Case, way: str) -> np.ndarray:
     if way in ("none", "cost"):
         return select(case.groups, case.cost_model, case.limits, way)
     blocks = Blocks.of(case.groups)
-    if way == "prices":
-        return best_by_prices(case.groups, blocks, case.cost_model, case.limits)[0]
+    if way == "marginal costs":
+        return best_by_marginal_costs(case.groups, blocks, case.cost_model, case.limits)[0]
     full = case.full()
-    prices = prices_at(full, case.groups, case.cost_model, case.limits, list(case.limits))
-    order = blocks.by(blocks.scores / prices[blocks.groups])
+    marginal = marginal_costs_at(full, case.groups, case.cost_model, case.limits, list(case.limits))
+    order = blocks.by(blocks.scores / marginal[blocks.groups])
     return keep_by_rank(blocks, order, full, case.cost_model, case.limits)
 
 

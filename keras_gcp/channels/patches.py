@@ -1,4 +1,4 @@
-"""What a kernel is multiplied with: windows of a convolution's input, rows of a dense layer's."""
+"""What a kernel is multiplied with: patches of a convolution's input, rows of a dense layer's."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from keras_gcp.channels.registry import entry_for
 
 @dataclass(frozen=True)
 class PatchGeometry:
-    """How windows lie on an input `(examples, *space, channels)`.
+    """How patches lie on an input `(examples, *space, channels)`.
 
     Attributes:
-        sizes: Window, by dimension of space; empty for a dense layer.
-        strides: Steps from window to window.
-        dilations: Steps inside a window.
+        sizes: Patch size, by dimension of space; empty for a dense layer.
+        strides: Steps from patch to patch.
+        dilations: Steps inside a patch.
         before: Zeros that padding puts in front.
-        counts: Number of windows.
+        counts: Number of patches.
     """
 
     sizes: tuple[int, ...]
@@ -32,7 +32,7 @@ class PatchGeometry:
     counts: tuple[int, ...]
 
     def rows(self, x: np.ndarray, places: Sequence[np.ndarray]) -> np.ndarray:
-        """The windows at some places, `(places, window entries * channels)`.
+        """The patches at some places, `(places, patch entries * channels)`.
 
         Args:
             x: `(examples, *space, channels)`.
@@ -49,12 +49,12 @@ class PatchGeometry:
             shape[1 + d] = self.sizes[d]
             inside = inside & ((at >= 0) & (at < x.shape[1 + d])).reshape(shape)
             index.append(at.clip(0, x.shape[1 + d] - 1).reshape(shape))
-        windows = x[tuple(index)] * inside[..., None]
-        return windows.reshape(count, -1)
+        patches = x[tuple(index)] * inside[..., None]
+        return patches.reshape(count, -1)
 
 
 def geometry_of(layer: Any, space: Sequence[int]) -> PatchGeometry | None:
-    """The geometry of a layer on inputs of some height and width; None if it has no windows."""
+    """The geometry of a layer on inputs of some height and width; None if it has no patches."""
     entry = entry_for(layer, _GEOMETRIES)
     return None if entry is None else entry(layer, space)
 
@@ -73,14 +73,14 @@ def _of_convolution(layer: Any, space: Sequence[int]) -> PatchGeometry | None:
 
 
 def _padding(padding: str, length: int, size: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Zeros in front, and number of windows."""
+    """Zeros in front, and number of patches."""
     reach = (size - 1) * dilation
     if padding == "valid":
         return 0, (length - reach - 1) // stride + 1
-    windows = -(-length // stride)
+    patches = -(-length // stride)
     if padding == "causal":
-        return reach, windows
-    return max(0, (windows - 1) * stride + reach + 1 - length) // 2, windows
+        return reach, patches
+    return max(0, (patches - 1) * stride + reach + 1 - length) // 2, patches
 
 
 def _of_dense(layer: Any, space: Sequence[int]) -> PatchGeometry | None:
@@ -104,7 +104,7 @@ def some_places(shape: tuple[int, ...], entries: int) -> tuple[np.ndarray, ...]:
 
     Args:
         shape: `(examples, *space)`.
-        entries: Numbers in a window.
+        entries: Numbers in a patch.
 
     Returns:
         One array of indices per axis. The same ones every time.

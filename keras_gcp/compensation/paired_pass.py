@@ -1,4 +1,4 @@
-"""The wide network and the cut one side by side, layer by layer, amended on the way."""
+"""The wide network and the cut one side by side, layer by layer, reconstructed on the way."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from keras_gcp import backend, keras_state
 from keras_gcp.backend.calls import batches_in, input_tensors, last_uses, run_alone
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.compensation.place import Place
-from keras_gcp.compensation.reconstruction import amendment_for
+from keras_gcp.compensation.reconstruction import reconstruction_for
 from keras_gcp.compensation.settings import Compensation
 from keras_gcp.graph import Call
 from keras_gcp.sample import DrawnSample
@@ -32,8 +32,8 @@ def compensated(
     """What weights have to become so that a cut changes as little as possible.
 
     Both networks run on the sample in inference mode, call by call; a layer of the cut one is
-    amended as soon as its inputs are known, so that it also makes up for what earlier layers have
-    lost. Nothing of the model changes.
+    reconstructed as soon as its inputs are known, so that it also makes up for what earlier layers
+    have lost. Nothing of the model changes.
 
     Args:
         model: The wide model.
@@ -49,8 +49,8 @@ def compensated(
     if not settings or keep.all():
         return {}
     with backend.without_gradients():
-        lockstep = _Lockstep(model, channels, keep, settings)
-        return lockstep.run(_inputs(model, channels, sample))
+        paired = _PairedPass(model, channels, keep, settings)
+        return paired.run(_inputs(model, channels, sample))
 
 
 def _inputs(model: Any, channels: ChannelMap, sample: DrawnSample) -> list[Any]:
@@ -67,7 +67,7 @@ def _inputs(model: Any, channels: ChannelMap, sample: DrawnSample) -> list[Any]:
     return input_tensors(model, channels.graph, sample.x, examples)
 
 
-class _Lockstep:
+class _PairedPass:
     def __init__(
         self, model: Any, channels: ChannelMap, keep: np.ndarray, settings: Compensation
     ) -> None:
@@ -76,7 +76,7 @@ class _Lockstep:
         pairs = zip(model.weights, backend.local_weights(model), strict=True)
         self._weights = {id(variable): value for variable, value in pairs}
         self._masked = {id(v): value for v, value in masked_values(channels, keep)}
-        self._amended: dict[int, np.ndarray] = {}
+        self._reconstructed: dict[int, np.ndarray] = {}
         self._batches = 1
         calls = channels.graph.calls
         self._times_called = Counter(id(call.operation) for call in calls)
@@ -91,7 +91,7 @@ class _Lockstep:
         }
 
     def run(self, inputs: list[Any]) -> dict[int, np.ndarray]:
-        """Amends from the inputs to the outputs."""
+        """Reconstructs from the inputs to the outputs."""
         self._batches = batches_in(self._model, inputs)
         graph = self._channels.graph
         last = last_uses(graph)
@@ -103,25 +103,26 @@ class _Lockstep:
                 if last.get(x.index) == at:
                     wide.pop(x.index, None)
                     narrow.pop(x.index, None)
-        return self._amended
+        return self._reconstructed
 
     def _advance(self, call: Call, wide: dict[int, Any], narrow: dict[int, Any]) -> None:
-        """Runs one call in both networks, and amends its layer if its inputs have changed."""
+        """Runs one call in both networks, and reconstructs its layer if its inputs have changed."""
         changed = any(wide[x.index] is not narrow[x.index] for x in call.inputs)
-        amend = None if self._is_spared(call.operation) else amendment_for(call.operation)
-        once = self._times_called[id(call.operation)] == 1
-        layer = call.operation if amend is not None else None  # An LSTM needs its activations.
+        operation = call.operation
+        reconstruct = None if self._is_spared(operation) else reconstruction_for(operation)
+        once = self._times_called[id(operation)] == 1
+        layer = operation if reconstruct is not None else None  # An LSTM needs its activations.
         with without_activation(layer) as activation:
             outputs = self._run(call, wide, {})
             cut = self._is_cut(call)
             if not changed and not cut:
                 results = outputs
-            elif amend is None or not once:
+            elif reconstruct is None or not once:
                 results = self._run(call, narrow, self._masked, restricted=True)
             else:
                 place = self._place(call, wide, narrow, outputs[0])
-                self._amended.update(amend(place))
-                weights = {**self._masked, **self._amended}
+                self._reconstructed.update(reconstruct(place))
+                weights = {**self._masked, **self._reconstructed}
                 results = self._run(call, narrow, weights, restricted=True)
         for x, a, b in zip(call.outputs, outputs, results, strict=True):
             wide[x.index] = activation(a)
@@ -131,7 +132,7 @@ class _Lockstep:
         self, call: Call, wide: Mapping[int, Any], narrow: Mapping[int, Any], output: Any
     ) -> Place:
         def run(values: Mapping[int, np.ndarray]) -> Any:
-            weights = {**self._masked, **self._amended, **values}
+            weights = {**self._masked, **self._reconstructed, **values}
             return self._run(call, narrow, weights, restricted=True)[0]
 
         readers = self._readers.get(call.outputs[0].index, [])
@@ -152,7 +153,7 @@ class _Lockstep:
         once = self._times_called[id(layer)] == 1
         if not once or self._is_spared(layer):
             return False
-        return hasattr(layer, "moving_mean") and amendment_for(layer) is not None
+        return hasattr(layer, "moving_mean") and reconstruction_for(layer) is not None
 
     def _is_spared(self, operation: Any) -> bool:
         return self._settings.spare_frozen and not getattr(operation, "trainable", True)

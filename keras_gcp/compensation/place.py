@@ -1,4 +1,4 @@
-"""What an amendment sees: one layer, in the wide network and in the cut one."""
+"""What a reconstruction sees: one layer, in the wide network and in the cut one."""
 
 from __future__ import annotations
 
@@ -58,4 +58,4 @@ class Place:
 Values = dict[int, np.ndarray]
 """New values by `id` of the variable."""
 
-Amend = Callable[[Place], Values]
+Reconstruct = Callable[[Place], Values]

@@ -70,7 +70,7 @@ def of_einsum(place: Place) -> Iterator[Reader]:
         yield Reader(source, layer.kernel, equation.kernel.index(common[0]), None, intercept)
 
 
-def amended(place: Place, readers: Iterator[Reader], bias: Any = None) -> Values:
+def reconstructed(place: Place, readers: Iterator[Reader], bias: Any = None) -> Values:
     """Kernels and biases of readers, then the bias that is added to the layer's output.
 
     Args:

@@ -1,4 +1,4 @@
-"""What is amended, layer class by layer class: kernels, biases, and means of normalizations.
+"""What is reconstructed, layer class by layer class: kernels, biases, and means of normalizations.
 
 Every function sees one layer in the wide network and in the cut one, and returns new values of its
 variables. A layer without an entry in the table runs as it is, with removed channels masked.
@@ -20,17 +20,17 @@ from keras_gcp.channels.patches import channel_axis, channels_last, geometry_of,
 from keras_gcp.channels.registry import entry_for
 from keras_gcp.compensation import readers
 from keras_gcp.compensation.least_squares import correction
-from keras_gcp.compensation.place import Amend, Place, Values
+from keras_gcp.compensation.place import Place, Reconstruct, Values
 
 _CHECKED_ROWS = 32
 
 
-def amendment_for(layer: Any) -> Amend | None:
-    """How a layer is amended; None if it is left as it is."""
-    return entry_for(layer, _AMENDMENTS)
+def reconstruction_for(layer: Any) -> Reconstruct | None:
+    """How a layer is reconstructed; None if it is left as it is."""
+    return entry_for(layer, _RECONSTRUCTIONS)
 
 
-def _amend_affine(place: Place) -> Values:
+def _reconstruct_affine(place: Place) -> Values:
     """Kernel by least squares where channels that it reads have gone, then the bias."""
     layer = place.layer
     values: Values = {}
@@ -72,7 +72,7 @@ def _refitted_kernel(place: Place) -> Values:
 
 
 def _reproduces(rows: np.ndarray, kernel: np.ndarray, outputs: np.ndarray, layer: Any) -> bool:
-    """Whether the windows are what the layer really sums over; if in doubt, it stays as it is."""
+    """Whether the patches are what the layer really sums over; if in doubt, it stays as it is."""
     few = slice(_CHECKED_ROWS)
     computed = rows[few] @ kernel.reshape(-1, kernel.shape[-1])
     if getattr(layer, "bias", None) is not None:
@@ -88,7 +88,7 @@ def _kernel_of(place: Place) -> tuple[Any, int]:
     return found[0] if len(found) == 1 else (None, 0)
 
 
-def _amend_normalization(place: Place) -> Values:
+def _reconstruct_normalization(place: Place) -> Values:
     """Moving mean and variance follow the change of the inputs, seen on the sample.
 
     The outputs' mean (and variance, if recalibrated) become those of the wide network. Where inputs
@@ -121,26 +121,26 @@ def _variance_by_channel(x: np.ndarray, axis: int) -> np.ndarray:
     return x.var(axis=others, dtype=np.float64)
 
 
-def _amend_recurrent(place: Place) -> Values:
-    return readers.amended(place, readers.of_recurrent(place))
+def _reconstruct_recurrent(place: Place) -> Values:
+    return readers.reconstructed(place, readers.of_recurrent(place))
 
 
-def _amend_attention(place: Place) -> Values:
+def _reconstruct_attention(place: Place) -> Values:
     bias = keras_state.projections(place.layer).output.bias
-    return readers.amended(place, readers.of_attention(place), bias)
+    return readers.reconstructed(place, readers.of_attention(place), bias)
 
 
-def _amend_einsum(place: Place) -> Values:
-    return readers.amended(place, readers.of_einsum(place), place.layer.bias)
+def _reconstruct_einsum(place: Place) -> Values:
+    return readers.reconstructed(place, readers.of_einsum(place), place.layer.bias)
 
 
 _RECURRENT = (layers.Bidirectional, layers.GRU, layers.LSTM, layers.RNN, layers.SimpleRNN)
 _ATTENTION = (layers.GroupQueryAttention, layers.MultiHeadAttention)
 
-_AMENDMENTS: Mapping[type | str, Amend] = {
-    **dict.fromkeys(WITH_KERNEL, _amend_affine),
-    **dict.fromkeys(_RECURRENT, _amend_recurrent),
-    **dict.fromkeys(_ATTENTION, _amend_attention),
-    layers.EinsumDense: _amend_einsum,
-    layers.BatchNormalization: _amend_normalization,
+_RECONSTRUCTIONS: Mapping[type | str, Reconstruct] = {
+    **dict.fromkeys(WITH_KERNEL, _reconstruct_affine),
+    **dict.fromkeys(_RECURRENT, _reconstruct_recurrent),
+    **dict.fromkeys(_ATTENTION, _reconstruct_attention),
+    layers.EinsumDense: _reconstruct_einsum,
+    layers.BatchNormalization: _reconstruct_normalization,
 }

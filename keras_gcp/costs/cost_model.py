@@ -1,7 +1,7 @@
 """What a network costs, as a function of how many channels each group keeps.
 
 Multiply-adds and parameters are sums of products: the multiply-adds of a convolution are positions
-times window times channels in times filters, and a weight's size is the product of its axes. Each
+times kernel size times channels in times filters; a weight's size is the product of its axes. Each
 axis is a fixed number plus a linear function of the groups' kept channels. Other resources bring a
 function of the axes' sizes (`keras_gcp.resources.cost_functions`). No cost ever falls when a group
 keeps more channels; selection relies on that. Sees numbers only.

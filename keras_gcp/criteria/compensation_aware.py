@@ -34,7 +34,7 @@ class CompensationAware:
     Of the channels that a convolution or dense layer reads, the next best is the one that most
     reduces the variance of the layer's outputs that the channels chosen so far cannot express. Its
     score is that reduction, as a share of the whole variance, added over all layers that read the
-    channel. All that leaves with a channel is chosen at once: its entries of a window, its places
+    channel. All that leaves with a channel is chosen at once: its entries of a patch, its places
     after `Flatten`. A channel that others can stand in for scores low, however large it is; so this
     criterion belongs with `compensate="least_squares"`.
 
@@ -42,11 +42,11 @@ class CompensationAware:
     M^-T|^2` with `M M^T = Sigma_{jj|S}`, where S are the channels chosen so far. Where a kernel has
     more inputs than there are rows of the sample, with the ridge of `compensate="least_squares"`.
 
-    Layers whose windows are not known (grouped, separable and transposed convolutions) score their
+    Layers whose patches are not known (grouped, separable and transposed convolutions) score their
     channels by variance times squared kernel, as if channels were independent.
 
     Args:
-        examples: At most so many examples are used, and some thousand windows of them.
+        examples: At most so many examples are used, and some thousand patches of them.
     """
 
     examples: int = 256
@@ -169,7 +169,7 @@ def _ridge(rows: int, entries: int) -> float:
 def _blocks(coupled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The different ones in the order they first come in, and for each entry which it is.
 
-    All that leaves with a channel is one block: its entries of a window, its places after Flatten,
+    All that leaves with a channel is one block: its entries of a patch, its places after Flatten,
     its copies.
     """
     found, first, inverse = np.unique(coupled, return_index=True, return_inverse=True)

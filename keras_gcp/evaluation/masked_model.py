@@ -14,12 +14,12 @@ from keras_gcp.classification.metrics import Metric
 from keras_gcp.sample import DrawnSample
 from keras_gcp.surgery.masking import masked_mixings, masked_values
 
-Amended = Callable[[np.ndarray], Mapping[int, np.ndarray]]
+Compensated = Callable[[np.ndarray], Mapping[int, np.ndarray]]
 """From the channels that a candidate keeps to what its other weights become, by `id`."""
 
 
 def candidate_values(
-    model: Any, channels: ChannelMap, keep: np.ndarray, amended: Mapping[int, np.ndarray]
+    model: Any, channels: ChannelMap, keep: np.ndarray, compensated: Mapping[int, np.ndarray]
 ) -> Iterator[tuple[Any, np.ndarray]]:
     """The weights with which a candidate is evaluated: one that keeps these channels only.
 
@@ -30,18 +30,19 @@ def candidate_values(
         model: The model.
         channels: Its channel map.
         keep: `(coupled_count,)` booleans, True = kept.
-        amended: What compensation makes of weights, by `id`; rows of removed channels mean nothing.
+        compensated: What compensation makes of weights, by `id`. Rows of removed channels mean
+            nothing.
 
     Yields:
         `(keras.Variable, value)` for every weight that is not the model's own.
     """
     masked = set()
-    for variable, value in masked_values(channels, keep, amended):
+    for variable, value in masked_values(channels, keep, compensated):
         masked.add(id(variable))
         yield variable, value
     for variable in model.weights:
-        if id(variable) in amended and id(variable) not in masked:
-            yield variable, amended[id(variable)]
+        if id(variable) in compensated and id(variable) not in masked:
+            yield variable, compensated[id(variable)]
 
 
 class MaskedModel:
@@ -59,7 +60,7 @@ class MaskedModel:
         data: The examples to measure on.
         metric: What to measure.
         batch_size: Examples per batch.
-        amended: How the weights of a candidate are compensated; by default they are not.
+        compensated: How the weights of a candidate are compensated; by default they are not.
 
     Attributes:
         evaluations: How often the metric has been measured.
@@ -72,10 +73,10 @@ class MaskedModel:
         data: DrawnSample,
         metric: Metric,
         batch_size: int,
-        amended: Amended = lambda keep: {},
+        compensated: Compensated = lambda keep: {},
     ) -> None:
         self._model, self._channels, self._data = model, channels, data
-        self._metric, self._batch_size, self._amended = metric, batch_size, amended
+        self._metric, self._batch_size, self._compensated = metric, batch_size, compensated
         self._weights = backend.local_weights(model)
         self._places = {id(variable): place for place, variable in enumerate(model.weights)}
         self._predictor = backend.Predictor(model, batch_size)
@@ -91,8 +92,8 @@ class MaskedModel:
         """The metric when only these channels are read, `(coupled_count,)`, True = kept."""
         self.evaluations += 1
         weights = list(self._weights)
-        amended = self._amended(keep)
-        for variable, value in candidate_values(self._model, self._channels, keep, amended):
+        compensated = self._compensated(keep)
+        for variable, value in candidate_values(self._model, self._channels, keep, compensated):
             place = self._places[id(variable)]
             weights[place] = keras.ops.convert_to_tensor(value, dtype=variable.dtype)
         with masked_mixings(self._channels, keep) as other_program:

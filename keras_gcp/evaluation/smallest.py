@@ -39,7 +39,7 @@ from keras_gcp.validation import between, require_integer, require_verbose
 
 def smallest(
     model: Any,
-    accuracy_floor: float,
+    at_least: float,
     validation_data: Any,
     metric: Any = None,
     resource: str = "macs",
@@ -60,7 +60,7 @@ def smallest(
     input_shape: Any = None,
     **selection: Any,
 ) -> Smallest:
-    """Finds the smallest model whose accuracy stays above a floor, without training.
+    """Finds the smallest model that has at least some accuracy, without training.
 
     The channels are scored once, on the model as it is. Then the share of the resource that may
     remain
@@ -71,12 +71,12 @@ def smallest(
     whatever happens on the way. Accuracy need not fall steadily with size: a smaller model that
     would do may lie beyond one that does not.
 
-    The idea of a search with a floor for the accuracy, restoring the weights for every candidate,
+    The idea of a search with a least accuracy, restoring the weights for every candidate,
     is that of Xie, Fu, Tian, Zhou, Chen, "Pruning with compensation", 2021 (arXiv 2108.13728).
 
     Args:
         model: A built functional or sequential `keras.Model`; it does not change.
-        accuracy_floor: The least value of the metric (the largest, if less is better).
+        at_least: The least value of the metric (the largest, if less is better).
         validation_data: What to measure on: `(x, y)` arrays, a `tf.data.Dataset` or a
             `keras.utils.PyDataset`, held in memory.
         metric: As in `keras_gcp.sensitivity`; by default the first compiled metric.
@@ -107,17 +107,17 @@ def smallest(
         model is a copy of the one given.
 
     Raises:
-        InvalidArgument: the model itself is below the floor, or an argument is malformed.
+        InvalidArgument: the model itself has less than `at_least`, or an argument is malformed.
 
     Example:
 
     ```python
-    found = keras_gcp.smallest(model, accuracy_floor=0.90, validation_data=(x_val, y_val))
+    found = keras_gcp.smallest(model, at_least=0.90, validation_data=(x_val, y_val))
     print(found.explain())
     found.model.save("small.keras")
     ```
     """
-    accuracy_floor, tolerance = _checked_floor(accuracy_floor), _checked_tolerance(tolerance)
+    at_least, tolerance = _checked_bound(at_least), _checked_tolerance(tolerance)
     max_evaluations = require_integer("max_evaluations", max_evaluations, least=1)
     batch_size = require_integer("batch_size", batch_size, least=1)
     verbose = require_verbose(verbose)
@@ -142,28 +142,28 @@ def smallest(
     settings = compensation.parse(compensate, recalibrate, drawn is not None)
     decision = decided(scorer, model, channels, drawn)
     scores = weighted(score(decision.scorer, model, channels, drawn), channels, prior)
-    opened = resources.opened(any_share, model, channels)
-    original = totals_of(model, channels, opened).costs()
+    further = resources.of_budget(any_share, model, channels)
+    original = totals_of(model, channels, further).costs()
     everything = np.ones(channels.coupled_count, bool)
-    search = _Search(resource, measured, accuracy_floor, verbose)
+    search = _Search(resource, measured, at_least, verbose)
 
     def planned(share: float) -> Plan:
         budget = Budget({resource: share})
         limits = budget.limits(original)
         chosen = plan_by_scores(
-            model, channels, scores, limits, opened, preferences, budget=str(budget)
+            model, channels, scores, limits, further, preferences, budget=str(budget)
         )
         return replace(chosen, criterion=decision.words)
 
-    def amended(keep: np.ndarray) -> dict[int, np.ndarray]:
+    def compensated(keep: np.ndarray) -> dict[int, np.ndarray]:
         return compensated_weights(model, channels, keep, drawn, settings)
 
-    with MaskedModel(model, channels, data, measured, batch_size, amended) as masked:
+    with MaskedModel(model, channels, data, measured, batch_size, compensated) as masked:
         baseline = masked.value(everything)
-        if not measured.holds(baseline, accuracy_floor):
+        if not measured.holds(baseline, at_least):
             raise InvalidArgument(
                 f"The model itself has {measured.name} {baseline:.4f}, which does not reach "
-                f"`accuracy_floor` ({accuracy_floor!r}). Expected a floor that the model reaches "
+                f"`at_least` ({at_least!r}). Expected a value that the model reaches "
                 "before anything is removed."
             )
         candidates = search.bisect(
@@ -178,13 +178,13 @@ def smallest(
         if search.note(candidate, share_left(candidate, resource), value, cut=True):
             break
     else:  # Nothing can go. A copy computes the same: `apply` compares it.
-        candidate = plan_of(channels, everything, build_cost_model(model, channels, opened))
+        candidate = plan_of(channels, everything, build_cost_model(model, channels, further))
         narrow, value = apply(candidate, model), baseline
     return Smallest(
         model=narrow,
         plan=candidate,
         metric=measured.name,
-        floor=float(accuracy_floor),
+        at_least=float(at_least),
         baseline=baseline,
         value=value,
         resource=resource,
@@ -195,8 +195,9 @@ def smallest(
 class _Search:
     """Bisects the share that may remain, and notes what it tried."""
 
-    def __init__(self, resource: str, metric: Metric, floor: float, verbose: int) -> None:
-        self._resource, self._metric, self._floor, self._verbose = resource, metric, floor, verbose
+    def __init__(self, resource: str, metric: Metric, at_least: float, verbose: int) -> None:
+        self._resource, self._metric = resource, metric
+        self._at_least, self._verbose = at_least, verbose
         self.trials: list[Trial] = []
 
     def bisect(
@@ -230,24 +231,24 @@ class _Search:
 
     def note(self, candidate: Plan, limit: float, value: float, cut: bool) -> bool:
         """Notes what a candidate is worth; returns whether it is good enough."""
-        holds = self._metric.holds(value, self._floor)
+        holds = self._metric.holds(value, self._at_least)
         share = share_left(candidate, self._resource)
         self.trials.append(Trial(limit, share, value, holds, cut))
         if self._verbose:
             how = "cut" if cut else "masked"
             print(
                 f"{self._resource} {share:.1%} of the original ({how}): {self._metric.name} "
-                f"{value:.4f}, {'good enough' if holds else f'below the floor {self._floor:.4f}'}"
+                f"{value:.4f}, {'good enough' if holds else f'worse than {self._at_least:.4f}'}"
             )
         return holds
 
 
-def _checked_floor(floor: Any) -> float:
-    found = between(floor, -sys.float_info.max, sys.float_info.max)
+def _checked_bound(value: Any) -> float:
+    found = between(value, -sys.float_info.max, sys.float_info.max)
     if found is None:
         raise InvalidArgument(
-            "`accuracy_floor` expects a number, in the unit of the metric (0.9 for 90 %). "
-            f"Received: {floor!r}."
+            "`at_least` expects a number, in the unit of the metric (0.9 for 90 %). "
+            f"Received: {value!r}."
         )
     return found
 

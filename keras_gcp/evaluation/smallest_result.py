@@ -36,9 +36,9 @@ class Smallest:
         model: The narrow model, a plain `keras.Model` that is not compiled.
         plan: What it keeps.
         metric: The metric's name.
-        floor: What it had to reach.
+        at_least: What it had to reach.
         baseline: The metric of the model that was given.
-        value: The metric of the narrow model itself, never worse than `floor`.
+        value: The metric of the narrow model itself, never worse than `at_least`.
         resource: What was to be small.
         trials: The candidates, in the order of their evaluation.
     """
@@ -46,7 +46,7 @@ class Smallest:
     model: Any
     plan: Plan
     metric: str
-    floor: float
+    at_least: float
     baseline: float
     value: float
     resource: str
@@ -55,7 +55,7 @@ class Smallest:
     def __repr__(self) -> str:
         return (
             f"<Smallest: {self.share:.1%} of the {self.resource}, {self.metric} {self.value:.4f} "
-            f"(floor {self.floor:.4f}, before {self.baseline:.4f})>"
+            f"(at least {self.at_least:.4f}, before {self.baseline:.4f})>"
         )
 
     @property
@@ -84,7 +84,8 @@ class Smallest:
             [
                 table(columns, rows),
                 f"{self.resource}: {before} -> {after} ({self.share:.1%})",
-                f"{self.metric}: {self.baseline:.4f} -> {self.value:.4f} (floor {self.floor:.4f})",
+                f"{self.metric}: {self.baseline:.4f} -> {self.value:.4f} "
+                f"(at least {self.at_least:.4f})",
             ]
         )
 
@@ -92,7 +93,7 @@ class Smallest:
         """Everything but the model and the plan, as a dict that `json.dumps` takes."""
         return {
             "metric": self.metric,
-            "floor": self.floor,
+            "at_least": self.at_least,
             "baseline": self.baseline,
             "value": self.value,
             "resource": self.resource,

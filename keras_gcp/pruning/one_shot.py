@@ -147,14 +147,14 @@ def _plan(
     drawn = sample_of(sample, sample_size, seed, model)
     channels = trace_at(said or sizes_of(model, None, drawn), model, exclude, in_place)
     require_prunable(model, channels, next(iter(parsed.entries)))
-    opened = resources.opened(parsed, model, channels)
-    totals = totals_of(model, channels, opened)
+    further = resources.of_budget(parsed, model, channels)
+    totals = totals_of(model, channels, further)
     limits = parsed_limits(parsed, totals, totals, channels)
-    cost_model = build_cost_model(model, channels, opened)
+    cost_model = build_cost_model(model, channels, further)
     require_reachable(channels, limits, preferences, cost_model)  # Scoring may take long.
     decision = decided(scorer, model, channels, drawn)
     scores = weighted(score(decision.scorer, model, channels, drawn), channels, prior)
-    chosen = plan_by_scores(model, channels, scores, limits, opened, preferences, str(parsed))
+    chosen = plan_by_scores(model, channels, scores, limits, further, preferences, str(parsed))
     return replace(chosen, criterion=decision.words)
 
 

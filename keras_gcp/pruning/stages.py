@@ -84,9 +84,9 @@ def compensated_weights(
     return {key: mean[names[key]].astype(value.dtype) for key, value in found.items()}
 
 
-def totals_of(model: Any, channels: ChannelMap, opened: Sequence[Resource] = ()) -> Totals:
+def totals_of(model: Any, channels: ChannelMap, further: Sequence[Resource] = ()) -> Totals:
     """What a traced model costs, in further resources, too."""
-    counted = count_map(model, channels, opened)
+    counted = count_map(model, channels, further)
     return Totals(
         counted.macs,
         counted.parameters,
@@ -101,7 +101,7 @@ def plan_by_scores(
     channels: ChannelMap,
     scores: np.ndarray,
     limits: Mapping[str, float],
-    opened: Sequence[Resource],
+    further: Sequence[Resource],
     preferences: Preferences,
     budget: str,
 ) -> Plan:
@@ -112,7 +112,7 @@ def plan_by_scores(
         channels: Its channel map.
         scores: One score per set of coupled channels, larger = keep.
         limits: What may remain, by resource.
-        opened: The resources among them that need more than counting.
+        further: The resources among them that need more than counting.
         preferences: How to select.
         budget: The limits in words.
     """
@@ -122,7 +122,7 @@ def plan_by_scores(
             model, channels, scores, limits, preferences, budget=budget, cost_model=cost_model
         )
 
-    return resources.calibrated(model, channels, limits, opened, chosen).plan
+    return resources.calibrated(model, channels, limits, further, chosen).plan
 
 
 def require_costs(expected: Totals, model: Any, channels: ChannelMap) -> None:

@@ -1,6 +1,6 @@
 """Resources that need more than counting weights: bytes of a file, memory, milliseconds."""
 
 from keras_gcp.resources.calibration import Calibrated, calibrated
-from keras_gcp.resources.registry import counted, opened, require_environment
+from keras_gcp.resources.registry import counted, of_budget, require_environment
 
-__all__ = ["Calibrated", "counted", "opened", "require_environment", "calibrated"]
+__all__ = ["Calibrated", "counted", "of_budget", "require_environment", "calibrated"]

@@ -101,7 +101,7 @@ class LatencyTime:
         return replace(self, scale=self.scale * max(measured - self.overhead, 1e-9) / layers)
 
 
-def open_latency(name: str, model: Any, channels: ChannelMap, timing: Timed) -> LatencyTime:
+def fitted_latency(name: str, model: Any, channels: ChannelMap, timing: Timed) -> LatencyTime:
     """Measures the original: the whole file, and every layer that the cache does not know."""
     steps, shapes = steps_of(channels), channels.counted_at
     workspace = Workspace()

@@ -19,7 +19,7 @@ from keras_gcp.exporting import worker
 from keras_gcp.exporting.runtime import runtime_name
 from keras_gcp.resources.activation_memory import PeakActivations
 from keras_gcp.resources.file_size import FileSize
-from keras_gcp.resources.latency import open_latency
+from keras_gcp.resources.latency import fitted_latency
 from keras_gcp.resources.tflite_files import as_if_trained, require_tensorflow
 from keras_gcp.surgery.model_copy import copy_model
 
@@ -38,7 +38,7 @@ def require_environment(budget: Budget) -> None:
         runtime_name()
 
 
-def opened(budget: Budget | None, model: Any, channels: ChannelMap) -> tuple[Resource, ...]:
+def of_budget(budget: Budget | None, model: Any, channels: ChannelMap) -> tuple[Resource, ...]:
     """The resources of a budget that need more than counting, fitted to the original network.
 
     A file's size is fitted by one real conversion, the latency by measuring the network and its
@@ -60,13 +60,13 @@ def opened(budget: Budget | None, model: Any, channels: ChannelMap) -> tuple[Res
         require_known_positions(channels)
     if any(_KINDS[name].needs_file for name in budget.further):
         worker.prepare()
-    return tuple(_KINDS[name].open(name, model, channels, budget) for name in budget.further)
+    return tuple(_KINDS[name].make(name, model, channels, budget) for name in budget.further)
 
 
 def counted(names: Iterable[str]) -> tuple[Resource, ...]:
     """Those of the named resources that need nothing but the graph."""
     free = [name for name in names if name in _KINDS and not _KINDS[name].needs_file]
-    return tuple(_KINDS[name].open(name, None, None, None) for name in free)
+    return tuple(_KINDS[name].make(name, None, None, None) for name in free)
 
 
 def _peak(float_bytes: int) -> Callable[..., Resource]:
@@ -74,23 +74,23 @@ def _peak(float_bytes: int) -> Callable[..., Resource]:
 
 
 def _file(kind: str, weight_bytes: int, channel_bytes: int) -> Callable[..., Resource]:
-    def open_file(name: str, model: Any, channels: ChannelMap, budget: Budget) -> Resource:
+    def fitted(name: str, model: Any, channels: ChannelMap, budget: Budget) -> Resource:
         shapes = sizes_to_run(model, channels.counted_at)
         resource = FileSize(name, kind, weight_bytes, channel_bytes, shapes=shapes)
         full = full_widths(channels)
         predicted = build_cost_model(model, channels, (resource,)).cost(name, full)
         return resource.corrected(predicted, resource.measure(as_if_trained(copy_model(model))))
 
-    return open_file
+    return fitted
 
 
 def _latency(name: str, model: Any, channels: ChannelMap, budget: Budget) -> Resource:
-    return open_latency(name, model, channels, budget.timing)
+    return fitted_latency(name, model, channels, budget.timing)
 
 
 @dataclass(frozen=True)
 class _Kind:
-    open: Callable[..., Resource]
+    make: Callable[..., Resource]
     needs_file: bool
 
 

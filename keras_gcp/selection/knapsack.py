@@ -1,7 +1,7 @@
 """Selection that keeps as much score as the budget buys: the knapsack problem.
 
-Maximise the total score of the kept channels, subject to the limits. Greedily first, with fitting
-prices (`marginal_costs`). Then single groups are forced to another width, the rest follows
+Maximise the total score of the kept channels, subject to the limits. Greedily first, by score per
+marginal cost (`marginal_costs`). Then single groups are forced to another width, the rest follows
 greedily, and what keeps more score stays: one group at a time, then two.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_gcp.costs.cost_model import CostModel
 from keras_gcp.selection.candidates import Blocks, Candidates, total_score
-from keras_gcp.selection.marginal_costs import best_by_prices
+from keras_gcp.selection.marginal_costs import best_by_marginal_costs
 from keras_gcp.selection.ranking import holds
 
 EFFORT = 5000
@@ -34,14 +34,14 @@ def keep_most_score(
         limits: What may remain, by resource.
     """
     blocks = Blocks.of(groups)
-    kept, prices = best_by_prices(groups, blocks, cost_model, limits)
-    exchange = _Exchange(groups, blocks, cost_model, limits)
-    for values in (blocks.scores / prices[blocks.groups], blocks.total_scores):
-        kept = exchange.improved(kept, blocks.by(values))
-    return exchange.refilled(kept, blocks.by(blocks.scores))
+    kept, marginal = best_by_marginal_costs(groups, blocks, cost_model, limits)
+    search = _LocalSearch(groups, blocks, cost_model, limits)
+    for values in (blocks.scores / marginal[blocks.groups], blocks.total_scores):
+        kept = search.improved(kept, blocks.by(values))
+    return search.refilled(kept, blocks.by(blocks.scores))
 
 
-class _Exchange:
+class _LocalSearch:
     """Forces groups to other widths, and lets the rest follow greedily."""
 
     def __init__(

@@ -1,12 +1,12 @@
-"""Prices of channels: what one more costs, at the widths that a ranking by the prices leads to.
+"""Marginal costs of channels: what one more costs, at the widths that a ranking by them leads to.
 
 A block of channels is worth its score, and costs what it adds to each resource. To rank blocks by
 score per unit of cost is the classical greedy answer to a knapsack problem (Dantzig, "Discrete-
 variable extremum problems", 1957). Here the cost of a channel depends on the widths around it:
-multiply-adds are products of neighbouring widths. At an optimum the prices are those at the very
-widths that the ranking by them leads to (the first-order condition of the Lagrangian: score =
-multiplier times marginal cost). So prices and widths are computed in turns, each time with the
-geometric mean of old and new prices, and the best outcome is taken.
+multiply-adds are products of neighbouring widths. At an optimum the marginal costs are
+those at the very widths that the ranking by them leads to (the first-order condition of the
+Lagrangian: score = multiplier times marginal cost). So marginal costs and widths are computed in
+turns, each time with the geometric mean of old and new costs, and the best outcome is taken.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from keras_gcp.selection.candidates import Blocks, Candidates, total_score, wide
 from keras_gcp.selection.ranking import keep_by_rank
 
 ROUNDS = 5
-LEAST_PRICE = 0.1
-"""As a share of the mean price. A group may be free for the moment, such as one away from the place
+LEAST_COST = 0.1
+"""As a share of the mean. A group may be free for the moment, such as one away from the place
 where memory peaks, and count as soon as others have left."""
 
 
-def best_by_prices(
+def best_by_marginal_costs(
     groups: Sequence[Candidates], blocks: Blocks, cost_model: CostModel, limits: Mapping[str, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The greedy outcome with the largest total score, and the prices that led to it.
+    """The greedy outcome with the largest total score, and the marginal costs that led to it.
 
-    One of the outcomes is that of equal prices, so the ranking by score alone is never better.
+    One of the outcomes is that of equal costs, so the ranking by score alone is never better.
 
     Args:
         groups: The groups; at their least widths the limits hold.
@@ -39,24 +39,25 @@ def best_by_prices(
         limits: What may remain, by resource.
 
     Returns:
-        Kept channels per group, and prices per channel of each group, both `(groups,)`.
+        Kept channels per group, and marginal costs per channel of each group, both `(groups,)`.
     """
     full = widest(groups)
 
-    def outcome(prices: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        order = blocks.by(blocks.scores / prices[blocks.groups])
+    def outcome(marginal: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        order = blocks.by(blocks.scores / marginal[blocks.groups])
         kept = keep_by_rank(blocks, order, full, cost_model, limits)
-        return total_score(groups, kept), kept, prices
+        return total_score(groups, kept), kept, marginal
 
     outcomes = [outcome(np.ones(len(groups)))]
     for resources in _sets_of_resources(limits):
-        prices = prices_at(full, groups, cost_model, limits, resources)
+        marginal = marginal_costs_at(full, groups, cost_model, limits, resources)
         for _ in range(ROUNDS):
-            outcomes.append(outcome(prices))
+            outcomes.append(outcome(marginal))
             kept = outcomes[-1][1]
-            prices = np.sqrt(prices * prices_at(kept, groups, cost_model, limits, resources))
-    _, kept, prices = max(outcomes, key=lambda found: found[0])
-    return kept, prices
+            there = marginal_costs_at(kept, groups, cost_model, limits, resources)
+            marginal = np.sqrt(marginal * there)
+    _, kept, marginal = max(outcomes, key=lambda found: found[0])
+    return kept, marginal
 
 
 def _sets_of_resources(limits: Mapping[str, float]) -> list[list[str]]:
@@ -65,7 +66,7 @@ def _sets_of_resources(limits: Mapping[str, float]) -> list[list[str]]:
     return alone if len(alone) == 1 else [*alone, list(limits)]
 
 
-def prices_at(
+def marginal_costs_at(
     kept: np.ndarray,
     groups: Sequence[Candidates],
     cost_model: CostModel,
@@ -81,7 +82,7 @@ def prices_at(
         limits: What may remain, by resource.
         resources: Those that are paid in.
     """
-    prices = np.zeros(len(groups))
+    marginal = np.zeros(len(groups))
     for index, group in enumerate(groups):
         upper, lower = _around(group.widths, int(kept[index]))
         if upper > lower:
@@ -92,10 +93,10 @@ def prices_at(
                 / (limits[resource] or 1.0)
                 for resource in resources
             )
-            prices[index] = sum(added) / (upper - lower)
-    if not prices.any():
-        return np.ones(len(groups))  # Nothing costs anything here, so nothing is dearer.
-    return np.maximum(prices, LEAST_PRICE * prices.mean())
+            marginal[index] = sum(added) / (upper - lower)
+    if not marginal.any():
+        return np.ones(len(groups))  # Nothing costs anything here.
+    return np.maximum(marginal, LEAST_COST * marginal.mean())
 
 
 def _around(widths: Sequence[int], width: int) -> tuple[int, int]:

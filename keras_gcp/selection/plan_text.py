@@ -1,4 +1,4 @@
-"""A plan in words: what every group keeps, what it costs, which limit binds."""
+"""A plan in words: what every group keeps, what it costs, which limit is binding."""
 
 from __future__ import annotations
 

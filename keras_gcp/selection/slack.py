@@ -1,4 +1,4 @@
-"""What became of a budget: which resource bound, and how much is left of the others."""
+"""What became of a budget: which resource is binding, and how much is left of the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keras_gcp.costs.cost_model import PREDICTED, CostModel
 from keras_gcp.selection.candidates import Candidates
 from keras_gcp.selection.ranking import holds
 
-SLACK_COLUMNS = ("budget", "at most", "reached", "left", "binds")
+SLACK_COLUMNS = ("budget", "at most", "reached", "left", "is binding")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Slack:
         return 0 < self.removed == self.stopped
 
     def row(self) -> list[str]:
-        """In words: resource, limit, reached, left, whether it binds."""
+        """In words: resource, limit, reached, left, whether it is binding."""
         return [
             self.resource,
             _figure(self.limit),

@@ -1,4 +1,4 @@
-"""One cut of a living model: weights amended, channels removed, compared with the masked model."""
+"""One cut of a living model: weights compensated, channels removed, outputs compared."""
 
 from __future__ import annotations
 

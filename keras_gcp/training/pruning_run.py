@@ -62,8 +62,8 @@ class Original:
     ) -> Original:
         """Counts a model; for some resources it is converted and measured."""
         channels = trace_at(shapes, model, exclude)
-        opened = resources.opened(budget, model, channels)
-        return Original(totals_of(model, channels, opened), channels.widths(), opened)
+        further = resources.of_budget(budget, model, channels)
+        return Original(totals_of(model, channels, further), channels.widths(), further)
 
     def costs(self) -> dict[str, float]:
         """Cost by resource."""

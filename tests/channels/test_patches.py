@@ -1,4 +1,4 @@
-"""Windows: what a kernel is multiplied with."""
+"""Patches: what a kernel is multiplied with."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ CASES = {
     "3x3 same": ((9, 7, 3), lambda: layers.Conv2D(4, 3, padding="same")),
     "3x3 valid": ((9, 7, 3), lambda: layers.Conv2D(4, 3)),
     "strided same": ((9, 8, 3), lambda: layers.Conv2D(4, (3, 2), strides=2, padding="same")),
-    "even window": ((8, 8, 2), lambda: layers.Conv2D(4, 4, padding="same")),
+    "even kernel": ((8, 8, 2), lambda: layers.Conv2D(4, 4, padding="same")),
     "dilated": ((9, 9, 3), lambda: layers.Conv2D(4, 3, dilation_rate=2, padding="same")),
     "1x1": ((5, 5, 3), lambda: layers.Conv2D(4, 1)),
     "one dimension": ((12, 3), lambda: layers.Conv1D(4, 5, strides=2)),

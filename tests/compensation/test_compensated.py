@@ -235,7 +235,7 @@ def test_a_failing_compensation_leaves_the_model_as_it_was(monkeypatch):
     model = compiled(randomise(networks.plain()))
 
     def fails(*args, **kwargs):
-        raise MemoryError("no room for the windows")
+        raise MemoryError("no room for the patches")
 
     monkeypatch.setattr("keras_gcp.compensation.reconstruction.correction", fails)
     callback = pruning()

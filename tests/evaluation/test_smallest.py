@@ -20,18 +20,18 @@ def accuracy_of(model, data):
     return (keras.ops.convert_to_numpy(model(x)).argmax(-1) == y).mean()
 
 
-@pytest.mark.parametrize("floor", [0.55, 0.45])
-def test_the_model_itself_reaches_the_floor_and_nothing_smaller_was_seen_to(model, data, floor):
+@pytest.mark.parametrize("at_least", [0.55, 0.45])
+def test_the_model_itself_is_good_enough_and_nothing_smaller_was_seen_to_be(model, data, at_least):
     before = model.get_weights()
-    found = keras_gcp.smallest(model, floor, data, **OPTIONS)
-    assert found.value >= floor
+    found = keras_gcp.smallest(model, at_least, data, **OPTIONS)
+    assert found.value >= at_least
     assert accuracy_of(found.model, data) == pytest.approx(found.value, abs=1e-6)
     assert found.baseline == 1.0 and found.share < 1
     assert keras_gcp.count(found.model).macs == found.plan.after.macs
     last = found.trials[-1]
     assert last.cut and last.holds and last.share == found.share
     for trial in found.trials:
-        assert trial.holds == (trial.value >= floor)
+        assert trial.holds == (trial.value >= at_least)
         assert not trial.holds or trial.share >= found.share
     missed = max((t.share for t in found.trials if not t.holds), default=0.0)
     assert found.share - missed < OPTIONS["tolerance"] + 0.15  # Widths of 8 and 12 are coarse.
@@ -39,8 +39,10 @@ def test_the_model_itself_reaches_the_floor_and_nothing_smaller_was_seen_to(mode
         np.testing.assert_array_equal(now, then)
 
 
-def test_a_lower_floor_gives_a_smaller_model(model, data):
-    shares = [keras_gcp.smallest(model, floor, data, **OPTIONS).share for floor in (0.55, 0.35)]
+def test_asking_for_less_gives_a_smaller_model(model, data):
+    shares = [
+        keras_gcp.smallest(model, at_least, data, **OPTIONS).share for at_least in (0.55, 0.35)
+    ]
     assert shares[1] < shares[0]
 
 
@@ -119,18 +121,18 @@ def test_it_is_explained(model, data, capsys):
     printed = capsys.readouterr().out
     assert len(printed.splitlines()) == len(found.trials)
     text = found.explain()
-    assert "masked" in text and "cut" in text and "floor 0.5000" in text
+    assert "masked" in text and "cut" in text and "at least 0.5000" in text
     assert f"{found.plan.after.macs:,}" in text
     assert json.loads(json.dumps(found.to_dict()))["value"] == found.value
-    assert "floor 0.5000" in repr(found)
+    assert "at least 0.5000" in repr(found)
 
 
 @pytest.mark.parametrize(
-    ("floor", "options", "message"),
+    ("at_least", "options", "message"),
     [
-        (1.01, {}, r"has accuracy 1.0000, which does not reach `accuracy_floor` \(1.01\)"),
-        (float("nan"), {}, "`accuracy_floor` expects"),
-        ("0.9", {}, "`accuracy_floor` expects"),
+        (1.01, {}, r"has accuracy 1.0000, which does not reach `at_least` \(1.01\)"),
+        (float("nan"), {}, "`at_least` expects"),
+        ("0.9", {}, "`at_least` expects"),
         (0.9, {"resource": "euro"}, "`resource` expects"),
         (0.9, {"tolerance": 0}, "`tolerance` expects"),
         (0.9, {"max_evaluations": 0}, "`max_evaluations` expects"),
@@ -139,9 +141,9 @@ def test_it_is_explained(model, data, capsys):
         (0.9, {"compensate": "fold"}, "needs examples, and no sample"),
     ],
 )
-def test_bad_arguments_are_refused(floor, options, message, model, data):
+def test_bad_arguments_are_refused(at_least, options, message, model, data):
     with pytest.raises(InvalidArgument, match=message):
-        keras_gcp.smallest(model, floor, data, **{**OPTIONS, **options})
+        keras_gcp.smallest(model, at_least, data, **{**OPTIONS, **options})
 
 
 def test_a_model_without_prunable_channels_is_refused():

@@ -68,8 +68,8 @@ def test_the_real_file_meets_the_budget_and_one_more_channel_would_not(name, bud
 def test_a_file_is_predicted_within_two_percent():
     model = randomise(networks.residual())
     channels = trace(model)
-    opened = resources.opened(Budget.parse({"tflite_bytes": 0.5}), model, channels)
-    cost_model = build_cost_model(model, channels, opened)
+    further = resources.of_budget(Budget.parse({"tflite_bytes": 0.5}), model, channels)
+    cost_model = build_cost_model(model, channels, further)
     assert cost_model.cost("tflite_bytes", full_widths(channels)) == file_bytes(model)
     plan = keras_gcp.plan(model, {"channels": 0.5}, align=1)
     groups = prunable_groups(channels)
@@ -84,8 +84,10 @@ def test_a_new_network_counts_as_if_trained():
     new, trained = networks.residual(), randomise(networks.residual())
     for model in (new, trained):
         channels = trace(model)
-        opened = resources.opened(Budget.parse({"tflite_bytes": 0.5}), model, channels)
-        cost = build_cost_model(model, channels, opened).cost("tflite_bytes", full_widths(channels))
+        further = resources.of_budget(Budget.parse({"tflite_bytes": 0.5}), model, channels)
+        cost = build_cost_model(model, channels, further).cost(
+            "tflite_bytes", full_widths(channels)
+        )
         assert cost == file_bytes(trained)
 
 

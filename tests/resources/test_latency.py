@@ -278,7 +278,7 @@ def test_the_original_is_predicted_as_measured_and_the_candidate_measured(quick)
     assert check.limit == pytest.approx(0.6 * plan.before.further["latency_ms"])
     assert 0.9 * check.limit <= check.measured <= check.limit
     assert plan.after.further["latency_ms"] == check.measured
-    (resource,) = resources.opened(Budget.parse({"latency_ms": 0.6}), model, trace(model))
+    (resource,) = resources.of_budget(Budget.parse({"latency_ms": 0.6}), model, trace(model))
     assert plan.before.further["latency_ms"] == pytest.approx(resource.original_ms)
     assert list(quick.glob("latency-*.json"))
     assert "latency_ms of the real file" in plan.explain()
@@ -288,7 +288,7 @@ def test_the_original_is_predicted_as_measured_and_the_candidate_measured(quick)
 def test_a_narrower_model_is_predicted_with_the_times_of_the_original(quick):
     model = small()
     channels = trace(model)
-    (resource,) = resources.opened(Budget.parse({"latency_ms": 0.5}), model, channels)
+    (resource,) = resources.of_budget(Budget.parse({"latency_ms": 0.5}), model, channels)
     wide = build_cost_model(model, channels, [resource])
     plan = keras_gcp.plan(model, {"channels": 0.5}, align=1)
     narrow = keras_gcp.apply(plan, model)

@@ -87,7 +87,7 @@ def random_case(number: int, most_groups: int = 5, most_networks: int = 3000) ->
     resources.
 
     The limits lie anywhere between the least widths and the present ones; those of several
-    resources lie at about the same part of the way, so that more than one may bind.
+    resources lie at about the same part of the way, so that more than one may be binding.
     """
     rng = np.random.default_rng(number)
     while True:

@@ -15,7 +15,7 @@ from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.selection import Candidates, Preferences, select, slack_of
 from keras_gcp.selection.candidates import Blocks
 from keras_gcp.selection.floors import Floors
-from keras_gcp.selection.marginal_costs import best_by_prices
+from keras_gcp.selection.marginal_costs import best_by_marginal_costs
 
 WAYS = [("none", "global"), ("cost", "global"), ("none", "group")]
 
@@ -154,7 +154,7 @@ def test_every_group_keeps_the_same_share_in_scope_group():
 # ---- by score for cost: within 1 % of the exact optimum
 
 
-# Those where the greedy outcome, before the exchange, lies 2 to 7 % below the optimum.
+# Those where the greedy outcome, before the local search, lies 2 to 7 % below the optimum.
 @example(case=random_case(10))
 @example(case=random_case(2084))
 @example(case=random_case(2591))
@@ -173,13 +173,13 @@ def test_the_kept_score_is_within_one_percent_for_larger_networks_too(case):
     assert score(case, kept) >= 0.99 * case.score(case.all_that_fit()).max()
 
 
-@example(case=random_case(15))  # where the ranking keeps more than any outcome of the prices
+@example(case=random_case(15))  # where the ranking keeps more than any other outcome
 @given(case=cases)
-def test_prices_never_keep_less_score_than_the_ranking(case):
+def test_marginal_costs_never_keep_less_score_than_the_ranking(case):
     groups, cost_model = case.groups, case.cost_model
-    kept, prices = best_by_prices(groups, Blocks.of(groups), cost_model, case.limits)
+    kept, marginal = best_by_marginal_costs(groups, Blocks.of(groups), cost_model, case.limits)
     assert fits(case, kept)
-    assert (prices > 0).all()
+    assert (marginal > 0).all()
     assert score(case, kept) >= score(case, solved(case)) * (1 - 1e-12)
 
 

@@ -79,7 +79,7 @@ def test_what_is_said_of_removed_blocks_holds_for_those_of_all_events(name):
 
 
 def test_a_block_of_an_earlier_event_that_would_fit_again_is_not_called_binding():
-    """A small early cut and a coarse later one leave room: the resource binds in part."""
+    """A small early cut and a coarse later one leave room: the resource is binding in part."""
     found = set()
     for seed in range(2):
         keras.utils.set_random_seed(seed)

@@ -113,7 +113,7 @@ def call_sensitivity(given, **one):
 
 def call_smallest(given, **one):
     data = given["examples"] if one.keys() & {"metric", "mode"} else 5
-    common = {"model": given["compiled"], "accuracy_floor": 2.0, "validation_data": data}
+    common = {"model": given["compiled"], "at_least": 2.0, "validation_data": data}
     return keras_gcp.smallest(**{**common, "verbose": 0, **one})
 
 

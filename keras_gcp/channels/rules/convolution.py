@@ -21,7 +21,7 @@ def _spatial(site: Site, shape: Shape) -> Shape:
 
 @register_rule(layers.Conv1D, layers.Conv2D, layers.Conv3D)
 def convolution(site: Site) -> ChannelIds:
-    """Kernel `(*window, channels_in / groups, filters)`."""
+    """Kernel `(*kernel_size, channels_in / groups, filters)`."""
     site.macs(site.layer.kernel, _spatial(site, site.output_shapes[0]))
     require_plain_kernel(site)
     layer, incoming = site.layer, site.channels(0)
@@ -68,7 +68,7 @@ def _grouped(site: Site, incoming: ChannelIds) -> ChannelIds:
 
 @register_rule(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 def transposed_convolution(site: Site) -> ChannelIds:
-    """Kernel `(*window, filters, channels_in)`; it works at every *input* position."""
+    """Kernel `(*kernel_size, filters, channels_in)`; it works at every *input* position."""
     site.macs(site.layer.kernel, _spatial(site, site.input_shapes[0]))
     require_plain_kernel(site)
     layer, incoming = site.layer, site.channels(0)
@@ -83,7 +83,7 @@ def transposed_convolution(site: Site) -> ChannelIds:
 
 @register_rule(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 def depthwise_convolution(site: Site) -> ChannelIds:
-    """Kernel `(*window, channels, depth_multiplier)`: each channel is filtered by itself."""
+    """Kernel `(*kernel_size, channels, depth_multiplier)`: each channel is filtered by itself."""
     site.macs(site.layer.kernel, _spatial(site, site.output_shapes[0]))
     require_plain_kernel(site)
     layer, incoming = site.layer, site.channels(0)

@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_gcp import backend
 from keras_gcp.backend.calls import run_call
-from keras_gcp.criteria.relevance.backward_route import BackwardStep, Route
+from keras_gcp.criteria.relevance.backward_route import BackwardRoute, BackwardStep
 from keras_gcp.criteria.relevance.rules import Compiler, Step
 from keras_gcp.graph import Shape
 
@@ -34,18 +34,18 @@ class Probe:
 
 
 @dataclass(frozen=True, eq=False)
-class Propagation:
+class BackwardPass:
     """Runs a route on one batch: a pure function of tensors, to be compiled as a whole.
 
     Attributes:
-        route: The way.
+        route: The route.
         probes: What to measure.
         variables: The model's variables, whose values are passed in.
         compiler: Compiles the heavy rules, if the whole is not.
         states: Pairs (variable, value) of recurrent layers that begin anew with every batch.
     """
 
-    route: Route
+    route: BackwardRoute
     probes: Sequence[Probe]
     variables: Sequence[Any]
     compiler: Compiler = field(default_factory=Compiler)
@@ -106,48 +106,48 @@ class Propagation:
         (logits,) = self.route.graph.outputs
         relevance = {logits.index: start}
         found: dict[int, Any] = {}
-        for leg in reversed(self.route.legs):
+        for step in reversed(self.route.steps):
             arrived = [
-                relevance.pop(y.index, None) if place in leg.sources else None
-                for place, y in enumerate(leg.call.outputs)
+                relevance.pop(y.index, None) if place in step.sources else None
+                for place, y in enumerate(step.call.outputs)
             ]
-            for y, r in zip(leg.call.outputs, arrived, strict=True):
+            for y, r in zip(step.call.outputs, arrived, strict=True):
                 if y.index in probed and r is not None:
                     found[y.index] = r
-            if leg.rule is None or all(r is None for r in arrived):
+            if step.rule is None or all(r is None for r in arrived):
                 continue
-            for index, r in self._passed_on(leg, arrived, values, negated):
+            for index, r in self._passed_on(step, arrived, values, negated):
                 relevance[index] = relevance[index] + r if index in relevance else r
         at_inputs = {x.index for x in self.route.graph.inputs} & probed
         found.update((index, relevance[index]) for index in at_inputs if index in relevance)
         return found
 
     def _passed_on(
-        self, leg: BackwardStep, arrived: Sequence[Any], values: Mapping[int, Any], negated: Any
+        self, step: BackwardStep, arrived: Sequence[Any], values: Mapping[int, Any], negated: Any
     ) -> list[tuple[int, Any]]:
-        assert leg.rule is not None
-        call = leg.call
+        assert step.rule is not None
+        call = step.call
         if len(arrived) > 1:
             some = ops.shape(next(r for r in arrived if r is not None))
             arrived = [
                 ops.zeros(_known_shape(y.shape, some)) if r is None else r
                 for y, r in zip(call.outputs, arrived, strict=True)
             ]
-        reads = leg.rule.reads_inputs
+        reads = step.rule.reads_inputs
         inputs = [ops.cast(values[x.index], "float32") if reads else None for x in call.inputs]
-        of = negated if leg.last else None
+        of = negated if step.last else None
         if of is not None and call.repeats:
             of = _for_each_step(of, next(r for r in arrived if r is not None))
-        step = Step(call, inputs, leg.signed, leg.absolute, leg.gates, self.compiler, of)
-        passed = leg.rule.propagate(step, arrived)
+        seen = Step(call, inputs, step.signed, step.absolute, step.gates, self.compiler, of)
+        passed = step.rule.function(seen, arrived)
         return [
             (call.inputs[place].index, passed[place])
-            for place in leg.targets
+            for place in step.targets
             if passed[place] is not None
         ]
 
 
-def forward(route: Route, inputs: Sequence[Any]) -> tuple[dict[int, Any], Any]:
+def forward(route: BackwardRoute, inputs: Sequence[Any]) -> tuple[dict[int, Any], Any]:
     """Runs the model in inference mode.
 
     Returns:

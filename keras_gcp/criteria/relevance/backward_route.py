@@ -47,25 +47,25 @@ class BackwardStep:
 
 
 @dataclass(frozen=True, eq=False)
-class Route:
+class BackwardRoute:
     """The whole way.
 
     Attributes:
         graph: The calls of the model.
-        legs: One per call, in the order of execution.
+        steps: One per call, in the order of execution.
         reached: Tensor to the way it is reached on, `"main"` or `"gate"`.
         kept: Tensors whose values the way back needs.
         last_use: Tensor to the position of the last call that reads it.
     """
 
     graph: Graph
-    legs: tuple[BackwardStep, ...]
+    steps: tuple[BackwardStep, ...]
     reached: Mapping[int, str]
     kept: frozenset[int]
     last_use: Mapping[int, int]
 
 
-def find_route(graph: Graph, wanted: Collection[int]) -> Route:
+def find_route(graph: Graph, wanted: Collection[int]) -> BackwardRoute:
     """Finds the way to the tensors whose relevance is wanted, and not further.
 
     Args:
@@ -82,8 +82,8 @@ def find_route(graph: Graph, wanted: Collection[int]) -> Route:
     signed = _signed(graph, rules)
     vanishing = _vanishing(graph, rules, gates)
     last = _last_weighted(graph, rules, reached)
-    legs = tuple(
-        _leg(
+    steps = tuple(
+        _backward_step(
             call,
             rule,
             gates.get(position, ()),
@@ -97,12 +97,12 @@ def find_route(graph: Graph, wanted: Collection[int]) -> Route:
     )
     kept = {
         x.index
-        for leg in legs
-        if leg.rule is not None and leg.rule.reads_inputs
-        for x in leg.call.inputs
+        for step in steps
+        if step.rule is not None and step.rule.reads_inputs
+        for x in step.call.inputs
     }
     last_use = {x.index: position for position, call in enumerate(graph.calls) for x in call.inputs}
-    return Route(graph, legs, reached, frozenset(kept), last_use)
+    return BackwardRoute(graph, steps, reached, frozenset(kept), last_use)
 
 
 def _needed(graph: Graph, wanted: Collection[int]) -> set[int]:
@@ -196,7 +196,7 @@ def _last_weighted(
     return last
 
 
-def _leg(
+def _backward_step(
     call: Call,
     rule: RelevanceRule | None,
     gates: tuple[int, ...],

@@ -14,7 +14,7 @@ from keras import ops
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.classification.head import Head, find_head
 from keras_gcp.classification.targets import negated, start, targets_of
-from keras_gcp.criteria.relevance.backward_pass import Probe, Propagation
+from keras_gcp.criteria.relevance.backward_pass import BackwardPass, Probe
 from keras_gcp.criteria.relevance.scoring import DEFAULT_BATCH_SIZE, over_units
 from keras_gcp.graph import Graph
 from keras_gcp.sample import DrawnSample, draw_sample
@@ -104,9 +104,9 @@ def _summary(totals: np.ndarray, peak: float) -> Conservation:
 
 
 def _sums_and_peaks(
-    propagation: Propagation, weights: Any, inputs: Any, classes: Any, mask: Any, *, head: Head
+    backward_pass: BackwardPass, weights: Any, inputs: Any, classes: Any, mask: Any, *, head: Head
 ) -> dict[int, tuple[Any, Any]]:
-    found, outputs = propagation.tensors(
+    found, outputs = backward_pass.tensors(
         weights, inputs, partial(start, head, classes, mask), negated(head, classes)
     )
     examples = ops.shape(outputs)[0]  # Inside a repeated model, a tensor has more rows than that.

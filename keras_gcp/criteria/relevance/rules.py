@@ -71,7 +71,7 @@ class Step:
     negated: Any = None
 
 
-Propagate = Callable[[Step, Sequence[Any]], Sequence[Any]]
+RuleFunction = Callable[[Step, Sequence[Any]], Sequence[Any]]
 """`(step, relevance of each output) -> relevance of each input`; None where there is none."""
 
 
@@ -93,14 +93,14 @@ class RelevanceRule:
         kind: `"linear"`, `"depthwise"` or `"separable"` for weighted layers, `"addition"`,
             `"proportional"` for other sums, `"copies"`, `"gate"` for products, `"unchanged"`,
             `"source"`.
-        propagate: The rule itself.
+        function: The rule itself.
         nonnegative: `(call, whether each input is never negative) -> whether no output is`.
         keeps_zero: For `"unchanged"`: `call -> whether the function maps 0 to 0`.
         reads_inputs: Whether the rule needs the values of the inputs.
     """
 
     kind: str
-    propagate: Propagate
+    function: RuleFunction
     nonnegative: Callable[[Call, Sequence[bool]], bool] = field(default=never)
     keeps_zero: Callable[[Call], bool] = field(default=no_zero)
     reads_inputs: bool = True

@@ -15,7 +15,7 @@ from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.classification.head import Head, find_head
 from keras_gcp.classification.targets import Targets, hits, negated, start, targets_of
-from keras_gcp.criteria.relevance.backward_pass import Probe, Propagation
+from keras_gcp.criteria.relevance.backward_pass import BackwardPass, Probe
 from keras_gcp.criteria.relevance.backward_route import find_route
 from keras_gcp.criteria.relevance.rules import Compiler
 from keras_gcp.criteria.relevance.statistics import (
@@ -141,7 +141,7 @@ def over_units(
     """Propagates relevance for all targets, batch by batch, compiled where that pays.
 
     Args:
-        measure: Pure function `(propagation, weights, inputs, classes, mask) -> tensors`.
+        measure: Pure function `(backward_pass, weights, inputs, classes, mask) -> tensors`.
         model: The model.
         graph: Its graph.
         probes: Where the relevance is wanted.
@@ -158,8 +158,8 @@ def over_units(
     route = find_route(graph, {probe.tensor for probe in probes})
     compiler = Compiler(wanted=not as_a_whole)
     states = keras_state.fresh_states(model)
-    propagation = Propagation(route, probes, model.weights, compiler, states)
-    run: Any = partial(measure, propagation)
+    backward_pass = BackwardPass(route, probes, model.weights, compiler, states)
+    run: Any = partial(measure, backward_pass)
     if as_a_whole:
         run = backend.compiled(run, model)
     weights = backend.local_weights(model)
@@ -169,10 +169,10 @@ def over_units(
 
 
 def _measured(
-    propagation: Propagation, weights: Any, inputs: Any, classes: Any, mask: Any, *, head: Head
+    backward_pass: BackwardPass, weights: Any, inputs: Any, classes: Any, mask: Any, *, head: Head
 ) -> tuple[Any, Any, Any, Any]:
     """One batch, a pure function of tensors: relevance, finite outputs, hits and trials."""
-    relevance, outputs = propagation(
+    relevance, outputs = backward_pass(
         weights, inputs, partial(start, head, classes, mask), negated(head, classes)
     )
     finite = ops.all(ops.isfinite(outputs), axis=tuple(range(1, len(outputs.shape))))

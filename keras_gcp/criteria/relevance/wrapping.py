@@ -27,11 +27,11 @@ def _time_distributed(call: Call) -> RelevanceRule | None:
     if rule is None:
         return None
 
-    def propagate(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
+    def in_time(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
         steps = step.call.inputs[0].shape[1] or ops.shape(relevance[0])[1]
         folded = [None if x is None else _folded(x) for x in step.inputs]
         negated = None if step.negated is None else ops.repeat(step.negated, steps)
-        passed = rule.propagate(
+        passed = rule.function(
             replace(step, call=inside, inputs=folded, negated=negated),
             [_folded(r) for r in relevance],
         )
@@ -39,7 +39,7 @@ def _time_distributed(call: Call) -> RelevanceRule | None:
 
     return replace(
         rule,
-        propagate=propagate,
+        function=in_time,
         nonnegative=lambda call, inputs: rule.nonnegative(_call_of_wrapped(call), inputs),
         keeps_zero=lambda call: rule.keeps_zero(_call_of_wrapped(call)),
     )
@@ -75,7 +75,7 @@ def _spectral_normalization(call: Call) -> RelevanceRule | None:
         return None
     return replace(
         rule,
-        propagate=lambda step, relevance: rule.propagate(replace(step, call=inside), relevance),
+        function=lambda step, relevance: rule.function(replace(step, call=inside), relevance),
         nonnegative=lambda call, inputs: rule.nonnegative(inside, inputs),
         keeps_zero=lambda call: rule.keeps_zero(inside),
     )

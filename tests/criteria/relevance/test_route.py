@@ -9,7 +9,7 @@ from keras import layers, ops
 
 from keras_gcp.channels.trace import trace
 from keras_gcp.criteria.relevance import RelevanceRule, register_relevance_rule, rules
-from keras_gcp.criteria.relevance.backward_pass import Probe, Propagation
+from keras_gcp.criteria.relevance.backward_pass import BackwardPass, Probe
 from keras_gcp.criteria.relevance.backward_route import GATE, MAIN, find_route
 from keras_gcp.criteria.relevance.rule_functions import unchanged
 from keras_gcp.criteria.relevance.scoring import output_probe
@@ -47,7 +47,7 @@ def _totals(model, examples=6, seed=0):
         for x in channels.graph.inputs
     ]
     weights = [ops.convert_to_tensor(v) for v in model.weights]
-    rows, _ = Propagation(route, probes, model.weights)(weights, inputs, _one_hot)
+    rows, _ = BackwardPass(route, probes, model.weights)(weights, inputs, _one_hot)
     splits = np.cumsum([probe.channels for probe in probes])[:-1]
     parts = np.split(ops.convert_to_numpy(rows), splits, axis=1)
     return {
@@ -180,7 +180,7 @@ def test_relevance_does_not_go_further_than_it_is_wanted():
     x = layers.Conv2D(4, 1, name="second")(x)
     graph = trace(keras.Model(inputs, _classifier(x))).graph
     route = find_route(graph, {_outputs(graph)["second"]})
-    passed = {leg.call.path for leg in route.legs if leg.rule is not None}
+    passed = {step.call.path for step in route.steps if step.rule is not None}
     assert passed == {"logits", "flatten"}
     assert route.kept == {_outputs(graph)["flatten"], _outputs(graph)["second"]}
 
@@ -195,8 +195,8 @@ def test_only_the_sums_before_a_normalisation_are_split_by_magnitude():
         for layer in after:
             x = layer(x)
         graph = trace(keras.Model(inputs, _classifier(x))).graph
-        legs = find_route(graph, set(_outputs(graph).values())).legs
-        return next(leg for leg in legs if leg.call.path == "add").absolute
+        steps = find_route(graph, set(_outputs(graph).values())).steps
+        return next(step for step in steps if step.call.path == "add").absolute
 
     assert not network([layers.ReLU()])  # as in the authors' networks
     assert not network([layers.Conv2D(4, 3)])
@@ -225,7 +225,7 @@ def test_signed_sums_do_not_explode_in_a_preactivation_network():
     probe = output_probe(stem, channels)
     route = find_route(channels.graph, {probe.tensor})
     images = ops.convert_to_tensor(rng.normal(size=(64, 6, 6, 3)).astype("float32"))
-    rows, _ = Propagation(route, [probe], model.weights)(
+    rows, _ = BackwardPass(route, [probe], model.weights)(
         [ops.convert_to_tensor(v) for v in model.weights], [images], _one_hot
     )
     sizes = np.abs(ops.convert_to_numpy(rows)).sum(axis=1)

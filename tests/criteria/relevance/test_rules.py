@@ -211,7 +211,7 @@ def _run(call, inputs, relevance_of, absolute=False, signed=True, gates=()):
     relevance = [relevance_of(y).astype("float32") for y in outputs]
     step = Step(call, tensors, (signed,) * len(inputs), absolute, gates, partial)
     rule = relevance_rule_for(call)
-    passed = rule.propagate(step, [ops.convert_to_tensor(r) for r in relevance])
+    passed = rule.function(step, [ops.convert_to_tensor(r) for r in relevance])
     nothing = [np.zeros_like(x) for x in inputs]
     return relevance, [
         zeros if r is None else ops.convert_to_numpy(r)

@@ -14,7 +14,7 @@ from keras import layers
 
 from keras_gcp.channels.trace import trace
 from keras_gcp.criteria import relevance_scores
-from keras_gcp.criteria.relevance.backward_pass import Propagation
+from keras_gcp.criteria.relevance.backward_pass import BackwardPass
 from keras_gcp.criteria.relevance.backward_route import find_route
 from keras_gcp.criteria.relevance.scoring import output_probe
 from keras_gcp.criteria.relevance.statistics import class_weights_from
@@ -117,7 +117,7 @@ def test_calls_of_a_shared_layer_are_added():
         if call.path in ("first", "second")
     ]
     route = find_route(channels.graph, {probe.tensor for probe in probes})
-    rows, _ = Propagation(route, probes, twin.weights)(
+    rows, _ = BackwardPass(route, probes, twin.weights)(
         [keras.ops.convert_to_tensor(v) for v in twin.weights],
         [x],
         lambda outputs: keras.ops.one_hot(y, outputs.shape[-1]),
