@@ -134,8 +134,8 @@ class Plan(PlanData):
     def explain(self) -> str:
         """Text: what every group keeps, and why some stay whole; costs; which resource is binding.
 
-        A resource of the budget is binding if putting back any one removed block of channels would break
-        its limit. What is left of the others could not be spent because of it. After several
+        A resource of the budget is binding if putting back any one removed block of channels would
+        break its limit. What is left of the others could not be used because of it. After several
         events of a training this is about the blocks that are gone since the first one, and the
         last event's limits. An event can only take away, so a block that an earlier one has removed
         may fit again; then the resource is binding in part.

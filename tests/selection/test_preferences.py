@@ -141,7 +141,7 @@ def test_prune_follows_the_plan_with_the_same_arguments(options):
     assert chosen.widths() != other.widths()
 
 
-# ---- what was spent
+# ---- slack
 
 
 def test_explain_says_which_resource_bound_and_what_is_left_of_the_others(tiny):
@@ -157,7 +157,7 @@ def test_explain_says_which_resource_bound_and_what_is_left_of_the_others(tiny):
     )
 
 
-def test_what_was_spent_survives_json_and_older_plans_have_none(tiny):
+def test_slack_survives_json_and_older_plans_have_none(tiny):
     plan = keras_gcp.plan(tiny, {"macs": 0.3, "parameters": 0.5}, align=1)
     again = Plan.from_json(plan.to_json())
     assert again.slack == plan.slack and len(plan.slack) == 2

@@ -199,7 +199,7 @@ def test_dear_channels_leave_first_where_costs_are_weighed_and_not_otherwise():
     assert solved(case, "cost").tolist() == [7, 6]
 
 
-# ---- what was spent
+# ---- slack
 
 
 @given(case=cases)
