@@ -4,7 +4,7 @@
     KERAS_BACKEND=torch .venv-peer/bin/python benchmarks/beside_torch_pruning.py --side=peer
 
 The second runs in an environment of its own (`pip install torch torch-pruning "keras-gcp[test]"`):
-PyTorch is no dependency of this project. Either prints the table of what is there.
+PyTorch is not a dependency of this project. Either prints the table of what is there.
 
 Networks go to PyTorch call by call: the same layers, the same weights; the outputs are compared
 before anything is cut. Torch-Pruning has no budget in multiply-adds; as in its own reproduction

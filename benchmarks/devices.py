@@ -1,4 +1,4 @@
-"""What an event costs on many devices: compiling anew, and placing the narrow weights.
+"""What an event costs on many devices: compiling again, and placing the narrow weights.
 
     python benchmarks/devices.py                 TensorFlow, one device
     python benchmarks/devices.py --devices 2     TensorFlow, MirroredStrategy on logical devices

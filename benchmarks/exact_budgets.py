@@ -3,7 +3,7 @@
     python benchmarks/exact_budgets.py --networks=resnet8_cifar10,vww_96,mobilenet_v2
 
 Every network is planned under each resource alone and under all of them together. Then it is cut
-for real and counted anew; and for every group that lost channels it is cut once more with the next
+for real and counted again; and for every group that lost channels it is cut once more with the next
 block of that group put back, which has to break the budget (the last two columns). The two trained
 networks lie in the folder that KERAS_GCP_TRAINED names; the others have random weights.
 """

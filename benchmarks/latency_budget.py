@@ -73,7 +73,7 @@ def main(arguments: Sequence[str]) -> None:
         for row in rows
     ]
     columns = ["network", "dense ms", "limit ms", "first: predicted", "measured", "error"]
-    columns += ["last: predicted", "measured", "error", "candidates", "share measured anew"]
+    columns += ["last: predicted", "measured", "error", "candidates", "share measured again"]
     columns += ["MACs left", "s", "again s"]
     title = (
         f"Latency budget of {rows[0]['share']:.0%} (float32, batch 1, {rows[0]['threads']} "

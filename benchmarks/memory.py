@@ -3,7 +3,7 @@
     python benchmarks/memory.py --cases=feature_relevance,l2_norm,retrace,retrace_released
 
 Each case is a process of its own. `retrace` is the control: the same fit without pruning, its
-training function compiled anew as often. `retrace_released` also drops what TensorFlow keeps of
+training function compiled again as often. `retrace_released` also drops what TensorFlow keeps of
 the old one. `trainings` and `trainings_control` train several new models, one after the other.
 Memory is read at the end of every epoch, after a collection: as the system sees it ("resident"),
 and what glibc's malloc has handed out ("allocated"; Python's small objects are not in it). Growth
@@ -177,7 +177,7 @@ def _growth(series: list[float], first: int) -> dict[str, Any]:
 
 
 class Retrace(keras.callbacks.Callback):
-    """Compiles the training step anew before every epoch but the first; prunes nothing."""
+    """Compiles the training step again before every epoch but the first; prunes nothing."""
 
     def __init__(self, released: bool) -> None:
         super().__init__()

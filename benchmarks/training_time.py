@@ -9,7 +9,7 @@ both need, does not count; those after events do.
 
 A machine may stand still for many seconds. "As run" is the ratio of all seconds as the clock showed
 them. The other ratio takes the median step of every epoch times its steps, and adds all of the
-events (compiling anew included) as the clock showed them.
+events (compiling again included) as the clock showed them.
 
 Where the difference to the ideal goes, in shares of the dense training:
 
@@ -17,7 +17,7 @@ Where the difference to the ideal goes, in shares of the dense training:
 - fixed: what a step costs whatever the widths are (many small operations, data, Python), measured
   with the network at its least widths;
 - widths: the rest of the step, layers that run slower than their multiply-adds promise;
-- events: scores, surgery, proof, and compiling anew.
+- events: scores, surgery, proof, and compiling again.
 """
 
 from __future__ import annotations

@@ -227,7 +227,7 @@ class AugmentedBatches(keras.utils.PyDataset):
         return images, self._y[chosen]
 
     def on_epoch_end(self) -> None:
-        """Shuffles anew and draws other shifts for the next epoch."""
+        """Shuffles again and draws other shifts for the next epoch."""
         self._epoch += 1
         self._order = self._shuffled()
 

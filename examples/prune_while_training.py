@@ -206,7 +206,7 @@ def training_note(pruning: keras_gcp.GradualChannelPruning, runs: Runs) -> str:
     if pruning.savings is not None and pruning.events:
         seconds += (
             f", of which {pruning.savings.events_seconds:.0f} s were events (scores, compensation, "
-            "compiling anew)"
+            "compiling again)"
         )
     if runs["dense"] is not None:
         seconds += f"; {runs['dense'].seconds:.0f} s without"

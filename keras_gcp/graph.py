@@ -101,7 +101,7 @@ class Neighbour:
         model: The other model.
         graph: Its inputs and outputs, and those of its calls that are not calls of the first model.
             Tensors that both have are the same objects.
-        own_inputs: Those of its inputs that are no tensors of the first model.
+        own_inputs: Those of its inputs that are not tensors of the first model.
         held: Variables that its Python code may use in any way, so that they have to stay.
     """
 

@@ -41,7 +41,7 @@ def run_alone(
 ) -> list[Any]:
     """`run_call` with other values of weights, compiled where the model runs only that way.
 
-    No variable changes. Recurrent layers begin anew in each batch.
+    No variable changes. Recurrent layers start again in each batch.
 
     Args:
         model: The model.

@@ -186,7 +186,7 @@ class Predictor:
 
 
 def _filled_up(x: Any, start: int, size: int) -> Any:
-    """The last rows, and the very last one again and again: another size would compile anew."""
+    """The last rows, and the very last one again and again: another size would compile again."""
 
     def fill(leaf: Any) -> Any:
         if leaf is None:
@@ -222,7 +222,7 @@ def loss_of_outputs(model: Any, x: Any, y: Any, y_pred: Any) -> Any:
 def _with_weights(model: Any, values: Sequence[Any]) -> Any:
     """A scope in which weights have other values, and in which no variable is changed.
 
-    Recurrent layers that go on where the last batch ended begin anew in it.
+    Recurrent layers that go on where the last batch ended start again in it.
     """
     pairs = zip(model.weights, values, strict=True)
     return keras.StatelessScope(state_mapping=[*pairs, *keras_state.fresh_states(model)])

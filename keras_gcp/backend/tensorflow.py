@@ -146,7 +146,7 @@ def _workers(model: Any) -> list[tuple[str, int]]:
 
 def local_weights(model: Any) -> list[Any]:
     # Keras' function of that name leaves variables as they are, and a compiled function would then
-    # be traced anew wherever a tensor takes the place of a variable.
+    # be traced again wherever a tensor takes the place of a variable.
     return [tf.convert_to_tensor(variable.value) for variable in model.weights]
 
 

@@ -150,7 +150,7 @@ class _Flattener:
         return self._visit(layer, args, kwargs, original)
 
     def _in_graph(self, operation: Any, args: Any, kwargs: Any) -> Any:
-        """A call in the graph of a functional model. `fit` and `predict` set `training` anew."""
+        """A call in the graph of a functional model. `fit` and `predict` set `training` again."""
         kwargs = {key: value for key, value in kwargs.items() if key != "training"}
         return self._visit(operation, args, kwargs, None)
 

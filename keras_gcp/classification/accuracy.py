@@ -41,7 +41,7 @@ def accuracy(model: Any, graph: Graph, sample: DrawnSample) -> float:
         sample: Examples with labels.
 
     Raises:
-        UnsupportedModel: the model is no classifier.
+        UnsupportedModel: the model is not a classifier.
         InvalidArgument: the labels do not fit it.
     """
     return right_share(find_head(model, graph), sample.y, backend.predict(model, sample.x))

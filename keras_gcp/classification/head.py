@@ -13,8 +13,8 @@ logits, or a regression?), the compiled loss does.
 | `(batch, ..., classes)` | softmax | | `"multi-class"`, for every place |
 | `(batch, ..., classes)` | sigmoid, or none | not a regression | as above, for every place |
 
-Anything else is no classifier: three colours of an image are not three classes. A loss that is
-unknown, or none at all, leaves the decision to the labels: those that are no classes are refused.
+Anything else is not a classifier: three colours of an image are not three classes. A loss that is
+unknown, or none at all, leaves the decision to the labels: those that are not classes are refused.
 """
 
 from __future__ import annotations

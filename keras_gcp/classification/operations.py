@@ -35,7 +35,7 @@ _FUNCTIONS = frozenset(
     "StochasticDepth StopGradient Tan Tanh TanhShrink Threshold Trunc UnitNormalization".split()
 )
 
-# With a constant as the other operand; with a second tensor it is no function of one.
+# With a constant as the other operand; with a second tensor it is not a function of one.
 _FUNCTIONS_WITH_CONSTANT = frozenset(
     "Add Divide DivideNoNan Fmax Fmin Maximum Minimum Multiply Power Subtract TrueDivide".split()
 )

@@ -217,7 +217,7 @@ class IncrementalCost:
     """What a network costs while one group after the other grows.
 
     For sums of products, a step takes as long as the group has places in the network, whatever the
-    network's size; functions of further resources are computed anew.
+    network's size; functions of further resources are computed again.
 
     Args:
         cost_model: The costs.

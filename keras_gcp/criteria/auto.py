@@ -28,7 +28,7 @@ WITHOUT: Callable[[], Any] = L2Norm
 class Auto:
     """Feature relevance where it applies, else the best other criterion that does.
 
-    Where it is asked for scores it decides anew; what scores more than once decides beforehand, by
+    Where it is asked for scores it decides again; what scores more than once decides beforehand, by
     `decided`.
     """
 

@@ -81,7 +81,7 @@ def checked_scores(
 
     Raises:
         InvalidArgument: as for `check`; or a user's criterion returned no dict, left a layer out,
-            named an unknown one, returned scores of another shape or that are no finite real
+            named an unknown one, returned scores of another shape or that are not finite real
             numbers, or changed weights of the model.
     """
     check(criterion, model, channels, sample)

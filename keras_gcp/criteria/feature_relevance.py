@@ -47,7 +47,7 @@ class FeatureRelevance:
     needs_sample: ClassVar[bool] = True
 
     def check(self, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> None:
-        """Raises if the model is no classifier, relevance cannot be followed, or labels are off."""
+        """Raises if the model is not a classifier, labels are off, or a layer has no rule."""
         head = find_head(model, channels.graph)
         if sample is None:
             raise InvalidArgument(

@@ -143,7 +143,7 @@ class Frontier:
             return _frontier(loaded(file.read_text("utf-8")), folder)
         except (OSError, UnicodeDecodeError, DoesNotFit) as error:
             raise InvalidArgument(
-                f"'{file}' is no file that `keras_gcp.frontier` wrote: {error}."
+                f"'{file}' is not a file that `keras_gcp.frontier` wrote: {error}."
             ) from error
 
 

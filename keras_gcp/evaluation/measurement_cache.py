@@ -185,6 +185,6 @@ def _parsed(hint: Any, data: Any, path: Path, number: int) -> Any:
 
 def _no_cache(path: Path, reason: object) -> str:
     return (
-        f"The file '{path}' is no cache that `keras_gcp.sensitivity` wrote: {reason}. Delete the "
+        f"File '{path}' is not a cache that `keras_gcp.sensitivity` wrote: {reason}. Delete the "
         "file, or name another one."
     )

@@ -220,7 +220,7 @@ def slopes_of(
 
     Args:
         kept: Kept channels at each measurement.
-        drops: By how much the metric fell; a gain counts as 0, and what is no number as the
+        drops: By how much the metric fell; a gain counts as 0, and what is not a number as the
             largest fall that is one.
         width: Channels of the whole group, where the drop is 0.
         best: Of how many channels, the best ones, the drops are wanted; all of them if None.

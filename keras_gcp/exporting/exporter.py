@@ -66,7 +66,7 @@ def export(
     TFLite files have batch size 1, or that of a model whose own is fixed, and built-in operators
     only; inputs and outputs keep the model's names in the file's signature. A mixed-precision model
     goes there in 32 bits, and one that leaves sizes of its input open at the size of the sample.
-    Recurrent layers with `stateful=True` begin anew in a file. Files are converted and run in a
+    Recurrent layers with `stateful=True` start again in a file. Files are converted and run in a
     process of their own, started once: TensorFlow's converter is known to crash, as on recurrent
     layers in 8 bits (unless `unroll=True`), which is then an error here.
 
@@ -263,6 +263,6 @@ def _file_name(name: Any) -> str:
     sign = r'[^\\/:*?"<>|\0]'
     if not isinstance(name, str) or not re.fullmatch(rf"(?!\.){sign}+", name):
         raise InvalidArgument(
-            f"{name!r} is no name for a file. Pass `name=` without path separators."
+            f"{name!r} is not a name for a file. Pass `name=` without path separators."
         )
     return name

@@ -18,7 +18,7 @@ from keras_gcp.exporting.worker import in_worker
 def run_model(model: keras.Model, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Outputs of a model in inference mode, in the order of `model.outputs`.
 
-    Recurrent layers that go on where the last batch ended begin anew, and are put back afterwards.
+    Recurrent layers that go on where the last batch ended start again, and are put back afterwards.
     """
 
     def run(parts: Sequence[np.ndarray]) -> list[np.ndarray]:

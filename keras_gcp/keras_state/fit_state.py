@@ -16,7 +16,7 @@ from keras.src.random.seed_generator import global_seed_generator
 def steps_compiled_by_hand(model: Any) -> list[str]:
     """Methods in place of Keras' own, such as `train_step`, that are wrapped in a `tf.function`."""
     if keras.config.backend() != "tensorflow":
-        return []  # Others compile anew when shapes change.
+        return []  # Others compile again when shapes change.
     import tensorflow as tf
 
     methods = [name for name, value in inspect.getmembers(keras.Model, callable)]

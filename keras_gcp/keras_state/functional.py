@@ -27,7 +27,7 @@ def require_functional(model: Any) -> Any:
     """The functional graph inside a model.
 
     Raises:
-        UnsupportedModel: it has none, was never built, or is no model.
+        UnsupportedModel: it has none, was never built, or is not a model.
     """
     if not isinstance(model, keras.Model):
         raise UnsupportedModel(

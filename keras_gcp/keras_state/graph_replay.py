@@ -25,7 +25,7 @@ def sublayers(layer: Any) -> list[Any]:
 
 
 def innermost(layer: Any) -> Any:
-    """The layer inside the wrappers of `keras.layers`; the layer itself if it is no wrapper."""
+    """The layer inside the wrappers of `keras.layers`; the layer itself if it is not a wrapper."""
     while is_wrapper(layer):
         layer = layer.layer
     return layer

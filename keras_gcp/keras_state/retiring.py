@@ -46,7 +46,7 @@ def backend_values(model: Any) -> list[Any]:
 def notice_cut(model: Any, before: Sequence[Any]) -> None:
     """Lets the user's own code notice, outside of `fit`, that a model has been cut.
 
-    JAX compiles its functions anew, and finds that state from before does not fit. Optimizers of
+    JAX compiles its functions again, and finds that state from before does not fit. Optimizers of
     PyTorch that hold old parameters are named in a warning.
 
     Args:
@@ -73,6 +73,7 @@ def _warn_of_torch_optimizers(replaced: set[int]) -> None:
             kind = type(one).__name__
             warnings.warn(
                 f"torch.optim.{kind} holds {len(old)} parameters that the model no longer has, and "
-                f"would change nothing. Make it anew: torch.optim.{kind}(model.parameters(), ...).",
+                f"would change nothing. Create it again: torch.optim.{kind}(model.parameters(), "
+                "...).",
                 stacklevel=4,
             )

@@ -29,14 +29,14 @@ def stateful_layers(layer: Any) -> list[Any]:
 def fresh_states(layer: Any) -> list[tuple[Any, Any]]:
     """Pairs (variable, zeros): the states from which recurrent layers begin a sequence.
 
-    They are no weights of a model, so whoever runs it with other weights has to say them, too.
+    They are not weights of a model, so whoever runs it with other weights has to say them, too.
     """
     return [(v, keras.ops.zeros_like(v.value)) for v in _states(layer)]
 
 
 @contextmanager
 def states_put_back(layer: Any) -> Iterator[None]:
-    """Inside the context, recurrent layers begin anew; afterwards they go on where they were."""
+    """Inside the context, recurrent layers start again; afterwards they go on where they were."""
     before = [(v, keras.ops.copy(v.value)) for v in _states(layer)]
     for variable, _ in before:
         variable.assign(keras.ops.zeros_like(variable.value))

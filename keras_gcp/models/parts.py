@@ -47,14 +47,14 @@ def image_input(input_shape: Sequence[int | None], smallest: int = 1) -> Any:
 
 
 def _sizes(input_shape: Any) -> tuple[int | None, ...]:
-    """The sizes as plain numbers, those that are no positive integers as 0; empty for no shape."""
+    """The sizes as plain numbers, those that are not positive integers as 0; empty for no shape."""
     if not isinstance(input_shape, Sequence | np.ndarray) or np.ndim(input_shape) != 1:
         return ()
     return tuple(None if size is None else integer(size) or 0 for size in input_shape)
 
 
 def positive(**arguments: int) -> tuple[int, ...]:
-    """The arguments as plain numbers; refuses what is no positive integer."""
+    """The arguments as plain numbers; refuses what is not a positive integer."""
     return tuple(require_integer(name, value, 1, LARGEST) for name, value in arguments.items())
 
 

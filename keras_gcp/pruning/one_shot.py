@@ -276,7 +276,7 @@ def narrow(
     configuration and all shapes become narrow. The result is compared with the masked model on
     random inputs; on any failure everything is as it was before.
 
-    Compiled functions of your own that captured the old variables must be made anew. A
+    Compiled functions of your own that captured the old variables must be made again. A
     `tf.function` that was not fails when it is called (its first kernel has no elements); functions
     of `jax.jit` are compiled again, and refuse state that was taken out of the model before; an
     optimizer of PyTorch that holds old parameters is named in a warning.

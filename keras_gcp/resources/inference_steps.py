@@ -128,7 +128,7 @@ def _does_nothing(call: Call) -> bool:
 
 
 def _silent(channels: ChannelMap) -> set[int]:
-    """The calls, by `id`, that are no operation of the file: what leaves is what enters."""
+    """The calls, by `id`, that are not operations of the file: what leaves is what enters."""
     kernels = with_kernel(channels)
     calls = channels.counted.calls
     readers: dict[int, list[Call]] = {}

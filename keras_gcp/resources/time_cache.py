@@ -104,4 +104,4 @@ class TimeCache:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return {}  # A damaged file is measured anew, and replaced.
+            return {}  # A damaged file is measured again, and replaced.

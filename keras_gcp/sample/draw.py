@@ -22,7 +22,7 @@ SAMPLE_SIZE = 512
 """Examples drawn by default."""
 
 _MAX_STRATA = 4096
-"""More distinct labels than this are no classes; the subset is then drawn without strata."""
+"""More distinct labels than this are not classes; the subset is then drawn without strata."""
 
 _LEAST_TO_JUDGE = 16
 """So many examples of one class are no chance."""
@@ -124,7 +124,7 @@ def checked_size(size: Any) -> int | None:
     """A number of examples to draw, as a plain number; None stands for all.
 
     Raises:
-        InvalidArgument: it is no positive integer.
+        InvalidArgument: it is not a positive integer.
     """
     found = integer(size)
     if size is not None and (found is None or found < 1):
@@ -178,7 +178,7 @@ def _subset(x: Any, y: Any, size: int | None, random: np.random.Generator) -> tu
 
 
 def _strata(y: Any) -> np.ndarray | None:
-    """One integer per example that tells its class, or None if labels are no classes."""
+    """One integer per example that tells its class, or None if labels are not classes."""
     numeric = isinstance(y, np.ndarray) and y.dtype.kind in "biuf"
     if not numeric or y.ndim not in (1, 2) or not np.isfinite(y).all():
         return None
@@ -305,7 +305,7 @@ def _warn_if_sorted(y: Any, model: Any, source: Any) -> None:
 
 
 def _classes(y: Any) -> np.ndarray | None:
-    """The class of each example, `(examples,)`; None if labels are no classes."""
+    """The class of each example, `(examples,)`; None if labels are not classes."""
     if not isinstance(y, np.ndarray) or y.ndim not in (1, 2):
         return None
     if y.ndim == 2 and y.shape[1] > 1:

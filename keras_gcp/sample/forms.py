@@ -27,7 +27,7 @@ Readings = dict[str, Callable[[], tuple[Any, Any]]]
 
 
 def held_in_memory(source: Any, model: Any) -> tuple[Any, Any] | None:
-    """`(x, y)` of a source that is no data set, as NumPy arrays; None if it is one.
+    """`(x, y)` of a source that is not a data set, as NumPy arrays; None if it is one.
 
     Raises:
         InvalidArgument: it does not fit the model's inputs, or may be read in two ways.

@@ -67,7 +67,7 @@ def checked_events(schedule: Schedule) -> dict[int, float]:
     """The events of any schedule, in order.
 
     Raises:
-        InvalidArgument: there are none, or they are no numbers that can be followed.
+        InvalidArgument: there are none, or they are not numbers that can be followed.
     """
     events = schedule.events()
     if not isinstance(events, Mapping) or not events:

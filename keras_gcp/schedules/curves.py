@@ -201,7 +201,7 @@ def default(epochs: int) -> Curve:
         epochs: Number of epochs of the fit.
 
     Raises:
-        InvalidArgument: `epochs` is no positive integer.
+        InvalidArgument: `epochs` is not a positive integer.
     """
     epochs = require_integer("epochs", epochs, 1, LARGEST)
     begin = max(1, round(0.1 * epochs)) if epochs > 1 else 0

@@ -45,7 +45,7 @@ class OnPlateau:
         for value in values:
             if value == value and (best is None or sign * (value - best) > self.min_delta):
                 best, since = value, 0
-            else:  # A value that is not a number is no improvement.
+            else:  # A value that is not a number is not an improvement.
                 since += 1
         return since
 
@@ -61,7 +61,7 @@ def on_plateau(
     """An event whenever a monitored metric has stopped improving.
 
     So the network recovers from one cut as long as it can before the next comes. After an event
-    the waiting begins anew: a narrower model is another one, and so is its best value.
+    the waiting starts again: a narrower model is another one, and so is its best value.
 
     Args:
         monitor: Entry of the logs, as for `keras.callbacks.EarlyStopping`.

@@ -1,6 +1,6 @@
 """Which events of a schedule are due, how far each goes, and which are put together.
 
-Compiling the next step anew costs seconds, whatever an event removed; a small one is not worth it.
+Compiling the next step again costs seconds, whatever an event removed; a small one is not worth it.
 How much an event removes follows from the budget and the model alone, so every process that trains
 the model, and every one that resumes the training, decides alike. What it costs in seconds is
 measured, and would be another number in each of them.
@@ -156,7 +156,7 @@ def next_progress(
     """What an adaptive schedule says, see `AdaptiveSchedule.next`.
 
     Raises:
-        InvalidArgument: it is no progress that can be followed.
+        InvalidArgument: it is not progress that can be followed.
     """
     said = schedule.next(epoch, progress, tuple(values))
     found = between(said, progress, 1.0)

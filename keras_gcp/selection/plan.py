@@ -151,13 +151,13 @@ class Plan(PlanData):
         """Reads a plan that `to_json` wrote.
 
         Raises:
-            InvalidArgument: the text is no plan of a known format.
+            InvalidArgument: the text is not a plan of a known format.
         """
         return Plan(**plan_json.read(text))
 
 
 def check_plan(plan: Any) -> None:
-    """Refuses what is no plan.
+    """Refuses what is not a plan.
 
     Raises:
         InvalidArgument: it is something else.

@@ -81,7 +81,7 @@ def read(text: Any) -> dict[str, Any]:
     """The fields of the plan that `written` wrote.
 
     Raises:
-        InvalidArgument: the text is no plan of a known format; what is wrong with it is named.
+        InvalidArgument: the text is not a plan of a known format; what is wrong with it is named.
     """
     try:
         data = loaded(text)

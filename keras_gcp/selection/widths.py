@@ -105,7 +105,7 @@ def check_layers(
         if key != OTHERS and not named:
             near = difflib.get_close_matches(str(key), known, n=4, cutoff=0.4) or known[:8]
             raise InvalidArgument(
-                f"`{name}` names layer {key!r}, which is no layer of the model that produces "
+                f"`{name}` names layer {key!r}, which is not a layer of the model that produces "
                 f"channels. Did you mean {', '.join(map(repr, near))}? Convolutions, dense layers "
                 "and embeddings produce channels; what follows them (normalization, activations) "
                 "has their width. Layers of nested models are written 'model/layer'."

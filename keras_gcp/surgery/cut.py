@@ -69,7 +69,7 @@ def put_values(values: Mapping[int, np.ndarray], model: Any, transaction: Transa
     """Gives variables of a model new values, by `id`."""
     if not values:
         return
-    # Changes are taken back in reverse: PyTorch's parameters are listed anew when all are back.
+    # Changes are taken back in reverse: PyTorch's parameters are listed again when all are back.
     transaction.on_rollback(partial(keras_state.retrack_torch_family, model))
     for variable in model.weights:
         if id(variable) in values:

@@ -17,8 +17,8 @@ def check_optimizer(optimizer: Any) -> None:
     """Refuses an optimizer whose state cannot be cut along with the weights.
 
     Raises:
-        UnsupportedModel: it is no optimizer of Keras, or some of its variables are neither scalars
-            nor shaped like a weight, nor Adafactor's.
+        UnsupportedModel: it is not an optimizer of Keras, or some of its variables are neither
+            scalars nor shaped like a weight, nor Adafactor's.
     """
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise UnsupportedModel(
@@ -60,7 +60,7 @@ def _narrow_factors(
     """Adafactor's factors, such that the second moment of every kept number stays what it was.
 
     The factors are means of the second moment V over columns and over rows, and stand for
-    `V = r c / mean(r)`. Means over fewer columns are others, so they are taken anew from that V.
+    `V = r c / mean(r)`. Means over fewer columns are others, so they are taken again from that V.
     """
     for variable, *slots in keras_state.factored_slots(optimizer):
         weight = channels.all_weights.get(id(variable))

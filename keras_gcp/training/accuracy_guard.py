@@ -105,7 +105,7 @@ def _checked_drop(max_drop: Any, metric: Any) -> float:
 
 
 def check_guard(guard: Any) -> None:
-    """Refuses what is no guard.
+    """Refuses what is not a guard.
 
     Raises:
         InvalidArgument: it is neither None nor an `AccuracyGuard`.

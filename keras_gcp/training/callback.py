@@ -111,7 +111,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         sample_size: Number of examples drawn from `sample`; None takes all.
         on_failure: What an event that fails leads to. In any case model and optimizer are as they
             were before it. `"raise"`: the exception ends the training. `"skip"`: a warning, and
-            the training goes on; the next event makes up for it.
+            the training continues; the next event makes up for it.
         backup_dir: Folder for backups, one before every epoch but the first, on a local or mounted
             file system. If the process is killed, the same program started again goes on from the
             last one: widths, weights, optimizer, sample, random state, and the memory of

@@ -76,7 +76,7 @@ class Distillation:
 
 
 def check_distillation(distill: Any) -> None:
-    """Refuses what is no setting of distillation.
+    """Refuses what is not a setting of distillation.
 
     Raises:
         InvalidArgument: it is neither None nor a `Distillation`.
@@ -238,7 +238,7 @@ def _check_states(model: Any) -> None:
         names = ", ".join(f"'{layer.name}' (class {type(layer).__name__})" for layer in stateful)
         raise UnsupportedModel(
             f"`distill` does not go with layers that go on where the last batch ended: {names}. "
-            "The teacher would begin each batch anew, while the model goes on. Build them with "
+            "The teacher would start again with each batch, but the model not. Build them with "
             "`stateful=False`, or leave `distill` out."
         )
 

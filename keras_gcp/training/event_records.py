@@ -14,7 +14,7 @@ STAGES = (
 )
 """What takes time at an event: following the channels and counting; the loss on the sample, before
 and after; scores; choosing; refitting what stays; the cut itself; its proof; the guarded
-metric, before and after; and compiling the next step anew."""
+metric, before and after; and compiling the next step again."""
 
 
 @dataclass(frozen=True)

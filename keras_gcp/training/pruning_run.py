@@ -110,7 +110,7 @@ class PruningRun:
         events: What each event did.
         skipped: Events that failed or were refused, where training went on.
         times: How long training steps took.
-        events_seconds: What all events took, without compiling the next steps anew.
+        events_seconds: What all events took, without compiling the next steps again.
         guard: The metric that events must not make worse, or None.
         first_scores: Scores from before the first step, until an event has asked for scores.
     """
@@ -349,7 +349,7 @@ class PruningRun:
         )
 
     def note_retracing(self) -> None:
-        """Completes the events that cut something: what compiling the next step anew took."""
+        """Completes the events that cut something: what compiling the next step again took."""
         cuts = [i for i, event in enumerate(self.events) if event.removed_channels]
         for i, seconds in zip(cuts, self.times.retrace_seconds(), strict=True):
             event = self.events[i]

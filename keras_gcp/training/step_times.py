@@ -52,7 +52,7 @@ class Savings:
     """What pruning has cost and saved in one training.
 
     Attributes:
-        events_seconds: What all events took, compiling the next step anew included.
+        events_seconds: What all events took, compiling the next step again included.
         saved_seconds: What the steps behind the first cut took less than wide ones would have
             taken; None if no step of the wide model, or none of a narrow one, was timed.
         wide_step_seconds: A usual step before the first cut; None if none was timed.
@@ -105,7 +105,7 @@ class StepTimes:
         self.phases[-1].steps += 1
 
     def pause(self) -> None:
-        """The last step is over; what follows is no training."""
+        """The last step is over; what follows is not training."""
         self._close()
         self._began = None
 

@@ -67,7 +67,7 @@ def require_integer(name: str, value: object, least: int, most: int | None = Non
         most: The largest, or None.
 
     Raises:
-        InvalidArgument: it is no integer, or out of that range.
+        InvalidArgument: it is not an integer, or out of that range.
     """
     found = integer(value)
     if found is None or found < least:
@@ -83,7 +83,7 @@ def require_seed(value: object) -> int | None:
     """The seed that `seed` is; None stands for another one each time.
 
     Raises:
-        InvalidArgument: it is no integer from 0.
+        InvalidArgument: it is not an integer from 0.
     """
     found = integer(value)
     if value is not None and (found is None or found < 0):
@@ -140,7 +140,7 @@ def require_path(name: str, value: object) -> str:
     """The path that an argument is.
 
     Raises:
-        InvalidArgument: it is no path, or none that a file system takes.
+        InvalidArgument: it is not a path, or none that a file system takes.
     """
     path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if not isinstance(path, str) or not path or "\0" in path:
@@ -154,7 +154,7 @@ def layer_names(argument: str, value: object) -> tuple[str, ...]:
     """The names in an argument that lists layers; None lists none, a text is one name.
 
     Raises:
-        InvalidArgument: it is no list of names.
+        InvalidArgument: it is not a list of names.
     """
     if value is None:
         return ()

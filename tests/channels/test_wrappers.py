@@ -133,7 +133,7 @@ def test_a_discriminator_is_pruned_while_it_trains(criterion):
     fit(model, [], epochs=1)
     for variable, then, now in zip(model.weights, before, weights_of(model), strict=True):
         assert not np.array_equal(then, now), variable.path
-    # Each step divides the kernels anew: the largest singular value is 1 after a cut, too.
+    # Each step divides the kernels again: the largest singular value is 1 after a cut, too.
     x, _ = data()
     for _ in range(8):
         model(x[:1], training=True)

@@ -15,7 +15,7 @@ def problem(rows, sizes, filters=3, seed=0):
 
 
 def slowly(rows, kernel, blocks, ridge):
-    """The same with every covariance written out, and inverted anew at every step."""
+    """The same with every covariance written out, and inverted again at every step."""
     covariance = rows.T @ rows / len(rows)
     covariance += ridge * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
 

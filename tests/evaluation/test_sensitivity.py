@@ -145,7 +145,7 @@ def test_a_cache_of_something_else_is_refused_and_the_difference_named(
 def test_a_file_that_is_no_cache_is_refused_and_left_as_it_is(content, model, data, tmp_path):
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
-    with pytest.raises(InvalidArgument, match="is no cache"):
+    with pytest.raises(InvalidArgument, match="is not a cache"):
         keras_gcp.sensitivity(model, data, cache=path, verbose=0)
     assert path.read_bytes() == content
 
@@ -154,7 +154,7 @@ def test_a_damaged_line_in_the_middle_is_refused(model, data, cached, tmp_path):
     lines = cached.read_text().splitlines(keepends=True)
     path = tmp_path / "damaged.jsonl"
     path.write_text("".join([*lines[:2], "{broken\n", *lines[3:]]))
-    with pytest.raises(InvalidArgument, match="is no cache"):
+    with pytest.raises(InvalidArgument, match="is not a cache"):
         keras_gcp.sensitivity(model, data, shares=[0.5], cache=path, verbose=0)
 
 

@@ -239,7 +239,7 @@ def test_senseless_preferences_are_refused_at_once(options, message):
 
 UNFIT = [
     ({"floor": {"a_cnv": 4}}, "`floor` names layer 'a_cnv'.*Did you mean 'a_conv'"),
-    ({"cap": {"a_bn": 4}}, "`cap` names layer 'a_bn', which is no layer .* that produces channels"),
+    ({"cap": {"a_bn": 4}}, "`cap` names layer 'a_bn', which is not a layer .* produces channels"),
     ({"cap": {"classifier": 2}}, r"'classifier', whose channels all stay \(output of the model\)"),
     (
         {"align": {"classifier": 2}},

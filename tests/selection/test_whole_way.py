@@ -128,7 +128,7 @@ def test_a_cap_is_known_after_several_events_too():
 
 
 def test_groups_of_one_layer_are_told_apart_after_their_first_channels_have_left():
-    """They are numbered anew in the narrow model; a block put back has the right size."""
+    """They are numbered again in the narrow model; a block put back has the right size."""
     inputs = keras.Input((6, 6, 2))
     x = layers.Conv2D(12, 3, padding="same", name="stem")(inputs)
     a, b = x[..., :4], x[..., 4:]

@@ -413,7 +413,7 @@ def test_one_line_is_printed_per_event(capsys):
         ),
         pytest.param(
             {"jit_compile": True},
-            marks=pytest.mark.not_on("torch", "compiling anew after a cut takes minutes there"),
+            marks=pytest.mark.not_on("torch", "compiling again after a cut takes minutes there"),
         ),
     ],
     ids=lambda options: next(iter(options)),

@@ -97,7 +97,7 @@ def test_an_altered_plan_is_refused_by_its_field_or_can_be_used(plan):
         (("groups", 0, "members", 0, "width", -8), "width of 'a_conv' is -8"),
         (("before", "macs", float("inf")), "before.macs is inf, expected a finite number"),
         (("after", "parameters", -1), "after.parameters is -1, expected 0 or more"),
-        (("slack", 0, "limit", "x"), r"spent\[0\].limit is 'x', expected float"),
+        (("slack", 0, "limit", "x"), r"slack\[0\].limit is 'x', expected float"),
         (("counted_at", [[10**9, 10**9, 3]]), r"counted_at\[0\] is .*at most 67,108,864 numbers"),
         (("notes", {"a": 1}), "notes.a is 1, expected str"),
         (("surplus", 1), "surplus is unknown"),
@@ -174,7 +174,7 @@ def test_a_measurement_that_is_no_number_is_not_kept_on_disk(cache):
 def test_what_is_no_cache_is_left_alone(content, tmp_path):
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
-    with pytest.raises(InvalidArgument, match="notes.txt' is no cache"):
+    with pytest.raises(InvalidArgument, match="notes.txt' is not a cache"):
         Cache(path, IDENTITY)
     assert path.read_bytes() == content
 
@@ -278,5 +278,5 @@ def test_a_frontier_names_files_of_its_own_folder_only(name, tmp_path):
 
 
 def test_a_folder_without_a_frontier_is_refused(tmp_path):
-    with pytest.raises(InvalidArgument, match="is no file that `keras_gcp.frontier` wrote"):
+    with pytest.raises(InvalidArgument, match="is not a file that `keras_gcp.frontier` wrote"):
         keras_gcp.Frontier.load(tmp_path / "nowhere")

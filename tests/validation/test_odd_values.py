@@ -34,7 +34,7 @@ class Incomparable:
 
 
 def odd_values():
-    """Made anew each time: some can be used only once."""
+    """Made again each time: some can be used only once."""
     return [
         *(None, True, False, 0, 1, -1, 3, 0.5, 2.5, -0.5, 1e300, 10**30, 10**400),
         *(float("inf"), float("nan"), 1j, fractions.Fraction(1, 2), decimal.Decimal("0.5")),

@@ -94,7 +94,7 @@ def dot_product_attention(site: Site) -> ChannelIds:
 
 @register_rule("ops.Conv", "ops.DepthwiseConv", "ops.ConvTranspose", "ops.SeparableConv")
 def convolution_by_constants(site: Site) -> ChannelIds:
-    """Kernels that are no weights: constants, or computed by the network."""
+    """Kernels that are not weights: constants, or computed by the network."""
     x, *kernels = _operands(site)
     transposed = type(site.layer).__name__ == "ConvTranspose"
     shape = x.shape if transposed else site.output_shapes[0]

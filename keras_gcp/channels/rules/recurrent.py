@@ -128,7 +128,7 @@ def _count(site: Site, directions: Sequence[Any]) -> None:
 
 
 def _declare_biases(site: Site, directions: Sequence[Any]) -> None:
-    """A GRU's bias has two axes, and is no matrix that something is multiplied by."""
+    """A GRU's bias has two axes, and is not a matrix that something is multiplied by."""
     for layer in directions:
         for cell in cells_of(layer.cell):
             if _gates(cell):
@@ -163,7 +163,7 @@ def _layer(site: Site, incoming: ChannelIds, block: ChannelIds, step: Shape) -> 
     layer = site.layer
     *before, last = cells_of(layer.cell)
     _hold(site, layer.cell, block, step)
-    for cell in before:  # Inside a stack: their units are no channels of a tensor.
+    for cell in before:  # Inside a stack: their units are not channels of a tensor.
         site.weight(cell.bias)
     if before:
         site.weight(before[0].kernel, consumes={-2: incoming})
@@ -245,7 +245,7 @@ def _tie_initial_states(site: Site, directions: Sequence[Any], units: Sequence[C
             site.tie(own, site.channels(place, axis))
             followed.add(id(state))
         else:
-            site.anchor(own, f"the initial state of '{site.path}' is no vector of channels")
+            site.anchor(own, f"the initial state of '{site.path}' is not a vector of channels")
     for x, block in zip(site.call.inputs, site.inputs, strict=True):
         if id(x) not in followed:
             site.anchor(block, f"steers the steps of '{site.path}'")

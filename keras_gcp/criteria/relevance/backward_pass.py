@@ -42,7 +42,7 @@ class BackwardPass:
         probes: What to measure.
         variables: The model's variables, whose values are passed in.
         compiler: Compiles the heavy rules, if the whole is not.
-        states: Pairs (variable, value) of recurrent layers that begin anew with every batch.
+        states: Pairs (variable, value) of recurrent layers that start again with every batch.
     """
 
     route: BackwardRoute

@@ -60,7 +60,7 @@ def conservation_report(
         `"layer:1"` and so on. Layers that no relevance reaches are missing.
 
     Raises:
-        UnsupportedModel: the model is no classifier, or a layer has no relevance rule.
+        UnsupportedModel: the model is not a classifier, or a layer has no relevance rule.
         InvalidArgument: `x` or `y` does not fit the model.
 
     Example:

@@ -2,7 +2,7 @@
 
 Missing on purpose: quotients of two tensors and products of two plain maps, whose relevance could
 be any of their factors'; products of matrices, whose factors are both features; and tests, counts
-and norms, which are no sums or selections of their inputs.
+and norms, which are not sums or selections of their inputs.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def register_relevance_rule(rule: RelevanceRule | Selector, *operations: type | 
         operations: Layer classes, or names such as `"ops.Add"`.
 
     Raises:
-        InvalidArgument: it is no rule, or an operation is neither a class nor a name.
+        InvalidArgument: it is not a rule, or an operation is neither a class nor a name.
     """
     if not isinstance(rule, RelevanceRule) and (isinstance(rule, type) or not callable(rule)):
         raise InvalidArgument(

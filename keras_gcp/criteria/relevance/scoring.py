@@ -80,7 +80,7 @@ def relevance_scores(
         layer that is used several times are added; if they differ in width, it is left out.
 
     Raises:
-        UnsupportedModel: the model is no classifier, has several outputs, or a layer has no
+        UnsupportedModel: the model is not a classifier, has several outputs, or a layer has no
             relevance rule.
         InvalidArgument: `x`, `y` or `class_weights` do not fit the model.
 

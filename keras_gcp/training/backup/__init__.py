@@ -1,1 +1,1 @@
-"""Backups of a running fit: files, what they hold, and how a training goes on from them."""
+"""Backups of a running fit: files, what they hold, and how a training continues from them."""

@@ -59,7 +59,7 @@ class BackupFolder:
         path: The folder; made by `claim`. It has to be local, or mounted.
 
     Raises:
-        InvalidArgument: it is no path, or that of an existing file.
+        InvalidArgument: it is not a path, or that of an existing file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -163,7 +163,7 @@ class BackupFolder:
         if errors:
             raise BackupFailed(
                 f"None of the backups in '{self.path}' can be read: {'; '.join(errors)}. Delete "
-                "the folder to start the training anew."
+                "the folder to start the training over."
             )
         return None
 

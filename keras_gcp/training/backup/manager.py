@@ -89,7 +89,7 @@ class BackupManager:
         except (BackupFailed, ReplicasDisagree) as error:
             if self._on_failure == "raise":
                 raise
-            warnings.warn(f"{error} The training goes on.", stacklevel=2)
+            warnings.warn(f"{error} The training continues.", stacklevel=2)
 
     def _write(self, training: state.Training, position: state.Position) -> None:
         assert self._folder is not None

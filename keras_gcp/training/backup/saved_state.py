@@ -118,7 +118,7 @@ def read(backup: Backup) -> Saved:
     except DoesNotFit as error:
         raise InvalidArgument(
             f"The backup {source} is not one that this version wrote: {error}. Delete that file to "
-            "go on from the backup before it, or the folder to start the training anew."
+            "go on from the backup before it, or the folder to start the training over."
         ) from error
     return Saved(state, plan, backup.arrays, source)
 

@@ -103,7 +103,7 @@ def check_identity(saved: SavedIdentity, own: Mapping[str, Any], folder: Any) ->
     if differences:
         raise InvalidArgument(
             f"The backup in '{folder}' belongs to another training: {'; '.join(differences)}. "
-            "Give this training a `backup_dir` of its own, or delete that folder to start anew."
+            "Give this training a `backup_dir` of its own, or delete that folder to start over."
         )
 
 
@@ -138,7 +138,7 @@ def check_epochs(position: Position, epochs: int, folder: Any) -> None:
         raise InvalidArgument(
             f"The backup in '{folder}' is that of a training before its epoch {position.epoch} "
             f"(counted from 0), but this fit has {epochs} epochs only. Train longer, or delete "
-            "that folder to start anew."
+            "that folder to start over."
         )
 
 
@@ -280,7 +280,7 @@ def _require_wide(run: PruningRun) -> None:
     if run.plan is not None and run.plan.removed_channels:
         raise InvalidArgument(
             "This model has been cut in this process, in another way than in the backup. Build the "
-            "model anew, as at the first start, and call `fit` with a new callback."
+            "model again, as at the first start, and call `fit` with a new callback."
         )
 
 

@@ -568,7 +568,7 @@ def test_a_model_cut_otherwise_in_the_same_process_is_refused(tmp_path):
     callback = pruning({"channels": 0.5}, keras_gcp.schedules.linear(1, 3), **options)
     with pytest.raises(Killed):
         fit(model, [callback, KillAt(2, 1)])  # The backup is older than the second cut.
-    with pytest.raises(InvalidArgument, match="Build the model anew"):
+    with pytest.raises(InvalidArgument, match="Build the model again"):
         fit(model, [callback], epochs=6)
 
 
@@ -590,7 +590,7 @@ def test_a_disk_that_is_full_ends_or_goes_on_as_the_user_chose(tmp_path, monkeyp
     monkeypatch.setattr("keras_gcp.training.backup.folder._write", full)
     with pytest.raises(BackupFailed, match="before epoch 1 cannot be written.*No space left"):
         train(tmp_path / "b")
-    with pytest.warns(UserWarning, match="No space left.*The training goes on"):
+    with pytest.warns(UserWarning, match="No space left.*The training continues"):
         _, callback, _ = train(tmp_path / "b", on_failure="skip")
     assert len(callback.events) == 3
 
