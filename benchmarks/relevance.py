@@ -3,12 +3,12 @@
     python benchmarks/relevance.py
 
 One representative of every family of keras.applications with random weights (normalization
-randomised), the reference networks, and two trained ones where their files are at hand. For each:
+randomised), the reference networks, and two trained ones where their files are present. For each:
 the relevance that arrives at the input, as a share of what starts at the output (mean, least and
 greatest over the examples), the largest absolute relevance of a single element of any layer, and
 where it is. Less than 1 arrives where relevance ends on the way: a depthwise filter that sees only
 zeros (dead ReLUs, of which random normalization has many) owes its output to the shift of the
-normalization behind it, so nothing goes on to its input. More than 1 arrives where gates are
+normalization after it, so nothing goes on to its input. More than 1 arrives where gates are
 credited.
 """
 
@@ -60,7 +60,7 @@ REFERENCES = ("resnet20", "resnet56", "resnet164", "vgg16", "mobilenet")
 
 flags.DEFINE_list("networks", [], "Only these; all if empty.")
 flags.DEFINE_integer("examples", 8, "Random images.")
-flags.DEFINE_string("trained", None, "Folder with trained networks of MLPerf Tiny, if at hand.")
+flags.DEFINE_string("trained", None, "Folder with trained networks of MLPerf Tiny, if present.")
 flags.DEFINE_string("output", None, "JSON lines file; default under benchmarks/results.")
 
 FLAGS = flags.FLAGS

@@ -14,7 +14,7 @@ events (compiling again included) as the clock showed them.
 Where the difference to the ideal goes, in shares of the dense training:
 
 - ideal: every step costs what its multiply-adds do;
-- fixed: what a step costs whatever the widths are (many small operations, data, Python), measured
+- fixed: what a step costs at any widths (many small operations, data, Python), measured
   with the network at its least widths;
 - widths: the rest of the step, layers that run slower than their multiply-adds promise;
 - events: scores, surgery, proof, and compiling again.

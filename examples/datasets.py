@@ -179,7 +179,7 @@ def batches(
 class AugmentedBatches(keras.utils.PyDataset):
     """Shuffled batches of randomly shifted and mirrored images, for any Keras backend.
 
-    Everything is drawn from `(seed, epoch, batch)`, so a run can be repeated exactly, whatever the
+    Everything is drawn from `(seed, epoch, batch)`, so a run can be repeated exactly, with any
     number of workers.
 
     Args:

@@ -1,4 +1,4 @@
-"""The demonstration behind `make demo`: less than three minutes on two cores, no download.
+"""The demonstration of `make demo`: less than three minutes on two cores, no download.
 
     python examples/demo.py
 

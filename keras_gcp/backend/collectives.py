@@ -3,7 +3,7 @@
 Each process holds the whole model and data of its own, and has to cut exactly what the others cut.
 So scores are averaged over all processes before anything is selected, and a step that may fail
 counts as done only where it succeeded everywhere: no process goes on alone, and none waits for one
-that gave up. With one process, whatever its number of devices, nothing is exchanged.
+that gave up. With one process, on any number of devices, nothing is exchanged.
 
 Every function here is to be called by all processes, in the same order.
 """
@@ -33,7 +33,7 @@ def run_everywhere(model: Any, work: Callable[[], Result]) -> Result:
         What `work` returned here.
 
     Raises:
-        Exception: whatever `work` raised here.
+        Exception: what `work` raised here.
         ReplicasDisagree: it raised in another process.
     """
     if process_count(model) == 1:

@@ -44,8 +44,8 @@ class Declaration:
 def elementwise(target: Target, declared: bool = True) -> Target:
     """Declares that one layer, operation or activation function is elementwise.
 
-    Channels are followed through whatever has a rule. A `Lambda`, a layer of one's own or an
-    operation of `keras.ops` may have none, and stops them: what is tied to it stays as it is. If
+    Channels are followed through layers that have a rule. A `Lambda`, a layer of your own or an
+    operation of `keras.ops` may have none, and stops them: the channels tied to it stay. If
     every element that it computes depends only on the element at the same place (of each input, if
     it has several), channels pass through it. This says so of one layer, not of its class.
 
@@ -70,7 +70,8 @@ def elementwise(target: Target, declared: bool = True) -> Target:
         `target`, so that a layer can be called on the spot.
 
     Raises:
-        InvalidArgument: it is none of these. Later, when a model is traced: it is not elementwise.
+        InvalidArgument: it is not one of these. Later, when a model is traced: it is not
+            elementwise.
 
     Example:
 

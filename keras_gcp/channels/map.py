@@ -92,7 +92,7 @@ class Blocker:
 
     @property
     def kind(self) -> str:
-        """The same for blockers that are alike but for their names."""
+        """The same for blockers that differ in their names only."""
         return self.cause.text.replace(f"'{self.cause.path}'", "''")
 
 

@@ -278,7 +278,7 @@ class Site:
 
         Args:
             layer: The wrapped layer.
-            leading: Number of axes, behind the batch axis, over which the wrapper repeats it.
+            leading: Number of axes, after the batch axis, over which the wrapper repeats it.
         """
         blocks = []
         for block, shape in zip(self.inputs, self.input_shapes, strict=True):

@@ -28,12 +28,12 @@ Run = Callable[[Sequence[Any]], list[Any]]
 def require_elementwise(site: Site, declaration: Declaration, axis: int) -> None:
     """Refuses a declared layer that computes something else of half of the channels.
 
-    A layer that cannot be run by itself is not refused: the verification of a cut sees to it.
+    A layer that cannot be run by itself is not refused: the comparison of a cut finds out.
 
     Args:
         site: A call of the layer.
         declaration: What was declared of it; keeps with what it has been tried.
-        axis: The axis of the channels, counted from behind: inputs of a lower rank lack the first.
+        axis: The axis of the channels, counted from the end: inputs of a lower rank lack the first.
 
     Raises:
         InvalidArgument: it is not elementwise.
@@ -132,7 +132,7 @@ def _kind(layer: Any) -> str:
 
 def _refusal(who: str, what: str) -> InvalidArgument:
     return InvalidArgument(
-        f"`keras_gcp.elementwise` was told of {who}, but of half of its channels it {what}. "
+        f"`keras_gcp.elementwise` was called for {who}, but of half of its channels it {what}. "
         "Expected something that treats each channel by itself, and all of them alike. Leave the "
         "declaration out, or take it back: `keras_gcp.elementwise(..., declared=False)`; a layer "
         "with weights or settings for each channel needs a rule (`keras_gcp.register_rule`)."

@@ -18,7 +18,7 @@ def classifier_head(model: Any, graph: Graph, argument: str) -> Head:
     """The kind of classifier that a model is, for an argument that needs one.
 
     Raises:
-        UnsupportedModel: it is none.
+        UnsupportedModel: it is not a classifier.
     """
     try:
         return find_head(model, graph)
@@ -27,7 +27,7 @@ def classifier_head(model: Any, graph: Graph, argument: str) -> Head:
         raise UnsupportedModel(
             f"{argument} needs a classifier with one output: class scores or logits of shape "
             f"(batch, classes), (batch, 1) or (batch, ..., classes). Model '{model.name}' has "
-            f"outputs of shape {shapes}, and these or its loss say that it is none. Leave "
+            f"outputs of shape {shapes}, and these or its loss say that it is not one. Leave "
             f"{argument} out."
         ) from error
 

@@ -124,7 +124,7 @@ def find_head(model: Any, graph: Graph) -> Head:
         graph: Its calls.
 
     Raises:
-        UnsupportedModel: it is none, or has several outputs.
+        UnsupportedModel: it is not a classifier, or has several outputs.
     """
     if len(graph.outputs) != 1:
         raise UnsupportedModel(
@@ -201,7 +201,7 @@ def _no_classifier(
 
 
 def _last_activated(graph: Graph) -> Call | None:
-    """The last call that computes something: behind it values are only moved or averaged."""
+    """The last call that computes something: after it values are only moved or averaged."""
     origin = {y.index: call for call in graph.calls for y in call.outputs}
     index, call = graph.outputs[0].index, None
     while index in origin:

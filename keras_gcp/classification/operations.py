@@ -1,6 +1,6 @@
 """What stands between the last function of a classifier and its output, by class name. Pure data.
 
-Not the rules of relevance: what a head is follows from its output alone, whatever ranks channels.
+Not the rules of relevance: what a head is follows from its output alone, for every criterion.
 A test holds these names beside those rules.
 """
 

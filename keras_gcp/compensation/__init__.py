@@ -1,7 +1,7 @@
 """Cuts that do not hurt: what removed channels did is given to those that stay.
 
-- Constants (what a removed channel adds whatever the image is) go into the bias behind it, or
-  into the mean of the normalization behind.
+- Constants (what a removed channel adds for every image) go into the bias of the layer that read
+  it, or into the mean of the normalization after that.
 - Kernels that read removed channels are refitted by least squares on the channels that stay.
 - Means and variances of normalizations follow the change of their inputs.
 """

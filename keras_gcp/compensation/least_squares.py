@@ -30,7 +30,7 @@ def correction(
         inputs: `(rows, entries)`, what the kernel is multiplied with.
         missing: `(rows, filters)`, the wanted outputs minus the present ones.
         intercept: Whether a constant is free besides (a bias, or the mean of the normalization
-            behind): then only deviations from the means are fitted.
+            after it): then only deviations from the means are fitted.
         ridge: See above.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Kernels that are multiplied with the inputs of a layer place by place, whatever it does then.
+"""Kernels that are multiplied with the inputs of a layer place by place, before all else it does.
 
 Recurrent layers, attention and einsums read every vector of channels by kernels of their own: of
 gates, of heads. What a cut takes from such a product can be made up for without running the layer.

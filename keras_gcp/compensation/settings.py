@@ -20,7 +20,7 @@ class Compensation:
     Attributes:
         method: "least_squares": the kernels that read removed channels are refitted on the others,
             and what stays constant goes into biases. "fold": only the latter. None: neither.
-        recalibrate: Whether mean and variance of BatchNormalization layers behind a cut follow the
+        recalibrate: Whether mean and variance of BatchNormalization layers after a cut follow the
             change of their inputs. (With a method, the mean does in any case.)
         spare_frozen: Whether layers with `trainable=False` keep their numbers.
     """

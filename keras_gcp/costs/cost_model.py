@@ -216,8 +216,8 @@ class CostModel:
 class IncrementalCost:
     """What a network costs while one group after the other grows.
 
-    For sums of products, a step takes as long as the group has places in the network, whatever the
-    network's size; functions of further resources are computed again.
+    For sums of products, the time of a step grows with the group's places in the network, and not
+    with the network's size; functions of further resources are computed again.
 
     Args:
         cost_model: The costs.

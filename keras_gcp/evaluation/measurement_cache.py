@@ -51,7 +51,7 @@ class Cache:
             self._values[key] = value
 
     def _opened(self, header: Mapping[str, Any]) -> list[str]:
-        """The lines behind the header, which is written if there is none."""
+        """The lines after the header, which is written if there is none."""
         assert self._path is not None
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def _append(path: Path, entry: Mapping[str, Any]) -> None:
 
 
 def _lines_of(path: Path, header: Mapping[str, Any]) -> list[str] | None:
-    """The whole lines behind the header, or None if there is not even that.
+    """The whole lines after the header, or None if there is not even that.
 
     What follows them is removed from the file; from one that is not ours, nothing.
     """

@@ -134,7 +134,7 @@ class Sensitivity:
         """The inverse of `to_dict`.
 
         Raises:
-            InvalidArgument: it is none of a known format.
+            InvalidArgument: it is not one of a known format.
         """
         try:
             if not isinstance(values, Mapping):
@@ -220,8 +220,7 @@ def slopes_of(
 
     Args:
         kept: Kept channels at each measurement.
-        drops: By how much the metric fell; a gain counts as 0, and what is not a number as the
-            largest fall that is one.
+        drops: By how much the metric fell; a gain counts as 0, NaN as the largest fall.
         width: Channels of the whole group, where the drop is 0.
         best: Of how many channels, the best ones, the drops are wanted; all of them if None.
 

@@ -63,13 +63,12 @@ def smallest(
     """Finds the smallest model that has at least some accuracy, without training.
 
     The channels are scored once, on the model as it is. Then the share of the resource that may
-    remain
-    is bisected: for each share a plan is made, and the metric measured with the removed channels
-    masked (and compensated, if there is a sample), which needs no cut and no new compilation. In
-    the end the smallest candidate that was good enough is really cut, and measured again; is it not
-    good enough after all, the next larger one follows. So what is returned reaches the floor,
-    whatever happens on the way. Accuracy need not fall steadily with size: a smaller model that
-    would do may lie beyond one that does not.
+    remain is bisected: for each share a plan is made, and the metric measured with the removed
+    channels masked (and compensated, if there is a sample), which needs no cut and no new
+    compilation. In the end the smallest candidate that was good enough is really cut, and measured
+    again; if it is not good enough after all, the next larger one follows. So what is returned is
+    always good enough. Accuracy need not fall steadily with size: beyond a model that is not good
+    enough there may be a smaller one that is.
 
     The idea of a search with a least accuracy, restoring the weights for every candidate,
     is that of Xie, Fu, Tian, Zhou, Chen, "Pruning with compensation", 2021 (arXiv 2108.13728).
@@ -129,7 +128,7 @@ def smallest(
     unknown = selection.keys() - {one.name for one in fields(Preferences)}
     if unknown:
         raise InvalidArgument(
-            f"`keras_gcp.smallest` has no arguments {sorted(unknown)}. How to select is said by "
+            f"`keras_gcp.smallest` has no arguments {sorted(unknown)}. How to select is set by "
             f"{', '.join(f'`{one.name}`' for one in fields(Preferences))}."
         )
     preferences = Preferences(**selection)

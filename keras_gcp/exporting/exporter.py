@@ -41,7 +41,7 @@ def export(
     tolerance: float | Mapping[str, float] | None = None,
     name: str | None = None,
 ) -> tuple[ExportedFile, ...]:
-    """Write a model in several formats, each file proved equal to the model.
+    """Writes a model in several formats, each file proved equal to the model.
 
     Every file is written aside, loaded back, and compared with the model on up to 32
     examples; only a file that agrees is moved to its place, replacing an older one. A file
@@ -217,7 +217,7 @@ def _reference(subject: _Subject) -> list[np.ndarray]:
 
 
 def _on_cpu() -> contextlib.AbstractContextManager[Any]:
-    """Run on the CPU: a GPU may round 32-bit convolutions to 10 bits (TensorFloat-32).
+    """Runs on the CPU: a GPU may round 32-bit convolutions to 10 bits (TensorFloat-32).
 
     Around running only: what is written must not be bound to a device.
     """

@@ -19,7 +19,7 @@ _PREFIX, _LOCK, _OLD = ".export-", ".lock", ".old"
 def workspace(directory: Path) -> Iterator[Path]:
     """A folder inside `directory` (so a move stays on one disk), gone at the end.
 
-    An export that is killed leaves its folder behind; the next one in the same place clears it,
+    The folder of an export that was killed stays; the next one in the same place clears it,
     unless the file system has no locks that would tell it from the folder of a living process.
     """
     try:
@@ -38,7 +38,7 @@ def workspace(directory: Path) -> Iterator[Path]:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Move a finished file or folder to its place; what was there goes, or stays on failure.
+    """Moves a finished file or folder to its place; what was there goes, or stays on failure.
 
     Files change in one step. A folder cannot; what was there lies in the workspace meanwhile, from
     where the next export puts it back, should this process be killed in between.

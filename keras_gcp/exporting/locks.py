@@ -15,8 +15,8 @@ from pathlib import Path
 _TRIES = 50
 """Its last holder may remove a file between our opening and our locking it."""
 
-_BEHIND = 1 << 20
-"""On Windows a locked byte cannot be read: the one that is locked stands behind the text."""
+_AFTER_TEXT = 1 << 20
+"""On Windows a locked byte cannot be read: the one that is locked stands after the text."""
 
 
 class Locked(Exception):
@@ -55,8 +55,8 @@ _held: weakref.WeakValueDictionary[tuple[int, str], FileLock] = weakref.WeakValu
 def lock(path: Path) -> FileLock:
     """Locks a file for this process.
 
-    The lock is the operating system's own, so a process that is killed leaves none behind, however
-    soon its number is given to another one, and network file systems keep it between machines.
+    The lock is the operating system's own, so it ends with a process that is killed, even if
+    another process is soon given its number, and network file systems keep it between machines.
     What stands in the file is for messages only.
 
     Processes exclude each other, not the parts of one: whoever asks again in the process that
@@ -160,7 +160,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def _system_lock(descriptor: int) -> None:
-        os.lseek(descriptor, _BEHIND, os.SEEK_SET)
+        os.lseek(descriptor, _AFTER_TEXT, os.SEEK_SET)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         except OSError as error:

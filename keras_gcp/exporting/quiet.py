@@ -13,7 +13,7 @@ from typing import IO, Any
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """Keep what is printed inside the block off the terminal, native code included.
+    """Keeps what is printed inside the block off the terminal, native code included.
 
     Converters print from C++ (one line per captured variable, and log lines), which
     `contextlib.redirect_stdout` does not see; so the file descriptors themselves are turned

@@ -40,7 +40,7 @@ class ExportedFile:
         tolerance: The limit that `max_difference` was held to.
         examples: Number of examples compared.
         loads_with: How to load it, as code: of a `.keras` file of a model with a loss, metric,
-            optimizer or layer of one's own, `compile=False` or `custom_objects`. Found by loading
+            optimizer or layer of your own, `compile=False` or `custom_objects`. Found by loading
             it, here and in a process that has imported Keras only. Empty for other formats.
         custom_objects: Names of these classes and functions. Registered ones
             (`keras.saving.register_keras_serializable`) are found by Keras where the module that

@@ -56,7 +56,7 @@ def run_file(path: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
 
 
 def run_signature(interpreter: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Run a file on several examples, batch by batch, in real numbers whatever its types are.
+    """Runs a file on several examples, batch by batch, in real numbers for all of its types.
 
     TFLite sorts inputs and outputs as it likes; the names in the file's signature are the only
     safe way to tell them apart.

@@ -32,7 +32,7 @@ def write_tflite(
     calibration: Examples | None,
     shapes: Shapes | None = None,
 ) -> None:
-    """Convert the model and write the file.
+    """Converts the model and writes the file.
 
     Args:
         model: Functional or Sequential, its input shape known but for the batch.

@@ -61,7 +61,7 @@ class LatencyComparison:
 
 
 def latency(path: str | Path, threads: int = 1, runs: int = 300, warmup: int = 30) -> Latency:
-    """Measure one .tflite file on random inputs.
+    """Measures one .tflite file on random inputs.
 
     For a ratio of two files use `compare_latency`: single measurements minutes apart differ by
     what else the machine does.
@@ -92,7 +92,7 @@ def compare_latency(
     runs: int = 40,
     warmup: int = 30,
 ) -> LatencyComparison:
-    """Measure several .tflite files in turns: A B C, A B C, ...
+    """Measures several .tflite files in turns: A B C, A B C, ...
 
     Args:
         paths: At least two files; the first is what the others are compared with.
@@ -208,7 +208,7 @@ def _random_input(generator: np.random.Generator, details: dict[str, Any]) -> np
     shape, dtype = details["shape"], np.dtype(details["dtype"])
     is_index = np.issubdtype(dtype, np.integer) and details["quantization"][0] == 0
     if is_index or dtype.kind == "b":
-        return np.zeros(shape, dtype)  # 0 is a valid index whatever is looked up
+        return np.zeros(shape, dtype)  # 0 is a valid index of any table
     return runtime.to_stored(generator.standard_normal(shape), details)
 
 

@@ -1,7 +1,7 @@
 """A process of its own for native code that may end the process it runs in.
 
-TensorFlow's converter and the interpreters of its files are C++ that has been seen to crash on
-ordinary networks. In here a crash is an error like any other, and a training continues.
+TensorFlow's converter and the interpreters of its files are C++ that can crash on ordinary
+networks. In here a crash is an error like any other, and a training continues.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def read_with_neighbours(model: Any) -> tuple[Graph, tuple[Neighbour, ...]]:
     graph, neighbours = _read(model)
     if neighbours:
         del graph, neighbours
-        gc.collect()  # A sequential model that grows leaves one behind for every layer.
+        gc.collect()  # A sequential model that grows leaves one for every layer.
         graph, neighbours = _read(model)
     return graph, neighbours
 

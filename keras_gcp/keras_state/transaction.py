@@ -222,7 +222,7 @@ def _renewed_spec(spec: Any, shape: Shape) -> Any:
 
 
 def _renewed_shapes(shapes: Any, wide: Sequence[Shape], narrow: Sequence[Shape]) -> Any:
-    """Build shapes with the sizes that surgery changed; others (batch, space) stay."""
+    """Builds shapes with the sizes that surgery changed; others (batch, space) stay."""
     if shapes is None:
         return None
     if all(size is None or isinstance(size, int) for size in shapes):

@@ -48,8 +48,8 @@ class ResNetOptions(TypedDict, total=False):
         width: channels of the stem and of the first stage, 16 by default and in the paper; the
             other stages have 2 and 4 times as many.
         classifier_activation: `"softmax"` (default), or None for logits.
-        bn_momentum: of the moving statistics; 0.9 (default) suits short trainings, where Keras's
-            own 0.99 leaves them behind.
+        bn_momentum: of the moving statistics; 0.9 (default) suits short trainings, where with
+            the 0.99 of Keras they follow too slowly.
         name: of the model.
     """
 

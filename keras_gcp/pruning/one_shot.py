@@ -86,7 +86,7 @@ def plan(
         cap: Largest width that may remain, in the same terms, or None: layers that must shrink.
         normalize: `"none"`: the channels with the least scores leave, whatever they cost.
             `"cost"`: the kept channels have the largest total score that the budget buys (to about
-            1 %), so that a layer whose channels are dear loses more of them.
+            1 %), so that a layer whose channels are costly loses more of them.
         scope: `"global"`: one ranking of the whole network. `"group"`: every layer keeps the same
             share of its width, as far as `align`, `floor` and `cap` let it.
         prior: What `keras_gcp.sensitivity` measured on this model. Scores are multiplied by the

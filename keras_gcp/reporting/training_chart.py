@@ -74,7 +74,7 @@ def training_curves(
 
 
 def accuracy_name(history: History) -> str | None:
-    """The accuracy that the run recorded, whatever its full name; None if there is none."""
+    """The name of the accuracy that the run recorded; None if there is none."""
     names = [n for n in history if not n.startswith("val_") and n.endswith(("accuracy", "acc"))]
     return names[0] if names else None
 

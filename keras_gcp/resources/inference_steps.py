@@ -1,7 +1,7 @@
 """What remains of a network's calls in a file for inference.
 
 A converter drops layers that do nothing at inference, folds a batch normalization into the
-convolution or dense layer in front of it, lets a layer apply the clipping activation behind it, and
+convolution or dense layer in front of it, lets a layer apply the clipping activation after it, and
 a convolution pad for itself where a layer in front of it pads as `padding="same"` would. What is
 left are steps, each with the tensors that it reads and writes.
 """
@@ -51,7 +51,7 @@ class Step:
         call: The call that it stands for.
         reads: Tensors that it reads, by index.
         writes: Tensors that it writes.
-        parts: Calls behind it that are part of it.
+        parts: Calls after it that are part of it.
         clipped: Whether an activation is among them.
     """
 
@@ -99,7 +99,7 @@ def steps_of(channels: ChannelMap, at_any_size: bool = False) -> list[Step]:
 
 
 def with_kernel(channels: ChannelMap) -> set[str]:
-    """Paths of the convolutions and dense layers, into which a file folds what stands behind."""
+    """Paths of the convolutions and dense layers, into which a file folds what follows."""
     layer_of = {call.path: call.operation for call in channels.graph.calls}
     paths = {site.path for site in channels.macs}
     return {p for p in paths if isinstance(keras_state.innermost(layer_of[p]), WITH_KERNEL)}
@@ -149,7 +149,7 @@ def _silent(channels: ChannelMap) -> set[int]:
 
 
 def _pads_as_same(pad: Call, call: Call) -> bool:
-    """Whether a convolution behind the padding is one with `padding="same"` without it."""
+    """Whether a convolution after the padding is one with `padding="same"` without it."""
     layer = call.operation
     plain = (
         getattr(layer, "padding", None) == "valid"

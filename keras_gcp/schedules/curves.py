@@ -114,7 +114,7 @@ def cosine(begin: int, end: int, every: int = 1, unit: str = "epoch") -> Curve:
 def function(
     shape: Callable[[float], float], begin: int, end: int, every: int = 1, unit: str = "epoch"
 ) -> Curve:
-    """A course of one's own.
+    """A course of your own.
 
     Args:
         shape: Maps the share of the events that have happened, in (0, 1], to progress: it never

@@ -68,9 +68,9 @@ def on_plateau(
         patience: Epochs without improvement before an event.
         min_delta: Least change that counts as an improvement.
         share: Share of the way that each event goes, in (0, 1].
-        until: 0-based epoch before which whatever is left goes at once, plateau or not. None:
-            events come on plateaus only, and if there are too few the budget is not met, which a
-            warning says in the end.
+        until: 0-based epoch before which all that is left goes at once, plateau or not. None:
+            events come on plateaus only, and if there are too few the budget is not met; a warning
+            then says so in the end.
         mode: `"min"` if smaller values are better, `"max"` if greater ones are, `"auto"` where the
             name tells it (`loss`, `error`; `accuracy`, `auc`, and the like).
 

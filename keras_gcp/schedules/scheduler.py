@@ -1,6 +1,6 @@
 """Which events of a schedule are due, how far each goes, and which are put together.
 
-Compiling the next step again costs seconds, whatever an event removed; a small one is not worth it.
+Compiling the next step again costs seconds after small events, too; those are not worth it.
 How much an event removes follows from the budget and the model alone, so every process that trains
 the model, and every one that resumes the training, decides alike. What it costs in seconds is
 measured, and would be another number in each of them.
@@ -67,7 +67,7 @@ class Scheduler:
         return self.progress > 0 or self.put_off > 0
 
     def drop_before(self, position: int) -> None:
-        """Forgets events before an epoch or step; they have been seen to."""
+        """Forgets events before an epoch or step; they have taken place."""
         self.to_come = {at: p for at, p in self.to_come.items() if at >= position}
 
     def due_at(self, position: int) -> DueEvent | None:
@@ -88,10 +88,10 @@ class Scheduler:
         original: Limits,
         min_share: float,
     ) -> DueEvent | None:
-        """An event, with others where one alone would remove less than is worth its while.
+        """An event, with others where one alone would remove too little.
 
-        Does less than `min_share` of the original cost remain for all later events together, it
-        takes them along. Does it remove less than that itself, it goes with the next one. The last
+        If all later events together would remove less than `min_share` of the original cost, this
+        event takes them along. If it would itself remove less, it goes with the next one. The last
         event is never put off, so the budget is reached.
 
         Args:

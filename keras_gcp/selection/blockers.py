@@ -30,7 +30,7 @@ class Held:
 
     Attributes:
         blockers: The blockers, in network order.
-        share: Share of the cost that stays, whatever else leaves, and in which their channels
+        share: Share of the cost that stays even if all else leaves, and in which their channels
             have a part.
         produced: Layers whose output channels stay because of it.
     """
@@ -119,7 +119,7 @@ def counted_as(channels: ChannelMap, resource: str) -> str:
 def blockers_by_cost(channels: ChannelMap, counted: str) -> list[Held]:
     """The blockers, those that are alike together; layers before the model's ends, then by cost.
 
-    What only enters or leaves the model and lets all channels go that a layer produces is none.
+    A tensor that enters or leaves the model, but holds no channel that a layer produces, is none.
     """
     alike: dict[str, list[Blocker]] = {}
     for blocker in _without_repetition(channels.blockers):

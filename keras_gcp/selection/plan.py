@@ -95,7 +95,7 @@ class Plan(PlanData):
         return {path: len(keep) for path, keep in self.layers.items() if path in members}
 
     def keeps_what_is_kept_by(self, other: Plan) -> bool:
-        """Whether two plans for the same model are the same cut, whatever their budgets."""
+        """Whether two plans for the same model are the same cut, even for different budgets."""
         return all(np.array_equal(keep, other.layers[path]) for path, keep in self.layers.items())
 
     def then(self, later: Plan) -> Plan:

@@ -229,7 +229,7 @@ def keep_of(plan: Plan, channels: ChannelMap) -> np.ndarray:
     """The coupled channels of a traced model that a plan keeps, `(coupled_count,)`.
 
     Raises:
-        InvalidArgument: the plan was made for another model, or is none.
+        InvalidArgument: the plan was made for another model, or it is not a plan.
     """
     check_plan(plan)
     own = _own_channels(channels)

@@ -133,7 +133,7 @@ def bounds_of(
         group: The group's name.
         producers: The layers that produce its channels.
         original: Channels it had in the original model.
-        least: Channels that it must keep, whatever the floor.
+        least: Channels that it must keep even if the floor is lower.
         align: See `keras_gcp.plan`.
         floor: See `keras_gcp.plan`.
         cap: See `keras_gcp.plan`.
@@ -223,7 +223,7 @@ def _checked(name: str, setting: object, value_of: Callable[[object], Any], expe
     Args:
         name: The argument.
         setting: One value, or a dict by layer.
-        value_of: The plain value; raises ValueError for what is none.
+        value_of: The plain value; raises ValueError if there is none.
         expected: What it takes, in words.
     """
     if not isinstance(setting, Mapping):

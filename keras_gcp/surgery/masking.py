@@ -1,7 +1,7 @@
 """A wide model that computes what a narrow one will: nothing reads a removed channel.
 
 Masked means: the kernel rows of the layers that *consume* removed channels are zero. That is
-exact whatever the activation and the normalization constants of the removed channels are. Layers
+exact for any activation and any normalization constants of the removed channels. Layers
 that mix channels without weights between them (layer normalization) compute from the kept ones.
 """
 

@@ -1,7 +1,7 @@
 """Proof of a cut: the narrow model computes what the masked wide model computed.
 
 Masked means: the kernel rows of the layers that *consume* removed channels are zero. That is
-exact whatever the activation and the normalization constants of the removed channels are. Layers
+exact for any activation and any normalization constants of the removed channels. Layers
 that mix channels without weights between them (layer normalization) compute from the kept ones.
 """
 
@@ -37,7 +37,7 @@ _MOST_BY_ROUNDING = 0.05
 def _linear_outputs(graph: Graph) -> Iterator[None]:
     """Inside the context, output layers have no activation.
 
-    A saturated softmax hides differences: outputs of 0 and 1 agree whatever the logits are.
+    A saturated softmax hides differences: outputs of 0 and 1 agree for very different logits.
     """
     ends = {x.index for x in graph.outputs}
     last = []

@@ -30,7 +30,7 @@ class AccuracyGuard:
     The metric is measured before and after every cut. After no event is it more than `max_drop`
     worse than *the best value measured just before any event*. A cut after which it would be is
     taken back, and tried with half, then with a quarter of what was to go. If that is still too
-    much, nothing goes, and what is left is up to the next event; behind the last one it stays.
+    much, nothing goes, and what is left is up to the next event; after the last one it stays.
 
     Args:
         data: Examples that training does not see, with labels: `(x, y)` arrays, a
@@ -105,7 +105,7 @@ def _checked_drop(max_drop: Any, metric: Any) -> float:
 
 
 def check_guard(guard: Any) -> None:
-    """Refuses what is not a guard.
+    """Refuses what is not an `AccuracyGuard`.
 
     Raises:
         InvalidArgument: it is neither None nor an `AccuracyGuard`.

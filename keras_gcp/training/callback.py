@@ -87,7 +87,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
             `keras_gcp.timed`), or `keras_gcp.absolute(count)`. All entries must hold. None only
             with `schedules.channels_every`.
         schedule: `keras_gcp.schedules.linear`, `cubic`, `cosine`, `one_shot`, `function`,
-            `on_plateau` or `channels_every`, or an object of one's own. Default: four cubic events
+            `on_plateau` or `channels_every`, or an object of your own. Default: four cubic events
             between a tenth and a half of the epochs.
         criterion: Name of a criterion, or a callable `(model, channels, sample) -> {path of a
             producing layer: (width,) scores}`, larger = keep. `"auto"`: `"feature_relevance"` where
@@ -130,7 +130,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
             It holds from the first event on.
         normalize: `"none"`: the channels with the least scores leave, whatever they cost.
             `"cost"`: the kept channels have the largest total score that the budget buys (to about
-            1 %), so that a layer whose channels are dear loses more of them.
+            1 %), so that a layer whose channels are costly loses more of them.
         scope: `"global"`: one ranking of the whole network. `"group"`: every layer keeps the same
             share of its width, as far as `align`, `floor` and `cap` let it.
         min_share: Share of the original cost that is worth an event. One that would remove less is

@@ -76,7 +76,7 @@ class Distillation:
 
 
 def check_distillation(distill: Any) -> None:
-    """Refuses what is not a setting of distillation.
+    """Refuses what is not a `Distillation`.
 
     Raises:
         InvalidArgument: it is neither None nor a `Distillation`.

@@ -53,7 +53,7 @@ class Savings:
 
     Attributes:
         events_seconds: What all events took, compiling the next step again included.
-        saved_seconds: What the steps behind the first cut took less than wide ones would have
+        saved_seconds: What the steps after the first cut took less than wide ones would have
             taken; None if no step of the wide model, or none of a narrow one, was timed.
         wide_step_seconds: A usual step before the first cut; None if none was timed.
         narrow_step_seconds: A usual step after the last cut; None likewise.
@@ -128,7 +128,7 @@ class StepTimes:
         phase.stretches.append([0, 0.0])
 
     def retrace_seconds(self) -> list[float]:
-        """For every cut, how much longer than a usual one the step behind it took.
+        """For every cut, how much longer than a usual one the step after it took.
 
         0 until that step is done.
         """

@@ -20,7 +20,7 @@ LARGEST = 2**31 - 1
 
 
 def number(value: object) -> int | float | None:
-    """The plain number that a value is; None if it is none. It may be NaN or infinite."""
+    """The plain number that a value is, possibly NaN or infinite; None for anything else."""
     if isinstance(value, np.ndarray | np.generic) and value.ndim == 0:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, Real):
@@ -34,7 +34,7 @@ def number(value: object) -> int | float | None:
 
 
 def integer(value: object) -> int | None:
-    """The plain integer that a value is; None if it is none. 2.0 is none."""
+    """The plain integer that a value is; None for anything else, 2.0 included."""
     found = number(value)
     return found if isinstance(found, int) else None
 
@@ -51,7 +51,7 @@ def between(value: object, low: float, high: float) -> float | None:
 
 
 def numbers_in(values: object) -> list[float] | None:
-    """The numbers in a list of nothing but numbers, NaN not among them; None if it is none."""
+    """The numbers in a list of numbers only, none of them NaN; None for anything else."""
     found = [between(value, -math.inf, math.inf) for value in _listed(values) or []]
     plain = [value for value in found if value is not None]
     return plain if plain and len(plain) == len(found) else None
@@ -125,10 +125,10 @@ def require_flag(name: str, value: object, or_else: str = "") -> bool:
 
 
 def require_one_of(name: str, value: object, known: Sequence[str]) -> None:
-    """Refuses an argument that is none of some words.
+    """Refuses an argument that is not one of some words.
 
     Raises:
-        InvalidArgument: it is another word, or no word.
+        InvalidArgument: it is another word, or not a word.
     """
     if not isinstance(value, str) or value not in known:  # Arrays compare to arrays.
         raise InvalidArgument(
@@ -140,7 +140,7 @@ def require_path(name: str, value: object) -> str:
     """The path that an argument is.
 
     Raises:
-        InvalidArgument: it is not a path, or none that a file system takes.
+        InvalidArgument: it is not a path, or not one that a file system takes.
     """
     path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if not isinstance(path, str) or not path or "\0" in path:

@@ -21,12 +21,12 @@ def loaded(text: Any) -> Any:
     """What a JSON text says.
 
     Raises:
-        DoesNotFit: it is none.
+        DoesNotFit: it is not JSON.
     """
     try:
         return json.loads(text)
     except (TypeError, ValueError) as error:
-        raise DoesNotFit(f"it is no JSON ({error})") from error
+        raise DoesNotFit(f"it is not JSON ({error})") from error
     except RecursionError as error:
         raise DoesNotFit("it is nested too deep") from error
 

@@ -94,7 +94,7 @@ def test_layers_that_do_nothing_at_inference_need_nothing():
     assert peak(build(True)) == peak(build(False)) == 4 * (8 * 8 * 3 + 6 * 6 * 6)
 
 
-def test_a_normalization_is_part_of_a_convolution_only_right_behind_it():
+def test_a_normalization_is_part_of_a_convolution_only_right_after_it():
     inputs = keras.Input((8, 8, 4))
     x = layers.Conv2D(4, 1, name="conv")(inputs)
     other = layers.ReLU(name="before")(x)

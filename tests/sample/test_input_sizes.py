@@ -281,7 +281,7 @@ def test_where_no_size_is_found_the_cut_is_refused_before_anything_changes():
     assert model.get_layer("conv").filters < 8
 
 
-def test_the_channel_structure_is_that_of_the_open_sizes_whatever_size_is_counted_at():
+def test_the_channel_structure_is_that_of_the_open_sizes_at_any_size_that_is_counted_at():
     model, shapes, others = built("written_line")
     sizes = (None, tuple(shapes), tuple(others))
     whole, small, large = (trace_at(at, model) for at in sizes)

@@ -41,7 +41,7 @@ def _require_fitting_shapes(site: Site) -> None:
     for shape in site.output_shapes:
         if len(shape) != rank or any(shape[axis] != _size(site, axis) for axis in axes):
             raise InvalidArgument(
-                f"`keras_gcp.elementwise` was told of layer '{site.path}' (class "
+                f"`keras_gcp.elementwise` was called for layer '{site.path}' (class "
                 f"{type(site.layer).__name__}), but it turns shape {site.input_shapes[0]} into "
                 f"{shape}. Expected the same number of axes, and of channels. Leave the "
                 "declaration out, or take it back: `keras_gcp.elementwise(..., declared=False)`."

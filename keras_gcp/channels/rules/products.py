@@ -74,7 +74,7 @@ def einsum(site: Site) -> ChannelIds:
 
 
 def _letters(part: str, shape: Shape) -> list[str]:
-    """A name for each axis; those that `...` stands for are numbered from behind."""
+    """A name for each axis; those that `...` stands for are numbered from the end."""
     before, dots, after = part.partition("...")
     elided = len(shape) - len(before) - len(after) if dots else 0
     return [*before, *(str(place) for place in range(elided, 0, -1)), *after]

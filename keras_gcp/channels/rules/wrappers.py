@@ -14,7 +14,7 @@ from keras_gcp.channels.site import Site, Unprunable
 
 @register_rule(layers.TimeDistributed)
 def time_distributed(site: Site) -> ChannelIds:
-    """The wrapped layer, repeated over the first axis behind the batch axis."""
+    """The wrapped layer, repeated over the first axis after the batch axis."""
     return _wrapped(site, leading=1)[None]
 
 

@@ -32,8 +32,8 @@ from keras_gcp.backend import vjp
 ALPHA = 2.0
 ALPHA_DEPTHWISE = 1.0
 LEAST_SHARE = 1e-5
-"""A sign whose share of all contributions is below this is rounding: fast convolutions leave some
-1e-7 of the greatest values behind."""
+"""A sign whose share of all contributions is below this is rounding: fast convolutions have errors
+of some 1e-7 of the greatest values."""
 
 TINY = 1e-30
 """No input is active, or all weights are 0: nothing to pass relevance on to."""

@@ -32,7 +32,7 @@ class BackwardStep:
         signed: For each input, whether it may be negative.
         absolute: Whether the outputs can be near 0 where their relevance is not.
         sources: Positions of the outputs whose relevance counts here.
-        last: Whether it is a weighted layer with none behind it: the logits are its outputs, only
+        last: Whether it is a weighted layer with none after it: the logits are its outputs, only
             moved, summed or squashed since.
     """
 
@@ -179,8 +179,8 @@ def _last_weighted(
 ) -> set[int]:
     """Positions of the weighted layers from which all relevance that arrives is that of the logits.
 
-    Minus the logits is minus the output of these layers, whatever moves, sums or squashes it; so
-    they are the ones whose kernels are negated for the class that a negative logit stands for.
+    After these layers their outputs are only moved, summed or squashed, so minus the logits is
+    minus their outputs: for the class that a negative logit stands for, their kernels are negated.
     """
     mixed: set[int] = set()  # tensors that a weighted layer passes relevance to
     last = set()

@@ -76,7 +76,7 @@ def gated(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
     """A product of a map and its gates: the map takes all the relevance.
 
     A gate is credited with the relevance that it lets through, for the sake of the layers that
-    compute it; the route sees to it that this relevance ends where the gate's branch begins.
+    compute it; the route ends this relevance where the gate's branch begins.
     """
     (passed,) = relevance
     result = []

@@ -76,7 +76,7 @@ RuleFunction = Callable[[Step, Sequence[Any]], Sequence[Any]]
 
 
 def never(call: Call, inputs: Sequence[bool]) -> bool:
-    """Outputs may be negative, whatever the inputs are."""
+    """Outputs may be negative, for any inputs."""
     return False
 
 

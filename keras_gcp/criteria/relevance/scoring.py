@@ -150,7 +150,7 @@ def over_units(
         batch_size: Targets per batch.
 
     Yields:
-        `(rows, measured)`: which targets, and the tensors of a whole batch; those behind
+        `(rows, measured)`: which targets, and the tensors of a whole batch; rows after
         `len(rows)` are repetitions.
     """
     batch_size = keras_state.fixed_batch(model) or batch_size
