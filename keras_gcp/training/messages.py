@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from keras_gcp import formatting
 from keras_gcp.formatting import amount
 from keras_gcp.training.event_records import STAGES, Event, SkippedEvent, when
-from keras_gcp.training.step_times import Savings
+from keras_gcp.training.step_times import Savings, Spread
 
 _STAGE_NAMES = {"narrow": "surgery"}
 
@@ -97,7 +97,7 @@ def _saved_text(savings: Savings) -> str:
     if savings.saved_spread is None:
         return f"{change}; too few epochs to tell what that saved"
     least, most = savings.saved_spread
-    if least <= 0 <= most:
+    if least <= 0 <= most or _overlap(savings.wide_step_spread, savings.narrow_step_spread):
         return f"{change}; what was saved in all is within the noise"
     if most < 0:
         return f"{change}: training took {_range(-most, -least, savings.events_seconds)} longer"
@@ -109,7 +109,11 @@ def _saved_text(savings: Savings) -> str:
     return f"{saved}, about as much as the events took"
 
 
-def _step_text(seconds: float | None, spread: tuple[float, float] | None) -> str | None:
+def _overlap(one: Spread | None, other: Spread | None) -> bool:
+    return one is None or other is None or (one[0] <= other[1] and other[0] <= one[1])
+
+
+def _step_text(seconds: float | None, spread: Spread | None) -> str | None:
     if seconds is None or spread is None:
         return None if seconds is None else _milliseconds(seconds)
     return f"{_milliseconds(seconds)} ({' to '.join(_milliseconds(end) for end in spread)})"
