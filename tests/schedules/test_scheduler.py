@@ -42,7 +42,7 @@ def played(events, budget, min_share, overshoot=0):
 
 
 def test_the_last_event_goes_along_with_the_one_before_if_it_would_remove_too_little():
-    """The demo: cubic before epochs 3, 6 and 9 to 45 %; the last would remove 2 %."""
+    """Cubic before epochs 3, 6 and 9 to 45 %; the last would remove 2 %."""
     events = schedules.cubic(3, 9, 3).events()
     budget = Budget.parse({"macs": 0.45})
     alone, _ = played(events, budget, 0.0)
