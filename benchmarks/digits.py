@@ -2,10 +2,10 @@
 
     python benchmarks/digits.py
 
-The demo's network, trained for 20 epochs. For each split: last-epoch test accuracy of the pruned run, of the
-same without compensation of the cuts, of the dense run, and of the final widths trained from fresh
-weights; bytes and latency of the TFLite files. Paired differences are given with their 95 %
-interval (Student's t).
+The demo's network, trained for 20 epochs. For each split: last-epoch test accuracy of the pruned
+run, of the same without compensation of the cuts, of the dense run, and of the final widths trained
+from fresh weights; bytes and latency of the TFLite files. Paired differences are given with their
+95 % interval (Student's t).
 """
 
 from __future__ import annotations
