@@ -47,7 +47,7 @@ def set_training_loss(model: Any, function: Callable[..., Any]) -> None:
     """Lets the running `fit` minimise `function(loss, penalties, x, y_pred, sample_weight)`.
 
     `loss` is the model's own, `penalties` those summands of it that are not the data's. Validation
-    keeps the model's own loss, and nothing of this is saved with the model. Should an exception end
+    keeps the model's own loss, and nothing of this is saved with the model. If an exception ends
     the fit, the next one (or `train_on_batch`) takes it back before it begins.
     """
     take_back_training_loss(model)

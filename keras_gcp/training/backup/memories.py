@@ -39,9 +39,9 @@ def memories_of(
     """What the callbacks of a fit remember, as plain data, and arrays by name."""
     memories, arrays = [], dict[str, np.ndarray]()
     for number, callback in enumerate(_remembering(other_callbacks)):
-        memory, of_companion = _memory_of(callback, f"callback{number}")
+        memory, of_this = _memory_of(callback, f"callback{number}")
         memories.append(memory)
-        arrays |= of_companion
+        arrays |= of_this
     return memories, arrays
 
 

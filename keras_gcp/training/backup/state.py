@@ -160,8 +160,8 @@ def capture(training: Training, position: Position, identity: Mapping[str, Any])
     if teacher is not None and teacher.is_ready:
         arrays |= numbered("teacher", map(keras.ops.convert_to_numpy, teacher.weights))
     randomness, random_arrays = _random_state()
-    memories, of_companions = memories_of(training.other_callbacks)
-    arrays |= of_companions
+    memories, of_callbacks = memories_of(training.other_callbacks)
+    arrays |= of_callbacks
     state = {
         "identity": identity,
         "position": [position.epoch, position.step, position.seed],
