@@ -171,7 +171,7 @@ def _refusal(parts: list[Any], model: Any) -> str:
         reason = _reason(parts[0], model)
         if reason is None:
             check_lengths(parts[0], _second(parts))
-        return reason or "The sample fits the model in no way. Expected x or (x, y)."
+        return reason or "The sample does not fit the model. Expected x or (x, y)."
     return (
         f"The sample is a list of {len(parts)}. For the first of them: {_reason(parts[0], model)}"
     )

@@ -110,5 +110,5 @@ def _mode_of(monitor: str) -> str:
         return "max"
     raise InvalidArgument(
         f"Whether smaller or greater values of `monitor={monitor!r}` are better cannot be told by "
-        "its name. Say it: mode='min' or mode='max'."
+        "its name. Pass mode='min' or mode='max'."
     )

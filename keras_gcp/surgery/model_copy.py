@@ -102,7 +102,7 @@ def _from_config(layer: Any) -> Any:
         raise UnsupportedModel(
             f"Layer '{layer.name}' (class {kind}) cannot be copied: `{kind}.from_config("
             f"layer.get_config())` raises {type(error).__name__}: {error}. Expected a layer that "
-            "its own `get_config` describes, as saving needs it, too. Mend that method, or prune "
+            "its own `get_config` describes, as saving needs it, too. Correct it, or prune "
             "the model itself: `keras_gcp.narrow(model, plan)`, or the callback."
         ) from error
 

@@ -81,7 +81,7 @@ def test_ten_tenths_are_the_whole_way():
     [
         ({"monitor": ""}, "`monitor` expects the name"),
         ({"monitor": None}, "`monitor` expects the name"),
-        ({"monitor": "val_f1"}, "Say it: mode='min' or mode='max'"),
+        ({"monitor": "val_f1"}, "Pass mode='min' or mode='max'"),
         ({"mode": "up"}, "`mode` expects one of 'auto', 'min', 'max'"),
         ({"patience": 0}, "`patience` expects an integer of at least 1"),
         ({"patience": None}, "`patience` expects an integer of at least 1"),

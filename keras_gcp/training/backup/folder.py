@@ -238,7 +238,7 @@ def _read(path: Path) -> Backup:
         if content["format"] != FORMAT:
             raise ValueError(
                 f"it has format {content['format']}, expected {FORMAT}: another version of "
-                "keras_gcp wrote it, which can go on from it"
+                "keras_gcp wrote it, which can continue from it"
             )
         arrays = {}
         for name, kind in content["dtypes"].items():

@@ -298,7 +298,7 @@ def _pairs(name: str, variables: Sequence[Any], saved: Saved) -> list[tuple[Any,
             raise InvalidArgument(
                 f"The backup {saved.source} has shape {value.shape} for {name} variable "
                 f"'{variable.path}' of shape {tuple(variable.shape)}. Was the model, or its "
-                "optimizer, built otherwise?"
+                "optimizer, built in another way?"
             )
     return pairs
 
