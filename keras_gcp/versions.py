@@ -85,7 +85,7 @@ def check_keras() -> None:
     warnings.warn(
         f"Keras {keras.__version__} is newer than the versions that keras_gcp was tested with, "
         f"{_shown(OLDEST)} to {_shown(NEWEST)}. What it needs of Keras is there, and every cut is "
-        f'verified as always. To be on the safe side: pip install "{tested}"',
+        f'verified as always. For a tested version: pip install "{tested}"',
         stacklevel=2,
     )
 

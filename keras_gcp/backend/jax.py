@@ -17,7 +17,7 @@ def vjp(function: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Any, Calla
     structure = jax.tree.structure(outputs)
 
     def as_list(cotangents: Any) -> list[Any]:
-        # JAX wants the very containers that the function returned (tuple or list).
+        # JAX wants the same containers that the function returned (tuple or list).
         leaves = jax.tree.leaves(cotangents)
         return list(pullback(jax.tree.unflatten(structure, leaves)))
 

@@ -35,7 +35,7 @@ def vjp(function: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Any, Calla
 
 
 def _with_gradients_apart(inputs: Sequence[Any]) -> list[Any]:
-    """The same values, computed so that no two inputs have the very same tensor as gradient.
+    """The same values, computed so that no two inputs have the same tensor as gradient.
 
     `tape.gradient` never frees a graph in which it returns one tensor for several inputs, as for
     both summands of `a + b` (TensorFlow 2.21). Compilation removes the multiplications.

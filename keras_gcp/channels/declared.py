@@ -1,6 +1,6 @@
 """Layers, operations and functions that a user has declared to be elementwise, one by one.
 
-The declaration is an attribute of the very object: nothing else holds on to it, copies of the
+The declaration is an attribute of the object itself: nothing else holds on to it, copies of the
 object carry it along, and another layer of the same class is not concerned.
 """
 
@@ -67,7 +67,7 @@ def elementwise(target: Target, declared: bool = True) -> Target:
         declared: False takes a declaration back.
 
     Returns:
-        `target`, so that a layer can be called on the spot.
+        `target`, so that a layer can be called right away.
 
     Raises:
         InvalidArgument: it is not one of these. Later, when a model is traced: it is not

@@ -59,8 +59,8 @@ def lock(path: Path) -> FileLock:
     another process is soon given its number, and network file systems keep it between machines.
     What stands in the file is for messages only.
 
-    Processes exclude each other, not the parts of one: whoever asks again in the process that
-    holds a lock is given the same object. Processes that are forked off do not hold it.
+    Processes exclude each other, not the parts of one: a second call in the process that
+    holds a lock is given the same object. Forked processes do not hold it.
 
     Args:
         path: The file; made if missing. Its folder has to exist.

@@ -1,4 +1,4 @@
-"""What runs in the process of `worker`: this file as a script, so nothing is imported in vain.
+"""What runs in the process of `worker`: this file as a script, so that little is imported.
 
 It takes the seconds that Keras and TensorFlow need to be imported only when it is told to, or when
 a function of theirs is asked for.

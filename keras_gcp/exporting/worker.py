@@ -208,7 +208,7 @@ _current: list[_Worker] = []
 
 
 def _running(modules: Sequence[str] = ()) -> _Worker:
-    """The process, a new one if it has ended, or if this one was forked off meanwhile."""
+    """The process, a new one if it has ended, or if this one was forked meanwhile."""
     usable = [one for one in _current if one.owner == os.getpid() and one.is_alive]
     if not usable:
         _end()

@@ -29,7 +29,7 @@ def stateful_layers(layer: Any) -> list[Any]:
 def fresh_states(layer: Any) -> list[tuple[Any, Any]]:
     """Pairs (variable, zeros): the states from which recurrent layers begin a sequence.
 
-    They are not weights of a model, so whoever runs it with other weights has to say them, too.
+    They are not weights of a model, so code that runs it with other weights has to pass them, too.
     """
     return [(v, keras.ops.zeros_like(v.value)) for v in _states(layer)]
 

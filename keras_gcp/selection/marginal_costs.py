@@ -4,7 +4,7 @@ A block of channels is worth its score, and costs what it adds to each resource.
 score per unit of cost is the classical greedy answer to a knapsack problem (Dantzig, "Discrete-
 variable extremum problems", 1957). Here the cost of a channel depends on the widths around it:
 multiply-adds are products of neighbouring widths. At an optimum the marginal costs are
-those at the very widths that the ranking by them leads to (the first-order condition of the
+those at the widths that the ranking by them leads to (the first-order condition of the
 Lagrangian: score = multiplier times marginal cost). So marginal costs and widths are computed in
 turns, each time with the geometric mean of old and new costs, and the best outcome is taken.
 """

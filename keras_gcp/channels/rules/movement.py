@@ -1,4 +1,4 @@
-"""Data movement along whole axes: the very movement is done on the channel ids."""
+"""Data movement along whole axes: the same movement is done on the channel ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reshaping: the very movement is done on the channel ids."""
+"""Reshaping: the same movement is done on the channel ids."""
 
 from __future__ import annotations
 

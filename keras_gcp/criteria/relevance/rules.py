@@ -23,7 +23,7 @@ class Compiler:
     Args:
         wanted: Whether to compile at all. Where everything is compiled as one function, parts of it
             that are compiled by themselves save no time, and TensorFlow keeps the gradients of
-            such inner functions, with their graphs, for ever.
+            such inner functions, with their graphs, until the process ends.
     """
 
     def __init__(self, wanted: bool = True) -> None:

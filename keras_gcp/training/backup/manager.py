@@ -71,7 +71,7 @@ class BackupManager:
         keras_state.set_initial_epoch(model, position.epoch)
 
     def go_on(self, training: state.Training) -> state.Position | None:
-        """Puts everything back as it was saved, at that very moment; None if nothing was found."""
+        """Puts everything back as it was when it was saved; None if nothing was found."""
         if self._found is None:
             return None
         state.restore(training, self._found)
