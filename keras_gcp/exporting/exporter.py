@@ -19,8 +19,7 @@ from keras_gcp import keras_state
 from keras_gcp.errors import ExportMismatch, InvalidArgument, KerasGCPError, UnsupportedModel
 from keras_gcp.exporting import files, worker, writers
 from keras_gcp.exporting.comparison import largest_difference
-from keras_gcp.exporting.conversion import KINDS
-from keras_gcp.exporting.formats import FORMATS, check_formats, write
+from keras_gcp.exporting.formats import FORMATS, Materials, check_formats
 from keras_gcp.exporting.precision import is_mixed_precision
 from keras_gcp.exporting.quiet import silenced
 from keras_gcp.exporting.records import ExportedFile, Loading
@@ -109,7 +108,7 @@ def export(
     # A file goes on where its last batch ended, so what keeps a state is compared on one batch.
     compared = batch if keras_state.stateful_layers(model) else max(COMPARED_EXAMPLES, batch)
     directory = Path(require_path("directory", directory))
-    if any(f in KINDS for f in formats):
+    if any(FORMATS[f].is_tflite for f in formats):
         worker.prepare()
     with files.workspace(directory) as folder, keras_state.states_put_back(model):
         subject = _Subject(model, examples.spread(compared), examples, folder)
@@ -160,7 +159,7 @@ def _export_one(
         max_difference=difference,
         compared_on=subject.compared.source,
         seconds=time.perf_counter() - begin,
-        operators=operators(target) if format_name in KINDS else (),
+        operators=operators(target) if kind.is_tflite else (),
         measure=kind.measure,
         tolerance=tolerance,
         examples=len(subject.compared),
@@ -181,13 +180,13 @@ def _warn_of_own_code(path: Path, loading: Loading) -> None:
 
 
 def _write_and_run(subject: _Subject, format_name: str, path: Path) -> list[np.ndarray]:
-    calibration = subject.examples.spread(CALIBRATION_EXAMPLES)
+    kind, calibration = FORMATS[format_name], subject.examples.spread(CALIBRATION_EXAMPLES)
     doing = "written"
     try:
-        write(format_name, subject.model, path, subject.folder / "batch_of_one", calibration)
+        kind.write(subject.model, path, Materials(subject.folder / "batch_of_one", calibration))
         doing = "loaded back and run"
         with _on_cpu():
-            return FORMATS[format_name].run(subject.model, path, subject.compared.arrays)
+            return kind.run(subject.model, path, subject.compared.arrays)
     except WorkerDied as error:
         raise UnsupportedModel(_cannot(subject.model, doing, format_name, str(error))) from error
     except (KerasGCPError, OSError, MemoryError):

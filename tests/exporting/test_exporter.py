@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,19 @@ import pytest
 from keras import layers
 
 from keras_gcp.errors import ExportMismatch, InvalidArgument, UnsupportedModel
-from keras_gcp.exporting import FORMATS, export, exporter, worker
+from keras_gcp.exporting import FORMATS, export, worker
+from keras_gcp.exporting.formats import Format
 from keras_gcp.exporting.runtime import builtin_names, load_interpreter, run_signature
 
 TFLITE = ("tflite", "tflite_float16", "tflite_dynamic", "tflite_int8")
+
+
+def writing(format_name: str, changed: Callable[[keras.Model], keras.Model]) -> Format:
+    """A format whose files hold another model than the one that is exported."""
+    right = FORMATS[format_name]
+    return dataclasses.replace(
+        right, write=lambda model, *arguments: right.write(changed(model), *arguments)
+    )
 
 
 def contents(directory: Path) -> set[str]:
@@ -37,6 +48,22 @@ def test_default_formats_are_keras_saved_model_and_tflite(plain, images, tmp_pat
         on_disk = [p for p in file.path.rglob("*") if p.is_file()] or [file.path]
         assert file.bytes == sum(p.stat().st_size for p in on_disk) > 1000
         assert file.seconds > 0
+
+
+def test_a_format_is_one_entry_of_the_table(plain, images, tmp_path, monkeypatch):
+    def write(model, path, materials):
+        np.savez(path, *model.get_weights())
+
+    def run(model, path, inputs):
+        weights = np.load(path)
+        twin = keras.models.clone_model(model)
+        twin.set_weights([weights[name] for name in weights.files])
+        return [np.asarray(twin(inputs[0], training=False))]
+
+    monkeypatch.setitem(FORMATS, "npz", Format(".npz", write, run, tolerance=1e-6))
+    (file,) = export(plain, tmp_path, ["npz"], sample=images)
+    assert file.path.name == "plain.npz"
+    assert (file.max_difference <= file.tolerance, file.operators) == (True, ())
 
 
 @pytest.mark.parametrize("format_name", TFLITE)
@@ -160,14 +187,13 @@ def test_a_wrong_file_is_refused_and_the_old_one_stays(
 ):
     (good,) = export(plain, tmp_path, [format_name], sample=images, name="net")
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    right_write = exporter.write
 
-    def wrong_write(name: str, model: keras.Model, *arguments: Any) -> None:
+    def negated(model: keras.Model) -> keras.Model:
         other = keras.models.clone_model(model)
         other.set_weights([-w if w.ndim > 1 else w for w in model.get_weights()])
-        right_write(name, other, *arguments)
+        return other
 
-    monkeypatch.setattr(exporter, "write", wrong_write)
+    monkeypatch.setitem(FORMATS, format_name, writing(format_name, negated))
     with pytest.raises(ExportMismatch, match=rf"{format_name} file of 'plain' does not compute"):
         export(plain, tmp_path, [format_name], sample=images, name="net")
     with pytest.raises(ExportMismatch):
@@ -179,16 +205,14 @@ def test_a_wrong_file_is_refused_and_the_old_one_stays(
 
 
 def test_a_slightly_wrong_weight_is_seen(plain, images, tmp_path, monkeypatch):
-    right_write = exporter.write
-
-    def wrong_write(name: str, model: keras.Model, *arguments: Any) -> None:
+    def nearly(model: keras.Model) -> keras.Model:
         other, weights = keras.models.clone_model(model), model.get_weights()
         weights[-1][0] += 0.01
         other.set_weights(weights)
-        right_write(name, other, *arguments)
+        return other
 
-    monkeypatch.setattr(exporter, "write", wrong_write)
     for format_name in ("keras", "saved_model", "tflite"):
+        monkeypatch.setitem(FORMATS, format_name, writing(format_name, nearly))
         with pytest.raises(ExportMismatch):
             export(plain, tmp_path, [format_name], sample=images)
     assert contents(tmp_path) == set()
