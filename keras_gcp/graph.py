@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 Shape = tuple[int | None, ...]
@@ -86,6 +87,15 @@ class Graph:
     symbols: tuple[tuple[Any, Tensor], ...]
     containers: tuple[Container, ...]
     input_layers: tuple[tuple[Any, Tensor], ...]
+
+    @cached_property
+    def readers(self) -> dict[int, list[Call]]:
+        """Tensor index to the calls that read it, in order; nothing for what none reads."""
+        found: dict[int, list[Call]] = {}
+        for call in self.calls:
+            for x in call.inputs:
+                found.setdefault(x.index, []).append(call)
+        return found
 
     @property
     def input_sizes(self) -> tuple[Any, ...]:

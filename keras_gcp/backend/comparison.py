@@ -15,6 +15,9 @@ from keras_gcp.graph import Shapes
 # Every channel has a part in every example, so a few are as good as many; two passes through a
 # network on sixteen photographs would take longer than building it.
 _MOST_EXAMPLES = 16
+_LEAST_SCALE = 1e-6
+"""Outputs that are smaller are taken for rounded zeros."""
+
 _MOST_NUMBERS = _MOST_EXAMPLES * 32 * 32 * 3
 
 
@@ -24,18 +27,30 @@ def outputs_in_inference(model: Any, inputs: Any) -> list[np.ndarray]:
     return [y if y.dtype == np.float64 else y.astype("float32") for y in outputs]
 
 
+def relative_maximum(actual: np.ndarray, expected: np.ndarray, least: float = 0.0) -> float:
+    """Largest absolute difference, relative to the largest absolute value that is expected.
+
+    Args:
+        actual: Finite numbers; NaN or infinity make the result that.
+        expected: As many of them.
+        least: What the difference is relative to where all that is expected is smaller. Where that
+            is 0, too, the difference itself is returned.
+    """
+    difference = float(np.abs(actual - expected).max(initial=0.0))
+    scale = max(float(np.abs(expected).max(initial=0.0)), least)
+    return difference / scale if scale > 0 else difference
+
+
 def relative_difference(actual: list[np.ndarray], expected: list[np.ndarray]) -> float:
-    """Largest absolute difference over outputs, relative to the largest expected value."""
+    """The largest `relative_maximum` of some outputs; infinite where shapes differ, or NaN."""
     worst = 0.0
     for a, b in zip(actual, expected, strict=True):
         if a.shape != b.shape:
             return float("inf")
         if not np.array_equal(np.isfinite(a), np.isfinite(b)):
             return float("inf")
-        if b.size:
-            finite = np.isfinite(b)
-            scale = max(float(np.abs(b[finite]).max(initial=0.0)), 1e-6)
-            worst = max(worst, float(np.abs(a - b)[finite].max(initial=0.0)) / scale)
+        finite = np.isfinite(b)
+        worst = max(worst, relative_maximum(a[finite], b[finite], _LEAST_SCALE))
     return worst
 
 

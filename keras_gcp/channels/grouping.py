@@ -66,7 +66,7 @@ def _members(
     kinds: Mapping[str, str],
 ) -> list[tuple[Member, ...]]:
     """For every draft of a group (its coupled channels), the layers that produce its channels."""
-    draft_of = _owners(coupled_count, drafts)
+    draft_of = owners_of(coupled_count, drafts)
     found: list[list[Member]] = [[] for _ in drafts]
     for path, coupled in produced.items():
         here, widths = np.unique(draft_of[coupled], return_counts=True)
@@ -76,7 +76,7 @@ def _members(
     return [tuple(members) for members in found]
 
 
-def _owners(coupled_count: int, parts: Sequence[np.ndarray]) -> np.ndarray:
+def owners_of(coupled_count: int, parts: Sequence[np.ndarray]) -> np.ndarray:
     """For every set of coupled channels, the position of the part that has it; -1: none."""
     owner = np.full(coupled_count, -1)
     for position, coupled in enumerate(parts):
@@ -110,7 +110,7 @@ def with_leasts(
             share an axis, each keeps its part of the least width.
     """
     parts = [group.coupled for group in groups]
-    group_of = _owners(_one_past([*parts, *(coupled for coupled, _, _ in leasts)]), parts)
+    group_of = owners_of(_one_past([*parts, *(coupled for coupled, _, _ in leasts)]), parts)
     found = list(groups)
     for coupled, count, reason in leasts:
         owners = group_of[coupled]

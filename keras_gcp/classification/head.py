@@ -25,12 +25,11 @@ from typing import Any
 import keras
 from keras import losses
 
+from keras_gcp.classification.asker import Asker
 from keras_gcp.classification.labels import loss_function
 from keras_gcp.classification.operations import is_function, moves_values
-from keras_gcp.errors import UnsupportedModel
+from keras_gcp.errors import KerasGCPError
 from keras_gcp.graph import Call, Graph
-
-OTHER_CRITERIA = "Take another criterion, e.g. criterion='taylor' or 'l2_norm'."
 
 _SIGMOIDS = frozenset(keras.activations.get(name) for name in ("hard_sigmoid", "sigmoid"))
 _SOFTMAXES = frozenset(
@@ -116,34 +115,45 @@ class Head:
         return f"This model has a {kind} head: {self.why}."
 
 
-def find_head(model: Any, graph: Graph) -> Head:
+def find_head(model: Any, graph: Graph, asker: Asker) -> Head:
     """The kind of classifier that a model is.
 
     Args:
         model: The model; its compiled loss is looked at where the output leaves the kind open.
         graph: Its calls.
+        asker: Who needs to know.
 
     Raises:
-        UnsupportedModel: it is not a classifier, or has several outputs.
+        UnsupportedModel: it is not a classifier, or has several outputs; or the asker's own error.
     """
     if len(graph.outputs) != 1:
-        raise UnsupportedModel(
-            f"This model has {len(graph.outputs)} outputs. feature_relevance needs a classifier "
-            f"with one, where relevance starts. {OTHER_CRITERIA}"
+        raise asker.error(
+            f"This model has {len(graph.outputs)} outputs. {asker.name} needs a classifier with "
+            f"one output. {asker.remedy}"
         )
+
+    def no_classifier(reason: str, loss: str | None = None) -> KerasGCPError:
+        compiled = "" if loss is None else f", compiled with the loss {loss}"
+        return asker.error(
+            f"The output has shape {shape} and {activation} activation{compiled}: {reason}. "
+            f"{asker.name} needs a classifier: class scores or logits of shape (batch, classes), "
+            "(batch, 1) for two classes, or (batch, ..., classes) for a class at every place. "
+            f"{asker.remedy}"
+        )
+
     shape = graph.outputs[0].shape
     last = _last_activated(graph)
     activation = "linear" if last is None else _activation_of(last)
     loss, settings = _loss_of(model)
     if len(shape) < 2 or shape[-1] is None:
-        raise _no_classifier(shape, activation, "its last axis does not hold a number of classes")
+        raise no_classifier("its last axis does not hold a number of classes")
     loss_name = getattr(loss, "__name__", None)
     why = f"its output has shape {shape}, its last activation is {activation}"
     kind, told = _kind(shape, activation, loss)
     if kind is None:
-        raise _no_classifier(shape, activation, told, loss_name)
+        raise no_classifier(told, loss_name)
     if len(shape) > 2 and last is not None and not _classes_are_last(last):
-        raise _no_classifier(shape, activation, "its classes do not lie along the last axis")
+        raise no_classifier("its classes do not lie along the last axis")
     if told == "loss":
         why += f", and it is compiled with the loss {loss_name}"
     return Head(kind, shape, activation, why, told, settings.get("ignore_class"))
@@ -186,18 +196,6 @@ def _kind_of_linear(several: bool, loss: Any) -> tuple[str | None, str]:
     if loss in _REGRESSION_LOSSES | _CATEGORICAL_LOSSES:
         return None, "a linear output with such a loss is a regression"
     return ("multi-class" if several else "binary"), "shape"
-
-
-def _no_classifier(
-    shape: tuple[int | None, ...], activation: str, reason: str, loss: str | None = None
-) -> UnsupportedModel:
-    compiled = "" if loss is None else f", compiled with the loss {loss}"
-    return UnsupportedModel(
-        f"The output has shape {shape} and {activation} activation{compiled}: {reason}. "
-        "feature_relevance needs a classifier: class scores or logits of shape (batch, classes), "
-        "(batch, 1) for two classes, or (batch, ..., classes) for a class at every place. "
-        f"{OTHER_CRITERIA}"
-    )
 
 
 def _last_activated(graph: Graph) -> Call | None:

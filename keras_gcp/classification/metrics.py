@@ -13,10 +13,11 @@ import numpy as np
 
 from keras_gcp import backend, formatting, keras_state
 from keras_gcp.classification.accuracy import right_share
+from keras_gcp.classification.asker import Asker
 from keras_gcp.classification.head import find_head
 from keras_gcp.classification.labels import check_targets
 from keras_gcp.classification.targets import targets_of
-from keras_gcp.errors import InvalidArgument, UnsupportedModel, first_sentence, in_short
+from keras_gcp.errors import InvalidArgument, in_short
 from keras_gcp.sample import DrawnSample
 from keras_gcp.validation import require_one_of
 
@@ -297,19 +298,18 @@ def _own_accuracy(name: str, model: Any, data: DrawnSample, compiled: Sequence[s
 
     Not the accuracy that `compile` would choose by shapes: three colours are not three classes.
     """
-    try:
-        head = find_head(model, keras_state.read_graph(model))
-        targets_of(head, data.y)
-    except (InvalidArgument, UnsupportedModel) as error:
-        raise InvalidArgument(
-            f"Model '{model.name}' has no accuracy here: {first_sentence(error)}. Pass `metric`: "
-            f"the name of a metric that it was compiled with ({_listed(compiled)}), 'loss', a "
-            "`keras.metrics.Metric`, or a callable (y_true, y_pred) -> number."
-        ) from error
+    remedy = (
+        f"Pass `metric`: the name of a metric that the model was compiled with "
+        f"({_listed(compiled)}), 'loss', a `keras.metrics.Metric`, or a callable (y_true, y_pred) "
+        "-> number."
+    )
+    asker = Asker("Accuracy", remedy, InvalidArgument)
+    head = find_head(model, keras_state.read_graph(model), asker)
+    targets_of(head, data.y, asker)
 
     def measure(batches: Batches) -> float:
         y_true, y_pred = _all_of(batches)
-        return right_share(head, y_true, keras.tree.flatten(y_pred)[0])
+        return right_share(head, y_true, keras.tree.flatten(y_pred)[0], asker)
 
     return _Found(name, f"accuracy of a {head.kind} classifier", measure, True)
 

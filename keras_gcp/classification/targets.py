@@ -10,7 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_gcp.classification.head import OTHER_CRITERIA, Head
+from keras_gcp.classification.asker import Asker
+from keras_gcp.classification.head import Head
 from keras_gcp.errors import InvalidArgument
 
 
@@ -47,7 +48,7 @@ class Targets:
         return (self.places[examples] == classes.reshape(shape)).astype(np.float32)
 
 
-def targets_of(head: Head, y: Any) -> Targets:
+def targets_of(head: Head, y: Any, asker: Asker) -> Targets:
     """The targets of labelled examples.
 
     Args:
@@ -57,24 +58,26 @@ def targets_of(head: Head, y: Any) -> Targets:
             or 1, `(examples,)` or `(examples, 1)`. Multi-label: rows of 0 and 1, `(examples,
             classes)`; an example may have none, and is left out then. Per place: the same with
             the axes of the places between.
+        asker: Who needs them.
 
     Raises:
         InvalidArgument: labels are missing, or do not fit the head.
     """
-    labels = _array(head, y)
+    labels = _array(head, y, asker)
     if head.kind == "multi-label":
-        _check_shape(head, labels, [(*head.places, head.classes)])
-        present = _zeros_and_ones(head, labels).astype(bool)
+        _check_shape(head, labels, asker, [(*head.places, head.classes)])
+        present = _zeros_and_ones(head, labels, asker).astype(bool)
         examples, found = np.nonzero(present.reshape(len(labels), -1, head.classes).any(axis=1))
         places = present if head.places else None
-        return _required(head, Targets(examples, found, places, by_class=True), len(labels))
-    classes = _class_of_each(head, labels)
+        targets = Targets(examples, found, places, by_class=True)
+        return _required(head, targets, len(labels), asker)
+    classes = _class_of_each(head, labels, asker)
     if not head.places:
         return Targets(np.arange(len(classes)), classes)
     present_in = [np.unique(row[row != -1]) for row in classes]
     examples = np.repeat(np.arange(len(classes)), [len(found) for found in present_in])
     targets = Targets(examples, np.concatenate(present_in).astype(np.int64), classes)
-    return _required(head, targets, len(labels))
+    return _required(head, targets, len(labels), asker)
 
 
 def start(head: Head, classes: Any, mask: Any, outputs: Any) -> Any:
@@ -144,12 +147,12 @@ def hits(head: Head, classes: Any, mask: Any, outputs: Any) -> tuple[Any, Any]:
 # ---------------------------------------------------------------------------------- labels
 
 
-def _array(head: Head, y: Any) -> np.ndarray:
+def _array(head: Head, y: Any, asker: Asker) -> np.ndarray:
     leaves = keras.tree.flatten(y)
     if len(leaves) != 1 or leaves[0] is None:
         raise InvalidArgument(
             f"The sample has {'no labels' if y is None else f'{len(leaves)} arrays of labels'}. "
-            "feature_relevance needs the true class of every example: one array of labels."
+            f"{asker.name} needs the true class of every example: one array of labels."
         )
     labels = np.asarray(leaves[0])
     if labels.dtype.kind not in "biuf":
@@ -160,24 +163,25 @@ def _array(head: Head, y: Any) -> np.ndarray:
     return labels
 
 
-def _class_of_each(head: Head, labels: np.ndarray) -> np.ndarray:
+def _class_of_each(head: Head, labels: np.ndarray, asker: Asker) -> np.ndarray:
     """Class of each example, or of each of its places; -1 where there is none."""
     rank = 1 + len(head.places)
     if head.kind == "multi-class" and labels.shape[rank:] == (head.classes,):
-        _check_shape(head, labels, [(*head.places, head.classes)])
-        return _from_rows(head, labels)
+        _check_shape(head, labels, asker, [(*head.places, head.classes)])
+        return _from_rows(head, labels, asker)
     if labels.ndim == rank + 1 and labels.shape[-1] == 1:
         labels = labels[..., 0]
     rows = [(*head.places, head.classes)] if head.kind == "multi-class" else []
-    _check_shape(head, labels, [head.places, *rows], [head.places])
+    _check_shape(head, labels, asker, [head.places, *rows], [head.places])
     if head.kind == "binary":
-        return _zeros_and_ones(head, labels).astype(np.int64)
-    return _whole_numbers(head, labels)
+        return _zeros_and_ones(head, labels, asker).astype(np.int64)
+    return _whole_numbers(head, labels, asker)
 
 
 def _check_shape(
     head: Head,
     labels: np.ndarray,
+    asker: Asker,
     expected: Sequence[tuple[int | None, ...]],
     allowed: Sequence[tuple[int | None, ...]] | None = None,
 ) -> None:
@@ -190,7 +194,8 @@ def _check_shape(
             return
     shown = " or ".join(_shown(shape) for shape in expected)
     raise InvalidArgument(
-        f"Labels must have shape {shown} for this model. Received {labels.shape}. {head.found}"
+        f"{asker.name} needs labels of shape {shown} for this model. Received {labels.shape}. "
+        f"{head.found}"
     )
 
 
@@ -198,7 +203,7 @@ def _shown(shape: Sequence[int | None]) -> str:
     return f"({', '.join(['examples', *map(str, shape)])}{'' if shape else ','})"
 
 
-def _whole_numbers(head: Head, labels: np.ndarray) -> np.ndarray:
+def _whole_numbers(head: Head, labels: np.ndarray, asker: Asker) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         indices = labels.astype(np.int64)
     ignored = np.zeros(labels.shape, bool)
@@ -209,39 +214,37 @@ def _whole_numbers(head: Head, labels: np.ndarray) -> np.ndarray:
         raise InvalidArgument(
             f"Labels must be whole numbers from 0 to {head.classes - 1}, the classes of this "
             f"model. Received {labels[wrong][0].item()!r} and the like for {int(wrong.sum())} of "
-            f"{labels.size} {_places(head)}. {head.found} feature_relevance needs a classifier; "
-            "for other tasks take another criterion, e.g. criterion='taylor' or 'l2_norm'."
+            f"{labels.size} {_places(head)}. {head.found} {asker.name} needs a classifier. "
+            f"{asker.remedy}"
         )
     return np.where(ignored, -1, indices) if head.places else indices
 
 
-def _zeros_and_ones(head: Head, labels: np.ndarray) -> np.ndarray:
+def _zeros_and_ones(head: Head, labels: np.ndarray, asker: Asker) -> np.ndarray:
     wrong = (labels != 0) & (labels != 1)
     if wrong.any():
         raise InvalidArgument(
             f"Labels must be 0 or 1. Received {labels[wrong][0].item()!r} and the like for "
-            f"{int(wrong.sum())} of {labels.size} labels. {head.found} feature_relevance needs a "
-            "classifier; for other tasks take another criterion, e.g. criterion='taylor' or "
-            "'l2_norm'."
+            f"{int(wrong.sum())} of {labels.size} labels. {head.found} {asker.name} needs a "
+            f"classifier. {asker.remedy}"
         )
     return labels
 
 
-def _from_rows(head: Head, labels: np.ndarray) -> np.ndarray:
+def _from_rows(head: Head, labels: np.ndarray, asker: Asker) -> np.ndarray:
     sums = labels.sum(axis=-1, dtype=np.float64)
     if (labels < 0).any() or not np.allclose(sums, 1, atol=1e-3):
         raise InvalidArgument(
             "Labels with one column per class must be one-hot or probabilities: no number below "
             f"0, every row summing to 1. Received rows that sum to {sums.min():.4g} to "
             f"{sums.max():.4g}. {head.found} Several classes at once need a multi-label head: a "
-            "sigmoid, or logits compiled with a binary cross-entropy. For tasks other than "
-            "classification take another criterion, e.g. criterion='taylor' or 'l2_norm'."
+            f"sigmoid, or logits compiled with a binary cross-entropy. {asker.remedy}"
         )
     if head.told == "shape" and not np.isin(labels, (0, 1)).all():
         raise InvalidArgument(
             "Labels are fractions that sum to 1, and neither the last activation nor the loss says "
             f"that they are probabilities of classes. {head.found} Compile with a categorical "
-            f"cross-entropy, or pass one-hot labels. {OTHER_CRITERIA}"
+            f"cross-entropy, or pass one-hot labels. {asker.remedy}"
         )
     return np.argmax(labels, axis=-1)
 
@@ -250,10 +253,10 @@ def _places(head: Head) -> str:
     return "places" if head.places else "examples"
 
 
-def _required(head: Head, targets: Targets, examples: int) -> Targets:
+def _required(head: Head, targets: Targets, examples: int, asker: Asker) -> Targets:
     if not len(targets):
         raise InvalidArgument(
-            f"None of the {examples} examples has a class: there is nothing whose relevance could "
-            f"be found. {head.found} {OTHER_CRITERIA}"
+            f"None of the {examples} examples has a class, and {asker.name} needs some that have. "
+            f"{head.found} {asker.remedy}"
         )
     return targets

@@ -80,10 +80,6 @@ class _PairedPass:
         self._batches = 1
         calls = channels.graph.calls
         self._times_called = Counter(id(call.operation) for call in calls)
-        self._readers: dict[int, list[Call]] = {}
-        for call in calls:
-            for x in call.inputs:
-                self._readers.setdefault(x.index, []).append(call)
         self._mixings = {
             id(mixing.operation): mixing.restricted(keep[mixing.ids])
             for mixing in channels.mixings
@@ -135,7 +131,7 @@ class _PairedPass:
             weights = {**self._masked, **self._reconstructed, **values}
             return self._run(call, narrow, weights, restricted=True)[0]
 
-        readers = self._readers.get(call.outputs[0].index, [])
+        readers = self._channels.graph.readers.get(call.outputs[0].index, [])
         return Place(
             call=call,
             channels=self._channels,

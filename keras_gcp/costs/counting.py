@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from keras_gcp.channels.findings import MacsSite
+from keras_gcp.channels.grouping import owners_of
 from keras_gcp.channels.map import ChannelMap, Group
 from keras_gcp.channels.trace import trace_at
 from keras_gcp.costs.cost_model import CostFunction, CostModel, Count, LayerCount, Products, Slopes
@@ -193,9 +194,7 @@ class Axes:
     def __init__(self, coupled_count: int, groups: Sequence[Group]) -> None:
         self.fixed: list[int] = []
         self._known: dict[bytes, int] = {}
-        self._group_of = np.full(coupled_count, -1)
-        for index, group in enumerate(groups):
-            self._group_of[group.coupled] = index
+        self._group_of = owners_of(coupled_count, [group.coupled for group in groups])
         self._group_sizes = np.array([len(group.coupled) for group in groups], np.float64)
         self._groups: list[np.ndarray] = []
         self._positions: list[np.ndarray] = []

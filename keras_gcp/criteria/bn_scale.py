@@ -11,7 +11,6 @@ from keras import ops
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.errors import UnsupportedModel
-from keras_gcp.graph import Call
 from keras_gcp.sample import DrawnSample
 
 
@@ -81,17 +80,14 @@ def _mean_gamma(channels: ChannelMap) -> np.ndarray:
 
 
 def _gammas_right_after(channels: ChannelMap, path: str) -> np.ndarray | None:
-    consumers: dict[int, list[Call]] = {}
-    for call in channels.graph.calls:
-        for x in call.inputs:
-            consumers.setdefault(x.index, []).append(call)
+    readers = channels.graph.readers
     found = [
         weight
         for call in channels.graph.calls
         if call.path == path
         for y in call.outputs
-        for consumer in consumers.get(y.index, [])
-        if (weight := channels.weights.get(id(_gamma(consumer.operation)))) is not None
+        for reader in readers.get(y.index, [])
+        if (weight := channels.weights.get(id(_gamma(reader.operation)))) is not None
         and np.array_equal(weight.axes[0], channels.produced[path])
     ]
     if not found:

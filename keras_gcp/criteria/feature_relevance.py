@@ -13,8 +13,9 @@ from keras_gcp.classification.targets import targets_of
 from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.criteria.relevance.backward_pass import Probe
 from keras_gcp.criteria.relevance.backward_route import find_route
-from keras_gcp.criteria.relevance.rules import relevance_rule_for
+from keras_gcp.criteria.relevance.rules import RuleKind, relevance_rule_for
 from keras_gcp.criteria.relevance.scoring import (
+    ASKER,
     DEFAULT_BATCH_SIZE,
     output_probe,
     score_probes,
@@ -48,12 +49,12 @@ class FeatureRelevance:
 
     def check(self, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> None:
         """Raises if the model is not a classifier, labels are off, or a layer has no rule."""
-        head = find_head(model, channels.graph)
+        head = find_head(model, channels.graph, ASKER)
         if sample is None:
             raise InvalidArgument(
                 "Criterion 'feature_relevance' needs examples. Expected sample=(x, y)."
             )
-        targets_of(head, sample.y)
+        targets_of(head, sample.y, ASKER)
         if self.class_weights is not None:
             checked_class_weights(self.class_weights, head.classes)
         _require_relevance(channels, _probes(channels))
@@ -78,10 +79,6 @@ class FeatureRelevance:
 
 
 def _probes(channels: ChannelMap) -> dict[str, list[Probe]]:
-    consumers: dict[int, list[Call]] = {}
-    for call in channels.graph.calls:
-        for x in call.inputs:
-            consumers.setdefault(x.index, []).append(call)
     ends = {x.index for x in channels.graph.outputs}
     prunable = set(prunable_layers(channels))
     probes: dict[str, list[Probe]] = {}
@@ -89,7 +86,7 @@ def _probes(channels: ChannelMap) -> dict[str, list[Probe]]:
         if call.path in prunable:
             own = probes.setdefault(call.path, [])
             if len(call.outputs) == 1:
-                own.append(_probe(call, channels, consumers, ends))
+                own.append(_probe(call, channels, ends))
             else:
                 own.extend(_all_outputs(call, channels))
     return probes
@@ -106,23 +103,22 @@ def _all_outputs(call: Call, channels: ChannelMap) -> list[Probe]:
     return [probe for probe in found if probe is not None]
 
 
-def _probe(
-    call: Call, channels: ChannelMap, consumers: dict[int, list[Call]], ends: set[int]
-) -> Probe:
+def _probe(call: Call, channels: ChannelMap, ends: set[int]) -> Probe:
     """The output of the layer, or the sum it goes into."""
     own = output_probe(call, channels)
     assert own is not None, f"'{call.path}' produces channels, so it has a channel axis"
     at: Tensor = call.outputs[0]
-    while at.index not in ends and len(consumers.get(at.index, [])) == 1:
-        (consumer,) = consumers[at.index]
-        rule = relevance_rule_for(consumer)
-        if rule is not None and rule.kind == "addition":
-            summed = output_probe(consumer, channels)
+    readers = channels.graph.readers
+    while at.index not in ends and len(readers.get(at.index, [])) == 1:
+        (reader,) = readers[at.index]
+        rule = relevance_rule_for(reader)
+        if rule is not None and rule.kind is RuleKind.ADDITION:
+            summed = output_probe(reader, channels)
             same = summed is not None and summed.channels == own.channels
             return summed if same and summed is not None else own
-        if rule is None or rule.kind != "unchanged":
+        if rule is None or rule.kind is not RuleKind.UNCHANGED:
             return own
-        at = consumer.outputs[0]
+        at = reader.outputs[0]
     return own
 
 

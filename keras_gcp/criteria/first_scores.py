@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.criteria.base import checked_scores, name_of, needs_sample
 from keras_gcp.sample import DrawnSample
+from keras_gcp.sample.digest import digest_of
 
 
 class FirstScores:
@@ -56,11 +55,6 @@ class FirstScores:
         return found
 
 
-def _state_of(model: Any) -> bytes:
+def _state_of(model: Any) -> str:
     """Differs for other weights, or other numbers of them."""
-    digest = hashlib.blake2b(digest_size=16)
-    for variable in model.weights:
-        value = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
-        digest.update(f"{value.dtype} {value.shape};".encode())
-        digest.update(value.tobytes())
-    return digest.digest()
+    return digest_of(keras.ops.convert_to_numpy(variable) for variable in model.weights)

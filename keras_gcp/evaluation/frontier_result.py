@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.exporting.files import written_at_once
 from keras_gcp.formatting import table
 from keras_gcp.validation import between, require_path
 from keras_gcp.validation.plain_data import DoesNotFit, check_finite, loaded, parsed, with_new_name
@@ -126,9 +127,8 @@ class Frontier:
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Writes the points beside the models."""
         file = Path(directory) / FILE
-        unfinished = file.with_suffix(".tmp")
-        unfinished.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
-        unfinished.replace(file)
+        with written_at_once(file, file.with_suffix(".tmp")) as handle:
+            handle.write(json.dumps(self.to_dict(), indent=1).encode())
 
     @staticmethod
     def load(directory: str | os.PathLike[str]) -> Frontier:

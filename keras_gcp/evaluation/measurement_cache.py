@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import keras
-import numpy as np
 
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.validation import require_path
@@ -76,17 +72,6 @@ class Cache:
         self._values[key] = value
         if self._path is not None and math.isfinite(value):
             _append(self._path, {"group": key[0], "kept": key[1], "value": value})
-
-
-def digest_of(arrays: Iterable[Any]) -> str:
-    """A short text that differs for other shapes or contents."""
-    digest = hashlib.blake2b(digest_size=16)
-    for leaf in keras.tree.flatten(list(arrays)):
-        if leaf is not None:
-            array = np.ascontiguousarray(leaf)
-            digest.update(f"{array.dtype} {array.shape};".encode())
-            digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:

@@ -19,10 +19,11 @@ from keras_gcp.costs.counting import prunable_groups
 from keras_gcp.criteria.base import name_of
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.evaluation.masked_model import MaskedModel
-from keras_gcp.evaluation.measurement_cache import WHOLE, Cache, Key, digest_of
+from keras_gcp.evaluation.measurement_cache import WHOLE, Cache, Key
 from keras_gcp.evaluation.sensitivity_result import GroupSensitivity, Sensitivity, SensitivityPoint
 from keras_gcp.pruning.stages import decided, score
 from keras_gcp.sample import SAMPLE_SIZE, DrawnSample, draw_sample, sample_of
+from keras_gcp.sample.digest import digest_of
 from keras_gcp.selection.blockers import require_prunable
 from keras_gcp.validation import layer_names, numbers_in, require_integer, require_verbose
 

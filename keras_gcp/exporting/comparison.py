@@ -6,12 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from keras_gcp.backend.comparison import relative_maximum
+
 Measure = Callable[[np.ndarray, np.ndarray], float]
-
-
-def relative_maximum(got: np.ndarray, expected: np.ndarray) -> float:
-    """Largest absolute difference over the largest absolute expected value."""
-    return _ratio(np.max(np.abs(got - expected)), np.max(np.abs(expected)))
 
 
 def relative_rms(got: np.ndarray, expected: np.ndarray) -> float:
@@ -20,7 +17,8 @@ def relative_rms(got: np.ndarray, expected: np.ndarray) -> float:
     Rounding to 8 bits moves every value a little and a few values much; the root mean square
     sees a wrong file (about 1) and forgives those few.
     """
-    return _ratio(_rms(got - expected), _rms(expected))
+    difference, scale = _rms(got - expected), _rms(expected)
+    return difference / scale if scale > 0 else difference
 
 
 MEASURES: dict[str, Measure] = {
@@ -53,7 +51,3 @@ def largest_difference(
 
 def _rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
-
-
-def _ratio(difference: float, scale: float) -> float:
-    return float(difference / scale) if scale > 0 else float(difference)

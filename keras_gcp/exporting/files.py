@@ -8,6 +8,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.exporting.locks import FileLock, Locked, NoLocks, lock, lock_of_the_dead
@@ -35,6 +36,32 @@ def workspace(directory: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         _release(held, folder)
+
+
+@contextlib.contextmanager
+def written_at_once(target: Path, aside: Path, to_disk: bool = False) -> Iterator[BinaryIO]:
+    """A file that stands at `target` when the context ends, whole, or not at all.
+
+    Whoever reads meanwhile, and whatever ends this process, finds the old file or the new one.
+
+    Args:
+        target: Where it is to be; what was there goes.
+        aside: Where it is written, in the same folder: a name that no other process writes to. It
+            is gone afterwards, unless the process was killed.
+        to_disk: Whether its content has to be on the disk, not only in the system's memory, before
+            it takes its place.
+    """
+    try:
+        with aside.open("wb") as file:
+            yield file
+            if to_disk:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(aside, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise
 
 
 def replace(source: Path, target: Path) -> None:

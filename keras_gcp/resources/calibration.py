@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.costs.cost_model import CostFunction, CostModel
@@ -158,11 +156,7 @@ def _chosen_again(
         if any(one.fits for one in tried):
             return None
         raise
-    return None if any(_same(plan, one.plan) for one in tried) else plan
-
-
-def _same(plan: Plan, other: Plan) -> bool:
-    return all(np.array_equal(keep, other.layers[path]) for path, keep in plan.layers.items())
+    return None if any(plan.keeps_what_is_kept_by(one.plan) for one in tried) else plan
 
 
 def _measured(

@@ -17,25 +17,11 @@ import keras
 from keras import layers
 
 from keras_gcp import keras_state
+from keras_gcp.channels.inert import INERT
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.opaque import WITH_KERNEL
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Call, Graph, Tensor
-
-# Layers that hand their input through at inference.
-_NOTHING: frozenset[type] = frozenset(
-    {
-        layers.ActivityRegularization,
-        layers.AlphaDropout,
-        layers.Dropout,
-        layers.GaussianDropout,
-        layers.GaussianNoise,
-        layers.Identity,
-        layers.SpatialDropout1D,
-        layers.SpatialDropout2D,
-        layers.SpatialDropout3D,
-    }
-)
 
 # Layers and operations, besides those with kernels, that a file lets clip what they compute.
 _CLIPPING: frozenset[str] = frozenset(
@@ -124,17 +110,14 @@ def is_batch_normalization(call: Call) -> bool:
 
 
 def _does_nothing(call: Call) -> bool:
-    return type(call.operation) in _NOTHING and len(call.inputs) == len(call.outputs) == 1
+    return type(call.operation) in INERT and len(call.inputs) == len(call.outputs) == 1
 
 
 def _silent(channels: ChannelMap) -> set[int]:
     """The calls, by `id`, that are not operations of the file: what leaves is what enters."""
     kernels = with_kernel(channels)
     calls = channels.counted.calls
-    readers: dict[int, list[Call]] = {}
-    for call in calls:
-        for x in call.inputs:
-            readers.setdefault(x.index, []).append(call)
+    readers = channels.counted.readers
     ends = {x.index for x in channels.counted.outputs}
     found = {id(call) for call in calls if _does_nothing(call)}
     for call in calls:

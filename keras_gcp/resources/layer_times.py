@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_gcp import keras_state
+from keras_gcp.channels.grouping import owners_of
 from keras_gcp.channels.map import ChannelMap, Group
 from keras_gcp.costs.counting import prunable_groups
 from keras_gcp.errors import KerasGCPError, UnsupportedModel
@@ -91,9 +92,8 @@ class LayerTimes:
         self._channels, self._cache = channels, cache
         self._threads, self._stopwatch = threads, stopwatch
         self._groups = prunable_groups(channels)
-        self._owner = np.full(channels.coupled_count, -1)
-        for index, group in enumerate(self._groups):
-            self._owner[group.coupled] = index
+        parts = [group.coupled for group in self._groups]
+        self._owner = owners_of(channels.coupled_count, parts)
         self.call_overhead = cache.get("no layer", self._time_of_nothing)
 
     def measured(self, step: Step) -> MeasuredLayer:

@@ -8,11 +8,12 @@ import json
 import math
 import os
 import platform
-import tempfile
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from keras_gcp.exporting.files import written_at_once
 from keras_gcp.exporting.runtime import runtime_name
 
 UNFINISHED = 3600.0
@@ -80,11 +81,9 @@ class TimeCache:
         times = {**self._read(), **self._new}
         text = json.dumps({"machine": self._machine, "milliseconds": times}, indent=1)
         self._clear_unfinished()
-        prefix = self.path.stem
-        handle, aside = tempfile.mkstemp(dir=self.path.parent, prefix=prefix, suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(aside, self.path)
+        aside = self.path.with_name(f"{self.path.stem}-{secrets.token_hex(4)}.tmp")
+        with written_at_once(self.path, aside) as file:
+            file.write(text.encode())
         self._new = {}
 
     def _clear_unfinished(self) -> None:

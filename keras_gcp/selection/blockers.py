@@ -67,16 +67,13 @@ def require_prunable(model: Any, channels: ChannelMap, resource: str = "macs") -
     """
     if channels.prunable.any():
         return
+    reason = f".\n{what_stays(channels, resource)}"
     if not channels.produced:
-        raise UnsupportedModel(
-            f"Model '{model.name}' has no channels that may be pruned: none of its layers is known "
-            "to produce any. Expected convolutions, dense layers or embeddings"
-            + _named_uncounted(channels)
+        reason = (
+            ": none of its layers is known to produce any. Expected convolutions, dense layers or "
+            f"embeddings{_named_uncounted(channels)}"
         )
-    raise UnsupportedModel(
-        f"Model '{model.name}' has no channels that may be "
-        f"pruned.\n{what_stays(channels, resource)}"
-    )
+    raise UnsupportedModel(f"Model '{model.name}' has no channels that may be pruned{reason}")
 
 
 def what_stays(channels: ChannelMap, resource: str = "macs", ends: bool = True) -> str:

@@ -96,7 +96,9 @@ class Plan(PlanData):
 
     def keeps_what_is_kept_by(self, other: Plan) -> bool:
         """Whether two plans for the same model are the same cut, even for different budgets."""
-        return all(np.array_equal(keep, other.layers[path]) for path, keep in self.layers.items())
+        return self.layers.keys() == other.layers.keys() and all(
+            np.array_equal(keep, other.layers[path]) for path, keep in self.layers.items()
+        )
 
     def then(self, later: Plan) -> Plan:
         """This plan followed by one for the narrowed model, as one plan for the original.

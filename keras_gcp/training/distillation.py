@@ -12,8 +12,8 @@ import keras
 from keras import ops
 
 from keras_gcp import backend, keras_state
-from keras_gcp.classification.accuracy import classifier_head
-from keras_gcp.classification.head import Head, last_function
+from keras_gcp.classification.asker import Asker
+from keras_gcp.classification.head import Head, find_head, last_function
 from keras_gcp.classification.targets import targets_of
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Graph
@@ -24,6 +24,8 @@ from keras_gcp.validation import between
 _PROBABILITIES = ("softmax",)
 _LOGITS = ("linear", "log_softmax")  # Logarithms of probabilities are logits, up to a constant.
 _LEAST_PROBABILITY = 1e-7
+
+_ASKER = Asker("`distill`", "Leave `distill` out.")
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ class _Divergence(keras.losses.Loss):
 
 def _check_head(model: Any, graph: Graph, labels: Any) -> bool:
     """Whether the model gives probabilities, rather than logits."""
-    head = classifier_head(model, graph, "`distill`")
+    head = find_head(model, graph, _ASKER)
     function = last_function(graph)
     if head.kind != "multi-class" or function not in (*_PROBABILITIES, *_LOGITS):
         raise UnsupportedModel(
@@ -222,7 +224,7 @@ def _check_head(model: Any, graph: Graph, labels: Any) -> bool:
 def _check_labels(head: Head, labels: Any) -> None:
     """Refuses linear outputs that nothing calls classes: colours would be taken for logits."""
     try:
-        targets_of(head, labels)
+        targets_of(head, labels, _ASKER)
     except InvalidArgument as error:
         raise UnsupportedModel(
             "`distill` needs one class of several, and neither the last activation nor the loss "

@@ -7,11 +7,15 @@ from keras import layers, losses
 
 from keras_gcp import criteria
 from keras_gcp.channels.trace import trace
+from keras_gcp.classification.asker import Asker
 from keras_gcp.classification.head import find_head
+from keras_gcp.classification.metrics import metric_for
+from keras_gcp.classification.targets import targets_of
 from keras_gcp.errors import InvalidArgument, KerasGCPError, UnsupportedModel
 from keras_gcp.sample import DrawnSample
 from keras_gcp.training.distillation import Distillation, Teacher
 
+ASKER = Asker("Sorting", "Sort by hand.")
 RNG = np.random.default_rng(0)
 IMAGES = RNG.random((6, 8, 8, 3), dtype="float32")
 CLASSES = RNG.integers(0, 3, (6, 8, 8))
@@ -87,7 +91,7 @@ def test_several_numbers_compiled_with_a_regression_loss_are_no_logits(shape):
     model = keras.Model(inputs, layers.Dense(3)(inputs))
     model.compile("sgd", "mse")
     with pytest.raises(UnsupportedModel, match="mean_squared_error: .*regression"):
-        find_head(model, trace(model).graph)
+        find_head(model, trace(model).graph, ASKER)
 
 
 def test_a_head_that_only_labels_tell_is_not_called_one():
@@ -108,3 +112,60 @@ def test_a_classifier_of_which_nothing_can_be_pruned_has_no_scores():
     model = network(3, "softmax", "sparse_categorical_crossentropy")
     channels = trace(model, exclude=["conv"])
     assert criteria.get("feature_relevance")(model, channels, DrawnSample(IMAGES, CLASSES)) == {}
+
+
+def two_headed():
+    inputs = keras.Input((8, 8, 3))
+    return keras.Model(inputs, [layers.Conv2D(2, 1)(inputs), layers.Conv2D(3, 1)(inputs)])
+
+
+NO_CLASSIFIERS = {
+    "a regression": lambda: network(3, None, "mse"),
+    "an activation of no classes": lambda: network(3, "tanh", None),
+    "two outputs": two_headed,
+}
+
+
+@pytest.mark.parametrize("name", sorted(NO_CLASSIFIERS))
+def test_whoever_needs_a_classifier_is_named_with_a_remedy(name):
+    model = NO_CLASSIFIERS[name]()
+    with pytest.raises(UnsupportedModel, match=r"Sorting needs a classifier.* Sort by hand\.$"):
+        find_head(model, trace(model).graph, ASKER)
+
+
+@pytest.mark.parametrize(
+    ("activation", "units", "labels"),
+    [
+        ("softmax", 3, CLASSES + 7),
+        ("softmax", 3, CLASSES[:, 0]),
+        ("softmax", 3, ONE_HOT * 2),
+        ("softmax", 3, None),
+        ("sigmoid", 1, IMAGES[..., :1]),
+        ("sigmoid", 3, np.zeros_like(ONE_HOT)),
+    ],
+)
+def test_labels_are_refused_in_the_name_of_who_needs_them(activation, units, labels):
+    model = network(units, activation, None)
+    head = find_head(model, trace(model).graph, ASKER)
+    with pytest.raises(InvalidArgument, match=r"Sort") as caught:
+        targets_of(head, labels, ASKER)
+    assert "relevance" not in str(caught.value)
+
+
+def test_every_caller_has_a_remedy_of_its_own():
+    model = network(3, None, "mse")
+    graph, sample = trace(model), DrawnSample(IMAGES, IMAGES)
+    refused = {
+        "feature_relevance needs .*criterion='taylor'": lambda: criteria.check(
+            criteria.get("feature_relevance"), model, graph, sample
+        ),
+        "Accuracy needs .*Pass `metric`": lambda: metric_for("accuracy", model, sample),
+        "`distill` needs .*Leave `distill` out": lambda: Teacher(
+            Distillation(), model, graph.graph, IMAGES
+        ),
+    }
+    for message, call in refused.items():
+        with pytest.raises(KerasGCPError, match=message) as caught:
+            call()
+        assert str(caught.value).count("needs a classifier") == 1
+        assert caught.value.__cause__ is None  # Nobody has put it into other words.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keras_gcp.exporting.comparison import largest_difference, relative_maximum, relative_rms
+from keras_gcp.backend.comparison import relative_maximum
+from keras_gcp.exporting.comparison import largest_difference, relative_rms
 
 EXPECTED = np.array([[3.0, -4.0]])
 
@@ -32,3 +33,9 @@ def test_the_worst_output_counts():
 )
 def test_missing_misshapen_and_nan_outputs_differ_infinitely(got):
     assert largest_difference(got, [EXPECTED], "relative maximum") == np.inf
+
+
+def test_small_outputs_are_compared_with_the_least_scale_that_matters():
+    tiny = np.array([1e-9])
+    assert relative_maximum(2 * tiny, tiny) == 1
+    assert relative_maximum(2 * tiny, tiny, least=1e-6) == pytest.approx(1e-3)

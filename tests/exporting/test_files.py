@@ -99,3 +99,18 @@ def test_a_killed_export_costs_no_file_and_the_next_one_clears_up(tmp_path):
     export(model, tmp_path, ["keras"], name="other")
     assert names(tmp_path) == ["net.keras", "net_saved_model", "other.keras"]
     assert (tmp_path / "net_saved_model" / "saved_model.pb").is_file()
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    target, aside = tmp_path / "numbers.json", tmp_path / "numbers.tmp"
+    target.write_text("old")
+    with files.written_at_once(target, aside, to_disk=True) as file:
+        file.write(b"new")
+        assert target.read_text() == "old"
+    assert target.read_text() == "new"
+
+    with pytest.raises(KeyboardInterrupt), files.written_at_once(target, aside) as file:
+        file.write(b"half of")
+        raise KeyboardInterrupt
+    assert target.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [target]

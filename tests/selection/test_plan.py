@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import keras
@@ -35,6 +36,19 @@ def assert_same_state(before, after):
     assert before[0] == after[0]
     for a, b in zip(before[1], after[1], strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_two_plans_are_the_same_cut_whatever_their_budgets(plan):
+    other = dataclasses.replace(plan, budget="another one", slack=())
+    assert plan.keeps_what_is_kept_by(other)
+    layers_ = dict(plan.layers)
+    name = next(name for name, keep in layers_.items() if not keep.all())
+    layers_[name] = np.ones_like(layers_[name])
+    assert not plan.keeps_what_is_kept_by(dataclasses.replace(plan, layers=layers_))
+    del layers_[name]
+    fewer = dataclasses.replace(plan, layers=layers_)
+    assert not plan.keeps_what_is_kept_by(fewer)
+    assert not fewer.keeps_what_is_kept_by(plan)
 
 
 # ---- JSON

@@ -258,5 +258,5 @@ def test_a_model_without_an_accuracy_is_refused_before_training():
     x, _ = data()
     target = np.zeros((len(x), *model.output_shape[1:]), "float32")
     callback = pruning(sample=(x, target), guard=AccuracyGuard((x, target), 0.1))
-    with pytest.raises(InvalidArgument, match="`guard` .*no accuracy here: .*compiled with .'mae'"):
+    with pytest.raises(InvalidArgument, match="`guard` .*Accuracy needs .*compiled with .'mae'"):
         fit(model, [callback], examples=(x, target))

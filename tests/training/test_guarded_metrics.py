@@ -193,7 +193,7 @@ def raises(y_true, y_pred):
     ("options", "message"),
     [
         ({"metric": "recal"}, "no metric 'recal': model .* compiled with 'mae'"),
-        ({"metric": "accuracy"}, r"no accuracy here: .*regression.*compiled with \('mae'\)"),
+        ({"metric": "accuracy"}, r"regression. Accuracy needs .*compiled with \('mae'\)"),
         ({"metric": nan, "mode": "max"}, "nan is nan on its 8 examples before training"),
         ({"metric": raises, "mode": "max"}, "'raises' fails .*KeyError"),
         ({"metric": shares_of_ones}, "'shares_of_ones' .*mode='max' or mode='min'"),

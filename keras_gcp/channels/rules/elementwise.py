@@ -6,6 +6,7 @@ import numpy as np
 from keras import layers
 
 from keras_gcp.channels.channel_ids import ChannelIds
+from keras_gcp.channels.inert import INERT
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import (
     anchor_under_array,
@@ -31,14 +32,7 @@ def function(site: Site) -> ChannelIds:
     layers.ReLU,
     layers.LeakyReLU,
     layers.ELU,
-    layers.GaussianNoise,
-    layers.GaussianDropout,
-    layers.ActivityRegularization,
-    layers.Identity,
     layers.Masking,
-    layers.SpatialDropout1D,
-    layers.SpatialDropout2D,
-    layers.SpatialDropout3D,
     "keras.src.applications.convnext.StochasticDepth",
 )
 def elementwise(site: Site) -> ChannelIds:
@@ -90,9 +84,9 @@ def softmax(site: Site) -> ChannelIds:
     return site.inputs[0]
 
 
-@register_rule(layers.Dropout, layers.AlphaDropout)
-def dropout(site: Site) -> ChannelIds:
-    """Channels pass through."""
+@register_rule(*INERT)
+def inert(site: Site) -> ChannelIds:
+    """Channels pass through, unless dropout draws a mask of fixed size."""
     shape = getattr(site.layer, "noise_shape", None)
     if shape is not None and any(size not in (None, 1) for size in shape[1:]):
         raise Unprunable("its `noise_shape` fixes the number of channels")

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 from keras_gcp import keras_state
 from keras_gcp.criteria.relevance.gates import find_gates
-from keras_gcp.criteria.relevance.rules import RelevanceRule, relevance_rule_for
+from keras_gcp.criteria.relevance.rules import RelevanceRule, RuleKind, relevance_rule_for
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Call, Graph
 
 MAIN, GATE = "main", "gate"
-WEIGHTED = frozenset({"linear", "depthwise", "separable"})
+_WEIGHTED = frozenset({RuleKind.LINEAR, RuleKind.DEPTHWISE, RuleKind.SEPARABLE})
+_FOLLOWING = frozenset({RuleKind.COPIES, RuleKind.GATE, RuleKind.UNCHANGED})
+_OF_FEW = frozenset({RuleKind.DEPTHWISE, RuleKind.SEPARABLE})
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +122,7 @@ def _reach(
     backwards = [
         (position, call)
         for position, (call, rule) in enumerate(zip(graph.calls, rules, strict=True))
-        if rule is None or rule.kind != "source"
+        if rule is None or rule.kind is not RuleKind.SOURCE
     ][::-1]
     reached = {x.index: MAIN for x in graph.outputs}
     waiting: set[int] = set()
@@ -163,10 +165,10 @@ def _vanishing(
         call, rule = graph.calls[position], rules[position]
         if rule is None:
             continue  # No relevance comes from there.
-        follows = rule.kind in ("copies", "gate", "unchanged")
+        follows = rule.kind in _FOLLOWING
         if (
-            rule.kind in ("depthwise", "separable")
-            or (rule.kind == "unchanged" and not rule.keeps_zero(call))
+            rule.kind in _OF_FEW
+            or (rule.kind is RuleKind.UNCHANGED and not rule.keeps_zero(call))
             or (follows and any(y.index in fails for y in call.outputs))
         ):
             fails.update(x.index for x in call.inputs)
@@ -188,7 +190,7 @@ def _last_weighted(
         call, rule = graph.calls[position], rules[position]
         if rule is None or all(reached.get(y.index) != MAIN for y in call.outputs):
             continue
-        weighted = rule.kind in WEIGHTED
+        weighted = rule.kind in _WEIGHTED
         if weighted and not any(y.index in mixed for y in call.outputs):
             last.add(position)
         if weighted or any(y.index in mixed for y in call.outputs):
@@ -258,7 +260,7 @@ def _require_rule(call: Call, rule: RelevanceRule | None) -> None:
             f"cannot be followed through it. {_remedy(call)}, or take another criterion: 'taylor', "
             "'l2_norm', 'l1_norm' or 'bn_scale'."
         )
-    if rule.kind == "unchanged" and call.inputs[0].shape != call.outputs[0].shape:
+    if rule.kind is RuleKind.UNCHANGED and call.inputs[0].shape != call.outputs[0].shape:
         raise UnsupportedModel(
             f"Layer '{call.path}' (class {kind}) turns shape {call.inputs[0].shape} into "
             f"{call.outputs[0].shape}; feature relevance passes activations and normalisations "

@@ -15,7 +15,7 @@ from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.classification.head import Head, find_head
 from keras_gcp.classification.targets import negated, start, targets_of
 from keras_gcp.criteria.relevance.backward_pass import BackwardPass, Probe
-from keras_gcp.criteria.relevance.scoring import DEFAULT_BATCH_SIZE, over_units
+from keras_gcp.criteria.relevance.scoring import ASKER, DEFAULT_BATCH_SIZE, over_units
 from keras_gcp.graph import Graph
 from keras_gcp.sample import DrawnSample, draw_sample
 
@@ -71,9 +71,9 @@ def conservation_report(
     ```
     """
     channels = trace_as_planned(model)
-    head = find_head(model, channels.graph)
+    head = find_head(model, channels.graph, ASKER)
     sample = draw_sample(DrawnSample(x, y), None, None, model)
-    targets = targets_of(head, sample.y)
+    targets = targets_of(head, sample.y, ASKER)
     names = _names(channels.graph)
     probes = [Probe(index, -1, 0) for index in names]
     sums: dict[int, list[np.ndarray]] = {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_gcp.criteria.relevance.rules import RelevanceRule
+from keras_gcp.criteria.relevance.rules import RelevanceRule, RuleKind
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Call, Graph
 
@@ -15,6 +15,7 @@ _GATE_ACTIVATIONS = frozenset(
     keras.activations.get(name) for name in ("hard_sigmoid", "sigmoid", "softmax")
 )
 _GATE_OPERATIONS = frozenset({"HardSigmoid", "Sigmoid", "Softmax"})
+_PASSING = frozenset({RuleKind.COPIES, RuleKind.UNCHANGED})
 _SCALINGS = frozenset({"Divide", "Multiply", "TrueDivide"})
 
 
@@ -36,7 +37,7 @@ def find_gates(
     }
     found = {}
     for position, (call, rule) in enumerate(zip(graph.calls, rules, strict=True)):
-        if rule is not None and rule.kind == "gate":
+        if rule is not None and rule.kind is RuleKind.GATE:
             gates = _gates_of(call, origin)
             if len(gates) == len(call.inputs) - 1:
                 found[position] = gates
@@ -61,7 +62,7 @@ def _is_gate(index: int, origin: dict[int, tuple[Call, RelevanceRule | None]]) -
         call, rule = origin[index]
         if _squashes(call, scaled):
             return True
-        if rule is None or rule.kind not in ("unchanged", "copies") or len(call.inputs) != 1:
+        if rule is None or rule.kind not in _PASSING or len(call.inputs) != 1:
             return False
         scaled = scaled or type(call.operation).__name__ in _SCALINGS
         index = call.inputs[0].index

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras_gcp.channels.inert import INERT
 from keras_gcp.channels.rules.einsum import read_equation
 from keras_gcp.criteria.relevance import signs
 from keras_gcp.criteria.relevance.rule_functions import (
@@ -24,6 +25,7 @@ from keras_gcp.criteria.relevance.rule_functions import (
 )
 from keras_gcp.criteria.relevance.rules import (
     RelevanceRule,
+    RuleKind,
     never,
     no_zero,
     register_relevance_rule,
@@ -33,30 +35,30 @@ from keras_gcp.graph import Call
 _MOBILENET_V5 = "keras_hub.src.models.mobilenetv5.mobilenetv5_layers"
 _HGNET_V2 = "keras_hub.src.models.hgnetv2.hgnetv2_layers"
 
-ADDITION = RelevanceRule("addition", proportional, signs.like_inputs)
-GATE = RelevanceRule("gate", gated, signs.like_inputs)
-LINEAR = RelevanceRule("linear", linear, signs.by_activation)
-DEPTHWISE = RelevanceRule("depthwise", linear, signs.by_activation)
-SEPARABLE = RelevanceRule("separable", separable, signs.by_activation)
-SOURCE = RelevanceRule("source", lambda step, relevance: [None], reads_inputs=False)
+ADDITION = RelevanceRule(RuleKind.ADDITION, proportional, signs.like_inputs)
+GATE = RelevanceRule(RuleKind.GATE, gated, signs.like_inputs)
+LINEAR = RelevanceRule(RuleKind.LINEAR, linear, signs.by_activation)
+DEPTHWISE = RelevanceRule(RuleKind.DEPTHWISE, linear, signs.by_activation)
+SEPARABLE = RelevanceRule(RuleKind.SEPARABLE, separable, signs.by_activation)
+SOURCE = RelevanceRule(RuleKind.SOURCE, lambda step, relevance: [None], reads_inputs=False)
 """Channels begin here and nothing goes on to the inputs: an embedding looks up integers."""
 
 
 def unchanging(nonnegative=signs.like_inputs, keeps_zero=signs.zero_stays) -> RelevanceRule:  # type: ignore[no-untyped-def]
-    return RelevanceRule("unchanged", unchanged, nonnegative, keeps_zero, reads_inputs=False)
+    return RelevanceRule(RuleKind.UNCHANGED, unchanged, nonnegative, keeps_zero, reads_inputs=False)
 
 
 def copying(nonnegative=signs.like_inputs) -> RelevanceRule:  # type: ignore[no-untyped-def]
-    return RelevanceRule("copies", copies, nonnegative)
+    return RelevanceRule(RuleKind.COPIES, copies, nonnegative)
 
 
 def summing(nonnegative=signs.like_inputs) -> RelevanceRule:  # type: ignore[no-untyped-def]
-    return RelevanceRule("proportional", proportional, nonnegative)
+    return RelevanceRule(RuleKind.PROPORTIONAL, proportional, nonnegative)
 
 
 UNCHANGED, SIGNED = unchanging(), unchanging(never)
 SHIFTED = unchanging(never, no_zero)
-DIFFERENCE = RelevanceRule("proportional", difference)
+DIFFERENCE = RelevanceRule(RuleKind.PROPORTIONAL, difference)
 
 
 def _if_plain(rule: RelevanceRule):  # type: ignore[no-untyped-def]
@@ -141,12 +143,7 @@ register_relevance_rule(
 # At inference these do nothing.
 register_relevance_rule(
     UNCHANGED,
-    layers.ActivityRegularization,
-    layers.AlphaDropout,
-    layers.Dropout,
-    layers.GaussianDropout,
-    layers.GaussianNoise,
-    layers.Identity,
+    *INERT,
     layers.Masking,
     layers.RandomBrightness,
     layers.RandomContrast,
@@ -154,9 +151,6 @@ register_relevance_rule(
     layers.RandomRotation,
     layers.RandomTranslation,
     layers.RandomZoom,
-    layers.SpatialDropout1D,
-    layers.SpatialDropout2D,
-    layers.SpatialDropout3D,
     "keras.src.applications.convnext.StochasticDepth",
 )
 

@@ -26,6 +26,7 @@ from keras_gcp.criteria.relevance.layer_table import (
 from keras_gcp.criteria.relevance.rule_functions import copies, first_half, selected
 from keras_gcp.criteria.relevance.rules import (
     RelevanceRule,
+    RuleKind,
     no_zero,
     register_relevance_rule,
 )
@@ -51,7 +52,7 @@ def _division(call: Call) -> RelevanceRule | None:
 def _choice(call: Call) -> RelevanceRule | None:
     """Only if condition and alternatives are all tensors."""
     tensors = len(call.args) == 3 and all(isinstance(x, Tensor) for x in call.args)
-    return RelevanceRule("copies", selected) if tensors else None
+    return RelevanceRule(RuleKind.COPIES, selected) if tensors else None
 
 
 def _taking(call: Call) -> RelevanceRule | None:
@@ -91,9 +92,9 @@ _register(_taking, "Take")
 _register(_choice, "Where")
 _register(_with_constant(copying(signs.like_any_input), SHIFTED), "Fmax Maximum")
 _register(_with_constant(copying(), SHIFTED), "Fmin Minimum")
-_register(RelevanceRule("copies", first_half, signs.like_inputs, reads_inputs=False), "Glu")
+_register(RelevanceRule(RuleKind.COPIES, first_half, signs.like_inputs, reads_inputs=False), "Glu")
 # Its derivative is a softmax: every summand takes its share of the exponentials.
-_register(RelevanceRule("copies", copies), "Logsumexp")
+_register(RelevanceRule(RuleKind.COPIES, copies), "Logsumexp")
 
 # Sums.
 _register(_with_constant(ADDITION, SHIFTED), "Add")

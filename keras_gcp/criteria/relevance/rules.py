@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from keras_gcp.channels.declared import declaration_of
 from keras_gcp.channels.registry import check_operations, entry_for
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.graph import Call
+from keras_gcp.validation import require_one_of
 
 
 class Compiler:
@@ -85,32 +87,59 @@ def no_zero(call: Call) -> bool:
     return False
 
 
+class RuleKind(StrEnum):
+    """What an operation does with the values that it gets, as far as the way back asks."""
+
+    LINEAR = "linear"
+    """A layer with weights that mixes all channels."""
+    DEPTHWISE = "depthwise"
+    """One that treats every channel by itself."""
+    SEPARABLE = "separable"
+    """One of both after another."""
+    ADDITION = "addition"
+    """The sum of tensors of one shape."""
+    PROPORTIONAL = "proportional"
+    """Any other sum."""
+    COPIES = "copies"
+    """Values are moved, repeated or selected."""
+    GATE = "gate"
+    """A product: all factors but one say how much of that one passes."""
+    UNCHANGED = "unchanged"
+    """A function of each element; the relevance of its value is that of its argument."""
+    SOURCE = "source"
+    """Relevance ends here."""
+
+
 @dataclass(frozen=True)
 class RelevanceRule:
     """How relevance passes one kind of operation.
 
     Attributes:
-        kind: `"linear"`, `"depthwise"` or `"separable"` for weighted layers, `"addition"`,
-            `"proportional"` for other sums, `"copies"`, `"gate"` for products, `"unchanged"`,
-            `"source"`.
+        kind: A `RuleKind` or its value: `"linear"`, `"depthwise"` or `"separable"` for weighted
+            layers, `"addition"`, `"proportional"` for other sums, `"copies"`, `"gate"` for
+            products, `"unchanged"`, `"source"`.
         function: The rule itself.
         nonnegative: `(call, whether each input is never negative) -> whether no output is`.
         keeps_zero: For `"unchanged"`: `call -> whether the function maps 0 to 0`.
         reads_inputs: Whether the rule needs the values of the inputs.
     """
 
-    kind: str
+    kind: RuleKind | str
     function: RuleFunction
     nonnegative: Callable[[Call, Sequence[bool]], bool] = field(default=never)
     keeps_zero: Callable[[Call], bool] = field(default=no_zero)
     reads_inputs: bool = True
+
+    def __post_init__(self) -> None:
+        require_one_of("RelevanceRule.kind", self.kind, [kind.value for kind in RuleKind])
+        object.__setattr__(self, "kind", RuleKind(self.kind))
 
 
 def _as_it_is(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
     return relevance
 
 
-_ELEMENTWISE = RelevanceRule("unchanged", _as_it_is, reads_inputs=False)
+_ELEMENTWISE = RelevanceRule(RuleKind.UNCHANGED, _as_it_is, reads_inputs=False)
 """A declared function of one element: nothing is known of its sign, or of what it makes of 0."""
 
 Selector = Callable[[Call], RelevanceRule | None]

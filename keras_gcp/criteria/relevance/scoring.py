@@ -13,6 +13,7 @@ from keras import ops
 from keras_gcp import backend, keras_state
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned
+from keras_gcp.classification.asker import Asker
 from keras_gcp.classification.head import Head, find_head
 from keras_gcp.classification.targets import Targets, hits, negated, start, targets_of
 from keras_gcp.criteria.relevance.backward_pass import BackwardPass, Probe
@@ -29,6 +30,12 @@ from keras_gcp.sample import DrawnSample, draw_sample
 from keras_gcp.validation import require_integer
 
 DEFAULT_BATCH_SIZE = 64
+
+ASKER = Asker(
+    "feature_relevance",
+    "For other tasks take another criterion, e.g. criterion='taylor' or 'l2_norm'.",
+)
+"""Relevance starts at the class that an example has."""
 
 Probes = Mapping[str, Sequence[Probe]]
 """Layer to its tensors: one for each call."""
@@ -111,9 +118,9 @@ def score_probes(
     batch_size: int = DEFAULT_BATCH_SIZE,
 ) -> dict[str, np.ndarray]:
     """Scores of chosen tensors; arguments and result as for `relevance_scores`."""
-    head = find_head(model, channels.graph)
+    head = find_head(model, channels.graph, ASKER)
     sample = draw_sample(DrawnSample(x, y), None, None, model)
-    targets = targets_of(head, sample.y)
+    targets = targets_of(head, sample.y, ASKER)
     if class_weights is not None:
         class_weights = checked_class_weights(class_weights, head.classes)
     flat = [probe for found in probes.values() for probe in found]

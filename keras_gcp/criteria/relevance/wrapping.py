@@ -11,6 +11,7 @@ from keras import layers, ops
 from keras_gcp.criteria.relevance import signs
 from keras_gcp.criteria.relevance.rules import (
     RelevanceRule,
+    RuleKind,
     Step,
     register_relevance_rule,
     relevance_rule_for,
@@ -94,10 +95,10 @@ def _into_steps(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
 
 register_relevance_rule(_time_distributed, layers.TimeDistributed)
 register_relevance_rule(
-    RelevanceRule("copies", _into_examples, signs.like_inputs), "ops.StepsAsExamples"
+    RelevanceRule(RuleKind.COPIES, _into_examples, signs.like_inputs), "ops.StepsAsExamples"
 )
 register_relevance_rule(
-    RelevanceRule("copies", _into_steps, signs.like_inputs, reads_inputs=False),
+    RelevanceRule(RuleKind.COPIES, _into_steps, signs.like_inputs, reads_inputs=False),
     "ops.ExamplesAsSteps",
 )
 register_relevance_rule(_spectral_normalization, layers.SpectralNormalization)

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from keras_gcp.errors import BackupFailed, InvalidArgument
+from keras_gcp.exporting.files import written_at_once
 from keras_gcp.exporting.locks import FileLock, Locked, NoLocks, lock
 from keras_gcp.validation import require_path
 
 FORMAT = 2
-"""Format 1 names settings as they were called before; it is refused."""
-"""Number of the layout of backup files."""
+"""Number of the layout of backup files. Format 1 has older names of settings, and is refused."""
 
 KEPT = 2
 """How many backups are kept: one can be damaged."""
@@ -122,15 +122,10 @@ class BackupFolder:
         try:
             self._claim()
             self.path.mkdir(parents=True, exist_ok=True)
-            with unfinished.open("wb") as file:
+            with written_at_once(self.path / _NAME.format(number), unfinished, True) as file:
                 _write(file, backup)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, self.path / _NAME.format(number))
             _force_names_to_disk(self.path)
         except OSError as error:
-            with suppress(OSError):
-                unfinished.unlink(missing_ok=True)
             kept = [path.name for path in self.files()]
             raise BackupFailed(
                 f"The backup before epoch {number} cannot be written to '{self.path}': {error}. "

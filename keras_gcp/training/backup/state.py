@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,8 +16,8 @@ from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.keras_state import Transaction
 from keras_gcp.sample import DrawnSample
+from keras_gcp.sample.digest import digest_of
 from keras_gcp.schedules.scheduler import Scheduler
-from keras_gcp.selection.plan import Plan
 from keras_gcp.selection.planning import keep_of
 from keras_gcp.surgery.narrow import narrow_model
 from keras_gcp.training.backup.folder import Backup
@@ -186,11 +185,7 @@ def position_of(saved: Saved) -> Position:
 
 def _digest_of(sample: DrawnSample | None) -> str:
     """A short text that differs for other examples."""
-    digest = hashlib.blake2b(digest_size=16)
-    for leaf in keras.tree.flatten((sample.x, sample.y)) if sample else []:
-        if leaf is not None:
-            digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
+    return digest_of([sample.x, sample.y] if sample else [])
 
 
 def _random_state() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -225,13 +220,13 @@ def restore(training: Training, saved: Saved) -> None:
     memories = memories_for(training.other_callbacks, saved)
     plan = saved.plan
     with Transaction() as transaction:
-        if plan is not None and not _same_plan(plan, run.plan):
+        if plan is None:
+            _require_wide(run)
+        elif run.plan is None or not plan.keeps_what_is_kept_by(run.plan):
             _require_wide(run)
             channels = trace_as_planned(model, in_place=True)
             keep = keep_of(plan, channels)
             narrow_model(model, channels, keep, transaction, in_fit=True)
-        elif plan is None:
-            _require_wide(run)
         pairs = [
             *_pairs("model", model.variables, saved),
             *_pairs("optimizer", keras_state.optimizer_variables(model), saved),
@@ -270,10 +265,6 @@ def _restore_run(run: PruningRun, saved: Saved) -> None:
     run.skipped = list(saved.state.skipped)
     run.times = StepTimes.from_list([asdict(phase) for phase in saved.state.times])
     run.events_seconds = saved.state.events_seconds
-
-
-def _same_plan(plan: Plan, other: Plan | None) -> bool:
-    return other is not None and plan.to_json() == other.to_json()
 
 
 def _require_wide(run: PruningRun) -> None:

@@ -12,8 +12,9 @@ from keras_gcp.criteria.relevance import RelevanceRule, register_relevance_rule,
 from keras_gcp.criteria.relevance.backward_pass import BackwardPass, Probe
 from keras_gcp.criteria.relevance.backward_route import GATE, MAIN, find_route
 from keras_gcp.criteria.relevance.rule_functions import unchanged
+from keras_gcp.criteria.relevance.rules import RuleKind
 from keras_gcp.criteria.relevance.scoring import output_probe
-from keras_gcp.errors import UnsupportedModel
+from keras_gcp.errors import InvalidArgument, UnsupportedModel
 
 
 def _classifier(x, classes=3):
@@ -159,6 +160,12 @@ def test_a_registered_rule_is_used(register):
     model = keras.Model(inputs, _classifier(Scale(name="scale")(x)))
     register(RelevanceRule("unchanged", unchanged, reads_inputs=False), Scale)
     np.testing.assert_allclose(_totals(model)["below"], 1, atol=1e-4)
+
+
+def test_a_rule_is_of_a_kind_that_there_is():
+    assert RelevanceRule("gate", unchanged) == RelevanceRule(RuleKind.GATE, unchanged)
+    with pytest.raises(InvalidArgument, match=r"`RelevanceRule.kind`.*'unchanged'.*'unchange'"):
+        RelevanceRule("unchange", unchanged)
 
 
 def test_a_layer_that_changes_the_shape_cannot_pass_relevance_unchanged(register):
