@@ -79,9 +79,11 @@ def run(network: str, share: float) -> Row:
     print(network, share, flush=True)
     keras.utils.set_random_seed(0)
     dense = build(network)
-    aligned = keras_gcp.plan(dense, {"macs": share}, align=8)
-    free = keras_gcp.plan(dense, {"macs": keras_gcp.absolute(aligned.after.macs)}, align=1)
-    models = [dense, keras_gcp.apply(aligned, dense), keras_gcp.apply(free, dense)]
+    aligned = keras_gcp.plan(dense, {"macs": share}, selection={"align": 8})
+    free = keras_gcp.plan(
+        dense, {"macs": keras_gcp.absolute(aligned.after.macs)}, selection={"align": 1}
+    )
+    models = [dense, keras_gcp.apply(dense, aligned), keras_gcp.apply(dense, free)]
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{name}.tflite" for name in ("dense", "align_8", "align_1")]
         for model, path in zip(models, paths, strict=True):

@@ -102,9 +102,11 @@ def ours(
         data = load("cifar10", standardise=False)
         sample = keras_gcp.sample.draw_sample((data.x_train, data.y_train), 512, 0, model)
     began = time.perf_counter()
-    plan = keras_gcp.plan(model, {"macs": share}, "l2_norm", align=align)
+    plan = keras_gcp.plan(model, {"macs": share}, "l2_norm", selection={"align": align})
     planned = time.perf_counter()
-    keras_gcp.narrow(model, plan, sample=sample, compensate=compensate, recalibrate=recalibrate)
+    keras_gcp.narrow(
+        model, plan, sample=sample, compensation=keras_gcp.Compensation(compensate, recalibrate)
+    )
     ended = time.perf_counter()
     accuracy = None
     if network == "trained resnet8":

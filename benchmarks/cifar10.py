@@ -74,7 +74,7 @@ def run(kind: str, data: Data, seed: int, records: Records) -> dict[str, Any]:
         pruned = records.find(seed=seed, run="pruned")
         if pruned is None:
             raise app.UsageError("The control needs the pruned run of the same seed first.")
-        model = keras_gcp.apply(Plan.from_json(json.dumps(pruned["plan"])), model)
+        model = keras_gcp.apply(model, Plan.from_json(json.dumps(pruned["plan"])))
         model = same_widths_from_scratch(model, seed)
     print(f"seed {seed}: {kind}")
     return _entry(model, recipe, train(model, data, recipe, verbose=FLAGS.verbose))

@@ -79,11 +79,10 @@ with scope():
     y = rng.integers(0, model.output_shape[-1], count)
     steps = Steps()
     pruning = keras_gcp.GradualChannelPruning(
-        (x, y),
+        keras_gcp.Sample((x, y), size=64),
         {"channels": 0.5},
         keras_gcp.schedules.one_shot(1),
         criterion="l2_norm",
-        sample_size=64,
         verbose=0,
     )
     model.fit(x, y, batch_size=arguments.batch, epochs=2, verbose=0, callbacks=[pruning, steps])

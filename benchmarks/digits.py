@@ -72,7 +72,7 @@ def run(split: int) -> Row:
     pruning, model = pruning_with(), network()
     pruned = train(model, data, recipe, [pruning])
     scratch = train(same_widths_from_scratch(model, split), data, recipe)
-    uncompensated = pruning_with(compensate=None, recalibrate=False)
+    uncompensated = pruning_with(compensation=None)
     plainly_cut = train(network(), data, recipe, [uncompensated])
     return {
         "dense": dense.accuracy,

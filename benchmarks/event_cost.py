@@ -81,10 +81,9 @@ def run(network: str) -> Row:
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy")
     steps = StepSeconds()
     pruning = keras_gcp.GradualChannelPruning(
-        (x, y),
+        keras_gcp.Sample((x, y), size=FLAGS.sample_size),
         {"macs": 0.5},
         keras_gcp.schedules.one_shot(1),
-        sample_size=FLAGS.sample_size,
         seed=0,
     )
     model.fit(x[:640], y[:640], batch_size=128, epochs=2, verbose=0, callbacks=[pruning, steps])

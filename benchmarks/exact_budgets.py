@@ -36,7 +36,7 @@ from keras_gcp.costs.counting import build_cost_model, count_map, prunable_group
 from keras_gcp.errors import ImpossibleBudget
 from keras_gcp.formatting import table
 from keras_gcp.resources.tflite_files import as_if_trained, converted_bytes
-from keras_gcp.selection import Preferences
+from keras_gcp.selection import Selection
 from keras_gcp.selection.planning import candidates_of, keep_of, plan_of
 from keras_gcp.surgery.model_copy import copy_model
 
@@ -93,7 +93,7 @@ def run(network: str, budget: str, records: Records) -> Row:
         if row["network"] == network and row.get("refused"):
             shares.pop(row["budget"], None)  # Out of reach alone, and so with others.
     original = counted(model, shares)
-    limits = Budget.parse(shares).limits(original)
+    limits = Budget.parse(shares).limits_at(original)
     began = time.perf_counter()
     try:
         plan = keras_gcp.plan(model, shares)
@@ -101,7 +101,7 @@ def run(network: str, budget: str, records: Records) -> Row:
         print(f"{network}, {budget}: refused", flush=True)
         return {"limits": limits, "refused": str(error), "machine": machine()}
     seconds = time.perf_counter() - began
-    reached = counted(keras_gcp.apply(plan, model), shares)
+    reached = counted(keras_gcp.apply(model, plan), shares)
     breaking = [
         any(counted(wider, limits)[resource] > limit for resource, limit in limits.items())
         for wider in with_next_block(plan, model)
@@ -132,7 +132,7 @@ def with_next_block(plan: Any, model: Any) -> Iterator[Any]:
     """For every group that lost channels: the network with the next block of it put back."""
     channels = trace(model)
     cost_model, keep = build_cost_model(model, channels), keep_of(plan, channels)
-    allowed = candidates_of(channels, np.zeros(channels.coupled_count), Preferences())
+    allowed = candidates_of(channels, np.zeros(channels.coupled_count), Selection())
     for group, candidates in zip(prunable_groups(channels), allowed, strict=True):
         removed = group.coupled[~keep[group.coupled]]
         if len(removed):
@@ -140,7 +140,7 @@ def with_next_block(plan: Any, model: Any) -> Iterator[Any]:
             wider = min(width for width in candidates.widths if width > kept)
             more = keep.copy()
             more[removed[: wider - kept]] = True
-            yield keras_gcp.apply(plan_of(channels, more, cost_model), model)
+            yield keras_gcp.apply(model, plan_of(channels, more, cost_model))
 
 
 def summary(rows: Sequence[Row]) -> str:

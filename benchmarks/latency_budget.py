@@ -99,7 +99,7 @@ def run(network: str) -> Row:
         keras_gcp.plan(dense, {"latency_ms": timing})
         again = time.perf_counter() - start
         paths = [Path(folder) / "dense.tflite", Path(folder) / "narrow.tflite"]
-        for model, path in zip((dense, keras_gcp.apply(plan, dense)), paths, strict=True):
+        for model, path in zip((dense, keras_gcp.apply(dense, plan)), paths, strict=True):
             write_file(model, path)
         runs = runs_for(paths[0], FLAGS.threads, 60.0)
         compared = compare_latency(paths, FLAGS.threads, FLAGS.rounds, runs, warmup=5)

@@ -149,14 +149,13 @@ def _callbacks(case: str, settings: Settings, events: int) -> list[Any]:
     criterion = "feature_relevance" if case == "trainings" else case
     return [
         keras_gcp.GradualChannelPruning(
-            _images(settings.sample_size),
+            keras_gcp.Sample(_images(settings.sample_size), size=settings.sample_size),
             {"channels": 0.3},
             keras_gcp.schedules.linear(1, events),
             criterion=criterion,
-            align=1,
+            selection={"align": 1},
             seed=0,
             verbose=0,
-            sample_size=settings.sample_size,
         ),
         EveryEvent(),
     ]
@@ -196,13 +195,13 @@ class EveryEvent(keras.callbacks.Callback):
 
     def __init__(self) -> None:
         super().__init__()
-        self._before = 0.0
+        self._before = 1.0
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        pruned = (logs or {})["pruned_channels"]
-        if epoch and pruned <= self._before:
+        left = (logs or {})["channels_left"]
+        if epoch and left >= self._before:
             raise RuntimeError(f"The event before epoch {epoch} removed nothing: fewer events fit.")
-        self._before = pruned
+        self._before = left
 
 
 class Memory(keras.callbacks.Callback):

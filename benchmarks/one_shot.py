@@ -109,11 +109,9 @@ def run(data: Data, criterion: str, compensation: str, share: float, seed: int, 
         model,
         {"macs": share},
         criterion,
-        (data.x_train, data.y_train),
+        keras_gcp.Sample((data.x_train, data.y_train), size=FLAGS.sample_size),
         seed=seed,
-        sample_size=FLAGS.sample_size,
-        compensate=method,
-        recalibrate=recalibrate,
+        compensation=keras_gcp.Compensation(method, recalibrate),
     )
     seconds = time.perf_counter() - began
     _compile(narrow)

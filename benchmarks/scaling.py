@@ -96,10 +96,10 @@ def run(build: Callable[[int], Any], size: int) -> Row:
     graph = keras_gcp.trace(model).graph
     row["calls"] = len(graph.calls)
     row["edges"] = sum(len(call.inputs) for call in graph.calls)
-    plan = keras_gcp.plan(model, {"macs": 0.5}, align=1)
+    plan = keras_gcp.plan(model, {"macs": 0.5}, selection={"align": 1})
     row["trace"] = _median(lambda: keras_gcp.trace(model))
-    row["plan"] = _median(lambda: keras_gcp.plan(model, {"macs": 0.5}, align=1))
-    row["apply"] = _median(lambda: keras_gcp.apply(plan, model))
+    row["plan"] = _median(lambda: keras_gcp.plan(model, {"macs": 0.5}, selection={"align": 1}))
+    row["apply"] = _median(lambda: keras_gcp.apply(model, plan))
     copies = [keras.models.clone_model(model) for _ in range(REPETITIONS)]
     row["narrow"] = _median(lambda: keras_gcp.narrow(copies.pop(), plan))
     return row

@@ -195,7 +195,7 @@ def _fixed_share(network: str, x: np.ndarray, y: np.ndarray) -> float:
     through both points.
     """
     dense = _build(network)
-    least = keras_gcp.prune(dense, {"macs": 0.15}, align=1)
+    least = keras_gcp.prune(dense, {"macs": 0.15}, selection={"align": 1})
     share = keras_gcp.count(least).macs / keras_gcp.count(dense).macs
     few = _FIXED_STEPS * FLAGS.batch_size
     seconds: list[list[float]] = [[], []]

@@ -165,7 +165,7 @@ def check(build: Callable[[], Any], row: Row) -> None:
     with timed(row, "plan"):
         plan = keras_gcp.plan(model, {"macs": SHARE}, exclude=list(closed))
     with timed(row, "apply"):
-        narrow = keras_gcp.apply(plan, model)
+        narrow = keras_gcp.apply(model, plan)
     counted = keras_gcp.count(narrow, list(closed))
     row["macs"] = [plan.before.macs, counted.macs]
     row["parameters"] = [plan.before.parameters, counted.parameters]

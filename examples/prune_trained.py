@@ -58,17 +58,18 @@ def main(arguments: Sequence[str]) -> None:
     model = keras.models.load_model(FLAGS.model, compile=False)
     before = accuracy(model, data, recipe)
     chosen = np.random.default_rng(FLAGS.seed).permutation(len(data.x_train))[: FLAGS.sample_size]
-    sample = (data.x_train[chosen], data.y_train[chosen])
+    sample = keras_gcp.Sample((data.x_train[chosen], data.y_train[chosen]), size=None)
     plan = keras_gcp.plan(
         model,
         budget(),
-        sample=sample,
-        sample_size=None,
+        FLAGS.criterion,
+        sample,
+        exclude=FLAGS.exclude,
+        selection=selection(),
         seed=FLAGS.seed,
-        **selection(),
     )
     print(plan.explain())
-    narrow = keras_gcp.apply(plan, model, sample, sample_size=None, **compensation())
+    narrow = keras_gcp.apply(model, plan, sample, compensation=compensation())
     cut = accuracy(narrow, data, recipe)
     tuned = train(narrow, data, recipe, verbose=FLAGS.verbose).accuracy
 

@@ -67,7 +67,6 @@ flags.DEFINE_integer("epochs", 20, "Epochs.")
 flags.DEFINE_integer("begin", 3, "0-based epoch before which the first event takes place.")
 flags.DEFINE_integer("until", 9, "Epoch before which the last event takes place.")
 flags.DEFINE_integer("every", 3, "Epochs between events.")
-flags.DEFINE_float("floor", 0.1, "Share of its width that every layer keeps at least.")
 flags.DEFINE_float("max_drop", None, "Accuracy that an event may cost; refused if it costs more.")
 flags.DEFINE_integer("held_out", 256, "Training images kept back to measure that, with --max_drop.")
 flags.DEFINE_float("distill_weight", 0.0, "Weight of the loss against the unpruned network.")
@@ -153,19 +152,19 @@ def pruning_callback(data: Data, held_out: Any) -> keras_gcp.GradualChannelPruni
     """The callback of the flags."""
     weight = FLAGS.distill_weight
     return keras_gcp.GradualChannelPruning(
-        sample=(data.x_train, data.y_train),
+        sample=keras_gcp.Sample((data.x_train, data.y_train), size=FLAGS.sample_size),
         budget=budget(),
         schedule=_SCHEDULES[FLAGS.schedule](FLAGS.begin, FLAGS.until, FLAGS.every),
-        floor=FLAGS.floor,
-        sample_size=FLAGS.sample_size,
+        criterion=FLAGS.criterion,
+        exclude=FLAGS.exclude,
+        selection=selection(),
+        compensation=compensation(),
         guard=keras_gcp.AccuracyGuard(held_out, FLAGS.max_drop) if held_out else None,
-        distill=keras_gcp.Distillation(weight) if weight else None,
+        distillation=keras_gcp.Distillation(weight) if weight else None,
         seed=FLAGS.seed,
         on_failure=FLAGS.on_failure,
         backup_dir=FLAGS.backup_dir,
         verbose=FLAGS.verbose,
-        **selection(),
-        **compensation(),
     )
 
 

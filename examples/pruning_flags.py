@@ -12,7 +12,6 @@ from typing import Any
 from absl import flags
 
 import keras_gcp
-from keras_gcp.costs.budget import Budget
 from keras_gcp.costs.cost_model import RESOURCES
 
 _ENTRY = re.compile(r"(\w+)=(\d+\.?\d*(?:e\d+)?)(%?)")
@@ -25,12 +24,17 @@ flags.DEFINE_list(
 )
 flags.DEFINE_string("criterion", "auto", "Name of the criterion.")
 flags.DEFINE_string("align", "auto", "Widths to prefer: auto, or a number.")
-flags.DEFINE_enum("normalize", "none", ["none", "cost"], "Scores as they are, or for their cost.")
-flags.DEFINE_enum("scope", "global", ["global", "group"], "One ranking, or equal shares of layers.")
+flags.DEFINE_float("floor", 0.1, "Least width of a layer, as a share of its own.")
+flags.DEFINE_enum(
+    "ranking",
+    "score",
+    ["score", "score_per_cost", "uniform"],
+    "One ranking by score, by score for cost, or equal shares of all layers.",
+)
 flags.DEFINE_list("exclude", [], "Layers that keep all of their channels.")
 flags.DEFINE_integer("sample_size", 512, "Training images for scores and compensation.")
 flags.DEFINE_enum(
-    "compensate",
+    "compensation",
     "least_squares",
     ["least_squares", "fold", "none"],
     "What is done at a cut about what removed channels did.",
@@ -50,28 +54,22 @@ def _is_align(text: str) -> bool:
     return text == "auto" or text.isdecimal()
 
 
-def budget() -> Budget:
+def budget() -> keras_gcp.Budget:
     """The budget of the flags."""
-    entries: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
     for entry in FLAGS.budget:
         resource, number, percent = _ENTRY.fullmatch(entry).groups()
         value = float(number)
-        entries[resource] = value / 100 if percent else keras_gcp.absolute(value)
-    return Budget.parse(entries)
+        limits[resource] = value / 100 if percent else keras_gcp.absolute(value)
+    return keras_gcp.Budget(limits)
 
 
-def selection() -> dict[str, Any]:
-    """How channels are chosen: arguments of `keras_gcp.plan` and of the callback."""
-    return {
-        "criterion": FLAGS.criterion,
-        "align": FLAGS.align if FLAGS.align == "auto" else int(FLAGS.align),
-        "normalize": FLAGS.normalize,
-        "scope": FLAGS.scope,
-        "exclude": FLAGS.exclude,
-    }
+def selection() -> keras_gcp.Selection:
+    """How channels are chosen."""
+    align = FLAGS.align if FLAGS.align == "auto" else int(FLAGS.align)
+    return keras_gcp.Selection(align=align, floor=FLAGS.floor, ranking=FLAGS.ranking)
 
 
-def compensation() -> dict[str, Any]:
-    """How cuts are compensated: arguments of `keras_gcp.apply` and of the callback."""
-    wanted = FLAGS.compensate != "none"
-    return {"compensate": FLAGS.compensate if wanted else None, "recalibrate": wanted}
+def compensation() -> str | None:
+    """How cuts are compensated."""
+    return None if FLAGS.compensation == "none" else FLAGS.compensation

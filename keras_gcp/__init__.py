@@ -20,7 +20,8 @@ from keras_gcp.channels.declared import elementwise
 from keras_gcp.channels.flattening import flatten
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.trace import trace
-from keras_gcp.costs.budget import absolute, timed
+from keras_gcp.compensation import Compensation
+from keras_gcp.costs.budget import Budget, absolute, timed
 from keras_gcp.costs.counting import count
 from keras_gcp.criteria.relevance import register_relevance_rule, relevance_scores
 from keras_gcp.evaluation import Smallest, frontier, sensitivity, smallest
@@ -28,6 +29,8 @@ from keras_gcp.evaluation.frontier_result import Frontier
 from keras_gcp.evaluation.sensitivity_result import Sensitivity
 from keras_gcp.exporting import export
 from keras_gcp.pruning.one_shot import apply, narrow, plan, prune
+from keras_gcp.sample import Sample
+from keras_gcp.selection import Selection
 from keras_gcp.selection.plan import Plan
 from keras_gcp.training.accuracy_guard import AccuracyGuard
 from keras_gcp.training.callback import GradualChannelPruning
@@ -35,10 +38,14 @@ from keras_gcp.training.distillation import Distillation
 
 __all__ = [
     "AccuracyGuard",
+    "Budget",
+    "Compensation",
     "Distillation",
     "Frontier",
     "GradualChannelPruning",
     "Plan",
+    "Sample",
+    "Selection",
     "Sensitivity",
     "Smallest",
     "__version__",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import math
 import re
@@ -146,6 +147,34 @@ def table(
     Console(file=output, width=width, color_system=None, force_terminal=False).print(grid)
     lines = [line.rstrip() for line in output.getvalue().splitlines()]
     return "\n".join(lines).strip("\n")
+
+
+def html_table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], lines: Sequence[str] = ()
+) -> str:
+    """A table as HTML, as notebooks show it; cells as for `table`.
+
+    Args:
+        columns: Headings.
+        rows: Cells.
+        lines: What stands below the table.
+    """
+    cells = [[_cell(value) for value in row] for row in rows]
+    aligned = [
+        "right" if _are_numbers([row[i] for row in cells]) else "left" for i in range(len(columns))
+    ]
+
+    def row(tag: str, texts: Sequence[str]) -> str:
+        parts = [
+            f'<{tag} style="text-align: {side}">{html.escape(text)}</{tag}>'
+            for side, text in zip(aligned, texts, strict=True)
+        ]
+        return f"<tr>{''.join(parts)}</tr>"
+
+    body = "".join(row("td", texts) for texts in cells)
+    below = "<br>".join(html.escape(line) for line in lines)
+    head = f"<thead>{row('th', columns)}</thead>"
+    return f"<table>{head}<tbody>{body}</tbody></table>{f'<p>{below}</p>' if below else ''}"
 
 
 def _cell(value: Any) -> str:

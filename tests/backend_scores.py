@@ -24,7 +24,7 @@ from keras_gcp.costs.counting import count_map
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.pruning.stages import score
 from keras_gcp.sample import DrawnSample
-from keras_gcp.selection import Preferences
+from keras_gcp.selection import Selection
 from keras_gcp.selection.planning import choose, keep_of
 
 BUDGETS = (0.75, 0.5)
@@ -92,7 +92,7 @@ def measured(name):
     found = {f"{name}/weights": np.concatenate([w.ravel() for w in model.get_weights()])}
 
     def plans(scores):
-        macs, free = count_map(model, channels).macs, Preferences(align=1, floor=1)
+        macs, free = count_map(model, channels).macs, Selection(align=1, floor=1)
         return [
             keep_of(choose(model, channels, scores, {"macs": share * macs}, free), channels)
             for share in BUDGETS

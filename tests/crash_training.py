@@ -37,7 +37,7 @@ def train(folder: Path, result: Path, moment: tuple[Any, ...] = ()) -> None:
         (x, y),
         {"channels": 0.5},
         keras_gcp.schedules.linear(1, 4),
-        align=1,
+        selection={"align": 1},
         backup_dir=folder,
         verbose=0,
     )

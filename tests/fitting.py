@@ -32,14 +32,20 @@ def compiled(model, optimizer=None, **options):
     return model
 
 
+def selection_in(options):
+    """The options that belong to a selection, taken out; narrow networks are not aligned."""
+    names = ("align", "floor", "cap", "ranking", "prior")
+    return {"align": 1, **{name: options.pop(name) for name in names if name in options}}
+
+
 def pruning(budget=None, schedule=None, criterion="l2_norm", **options):
-    """A callback with the cheap criterion and small steps."""
+    """A callback with the cheap criterion and small steps; takes what a selection takes, too."""
     return keras_gcp.GradualChannelPruning(
         options.pop("sample", data()),
         {"channels": 0.6} if budget is None else budget,
         schedule or keras_gcp.schedules.one_shot(1),
         criterion=criterion,
-        align=options.pop("align", 1),
+        selection=selection_in(options),
         seed=0,
         verbose=options.pop("verbose", 0),
         **options,

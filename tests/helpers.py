@@ -13,7 +13,7 @@ from recurrence_by_hand import is_recurrent, recurrent_by_hand
 from keras_gcp.channels.trace import trace, trace_as_planned
 from keras_gcp.costs.counting import count_map
 from keras_gcp.graph import Tensor, map_structure
-from keras_gcp.selection import Preferences
+from keras_gcp.selection import Selection
 from keras_gcp.selection.plan import Plan
 from keras_gcp.selection.planning import choose, keep_of
 
@@ -52,7 +52,7 @@ def random_plan(model, share=0.5, seed=0, align=1, resource="channels", exclude=
     channels = trace(model, exclude)
     scores = np.random.default_rng(seed).random(channels.coupled_count)
     limits = {resource: share * getattr(count_map(model, channels), resource)}
-    return choose(model, channels, scores, limits, Preferences(align, 1))
+    return choose(model, channels, scores, limits, Selection(align, 1))
 
 
 def plan_with_more(plan, model, group, block):

@@ -63,7 +63,7 @@ def test_every_family_of_the_installed_keras_is_here():
 def test_half_of_the_multiply_adds_go_and_the_rest_computes_the_same(family):
     model = build(family)
     plan = keras_gcp.plan(model, {"macs": 0.5})
-    narrow = keras_gcp.apply(plan, model)
+    narrow = keras_gcp.apply(model, plan)
     counted = keras_gcp.count(narrow)
     assert (counted.macs, counted.parameters) == (plan.after.macs, plan.after.parameters)
     assert counted.macs <= 0.5 * plan.before.macs

@@ -4,6 +4,7 @@ import keras
 import networks
 import numpy as np
 import pytest
+from fitting import selection_in
 from helpers import WithFactors
 
 import keras_gcp
@@ -26,7 +27,7 @@ def callback(sample=None, budget=None, **options):
         classification() if sample is None else sample,
         {"channels": 0.5} if budget is None else budget,
         options.pop("schedule", keras_gcp.schedules.one_shot(1)),
-        align=options.pop("align", 1),
+        selection=selection_in(options),
         verbose=0,
         **options,
     )
@@ -96,8 +97,11 @@ def test_a_budget_that_is_met_already_is_refused():
 
 
 def test_a_budget_met_in_comparison_with_a_reference_is_refused():
-    wide, narrow = networks.plain(), keras_gcp.prune(networks.plain(), {"channels": 0.4}, align=1)
-    make = lambda: [callback(budget={"channels": 0.5}, reference=wide)]  # noqa: E731
+    wide, narrow = (
+        networks.plain(),
+        keras_gcp.prune(networks.plain(), {"channels": 0.4}, selection={"align": 1}),
+    )
+    make = lambda: [callback(budget=keras_gcp.Budget({"channels": 0.5}, reference=wide))]  # noqa: E731
     refuses(compiled(narrow), InvalidArgument, "already met", make)
 
 
@@ -240,5 +244,7 @@ def test_a_tf_dataset_and_a_pydataset_serve_as_sample():
 
     for sample in (tf.data.Dataset.from_tensor_slices((x, y)).batch(6), Batches()):
         model = compiled(networks.plain())
-        model.fit(x, y, epochs=2, verbose=0, callbacks=[callback(sample, sample_size=16)])
+        model.fit(
+            x, y, epochs=2, verbose=0, callbacks=[callback(keras_gcp.Sample(sample, size=16))]
+        )
         assert keras_gcp.count(model).channels <= 10

@@ -36,8 +36,8 @@ def data(count=24):
 def test_the_cut_is_that_of_the_same_network_with_channels_last(twins):
     last, first = twins
     plan = random_plan(last)
-    narrow_last = keras_gcp.apply(plan, last)
-    narrow_first = keras_gcp.apply(random_plan(first), first)
+    narrow_last = keras_gcp.apply(last, plan)
+    narrow_first = keras_gcp.apply(first, random_plan(first))
     for one, other in zip(narrow_last.weights, narrow_first.weights, strict=True):
         np.testing.assert_array_equal(np.ravel(one), np.ravel(other))
     narrow_first.compile(jit_compile=COMPILED)
@@ -70,7 +70,12 @@ def test_it_is_pruned_amid_a_training(criterion):
     model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=COMPILED)
     _, x, y = data()
     pruning = keras_gcp.GradualChannelPruning(
-        (x, y), {"channels": 0.6}, keras_gcp.schedules.one_shot(1), criterion, align=1, verbose=0
+        (x, y),
+        {"channels": 0.6},
+        keras_gcp.schedules.one_shot(1),
+        criterion,
+        selection={"align": 1},
+        verbose=0,
     )
     model.fit(x, y, epochs=2, verbose=0, callbacks=[pruning])
     assert pruning.events[0].removed_channels > 0

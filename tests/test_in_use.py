@@ -73,16 +73,17 @@ def test_inputs_given_by_name_reach_the_inputs_of_that_name(make):
     assert model.evaluate(by_name(model, swapped), y, verbose=0) > 1.01 * known
 
     pruning = keras_gcp.GradualChannelPruning(
-        (by_name(model, x), y),
+        keras_gcp.Sample((by_name(model, x), y), size=None),
         {"parameters": 0.8},
         keras_gcp.schedules.one_shot(0),
         "taylor",
-        align=1,
-        sample_size=None,
+        selection={"align": 1},
         verbose=0,
     )
     in_order = keras.tree.pack_sequence_as(model._inputs_struct, [x[s.name] for s in model.inputs])
-    planned = keras_gcp.plan(model, {"parameters": 0.8}, "taylor", (in_order, y), align=1)
+    planned = keras_gcp.plan(
+        model, {"parameters": 0.8}, "taylor", (in_order, y), selection={"align": 1}
+    )
     model.fit(by_name(model, x), y, verbose=0, callbacks=[pruning])
     assert pruning.events[0].loss_before == pytest.approx(known, rel=1e-4)
     for path, kept in pruning.plan.layers.items():
@@ -125,7 +126,7 @@ def test_a_model_that_shares_layers_computes_on_without_the_removed_channels(mak
     for variable in (v for model in models for v in model.weights if "bias" in v.path):
         variable.assign(RNG.normal(size=variable.shape))
     pruned = models[first]
-    plan = keras_gcp.plan(pruned, {"channels": 0.6}, "random", seed=3, align=1)
+    plan = keras_gcp.plan(pruned, {"channels": 0.6}, "random", seed=3, selection={"align": 1})
     x = inputs_for(pruned)
     (values,) = x.values()
     expected = [np.asarray(y) for y in keras.tree.flatten(masked_twin(models, plan)(values))]
@@ -152,7 +153,9 @@ def small_network(classes=4):
 
 
 def halved(model, optimizer=None):
-    keras_gcp.narrow(model, keras_gcp.plan(model, {"macs": 0.5}, align=1), optimizer)
+    keras_gcp.narrow(
+        model, keras_gcp.plan(model, {"macs": 0.5}, selection={"align": 1}), optimizer=optimizer
+    )
 
 
 def gradients_of(tf, model, x, y):
@@ -294,7 +297,7 @@ def test_a_training_with_a_budget_in_such_bytes_is_refused_or_goes_to_its_end(na
         {"tflite_bytes_int8": 0.97},
         keras_gcp.schedules.one_shot(1),
         "l2_norm",
-        align=1,
+        selection={"align": 1},
         on_failure="skip",
         verbose=0,
     )
@@ -352,8 +355,8 @@ def graph_macs(model):
 def test_a_budget_met_is_met_by_the_operations_that_tensorflow_runs(make):
     model = make()
     assert keras_gcp.count(model).macs == graph_macs(model)
-    plan = keras_gcp.plan(model, {"macs": 0.7}, "random", seed=1, align=1)
-    small = keras_gcp.apply(plan, model)
+    plan = keras_gcp.plan(model, {"macs": 0.7}, "random", seed=1, selection={"align": 1})
+    small = keras_gcp.apply(model, plan)
     assert "left out" not in plan.explain()
     assert keras_gcp.count(small).macs == plan.after.macs == graph_macs(small)
     assert graph_macs(small) <= 0.7 * graph_macs(model)
@@ -387,11 +390,9 @@ def test_what_a_plan_says_after_several_events_is_true_of_the_widths_it_shows(na
     pruning = keras_gcp.GradualChannelPruning(
         (x, y),
         budget,
-        keras_gcp.schedules.linear(1, 4),
+        keras_gcp.schedules.linear(1, 4, min_step=0),
         "l2_norm",
-        align=align,
-        floor=1,
-        min_share=0,
+        selection={"align": align, "floor": 1},
         verbose=0,
     )
     model.fit(x, y, epochs=5, verbose=0, callbacks=[pruning])

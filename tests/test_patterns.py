@@ -46,7 +46,7 @@ def assert_close(actual, expected):
 def test_the_narrow_network_is_the_masked_one(name):
     model = randomise(patterns.ALL[name]())
     plan = random_plan(model)
-    narrow = keras_gcp.apply(plan, model)
+    narrow = keras_gcp.apply(model, plan)
     inputs = inputs_for(model)
     assert_close(flat_outputs(narrow, inputs), masked_by_hand(model, plan, inputs))
     counted = keras_gcp.count(narrow)
@@ -67,7 +67,10 @@ def test_everything_is_followed_but_what_is_known_to_stay(name):
 def test_half_of_the_multiply_adds_can_go(name):
     model = patterns.ALL[name]()
     before = keras_gcp.count(model).macs
-    assert keras_gcp.count(keras_gcp.prune(model, {"macs": 0.5}, align=1)).macs <= before / 2
+    assert (
+        keras_gcp.count(keras_gcp.prune(model, {"macs": 0.5}, selection={"align": 1})).macs
+        <= before / 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,12 @@ def test_every_weight_trains_on_behind_a_cut_in_the_midst_of_fit(name):
     y = keras.tree.pack_sequence_as(model.output, y) if len(y) > 1 else y[0]
     model.compile("adam", "mse", run_eagerly=True)
     pruning = keras_gcp.GradualChannelPruning(
-        None, {"channels": 0.6}, keras_gcp.schedules.one_shot(1), "l2_norm", align=1, verbose=0
+        None,
+        {"channels": 0.6},
+        keras_gcp.schedules.one_shot(1),
+        "l2_norm",
+        selection={"align": 1},
+        verbose=0,
     )
     model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[pruning])
     assert pruning.events[0].removed_channels > 0
@@ -103,8 +111,8 @@ def test_a_mixed_precision_network_is_cut_like_the_same_in_float32(name, policy)
     mixed = patterns.ALL[name]()
     keras.config.set_dtype_policy("float32")
     mixed.set_weights(model.get_weights())
-    narrow = keras_gcp.apply(random_plan(model), model)
-    narrow_mixed = keras_gcp.apply(random_plan(mixed), mixed)
+    narrow = keras_gcp.apply(model, random_plan(model))
+    narrow_mixed = keras_gcp.apply(mixed, random_plan(mixed))
     for one, other in zip(narrow.weights, narrow_mixed.weights, strict=True):
         assert one.path.split("/")[-1] == other.path.split("/")[-1] and other.dtype == "float32"
         np.testing.assert_array_equal(one, other)
@@ -119,7 +127,7 @@ def test_narrow_networks_load_and_compute_the_same_without_keras_gcp(tmp_path, w
     stems = []
     for name in NAMES:
         build = patterns.ALL[name]
-        narrow = keras_gcp.apply(random_plan(randomise(build())), build())
+        narrow = keras_gcp.apply(build(), random_plan(randomise(build())))
         inputs = inputs_for(narrow, 3)
         stem = str(tmp_path / name)
         narrow.save(f"{stem}.keras")

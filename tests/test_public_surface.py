@@ -14,6 +14,16 @@ from keras_gcp.costs.counting import build_cost_model, prunable_groups
 from keras_gcp.errors import InvalidArgument, VerificationFailed
 from keras_gcp.selection.plan import Plan
 
+PUBLIC = set(
+    "AccuracyGuard Budget Compensation Distillation Frontier GradualChannelPruning Plan Sample "
+    "Selection Sensitivity Smallest __version__ absolute apply count elementwise export flatten "
+    "frontier models narrow plan prune register_relevance_rule register_rule relevance_scores "
+    "schedules sensitivity smallest timed trace".split()
+)
+
+RECORDS = {"Frontier", "Plan", "Sensitivity", "Smallest"}
+"""What functions return; nobody makes them by hand."""
+
 
 @pytest.fixture(scope="module")
 def model():
@@ -22,43 +32,30 @@ def model():
 
 
 def test_public_names_and_arguments_are_as_documented():
-    assert {
-        "Distillation",
-        "GradualChannelPruning",
-        "absolute",
-        "apply",
-        "count",
-        "elementwise",
-        "export",
-        "narrow",
-        "plan",
-        "prune",
-        "relevance_scores",
-        "schedules",
-        "models",
-        "register_rule",
-    } <= set(keras_gcp.__all__)
-    arguments = list(inspect.signature(keras_gcp.GradualChannelPruning).parameters)
-    assert arguments[:11] == (
-        [
-            "sample",
-            "budget",
-            "schedule",
-            "criterion",
-            "align",
-            "floor",
-            "exclude",
-            "verify",
-            "seed",
-            "reset",
-            "verbose",
-        ]
+    assert set(keras_gcp.__all__) == PUBLIC
+    arguments = inspect.signature(keras_gcp.GradualChannelPruning).parameters
+    assert " ".join(arguments) == (
+        "sample budget schedule criterion exclude selection compensation guard distillation verify "
+        "on_failure backup_dir reset seed verbose input_shape"
     )
-    names = ["model", "budget", "criterion", "sample", "align", "floor", "exclude", "seed"]
-    assert list(inspect.signature(keras_gcp.plan).parameters)[:8] == names
-    assert list(inspect.signature(keras_gcp.prune).parameters)[:8] == names
-    names = ["model", "plan", "optimizer", "sample", "compensate", "recalibrate"]
-    assert list(inspect.signature(keras_gcp.narrow).parameters)[:6] == names
+    planned = "model budget criterion sample exclude selection"
+    names = {
+        keras_gcp.plan: f"{planned} seed input_shape",
+        keras_gcp.prune: f"{planned} compensation seed input_shape",
+        keras_gcp.apply: "model plan sample compensation seed input_shape",
+        keras_gcp.narrow: "model plan sample optimizer compensation seed input_shape",
+    }
+    for function, expected in names.items():
+        assert " ".join(inspect.signature(function).parameters) == expected
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_from_the_fifth_argument_on_arguments_are_by_keyword(name):
+    if not callable(getattr(keras_gcp, name)) or name in RECORDS:
+        return
+    parameters = list(inspect.signature(getattr(keras_gcp, name)).parameters.values())
+    by_position = [one for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
+    assert len(by_position) <= 4, by_position
 
 
 @pytest.mark.parametrize(
@@ -74,8 +71,8 @@ def test_public_names_and_arguments_are_as_documented():
 )
 @pytest.mark.parametrize("align", [1, 4])
 def test_the_budget_is_met_and_putting_back_any_block_breaks_it(model, budget, align):
-    plan = keras_gcp.plan(model, budget, align=align, floor=1)
-    counted = keras_gcp.count(keras_gcp.apply(plan, model))
+    plan = keras_gcp.plan(model, budget, selection={"align": align, "floor": 1})
+    counted = keras_gcp.count(keras_gcp.apply(model, plan))
     original = keras_gcp.count(model)
     limits = {
         resource: share.value
@@ -104,14 +101,14 @@ def test_the_budget_is_met_and_putting_back_any_block_breaks_it(model, budget, a
 
 
 def test_a_plan_survives_json_to_the_last_bit(model):
-    plan = keras_gcp.plan(model, {"macs": 0.5}, align=1)
+    plan = keras_gcp.plan(model, {"macs": 0.5}, selection={"align": 1})
     again = Plan.from_json(plan.to_json())
     assert again.to_json() == plan.to_json()
     assert again.explain() == plan.explain()
     inputs = inputs_for(model)
     for a, b in zip(
-        flat_outputs(keras_gcp.apply(plan, model), inputs),
-        flat_outputs(keras_gcp.apply(again, model), inputs),
+        flat_outputs(keras_gcp.apply(model, plan), inputs),
+        flat_outputs(keras_gcp.apply(model, again), inputs),
         strict=True,
     ):
         np.testing.assert_array_equal(a, b)
@@ -124,18 +121,18 @@ def test_what_is_no_plan_is_refused(text):
 
 
 def test_two_cuts_in_a_row_are_one_combined_plan(model):
-    first = keras_gcp.plan(model, {"channels": 0.7}, align=1)
-    once = keras_gcp.apply(first, model)
-    second = keras_gcp.plan(once, {"channels": 0.7}, align=1, criterion="l1_norm")
-    twice = keras_gcp.apply(second, once)
-    combined = keras_gcp.apply(first.then(second), model)
+    first = keras_gcp.plan(model, {"channels": 0.7}, selection={"align": 1})
+    once = keras_gcp.apply(model, first)
+    second = keras_gcp.plan(once, {"channels": 0.7}, selection={"align": 1}, criterion="l1_norm")
+    twice = keras_gcp.apply(once, second)
+    combined = keras_gcp.apply(model, first.then(second))
     for a, b in zip(twice.get_weights(), combined.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_kept_takes_a_layer_a_name_or_a_path():
     nested = networks.nested()
-    plan = keras_gcp.plan(nested, {"channels": 0.6}, align=1)
+    plan = keras_gcp.plan(nested, {"channels": 0.6}, selection={"align": 1})
     path = "middle/innermost/inner_conv"
     np.testing.assert_array_equal(plan.kept(path), plan.kept("inner_conv"))
     layer = nested.get_layer("a_conv")
@@ -146,8 +143,8 @@ def test_kept_takes_a_layer_a_name_or_a_path():
 
 
 def test_kept_channels_are_those_of_the_original_weights(model):
-    plan = keras_gcp.plan(model, {"channels": 0.5}, align=1)
-    narrow = keras_gcp.apply(plan, model)
+    plan = keras_gcp.plan(model, {"channels": 0.5}, selection={"align": 1})
+    narrow = keras_gcp.apply(model, plan)
     rows, columns = plan.kept("stem_conv"), plan.kept("b1a_conv")
     wide = keras.ops.convert_to_numpy(model.get_layer("b1a_conv").kernel)
     np.testing.assert_array_equal(
@@ -157,7 +154,9 @@ def test_kept_channels_are_those_of_the_original_weights(model):
 
 
 def test_explain_names_every_group_its_members_and_why_it_is_anchored(model):
-    text = keras_gcp.plan(model, {"channels": 0.6}, align=1, exclude=["b2a_conv"]).explain()
+    text = keras_gcp.plan(
+        model, {"channels": 0.6}, selection={"align": 1}, exclude=["b2a_conv"]
+    ).explain()
     for name in ("stem_conv", "b1a_conv", "b2a_conv", "b2_shortcut", "classifier"):
         assert name in text
     assert "output of the model" in text and "exclude" in text
@@ -165,7 +164,7 @@ def test_explain_names_every_group_its_members_and_why_it_is_anchored(model):
 
 
 def test_excluded_layers_and_all_that_is_tied_to_them_stay(model):
-    narrow = keras_gcp.prune(model, {"channels": 0.5}, align=1, exclude=["b1_add"])
+    narrow = keras_gcp.prune(model, {"channels": 0.5}, selection={"align": 1}, exclude=["b1_add"])
     widths = trace(narrow).widths()
     assert widths["stem_conv"] == widths["b1b_conv"] == 8
     assert widths["b1a_conv"] + widths["b2a_conv"] < 20
@@ -173,14 +172,16 @@ def test_excluded_layers_and_all_that_is_tied_to_them_stay(model):
 
 def test_the_same_seed_gives_the_same_plan_and_another_one_another(model):
     plans = [
-        keras_gcp.plan(model, {"channels": 0.5}, "random", align=1, seed=seed).to_json()
+        keras_gcp.plan(
+            model, {"channels": 0.5}, "random", selection={"align": 1}, seed=seed
+        ).to_json()
         for seed in (1, 1, 2)
     ]
     assert plans[0] == plans[1] != plans[2]
 
 
 def test_a_plan_for_another_model_is_refused_and_nothing_changes(model):
-    plan = keras_gcp.plan(networks.plain(), {"channels": 0.5}, align=1)
+    plan = keras_gcp.plan(networks.plain(), {"channels": 0.5}, selection={"align": 1})
     before = [np.array(w) for w in model.get_weights()]
     for call in (keras_gcp.apply, lambda plan, model: keras_gcp.narrow(model, plan)):
         with pytest.raises(InvalidArgument, match="made for another model"):
@@ -205,8 +206,8 @@ def test_narrow_serves_a_custom_training_loop():
     x, y = inputs_for(own, batch=12), np.arange(12) % 4
     custom_step(own, optimizer, x, y)
     momentum = keras.ops.convert_to_numpy(optimizer._momentums[0])
-    plan = keras_gcp.plan(own, {"channels": 0.5}, align=1)
-    keras_gcp.narrow(own, plan, optimizer)
+    plan = keras_gcp.plan(own, {"channels": 0.5}, selection={"align": 1})
+    keras_gcp.narrow(own, plan, optimizer=optimizer)
     np.testing.assert_array_equal(
         keras.ops.convert_to_numpy(optimizer._momentums[0]),
         momentum[..., plan.kept("a_conv")],
@@ -219,7 +220,7 @@ def test_narrow_serves_a_custom_training_loop():
 
 def test_a_failed_verification_takes_the_cut_back(monkeypatch):
     own = randomise(networks.nested())
-    plan = keras_gcp.plan(own, {"channels": 0.5}, align=1)
+    plan = keras_gcp.plan(own, {"channels": 0.5}, selection={"align": 1})
     config, weights = own.get_config(), [np.array(w) for w in own.get_weights()]
     shapes = [tuple(layer.output.shape) for layer in own.get_layer("middle").layers]
 
@@ -238,7 +239,7 @@ def test_a_failed_verification_takes_the_cut_back(monkeypatch):
 def test_verification_notices_a_cut_that_went_wrong(monkeypatch):
     """The identity is really checked: a wrong surgery does not get through."""
     own = randomise(networks.plain())
-    plan = keras_gcp.plan(own, {"channels": 0.5}, align=1)
+    plan = keras_gcp.plan(own, {"channels": 0.5}, selection={"align": 1})
     from keras_gcp.surgery import narrow as surgery
 
     right = surgery.taken
@@ -270,7 +271,7 @@ def test_a_custom_layer_with_a_registered_rule_is_pruned():
     x = keras.layers.Conv2D(8, 3, name="b")(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
     own = keras.Model(inputs, keras.layers.Dense(4)(x))
-    assert "scale" in keras_gcp.plan(own, {"channels": 0.9}, align=1).explain()
+    assert "scale" in keras_gcp.plan(own, {"channels": 0.9}, selection={"align": 1}).explain()
     assert not trace(own).prunable[trace(own).produced["a"]].any()
 
     @keras_gcp.register_rule(ChannelScale)
@@ -280,7 +281,7 @@ def test_a_custom_layer_with_a_registered_rule_is_pruned():
         return site.inputs[0]
 
     try:
-        plan = keras_gcp.plan(own, {"channels": 0.5}, align=1)
+        plan = keras_gcp.plan(own, {"channels": 0.5}, selection={"align": 1})
         keras_gcp.narrow(own, plan)
         assert own.get_layer("scale").scale.shape[0] == len(plan.kept("a"))
     finally:
@@ -290,7 +291,7 @@ def test_a_custom_layer_with_a_registered_rule_is_pruned():
 def test_a_model_compiled_with_a_loss_of_its_own_can_be_copied(model):
     own = networks.plain()
     own.compile("sgd", lambda y, p: keras.ops.mean((y - p) ** 2))
-    narrow = keras_gcp.prune(own, {"channels": 0.5}, align=1)
+    narrow = keras_gcp.prune(own, {"channels": 0.5}, selection={"align": 1})
     assert own.compiled and not narrow.compiled
     x = inputs_for(own, batch=4)
     own.fit(x, np.zeros((4, 4)), verbose=0)

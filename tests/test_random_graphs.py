@@ -321,7 +321,7 @@ def plan_of_random_channels(model, share, seed):
 def check_random_cut(model, share, seed):
     randomise(model, seed)
     plan = plan_of_random_channels(model, share, seed)
-    narrow = keras_gcp.apply(plan, model)
+    narrow = keras_gcp.apply(model, plan)
     inputs = inputs_for(model)
     for actual, expected in zip(
         flat_outputs(narrow, inputs), masked_by_hand(model, plan, inputs), strict=True

@@ -22,11 +22,13 @@ def chain(blocks):
 
 def test_tracing_counting_and_planning_do_not_recurse_along_the_network():
     model = chain(150)
-    keras_gcp.plan(model, {"macs": 0.5}, align=1)  # Everything is imported and cached.
+    keras_gcp.plan(
+        model, {"macs": 0.5}, selection={"align": 1}
+    )  # Everything is imported and cached.
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(len(inspect.stack(0)) + 60)
     try:
-        plan = keras_gcp.plan(model, {"macs": 0.5}, align=1)
+        plan = keras_gcp.plan(model, {"macs": 0.5}, selection={"align": 1})
         counted = keras_gcp.count(model)
     finally:
         sys.setrecursionlimit(limit)
@@ -41,7 +43,7 @@ def test_planning_takes_time_in_proportion_to_the_length_of_a_chain():
         times = []
         for _ in range(6):  # the least of several: other work on the machine only adds
             start = time.perf_counter()
-            keras_gcp.plan(model, {"macs": 0.5}, align=1)
+            keras_gcp.plan(model, {"macs": 0.5}, selection={"align": 1})
             times.append(time.perf_counter() - start)
         seconds.append(min(times))
     assert seconds[1] < 6 * seconds[0]  # 9 times if it grew with the square

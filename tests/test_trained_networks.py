@@ -51,7 +51,7 @@ def test_half_of_it_computes_what_the_masked_network_computes(file, images):
     model = load_trained(FOLDER / file)
     model.layers[-1].activation = keras.activations.linear  # a saturated softmax hides differences
     plan = keras_gcp.plan(model, {"macs": 0.5})
-    narrow = keras_gcp.apply(plan, model)
+    narrow = keras_gcp.apply(model, plan)
     assert keras_gcp.count(narrow).macs <= 0.5 * keras_gcp.count(model).macs
     (masked,), (actual,) = masked_by_hand(model, plan, images), flat_outputs(narrow, [images])
     (dense,) = flat_outputs(model, [images])

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_gcp.channels import map_text
 from keras_gcp.channels.channel_ids import Cause
 from keras_gcp.channels.findings import (
     ArgumentSite,
@@ -96,7 +97,7 @@ class Blocker:
         return self.cause.text.replace(f"'{self.cause.path}'", "''")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ChannelMap:
     """Everything known about the channels of one model.
 
@@ -143,6 +144,37 @@ class ChannelMap:
     beside: Mapping[int, Weight]
     blockers: tuple[Blocker, ...]
     sized: Graph | None = None
+
+    def __repr__(self) -> str:
+        free = int(self.prunable.sum())
+        return f"<ChannelMap: {len(self.groups)} groups, {free:,} of {self.coupled_count:,} free>"
+
+    def __str__(self) -> str:
+        return self.explain()
+
+    def _repr_html_(self) -> str:
+        return map_text.html(self._rows(), self._lines())
+
+    def explain(self) -> str:
+        """Text: the groups, what stays, and why, layer by layer."""
+        return map_text.text(self._rows(), self._lines())
+
+    def _rows(self) -> list[list[str]]:
+        return [
+            map_text.group_row(
+                one.name,
+                len(one.coupled),
+                [member.path for member in one.members],
+                one.anchored,
+                f"keeps at least {one.least}: {one.least_reason}" if one.least_reason else None,
+            )
+            for one in self.groups
+        ]
+
+    def _lines(self) -> list[str]:
+        free = int(self.prunable.sum())
+        causes = dict.fromkeys(blocker.cause.text for blocker in self.blockers)
+        return map_text.below(free, self.coupled_count, self.refusals, causes)
 
     @property
     def counted(self) -> Graph:

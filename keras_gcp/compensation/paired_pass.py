@@ -152,7 +152,7 @@ class _PairedPass:
         return hasattr(layer, "moving_mean") and reconstruction_for(layer) is not None
 
     def _is_spared(self, operation: Any) -> bool:
-        return self._settings.spare_frozen and not getattr(operation, "trainable", True)
+        return bool(self._settings.spare_frozen) and not getattr(operation, "trainable", True)
 
     def _is_cut(self, call: Call) -> bool:
         own = getattr(call.operation, "weights", ())

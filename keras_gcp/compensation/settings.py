@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.validation import require_flag
+from keras_gcp.validation import require_flag, require_one_of
+from keras_gcp.validation.configured import Configured
 
 METHODS = ("least_squares", "fold")
 AUTO = "auto"
-DEFAULT = "least_squares"
 
 
-@dataclass(frozen=True)
-class Compensation:
-    """What is done, on the sample, about what a cut takes away.
+@dataclass(frozen=True, repr=False)
+class Compensation(Configured):
+    """What is done, on the sample, about what a cut takes away. A method's name is short for it.
 
-    Attributes:
-        method: "least_squares": the kernels that read removed channels are refitted on the others,
-            and what stays constant goes into biases. "fold": only the latter. None: neither.
-        recalibrate: Whether mean and variance of BatchNormalization layers after a cut follow the
-            change of their inputs. (With a method, the mean does in any case.)
-        spare_frozen: Whether layers with `trainable=False` keep their numbers.
+    Args:
+        method: `"least_squares"`: the kernels that read removed channels are refitted on those that
+            stay, so that their outputs on the sample come nearest to the wide model's, and biases
+            take what is constant. `"fold"`: only biases (and the means of normalizations) change.
+            None: neither.
+        recalibrate: Whether mean and variance of the `BatchNormalization` layers after a cut follow
+            the change of their inputs. (With a method, the mean does in any case.)
+        spare_frozen: Whether layers with `trainable=False` keep their numbers. None: in `fit` they
+            do, elsewhere they do not.
+
+    Raises:
+        InvalidArgument: an argument is malformed.
+
+    Example:
+
+    ```python
+    compensation = keras_gcp.Compensation("fold", recalibrate=False)
+    small = keras_gcp.prune(model, {"macs": 0.5}, sample=x, compensation=compensation)
+    ```
     """
 
-    method: str | None = DEFAULT
+    method: str | None = "least_squares"
     recalibrate: bool = True
-    spare_frozen: bool = False
+    spare_frozen: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.method is not None:
+            require_one_of("method", self.method, METHODS)
+        object.__setattr__(self, "recalibrate", require_flag("recalibrate", self.recalibrate))
+        if self.spare_frozen is not None:
+            spared = require_flag("spare_frozen", self.spare_frozen)
+            object.__setattr__(self, "spare_frozen", spared)
 
     def __bool__(self) -> bool:
         return self.method is not None or self.recalibrate
@@ -36,41 +57,37 @@ class Compensation:
 NO_COMPENSATION = Compensation(None, False)
 
 
-def parse(
-    compensate: Any, recalibrate: Any, has_sample: bool, spare_frozen: bool = False
-) -> Compensation:
-    """Checks what a user wrote.
+def parse(compensation: Any, has_sample: bool, spare_frozen: bool = False) -> Compensation:
+    """The compensation that a user means.
 
     Args:
-        compensate: "auto", "least_squares", "fold", or None.
-        recalibrate: "auto", True or False.
-        has_sample: Whether there are examples; without, "auto" means nothing is done.
-        spare_frozen: See `Compensation`.
+        compensation: `"auto"` (least squares, if there is a sample), a method's name, None (none at
+            all), or a `Compensation`.
+        has_sample: Whether there are examples.
+        spare_frozen: What is done about frozen layers where the user does not say it.
 
     Raises:
         InvalidArgument: an unknown value, or one that needs a sample where there is none.
     """
-    if compensate is not None and not _is_one_of(compensate, (AUTO, *METHODS)):
+    wanted = _of(compensation)
+    if wanted and not has_sample:
+        if isinstance(compensation, str) and compensation == AUTO:
+            return NO_COMPENSATION
         raise InvalidArgument(
-            f"`compensate` expects one of 'auto', {', '.join(map(repr, METHODS))} or None. "
-            f"Received: {compensate!r}."
+            f"`compensation={compensation!r}` needs examples, and no sample was given. Pass "
+            "`sample=(x, y)`, or leave `compensation` out."
         )
-    if not _is_one_of(recalibrate, (AUTO,)):
-        recalibrate = require_flag("recalibrate", recalibrate, or_else="'auto'")
-    if not has_sample:
-        for name, value in (("compensate", compensate), ("recalibrate", recalibrate)):
-            if value not in (AUTO, None, False):
-                raise InvalidArgument(
-                    f"`{name}={value!r}` needs examples, and no sample was given. Pass "
-                    f"`sample=(x, y)`, or leave `{name}` out."
-                )
+    return replace(wanted, spare_frozen=spare_frozen) if wanted.spare_frozen is None else wanted
+
+
+def _of(compensation: Any) -> Compensation:
+    if compensation is None:
         return NO_COMPENSATION
-    return Compensation(
-        DEFAULT if compensate == AUTO else compensate,
-        True if recalibrate == AUTO else recalibrate,
-        spare_frozen,
+    if isinstance(compensation, Compensation):
+        return compensation
+    if isinstance(compensation, str) and compensation in (AUTO, *METHODS):
+        return Compensation(METHODS[0] if compensation == AUTO else compensation)
+    raise InvalidArgument(
+        f"`compensation` expects 'auto', {', '.join(map(repr, METHODS))}, None, or "
+        f"`keras_gcp.Compensation(...)`. Received: {compensation!r}."
     )
-
-
-def _is_one_of(value: Any, words: tuple[str, ...]) -> bool:
-    return isinstance(value, str) and value in words

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from keras_gcp.costs.cost_model import FURTHER, RESOURCES
@@ -19,13 +19,17 @@ from keras_gcp.validation import (
     require_one_of,
     require_path,
 )
+from keras_gcp.validation.configured import Configured, call_text, changed_fields
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Absolute:
     """An absolute count in a budget; made by `keras_gcp.absolute`."""
 
     value: float
+
+    def __repr__(self) -> str:
+        return f"absolute({self.value!r})"
 
 
 def absolute(value: float) -> Absolute:
@@ -54,13 +58,16 @@ def absolute(value: float) -> Absolute:
     return Absolute(count)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Timed:
     """A limit on the latency, and how it is measured; made by `keras_gcp.timed`."""
 
     limit: float | Absolute
     threads: int = 1
     cache_dir: str | None = None
+
+    def __repr__(self) -> str:
+        return call_text("timed", changed_fields(self))
 
 
 def timed(
@@ -96,45 +103,61 @@ def timed(
     return Timed(share, count, folder)
 
 
-@dataclass(frozen=True)
-class Budget:
-    """What may remain, by resource: a share of the original in (0, 1), or an `Absolute`.
+@dataclass(frozen=True, repr=False)
+class Budget(Configured):
+    """What may remain, by resource. A dict of the limits is short for it.
 
-    Attributes:
-        entries: Resource to share or absolute count; all of them must hold. Of the latency also a
-            `Timed`.
+    Args:
+        limits: Resource to a share in (0, 1) of the original model's `"macs"`, `"parameters"`,
+            (prunable) `"channels"`, `"tflite_bytes"`, `"tflite_bytes_int8"`,
+            `"peak_activation_bytes"`, `"peak_activation_bytes_int8"` or `"latency_ms"` (see
+            `keras_gcp.timed`), or to `keras_gcp.absolute(count)`. All of them must hold.
+        reference: Model whose costs and widths shares refer to. None: the one that is pruned, as it
+            is at first.
+
+    Raises:
+        InvalidArgument: there is no limit, an unknown resource, or a share outside (0, 1).
+
+    Example:
+
+    ```python
+    smaller = keras_gcp.prune(small, keras_gcp.Budget({"macs": 0.25}, reference=model))
+    ```
     """
 
-    entries: Mapping[str, float | Absolute | Timed]
+    limits: Mapping[str, float | Absolute | Timed]
+    reference: Any = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.limits, Mapping) or not self.limits:
+            raise InvalidArgument(
+                "`budget` expects a dict of what may remain, such as {'macs': 0.5}. "
+                f"Received: {self.limits!r}."
+            )
+        checked = {resource: _entry(resource, value) for resource, value in self.limits.items()}
+        object.__setattr__(self, "limits", checked)
 
     @staticmethod
     def parse(budget: Any) -> Budget:
-        """Checks what a user wrote.
+        """The budget that a user means: one, or a dict of its limits.
 
         Raises:
-            InvalidArgument: no dict, an unknown resource, or a share outside (0, 1).
+            InvalidArgument: it is neither, or malformed.
         """
-        if isinstance(budget, Budget):
-            return budget
-        if not isinstance(budget, Mapping) or not budget:
-            raise InvalidArgument(
-                "`budget` expects a dict of what may remain, such as {'macs': 0.5}. "
-                f"Received: {budget!r}."
-            )
-        return Budget({resource: _entry(resource, value) for resource, value in budget.items()})
+        return budget if isinstance(budget, Budget) else Budget(budget)
 
     @property
     def further(self) -> tuple[str, ...]:
         """The resources in which models are not counted anyway."""
-        return tuple(resource for resource in self.entries if resource in FURTHER)
+        return tuple(resource for resource in self.limits if resource in FURTHER)
 
     @property
     def timing(self) -> Timed:
         """How the latency is measured."""
-        value = self.entries["latency_ms"]
+        value = self.limits["latency_ms"]
         return value if isinstance(value, Timed) else Timed(value)
 
-    def limits(self, original: Mapping[str, float], progress: float = 1.0) -> dict[str, float]:
+    def limits_at(self, original: Mapping[str, float], progress: float = 1.0) -> dict[str, float]:
         """What may remain by resource, when `progress` of the way is gone.
 
         Args:
@@ -142,14 +165,14 @@ class Budget:
             progress: 0 = nothing removed yet, 1 = the budget itself.
         """
         limits = {}
-        for resource, entry in self.entries.items():
+        for resource, entry in self.limits.items():
             full, value = original[resource], _limit_of(entry)
             final = value.value if isinstance(value, Absolute) else value * full
             limits[resource] = full - progress * (full - final) if final < full else final
         return limits
 
     def __str__(self) -> str:
-        return " and ".join(_in_words(resource, value) for resource, value in self.entries.items())
+        return " and ".join(_in_words(resource, value) for resource, value in self.limits.items())
 
 
 def check_resource(resource: Any) -> None:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from keras_gcp.formatting import amount
+from keras_gcp.formatting import amount, html_table, table
 
 ALWAYS = ("macs", "parameters", "channels")
 """Resources in which every model is counted."""
@@ -69,7 +69,10 @@ class LayerCount:
     activation_macs: int | None = 0
 
 
-@dataclass(frozen=True)
+_LAYER_COLUMNS = ("layer", "MACs", "parameters")
+
+
+@dataclass(frozen=True, repr=False)
 class Count:
     """Costs of a model, per example.
 
@@ -97,12 +100,26 @@ class Count:
     activation_macs: int | None = 0
     uncounted: Mapping[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        macs = "" if self.macs is None else f"macs={self.macs:,}, "
+        return f"<Count: {macs}parameters={self.parameters:,}, channels={self.channels:,}>"
+
     def __str__(self) -> str:
+        return "\n".join([table(_LAYER_COLUMNS, self._rows()), *self._totals()])
+
+    def _repr_html_(self) -> str:
+        return html_table(_LAYER_COLUMNS, self._rows(), self._totals())
+
+    def _rows(self) -> list[list[Any]]:
+        return [[path, one.macs, one.parameters] for path, one in self.layers.items()]
+
+    def _totals(self) -> list[str]:
         totals = [
             f"{resource}: {amount(resource, self.cost(resource))}"
             for resource in (*ALWAYS, *self.further)
+            if self.cost(resource) is not None
         ]
-        return "\n".join([*totals, *left_out(self.uncounted)])
+        return [*totals, *left_out(self.uncounted)]
 
     def cost(self, resource: str) -> float:
         """The cost in a resource of a budget."""

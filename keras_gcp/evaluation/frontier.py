@@ -28,6 +28,7 @@ def frontier(
     data: Any,
     validation_data: Any,
     directory: str | os.PathLike[str],
+    *,
     budgets: Sequence[float] = (0.8, 0.6, 0.4),
     epochs_each: int = 5,
     epochs_before: int = 0,
@@ -67,7 +68,7 @@ def frontier(
         fit_options: Further arguments of `Model.fit`, such as `{"batch_size": 128}`.
         verbose: 0 = silent, 1 = a line per event and per size, and Keras' progress bars.
         **pruning_options: Further arguments of `GradualChannelPruning`, such as `criterion`,
-            `sample`, `align`, `exclude` and `seed`.
+            `sample`, `selection`, `exclude` and `seed`.
 
     Returns:
         A `Frontier`: `.points`, `.best(within=0.01)`, `.explain()`, `.plot(path)`. The models are
@@ -100,8 +101,6 @@ def frontier(
     measured = metric_for(metric, model, examples, mode)
     ends = {epochs_before + i * epochs_each: share for i, share in enumerate([1.0, *shares])}
     _check_options_of_pruning(pruning_options)
-    # Every budget is a point, however close to the next: no event is put together with another.
-    pruning_options.setdefault("min_share", 0.0)
     pruning = GradualChannelPruning(
         sample=pruning_options.pop("sample", _without_weights(data)),
         budget={resource: shares[-1]},
@@ -131,6 +130,8 @@ class _Steps:
     """Events before the given epochs."""
 
     progress: Mapping[int, float]
+    # Every budget is a point, however close to the next: no event is put together with another.
+    min_step: float = 0.0
 
     def events(self) -> dict[int, float]:
         return dict(self.progress)

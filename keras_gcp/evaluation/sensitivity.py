@@ -22,7 +22,7 @@ from keras_gcp.evaluation.masked_model import MaskedModel
 from keras_gcp.evaluation.measurement_cache import WHOLE, Cache, Key
 from keras_gcp.evaluation.sensitivity_result import GroupSensitivity, Sensitivity, SensitivityPoint
 from keras_gcp.pruning.stages import decided, score
-from keras_gcp.sample import SAMPLE_SIZE, DrawnSample, draw_sample, sample_of
+from keras_gcp.sample import DrawnSample, draw_sample, sample_of
 from keras_gcp.sample.digest import digest_of
 from keras_gcp.selection.blockers import require_prunable
 from keras_gcp.validation import layer_names, numbers_in, require_integer, require_verbose
@@ -33,17 +33,16 @@ DEFAULT_SHARES = (0.9, 0.75, 0.5, 0.25, 0.1)
 def sensitivity(
     model: Any,
     data: Any,
-    metric: Any = None,
     criterion: Any = "auto",
-    shares: Sequence[float] = DEFAULT_SHARES,
     sample: Any = None,
+    *,
+    metric: Any = None,
+    mode: str = "auto",
+    shares: Sequence[float] = DEFAULT_SHARES,
     exclude: Sequence[str] = (),
     cache: str | os.PathLike[str] | None = None,
     seed: int = 0,
-    size: int | None = None,
-    sample_size: int | None = SAMPLE_SIZE,
     batch_size: int = backend.DEFAULT_BATCH_SIZE,
-    mode: str = "auto",
     verbose: int = 1,
 ) -> Sensitivity:
     """Measures how a metric falls when one group of channels alone gets narrower.
@@ -58,30 +57,29 @@ def sensitivity(
 
     Args:
         model: A built functional or sequential `keras.Model`.
-        data: What to measure on, with labels: in the forms of `sample`, held in memory. Weights of
-            examples are ignored.
+        data: What to measure on, with labels: in the forms of `sample`. All of it is held in
+            memory, or as many examples as a `keras_gcp.Sample` says. Weights of examples are
+            ignored.
+        criterion: What ranks the channels of a group; as in `keras_gcp.plan`.
+        sample: Examples for criteria that look at data, as in `keras_gcp.plan`.
         metric: None for the first metric that the model was compiled with (accuracy if it has
             none); a name, `"loss"` included; a `keras.metrics.Metric`; or a callable
             `(y_true, y_pred) -> number, or one per example`, which gets all examples as NumPy
             arrays.
-        criterion: What ranks the channels of a group; as in `keras_gcp.plan`.
+        mode: Whether more of the metric is better (`"max"`) or less (`"min"`); `"auto"` knows it
+            of Keras' metrics and losses and of the usual names.
         shares: Shares of a group's channels to keep, in (0, 1].
-        sample: Examples for criteria that look at data, as in `keras_gcp.plan`.
         exclude: As in `keras_gcp.plan`.
         cache: File for the measurements, one JSON line each. A run that was killed goes on there;
             other shares add to it. A file of another model, other data or settings is refused.
             What a callable computes is not looked at: it is known by its name.
         seed: Seed for drawing examples, and for the random criterion.
-        size: Number of examples drawn from `data`; None takes all.
-        sample_size: Number of examples drawn from `sample`; None takes all.
         batch_size: Examples per batch.
-        mode: Whether more of the metric is better (`"max"`) or less (`"min"`); `"auto"` knows it
-            of Keras' metrics and losses and of the usual names.
         verbose: 0 = silent, 1 = a progress bar.
 
     Returns:
         A `Sensitivity`: `.explain()`, `.plot(path)`, `.to_dict()`. It is also a prior for
-        `keras_gcp.plan(..., prior=sensitivity)`: groups that lose little are pruned more.
+        `keras_gcp.Selection(prior=sensitivity)`: groups that lose little are pruned more.
 
     Raises:
         InvalidArgument: an argument is malformed, or the cache is of another measurement.
@@ -92,7 +90,7 @@ def sensitivity(
     ```python
     sensitivity = keras_gcp.sensitivity(model, (x_val, y_val), cache="sensitivity.jsonl")
     print(sensitivity.explain())
-    plan = keras_gcp.plan(model, {"macs": 0.5}, prior=sensitivity)
+    plan = keras_gcp.plan(model, {"macs": 0.5}, selection={"prior": sensitivity})
     ```
     """
     wanted = _checked_shares(shares)
@@ -103,8 +101,8 @@ def sensitivity(
     channels = trace(model, exclude)
     groups = prunable_groups(channels)
     require_prunable(model, channels)
-    examples = draw_sample(data, size, seed, model)
-    drawn = sample_of(sample, sample_size, seed, model)
+    examples = draw_sample(data, None, seed, model)
+    drawn = sample_of(sample, seed, model)
     measured = metric_for(metric, model, examples, mode)
     decision = decided(scorer, model, channels, drawn)
     if decision.was_open:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from keras_gcp import backend, compensation, criteria, resources
+from keras_gcp import backend, criteria, resources
 from keras_gcp.channels.trace import trace, trace_at
 from keras_gcp.classification.metrics import Metric, metric_for, value_of
+from keras_gcp.compensation import AUTO
+from keras_gcp.compensation import parse as parse_compensation
 from keras_gcp.costs.budget import Budget, check_resource
 from keras_gcp.costs.counting import build_cost_model
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.evaluation.masked_model import MaskedModel
-from keras_gcp.evaluation.sensitivity_result import Sensitivity
 from keras_gcp.evaluation.smallest_result import Smallest, Trial, share_left
 from keras_gcp.pruning.one_shot import apply
 from keras_gcp.pruning.stages import (
@@ -27,38 +28,35 @@ from keras_gcp.pruning.stages import (
     totals_of,
     weighted,
 )
-from keras_gcp.sample import SAMPLE_SIZE, draw_sample, sample_of
+from keras_gcp.sample import draw_sample, sample_of
 from keras_gcp.sample.input_sizes import sizes_of
-from keras_gcp.selection import Preferences
+from keras_gcp.selection import Selection
 from keras_gcp.selection.blockers import require_prunable
 from keras_gcp.selection.plan import Plan
 from keras_gcp.selection.planning import keep_of, plan_of
-from keras_gcp.selection.prior import check_prior
+from keras_gcp.training.messages import say
 from keras_gcp.validation import between, require_integer, require_verbose
 
 
 def smallest(
     model: Any,
+    data: Any,
     at_least: float,
-    validation_data: Any,
-    metric: Any = None,
-    resource: str = "macs",
     criterion: Any = "auto",
+    *,
     sample: Any = None,
+    resource: str = "macs",
+    metric: Any = None,
+    mode: str = "auto",
     tolerance: float = 0.01,
     max_evaluations: int = 20,
     exclude: Any = (),
+    selection: Any = Selection(),
+    compensation: Any = AUTO,
     seed: int = 0,
-    size: int | None = None,
-    sample_size: int | None = SAMPLE_SIZE,
     batch_size: int = backend.DEFAULT_BATCH_SIZE,
-    mode: str = "auto",
     verbose: int = 1,
-    compensate: str | None = "auto",
-    recalibrate: str | bool = "auto",
-    prior: Sensitivity | None = None,
     input_shape: Any = None,
-    **selection: Any,
 ) -> Smallest:
     """Finds the smallest model that has at least some accuracy, without training.
 
@@ -75,31 +73,25 @@ def smallest(
 
     Args:
         model: A built functional or sequential `keras.Model`; it does not change.
+        data: What to measure on, with labels: in the forms of `sample`. All of it is held in
+            memory, or as many examples as a `keras_gcp.Sample` says.
         at_least: The least value of the metric (the largest, if less is better).
-        validation_data: What to measure on: `(x, y)` arrays, a `tf.data.Dataset` or a
-            `keras.utils.PyDataset`, held in memory.
-        metric: As in `keras_gcp.sensitivity`; by default the first compiled metric.
-        resource: What is to be small: `"macs"`, or another resource of `keras_gcp.plan`. Bytes of
-            files and latencies are predicted, then checked on a real file for every candidate.
         criterion: As in `keras_gcp.plan`.
         sample: As in `keras_gcp.plan`.
+        resource: What is to be small: `"macs"`, or another resource of `keras_gcp.plan`. Bytes of
+            files and latencies are predicted, then checked on a real file for every candidate.
+        metric: As in `keras_gcp.sensitivity`; by default the first compiled metric.
+        mode: As in `keras_gcp.sensitivity`.
         tolerance: The search ends when the share is known to this precision.
         max_evaluations: The most evaluations of masked candidates.
         exclude: As in `keras_gcp.plan`.
-        seed: As in `keras_gcp.plan`.
-        size: Number of examples drawn from `validation_data`; None takes all.
-        sample_size: Number of examples drawn from `sample`; None takes all.
-        batch_size: Examples per batch.
-        mode: As in `keras_gcp.sensitivity`.
-        verbose: 0 = silent, 1 = a line per candidate.
-        compensate: As in `keras_gcp.apply`: with a sample, the kernels of every candidate are
+        selection: As in `keras_gcp.plan`. Its `floor` is the least *width* of a layer.
+        compensation: As in `keras_gcp.apply`: with a sample, the kernels of every candidate are
             refitted by least squares; None: only cut.
-        recalibrate: As in `keras_gcp.apply`.
-        prior: As in `keras_gcp.plan`.
-        input_shape: As in `keras_gcp.plan`; None: the size of the sample, else of
-            `validation_data`.
-        **selection: How to select, as in `keras_gcp.plan`: `align`, `floor` (the least *width* of a
-            layer), `cap`, `normalize` and `scope`.
+        seed: As in `keras_gcp.plan`.
+        batch_size: Examples per batch.
+        verbose: 0 = silent, 1 = a line per candidate.
+        input_shape: As in `keras_gcp.plan`; None: the size of the sample, else of `data`.
 
     Returns:
         A `Smallest`: `.model`, `.plan`, `.value`, `.explain()`. Where nothing can be removed, its
@@ -111,7 +103,7 @@ def smallest(
     Example:
 
     ```python
-    found = keras_gcp.smallest(model, at_least=0.90, validation_data=(x_val, y_val))
+    found = keras_gcp.smallest(model, (x_val, y_val), at_least=0.90)
     print(found.explain())
     found.model.save("small.keras")
     ```
@@ -124,23 +116,16 @@ def smallest(
     any_share = Budget({resource: 0.5})
     resources.require_environment(any_share)
     scorer = criteria.get(criterion, seed=seed)
-    check_prior(prior)
-    unknown = selection.keys() - {one.name for one in fields(Preferences)}
-    if unknown:
-        raise InvalidArgument(
-            f"`keras_gcp.smallest` has no arguments {sorted(unknown)}. How to select is set by "
-            f"{', '.join(f'`{one.name}`' for one in fields(Preferences))}."
-        )
-    preferences = Preferences(**selection)
+    selected = Selection.parse(selection)
     said = sizes_of(model, input_shape)  # Refuses what has no inputs before any data are read.
     require_prunable(model, trace(model, exclude), resource)
-    data = draw_sample(validation_data, size, seed, model)
-    measured = metric_for(metric, model, data, mode)
-    drawn = sample_of(sample, sample_size, seed, model)
-    channels = trace_at(said or sizes_of(model, None, drawn, data), model, exclude)
-    settings = compensation.parse(compensate, recalibrate, drawn is not None)
+    examples = draw_sample(data, None, seed, model)
+    measured = metric_for(metric, model, examples, mode)
+    drawn = sample_of(sample, seed, model)
+    channels = trace_at(said or sizes_of(model, None, drawn, examples), model, exclude)
+    settings = parse_compensation(compensation, drawn is not None)
     decision = decided(scorer, model, channels, drawn)
-    scores = weighted(score(decision.scorer, model, channels, drawn), channels, prior)
+    scores = weighted(score(decision.scorer, model, channels, drawn), channels, selected.prior)
     further = resources.of_budget(any_share, model, channels)
     original = totals_of(model, channels, further).costs()
     everything = np.ones(channels.coupled_count, bool)
@@ -148,16 +133,16 @@ def smallest(
 
     def planned(share: float) -> Plan:
         budget = Budget({resource: share})
-        limits = budget.limits(original)
+        limits = budget.limits_at(original)
         chosen = plan_by_scores(
-            model, channels, scores, limits, further, preferences, budget=str(budget)
+            model, channels, scores, limits, further, selected, budget=str(budget)
         )
         return replace(chosen, criterion=decision.words)
 
     def compensated(keep: np.ndarray) -> dict[int, np.ndarray]:
         return compensated_weights(model, channels, keep, drawn, settings)
 
-    with MaskedModel(model, channels, data, measured, batch_size, compensated) as masked:
+    with MaskedModel(model, channels, examples, measured, batch_size, compensated) as masked:
         baseline = masked.value(everything)
         if not measured.holds(baseline, at_least):
             raise InvalidArgument(
@@ -172,13 +157,13 @@ def smallest(
             max_evaluations,
         )
     for candidate in candidates:
-        narrow = apply(candidate, model, drawn, compensate, recalibrate)
-        value = value_of(measured, narrow, data, batch_size)
+        narrow = apply(model, candidate, drawn, compensation=compensation)
+        value = value_of(measured, narrow, examples, batch_size)
         if search.note(candidate, share_left(candidate, resource), value, cut=True):
             break
     else:  # Nothing can go. A copy computes the same: `apply` compares it.
         candidate = plan_of(channels, everything, build_cost_model(model, channels, further))
-        narrow, value = apply(candidate, model), baseline
+        narrow, value = apply(model, candidate), baseline
     return Smallest(
         model=narrow,
         plan=candidate,
@@ -235,7 +220,7 @@ class _Search:
         self.trials.append(Trial(limit, share, value, holds, cut))
         if self._verbose:
             how = "cut" if cut else "masked"
-            print(
+            say(
                 f"{self._resource} {share:.1%} of the original ({how}): {self._metric.name} "
                 f"{value:.4f}, {'good enough' if holds else f'worse than {self._at_least:.4f}'}"
             )

@@ -15,6 +15,7 @@ from keras_gcp.evaluation.frontier_result import Frontier, FrontierPoint
 from keras_gcp.sample import DrawnSample
 from keras_gcp.surgery.model_copy import copy_model
 from keras_gcp.training.callback import GradualChannelPruning
+from keras_gcp.training.messages import say
 
 
 class Snapshots(keras.callbacks.Callback):
@@ -81,7 +82,7 @@ class Snapshots(keras.callbacks.Callback):
     def _say(self) -> None:
         if self._verbose:
             for line in self._unsaid:
-                print(line)
+                say(line)
         self._unsaid.clear()
 
     def _take(self, epochs: int) -> None:

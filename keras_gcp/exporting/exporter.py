@@ -37,6 +37,7 @@ def export(
     directory: str | Path,
     formats: Sequence[str] = ("keras", "saved_model", "tflite"),
     sample: Any = None,
+    *,
     tolerance: float | Mapping[str, float] | None = None,
     name: str | None = None,
 ) -> tuple[ExportedFile, ...]:

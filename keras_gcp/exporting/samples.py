@@ -11,7 +11,7 @@ import numpy as np
 from keras_gcp import keras_state
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Shapes
-from keras_gcp.sample import draw_sample, is_data_set
+from keras_gcp.sample import Sample, draw_sample, is_data_set
 
 RANDOM_SEED = 0
 
@@ -60,7 +60,8 @@ def examples_for(
         sizes = shapes or tuple(tuple(tensor.shape[1:]) for tensor in model.inputs)
         return Examples(_draw(model, count, sizes), "random")
     # Of arrays all examples are taken: those that are compared are spread over them.
-    size = CALIBRATION_EXAMPLES if is_data_set(sample) else None
+    data = sample.data if isinstance(sample, Sample) else sample
+    size = CALIBRATION_EXAMPLES if is_data_set(data) else None
     drawn = draw_sample(sample, size, RANDOM_SEED, model, needs_labels=False)
     arrays = keras_state.ordered_inputs(model, drawn.x)
     return Examples(tuple(map(_cast, model.inputs, arrays)), "sample")

@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from keras_gcp import backend, compensation, criteria, keras_state, resources
+from keras_gcp import backend, criteria, keras_state, resources
 from keras_gcp.backend.comparison import example_count, random_inputs
 from keras_gcp.backend.sizes_to_run import sizes_for_cut
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned, trace_at
+from keras_gcp.compensation import AUTO
+from keras_gcp.compensation import parse as parse_compensation
 from keras_gcp.costs.budget import Budget
 from keras_gcp.costs.counting import build_cost_model
 from keras_gcp.keras_state import Transaction
+from keras_gcp.pruning.original import Original
 from keras_gcp.pruning.stages import (
     compensated_weights,
     decided,
@@ -25,14 +28,13 @@ from keras_gcp.pruning.stages import (
     totals_of,
     weighted,
 )
-from keras_gcp.sample import SAMPLE_SIZE, checked_size, sample_of
+from keras_gcp.sample import sample_of
 from keras_gcp.sample.input_sizes import sizes_of
-from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
+from keras_gcp.selection import Selection
 from keras_gcp.selection.blockers import require_prunable
 from keras_gcp.selection.plan import Plan, check_plan
 from keras_gcp.selection.plan_data import Totals
 from keras_gcp.selection.planning import keep_of, parsed_limits, plan_of, require_reachable
-from keras_gcp.selection.prior import Prior, check_prior
 from keras_gcp.surgery.cut import cut_in_place, put_values
 from keras_gcp.surgery.model_copy import copy_model
 from keras_gcp.surgery.optimizer import check_optimizer
@@ -44,25 +46,21 @@ def plan(
     budget: Any,
     criterion: Any = "auto",
     sample: Any = None,
-    align: Align = "auto",
-    floor: Floor = DEFAULT_FLOOR,
+    *,
     exclude: Sequence[str] = (),
+    selection: Any = Selection(),
     seed: int | None = None,
-    sample_size: int | None = SAMPLE_SIZE,
-    cap: Cap = None,
-    normalize: str = "none",
-    scope: str = "global",
-    prior: Prior | None = None,
     input_shape: Any = None,
 ) -> Plan:
     """Chooses which channels to keep so that a budget is met; changes nothing.
 
     Args:
         model: A built functional or sequential `keras.Model`.
-        budget: Dict of what may *remain*: a share in (0, 1) of this model's `"macs"`,
+        budget: What may *remain*: a dict of shares in (0, 1) of this model's `"macs"`,
             `"parameters"`, (prunable) `"channels"`, `"tflite_bytes"`, `"tflite_bytes_int8"`,
             `"peak_activation_bytes"`, `"peak_activation_bytes_int8"` or `"latency_ms"` (see
-            `keras_gcp.timed`), or `keras_gcp.absolute(count)`. All entries must hold.
+            `keras_gcp.timed`), or of `keras_gcp.absolute(count)`; or a `keras_gcp.Budget`, whose
+            shares may be those of another model. All entries must hold.
         criterion: Name of a criterion, or a callable `(model, channels, sample) -> {path of a
             producing layer: (width,) scores}`, larger = keep. `"auto"`: `"feature_relevance"` where
             it applies (a classifier, labels that are its classes, only layers it can be followed
@@ -71,36 +69,20 @@ def plan(
         sample: Examples for criteria that look at data, as `fit` takes them: `x`, `(x, y)` or
             `(x, y, weight)`, with `x` a dict by name or a list in the order of `model.inputs` for
             several inputs; a `tf.data.Dataset`, a `keras.utils.PyDataset`, or another iterable of
-            batches. Labels are asked for by criteria that read them (`"feature_relevance"`,
-            `"taylor"`).
-        align: Widths to prefer, because odd ones run slower than the next larger multiple: `"auto"`
-            (multiples of 8 for layers of 16 channels and more, free below), a number, or a dict of
-            these by layer. A layer narrower than the number has the halves of it (4, 2, 1).
-        floor: Least width of a layer: int = channels, float = share of its width, or a dict of
-            these by layer.
+            batches. 512 of them are drawn; a `keras_gcp.Sample` says how many else. Labels are
+            asked for by criteria that read them (`"feature_relevance"`, `"taylor"`).
         exclude: Names (or paths) of layers whose outputs, and all that is tied to them, stay. A
             layer that hides convolutions or dense layers, and cannot be opened by
             `keras_gcp.flatten`, has to be named here; its multiply-adds are not counted.
+        selection: How to select: a `keras_gcp.Selection`, or a dict of its arguments `align`,
+            `floor`, `cap`, `ranking` and `prior`.
         seed: Seed for drawing the sample and for the random criterion.
-        sample_size: Number of examples drawn from `sample`; None takes all.
-        cap: Largest width that may remain, in the same terms, or None: layers that must shrink.
-        normalize: `"none"`: the channels with the least scores leave, whatever they cost.
-            `"cost"`: the kept channels have the largest total score that the budget buys (to about
-            1 %), so that a layer whose channels are costly loses more of them.
-        scope: `"global"`: one ranking of the whole network. `"group"`: every layer keeps the same
-            share of its width, as far as `align`, `floor` and `cap` let it.
-        prior: What `keras_gcp.sensitivity` measured on this model. Scores are multiplied by the
-            drop of the metric per removed channel at each width (`Sensitivity.weighted`), so
-            groups that lose little are pruned more.
         input_shape: The size to count multiply-adds, memory and latency at, if the model leaves
             sizes of its input open (`keras.Input((None, None, 3))`): a tuple without the batch
             axis, such as `(224, 224, 3)`; for several inputs a list of tuples in the order of
             `model.inputs`, or a dict by their names. None: the size of the sample, if there is one.
             The model keeps its open sizes. Budgets in parameters, channels and bytes of files need
             no size.
-
-    Dicts by layer name convolutions, dense layers and embeddings, or nested models with all layers
-    inside; `"*"` stands for the layers not named, which have the default otherwise.
 
     Returns:
         A `Plan`: `.explain()`, `.kept(layer)`, `.to_json()`.
@@ -115,13 +97,19 @@ def plan(
     ```python
     plan = keras_gcp.plan(model, {"macs": 0.5})
     print(plan.explain())
-    narrow_model = keras_gcp.apply(plan, model)
+    narrow_model = keras_gcp.apply(model, plan)
     ```
     """
-    preferences = Preferences(align, floor, cap, normalize, scope)
-    drawing = (seed, checked_size(sample_size))
     return _plan(
-        model, budget, criterion, sample, preferences, exclude, drawing, prior, input_shape, True
+        model,
+        budget,
+        criterion,
+        sample,
+        exclude=exclude,
+        selection=selection,
+        seed=seed,
+        input_shape=input_shape,
+        in_place=True,
     )
 
 
@@ -130,42 +118,54 @@ def _plan(
     budget: Any,
     criterion: Any,
     sample: Any,
-    preferences: Preferences,
+    *,
     exclude: Sequence[str],
-    drawing: tuple[int | None, int | None],
-    prior: Prior | None,
+    selection: Any,
+    seed: int | None,
     input_shape: Any,
     in_place: bool,
 ) -> Plan:
     """`plan`; `in_place` tells whether the model itself may be cut by it, or only a copy."""
-    seed, sample_size = drawing
-    parsed = Budget.parse(budget)
+    parsed, selected = Budget.parse(budget), Selection.parse(selection)
     resources.require_environment(parsed)
-    check_prior(prior)
     scorer = criteria.get(criterion, seed=seed)
     said = sizes_of(model, input_shape)  # Refuses what has no inputs before any data are read.
-    drawn = sample_of(sample, sample_size, seed, model)
-    channels = trace_at(said or sizes_of(model, None, drawn), model, exclude, in_place)
-    require_prunable(model, channels, next(iter(parsed.entries)))
-    further = resources.of_budget(parsed, model, channels)
-    totals = totals_of(model, channels, further)
-    limits = parsed_limits(parsed, totals, totals, channels)
-    cost_model = build_cost_model(model, channels, further)
-    require_reachable(channels, limits, preferences, cost_model)  # Scoring may take long.
+    drawn = sample_of(sample, seed, model)
+    shapes = said or sizes_of(model, None, drawn)
+    channels = trace_at(shapes, model, exclude, in_place)
+    require_prunable(model, channels, next(iter(parsed.limits)))
+    if parsed.reference is None:
+        original = Original.of_traced(model, channels, parsed)
+        totals = original.totals
+    else:
+        original = Original.of(model, exclude, parsed, shapes)
+        totals = totals_of(model, channels, original.resources)
+    limits = parsed_limits(parsed, totals, original.totals, channels)
+    cost_model = build_cost_model(model, channels, original.resources)
+    # Scoring may take long.
+    require_reachable(channels, limits, selected, cost_model, original.widths)
     decision = decided(scorer, model, channels, drawn)
-    scores = weighted(score(decision.scorer, model, channels, drawn), channels, prior)
-    chosen = plan_by_scores(model, channels, scores, limits, further, preferences, str(parsed))
+    scores = weighted(score(decision.scorer, model, channels, drawn), channels, selected.prior)
+    chosen = plan_by_scores(
+        model,
+        channels,
+        scores,
+        limits,
+        original.resources,
+        selected,
+        str(parsed),
+        original.widths,
+    )
     return replace(chosen, criterion=decision.words)
 
 
 def apply(
-    plan: Plan,
     model: Any,
+    plan: Plan,
     sample: Any = None,
-    compensate: str | None = "auto",
-    recalibrate: str | bool = "auto",
+    *,
+    compensation: Any = AUTO,
     seed: int | None = None,
-    sample_size: int | None = SAMPLE_SIZE,
     input_shape: Any = None,
 ) -> Any:
     """Makes a narrow copy of a model; the original stays as it is.
@@ -173,19 +173,13 @@ def apply(
     The copy is cut, then compared with the masked original on random inputs.
 
     Args:
-        plan: A plan for this model, or for one of the same architecture.
         model: The model.
+        plan: A plan for this model, or for one of the same architecture.
         sample: Examples to compensate the cut with, as in `keras_gcp.plan`. Labels are not looked
             at.
-        compensate: What is done about what removed channels did. `"least_squares"`: kernels that
-            read them are refitted on the channels that stay, so that their outputs on the sample
-            come nearest to the wide model's, and biases take what is constant. `"fold"`: only
-            biases (and the means of normalizations) change. None: nothing. `"auto"`:
-            least squares if there is a sample.
-        recalibrate: Whether means and variances of `BatchNormalization` layers follow the change of
-            their inputs. `"auto"`: if there is a sample.
+        compensation: What is done about what removed channels did: `"least_squares"`, `"fold"`,
+            None, or a `keras_gcp.Compensation`. `"auto"`: least squares if there is a sample.
         seed: Seed for drawing the sample.
-        sample_size: Number of examples drawn from `sample`; None takes all.
         input_shape: The size at which the copy is compared, if the model leaves sizes of its input
             open; as in `plan`. None: that of the sample, or of the plan, or one that the model
             takes.
@@ -201,8 +195,8 @@ def apply(
     """
     keras_state.require_functional(model)
     check_plan(plan)
-    drawn = sample_of(sample, sample_size, seed, model)
-    settings = compensation.parse(compensate, recalibrate, drawn is not None)
+    drawn = sample_of(sample, seed, model)
+    settings = parse_compensation(compensation, drawn is not None)
     shapes = sizes_for_cut(model, drawn, input_shape, plan.counted_at)
     channels = trace_as_planned(model, shapes=shapes)
     keep = keep_of(plan, channels)  # Refuses a foreign plan before anything is built.
@@ -228,17 +222,11 @@ def prune(
     budget: Any,
     criterion: Any = "auto",
     sample: Any = None,
-    align: Align = "auto",
-    floor: Floor = DEFAULT_FLOOR,
+    *,
     exclude: Sequence[str] = (),
+    selection: Any = Selection(),
+    compensation: Any = AUTO,
     seed: int | None = None,
-    sample_size: int | None = SAMPLE_SIZE,
-    compensate: str | None = "auto",
-    recalibrate: str | bool = "auto",
-    cap: Cap = None,
-    normalize: str = "none",
-    scope: str = "global",
-    prior: Prior | None = None,
     input_shape: Any = None,
 ) -> Any:
     """`plan`, then `apply`: a narrow copy that meets a budget. Arguments as there.
@@ -249,25 +237,30 @@ def prune(
     small = keras_gcp.prune(model, {"macs": 0.5, "parameters": 0.6})
     ```
     """
-    drawn = sample_of(sample, sample_size, seed, model)
-    compensation.parse(compensate, recalibrate, drawn is not None)
-    preferences = Preferences(align, floor, cap, normalize, scope)
-    drawing = (seed, sample_size)
+    drawn = sample_of(sample, seed, model)
+    parse_compensation(compensation, drawn is not None)
     chosen = _plan(
-        model, budget, criterion, drawn, preferences, exclude, drawing, prior, input_shape, False
+        model,
+        budget,
+        criterion,
+        drawn,
+        exclude=exclude,
+        selection=selection,
+        seed=seed,
+        input_shape=input_shape,
+        in_place=False,
     )
-    return apply(chosen, model, drawn, compensate, recalibrate)
+    return apply(model, chosen, drawn, compensation=compensation)
 
 
 def narrow(
     model: Any,
     plan: Plan,
-    optimizer: Any = None,
     sample: Any = None,
-    compensate: str | None = "auto",
-    recalibrate: str | bool = "auto",
+    *,
+    optimizer: Any = None,
+    compensation: Any = AUTO,
     seed: int | None = None,
-    sample_size: int | None = SAMPLE_SIZE,
     input_shape: Any = None,
 ) -> None:
     """Makes a model narrower in place, for custom training loops.
@@ -284,13 +277,11 @@ def narrow(
     Args:
         model: The model.
         plan: A plan for it.
+        sample: As in `apply`.
         optimizer: An optimizer whose slots follow the weights. The optimizer that the model was
             compiled with always follows.
-        sample: As in `apply`.
-        compensate: As in `apply`.
-        recalibrate: As in `apply`.
+        compensation: As in `apply`.
         seed: As in `apply`.
-        sample_size: As in `apply`.
         input_shape: As in `apply`.
 
     Raises:
@@ -303,8 +294,8 @@ def narrow(
     keras_state.require_functional(model)
     check_plan(plan)
     keras_state.check_strategy(model)
-    drawn = sample_of(sample, sample_size, seed, model)
-    settings = compensation.parse(compensate, recalibrate, drawn is not None)
+    drawn = sample_of(sample, seed, model)
+    settings = parse_compensation(compensation, drawn is not None)
     given = [] if optimizer is None else [optimizer]
     for one in [*given, *keras_state.optimizers_of(model)]:
         check_optimizer(one)

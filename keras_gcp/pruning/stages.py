@@ -15,7 +15,7 @@ from keras_gcp.costs.counting import Resource, count_map, prunable_groups
 from keras_gcp.criteria.base import name_of
 from keras_gcp.errors import VerificationFailed
 from keras_gcp.sample import DrawnSample
-from keras_gcp.selection import Preferences
+from keras_gcp.selection import Selection
 from keras_gcp.selection.plan import Plan
 from keras_gcp.selection.plan_data import Totals
 from keras_gcp.selection.planning import choose
@@ -102,8 +102,9 @@ def plan_by_scores(
     scores: np.ndarray,
     limits: Mapping[str, float],
     further: Sequence[Resource],
-    preferences: Preferences,
+    selection: Selection,
     budget: str,
+    original_widths: Mapping[str, int] | None = None,
 ) -> Plan:
     """The plan whose costs stay within limits.
 
@@ -113,13 +114,21 @@ def plan_by_scores(
         scores: One score per set of coupled channels, larger = keep.
         limits: What may remain, by resource.
         further: The resources among them that need more than counting.
-        preferences: How to select.
+        selection: How to select.
         budget: The limits in words.
+        original_widths: Producing layer to the width that shares of it refer to; None: its own.
     """
 
     def chosen(cost_model: CostModel) -> Plan:
         return choose(
-            model, channels, scores, limits, preferences, budget=budget, cost_model=cost_model
+            model,
+            channels,
+            scores,
+            limits,
+            selection,
+            original_widths,
+            budget=budget,
+            cost_model=cost_model,
         )
 
     return resources.calibrated(model, channels, limits, further, chosen).plan

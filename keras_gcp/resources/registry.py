@@ -56,7 +56,7 @@ def of_budget(budget: Budget | None, model: Any, channels: ChannelMap) -> tuple[
     if budget is None:
         return ()
     require_environment(budget)
-    if "macs" in budget.entries:
+    if "macs" in budget.limits:
         require_known_positions(channels)
     if any(_KINDS[name].needs_file for name in budget.further):
         worker.prepare()

@@ -1,17 +1,12 @@
 """The sample: what a user's examples mean, and which of them are held for scoring and proof."""
 
-from keras_gcp.sample.draw import (
-    SAMPLE_SIZE,
-    DrawnSample,
-    checked_size,
-    draw_sample,
-    is_data_set,
-    sample_of,
-)
+from keras_gcp.sample.draw import DrawnSample, draw_sample, is_data_set, sample_of
+from keras_gcp.sample.request import SAMPLE_SIZE, Sample, checked_size
 
 __all__ = [
     "SAMPLE_SIZE",
     "DrawnSample",
+    "Sample",
     "checked_size",
     "draw_sample",
     "is_data_set",

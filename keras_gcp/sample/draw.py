@@ -16,10 +16,8 @@ from keras_gcp.errors import InvalidArgument
 from keras_gcp.sample.arrays import to_arrays
 from keras_gcp.sample.forms import check_lengths, element, held_in_memory, joined
 from keras_gcp.sample.inputs import as_argument, check_values, fitted_inputs
-from keras_gcp.validation import integer, require_seed
-
-SAMPLE_SIZE = 512
-"""Examples drawn by default."""
+from keras_gcp.sample.request import SAMPLE_SIZE, Sample, checked_size
+from keras_gcp.validation import require_seed
 
 _MAX_STRATA = 4096
 """More distinct labels than this are not classes; the subset is then drawn without strata."""
@@ -71,8 +69,8 @@ def draw_sample(
     Args:
         source: `x`, `(x, y)` or `(x, y, weight)`, or a data set that yields these, as for `fit`;
             for several inputs `x` is a list in the order of `model.inputs` or a dict by name. Lists
-            are read as `keras_gcp.sample.forms` says.
-        size: Number of examples; None takes all.
+            are read as `keras_gcp.sample.forms` says. Or a `Sample`, which says the size, too.
+        size: Number of examples of other sources; None takes all.
         seed: For the random choice; None draws differently each time.
         model: The model that the examples must fit.
         needs_labels: Whether missing labels are an error.
@@ -85,6 +83,8 @@ def draw_sample(
             are missing, there are no examples, the source may be read in two ways, or `size` is no
             positive number.
     """
+    if isinstance(source, Sample):
+        source, size = source.data, source.size
     size = checked_size(size)
     random = np.random.default_rng(require_seed(seed))
     held = _held(source, model)
@@ -120,36 +120,21 @@ def _whole(pieces: Sequence[Any], size: int | None, model: Any) -> int | None:
     return keras_state.whole_batches(model, count if size is None else min(size, count))
 
 
-def checked_size(size: Any) -> int | None:
-    """A number of examples to draw, as a plain number; None stands for all.
-
-    Raises:
-        InvalidArgument: it is not a positive integer.
-    """
-    found = integer(size)
-    if size is not None and (found is None or found < 1):
-        raise InvalidArgument(
-            f"The size of the sample must be a positive integer or None. Received: {size!r}."
-        )
-    return found
-
-
-def sample_of(source: Any, size: int | None, seed: int | None, model: Any) -> DrawnSample | None:
+def sample_of(source: Any, seed: int | None, model: Any) -> DrawnSample | None:
     """The sample that an argument `sample` stands for, which may be None, or drawn already.
 
     Labels may be missing: what reads them asks for them.
     """
-    size, seed = checked_size(size), require_seed(seed)
+    seed = require_seed(seed)
     if source is None or isinstance(source, DrawnSample):
         return source
-    return draw_sample(source, size, seed, model, needs_labels=False)
+    return draw_sample(source, SAMPLE_SIZE, seed, model, needs_labels=False)
 
 
 def is_data_set(source: Any) -> bool:
     """Whether a source yields examples, rather than holding them in arrays."""
-    return not hasattr(source, "shape") and not isinstance(
-        source, DrawnSample | Mapping | list | tuple
-    )
+    held = (DrawnSample, Mapping, list, tuple)
+    return not hasattr(source, "shape") and not isinstance(source, held)
 
 
 def _held(source: Any, model: Any) -> tuple[Any, Any] | None:

@@ -17,11 +17,14 @@ Those above are `Schedule`s: their events are known before training. `on_plateau
 """
 
 from keras_gcp.schedules.base import (
+    MIN_STEP,
     UNITS,
     AdaptiveSchedule,
+    LimitingSchedule,
     Schedule,
     checked_events,
     in_words,
+    min_step_of,
     unit_of,
 )
 from keras_gcp.schedules.curves import (
@@ -38,10 +41,12 @@ from keras_gcp.schedules.curves import (
 from keras_gcp.schedules.plateau import OnPlateau, on_plateau
 
 __all__ = [
+    "MIN_STEP",
     "UNITS",
     "AdaptiveSchedule",
     "ChannelsEvery",
     "Curve",
+    "LimitingSchedule",
     "OnPlateau",
     "Schedule",
     "channels_every",
@@ -52,6 +57,7 @@ __all__ = [
     "function",
     "in_words",
     "linear",
+    "min_step_of",
     "on_plateau",
     "one_shot",
     "unit_of",

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.schedules.base import MIN_STEP, checked_min_step
 from keras_gcp.validation import between, require_integer, require_one_of
+from keras_gcp.validation.configured import Configured, call_text, changed_fields
 
 MODES = ("auto", "min", "max")
 """Whether smaller or greater values are better; "auto" tells it by the name."""
@@ -16,16 +18,49 @@ _SMALLER = ("loss", "error")
 _GREATER = ("accuracy", "acc", "auc", "precision", "recall", "iou", "score")
 
 
-@dataclass(frozen=True)
-class OnPlateau:
+@dataclass(frozen=True, repr=False)
+class OnPlateau(Configured):
     """An event whenever a metric has stopped improving; made by `on_plateau`."""
 
-    monitor: str
-    patience: int
-    min_delta: float
-    share: float
-    until: int | None
-    mode: str
+    monitor: str = "val_loss"
+    patience: int = 2
+    min_delta: float = 0.0
+    share: float = 0.25
+    until: int | None = None
+    mode: str = "auto"
+    min_step: float = MIN_STEP
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.monitor, str) or not self.monitor:
+            raise InvalidArgument(
+                "`monitor` expects the name of an entry of the logs, such as 'val_loss'. "
+                f"Received: {self.monitor!r}."
+            )
+        delta = between(self.min_delta, 0.0, sys.float_info.max)
+        if delta is None:
+            raise InvalidArgument(
+                f"`min_delta` expects a number from 0. Received: {self.min_delta!r}."
+            )
+        part = between(self.share, 0.0, 1.0)
+        if not part:
+            raise InvalidArgument(
+                "`share` is the share of the way of one event, in (0, 1]. "
+                f"Received: {self.share!r}."
+            )
+        require_one_of("mode", self.mode, MODES)
+        checked = {
+            "patience": require_integer("patience", self.patience, least=1),
+            "min_delta": delta,
+            "share": part,
+            "until": None if self.until is None else require_integer("until", self.until, least=0),
+            "mode": _mode_of(self.monitor) if self.mode == "auto" else self.mode,
+            "min_step": checked_min_step(self.min_step),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        return call_text("on_plateau", {"monitor": self.monitor, **changed_fields(self)})
 
     def next(self, epoch: int, progress: float, values: Sequence[float]) -> float | None:
         """How far an event before an epoch is to go; None if none is due."""
@@ -55,8 +90,10 @@ def on_plateau(
     patience: int = 2,
     min_delta: float = 0.0,
     share: float = 0.25,
+    *,
     until: int | None = None,
     mode: str = "auto",
+    min_step: float = MIN_STEP,
 ) -> OnPlateau:
     """An event whenever a monitored metric has stopped improving.
 
@@ -73,6 +110,7 @@ def on_plateau(
             then says so in the end.
         mode: `"min"` if smaller values are better, `"max"` if greater ones are, `"auto"` where the
             name tells it (`loss`, `error`; `accuracy`, `auc`, and the like).
+        min_step: As in `linear`.
 
     Raises:
         InvalidArgument: a value is out of its range, or `"auto"` does not know the name.
@@ -82,24 +120,7 @@ def on_plateau(
     >>> keras_gcp.schedules.on_plateau("val_accuracy", patience=3, until=60).mode
     'max'
     """
-    if not isinstance(monitor, str) or not monitor:
-        raise InvalidArgument(
-            "`monitor` expects the name of an entry of the logs, such as 'val_loss'. "
-            f"Received: {monitor!r}."
-        )
-    patience = require_integer("patience", patience, least=1)
-    until = None if until is None else require_integer("until", until, least=0)
-    delta = between(min_delta, 0.0, sys.float_info.max)
-    if delta is None:
-        raise InvalidArgument(f"`min_delta` expects a number from 0. Received: {min_delta!r}.")
-    part = between(share, 0.0, 1.0)
-    if not part:
-        raise InvalidArgument(
-            f"`share` is the share of the way of one event, in (0, 1]. Received: {share!r}."
-        )
-    require_one_of("mode", mode, MODES)
-    mode = _mode_of(monitor) if mode == "auto" else mode
-    return OnPlateau(monitor, patience, delta, part, until, mode)
+    return OnPlateau(monitor, patience, min_delta, share, until, mode, min_step)
 
 
 def _mode_of(monitor: str) -> str:

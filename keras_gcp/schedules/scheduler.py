@@ -16,13 +16,6 @@ from keras_gcp.errors import InvalidArgument
 from keras_gcp.schedules.base import AdaptiveSchedule
 from keras_gcp.validation import between
 
-MIN_SHARE = 0.03
-"""Share of the original cost below which an event is put together with another.
-
-A step of ResNet-56 on two cores takes 0.75 of the time at half of the multiply-adds, so 3 % of
-them are 1.5 % of a step; an event on it takes 10 s, which 11 minutes of training win back.
-"""
-
 Limits = Mapping[str, float]
 
 
@@ -86,20 +79,20 @@ class Scheduler:
         now: Limits,
         limits_at: Callable[[float], Limits],
         original: Limits,
-        min_share: float,
+        min_step: float,
     ) -> DueEvent | None:
         """An event, with others where one alone would remove too little.
 
-        If all later events together would remove less than `min_share` of the original cost, this
-        event takes them along. If it would itself remove less, it goes with the next one. The last
-        event is never put off, so the budget is reached.
+        If all later events together would remove less than `min_step` of the original cost, this
+        one takes them along. If it would remove less than that itself, it is put together with the
+        next one. The last event is never put off, so the budget is reached.
 
         Args:
             due: The event.
             now: What the model costs, by resource.
             limits_at: Progress to what may remain, by resource.
             original: What the original model cost, by resource.
-            min_share: The least share.
+            min_step: The least share; see `keras_gcp.schedules.linear`.
 
         Returns:
             The event; None if it was put off.
@@ -110,11 +103,11 @@ class Scheduler:
             resource: min(now[resource], limit)
             for resource, limit in limits_at(due.progress).items()
         }
-        if _share_between(after, limits_at(self.goal), original) < min_share:
+        if _share_between(after, limits_at(self.goal), original) < min_step:
             along = len(self.to_come)
             self.to_come.clear()
             return DueEvent(self.goal, due.merged + along)
-        if self.adaptive is None and _share_between(now, after, original) < min_share:
+        if self.adaptive is None and _share_between(now, after, original) < min_step:
             self.put_off = due.merged
             return None
         return due
@@ -167,21 +160,6 @@ def next_progress(
             f"a number from {progress} to 1."
         )
     return found
-
-
-def checked_min_share(min_share: Any) -> float:
-    """The share, as a plain number.
-
-    Raises:
-        InvalidArgument: it is not in [0, 1).
-    """
-    share = between(min_share, 0.0, 1.0)
-    if share is None or share == 1:
-        raise InvalidArgument(
-            "`min_share` is a share of the original cost in [0, 1); 0 puts no events together. "
-            f"Received: {min_share!r}."
-        )
-    return share
 
 
 def _share_between(upper: Limits, lower: Limits, original: Limits) -> float:

@@ -1,7 +1,7 @@
 """Selection: which channels stay, from scores, costs and allowed widths. Sees numbers and names."""
 
 from keras_gcp.selection.candidates import Candidates
-from keras_gcp.selection.select import Preferences, select
+from keras_gcp.selection.select import Selection, select
 from keras_gcp.selection.slack import Slack, slack_of
 from keras_gcp.selection.widths import DEFAULT_FLOOR, Align, Cap, Floor
 
@@ -11,7 +11,7 @@ __all__ = [
     "Candidates",
     "Cap",
     "Floor",
-    "Preferences",
+    "Selection",
     "Slack",
     "select",
     "slack_of",

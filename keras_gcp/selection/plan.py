@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.selection import plan_json
+from keras_gcp.selection import plan_json, plan_text
 from keras_gcp.selection.plan_data import PlanData
-from keras_gcp.selection.plan_text import explanation
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -133,6 +132,12 @@ class Plan(PlanData):
             checks=later.checks,
         )
 
+    def __str__(self) -> str:
+        return self.explain()
+
+    def _repr_html_(self) -> str:
+        return plan_text.html(self)
+
     def explain(self) -> str:
         """Text: what every group keeps, and why some stay whole; costs; which resource is binding.
 
@@ -142,7 +147,7 @@ class Plan(PlanData):
         last event's limits. An event can only take away, so a block that an earlier one has removed
         may fit again; then the resource is binding in part.
         """
-        return explanation(self)
+        return plan_text.explanation(self)
 
     def to_json(self) -> str:
         """The plan as JSON text."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from keras_gcp.costs.cost_model import left_out
-from keras_gcp.formatting import amount, table
+from keras_gcp.formatting import amount, html_table, table
 from keras_gcp.graph import Shapes
 from keras_gcp.selection.plan_data import PlanData, PlannedGroup
 from keras_gcp.selection.slack import SLACK_COLUMNS
@@ -13,7 +13,18 @@ _COLUMNS = ("group", "kept", "share", "members", "anchored because, or limited")
 
 def explanation(plan: PlanData) -> str:
     """The text of `Plan.explain`."""
-    lines = [table(_COLUMNS, group_rows(plan)), *_cost_lines(plan)]
+    return "\n".join([table(_COLUMNS, _rows(plan)), *_lines(plan)])
+
+
+def html(plan: PlanData) -> str:
+    """The same for notebooks."""
+    below = [line for text in _lines(plan) for line in text.splitlines()]
+    return html_table(_COLUMNS, _rows(plan), below)
+
+
+def _lines(plan: PlanData) -> list[str]:
+    """What stands below the table of the groups."""
+    lines = _cost_lines(plan)
     if plan.counted_at:
         lines.append(sizes_line(plan.counted_at))
     if plan.budget:
@@ -26,10 +37,10 @@ def explanation(plan: PlanData) -> str:
     lines.extend(left_out(plan.uncounted))
     lines.extend(f"not followed: {reason}" for reason in plan.notes.values())
     lines.extend(f"beside it: {outlook}" for outlook in plan.outlooks)
-    return "\n".join(lines)
+    return lines
 
 
-def group_rows(plan: PlanData) -> list[list[str]]:
+def _rows(plan: PlanData) -> list[list[str]]:
     """One row per group: name, what it keeps, the share, its members, what limits it."""
     return [_row(plan, group) for group in plan.groups]
 

@@ -13,7 +13,7 @@ from keras_gcp.costs.cost_model import ALWAYS, CostModel, left_out
 from keras_gcp.costs.counting import build_cost_model, prunable_groups, require_known_positions
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.formatting import amount
-from keras_gcp.selection import Candidates, Preferences, Slack, select, slack_of
+from keras_gcp.selection import Candidates, Selection, Slack, select, slack_of
 from keras_gcp.selection.blockers import what_stays
 from keras_gcp.selection.candidates import narrowest
 from keras_gcp.selection.floors import Floors, how_far
@@ -28,7 +28,7 @@ def choose(
     channels: ChannelMap,
     coupled_scores: np.ndarray,
     limits: Mapping[str, float],
-    preferences: Preferences,
+    selection: Selection,
     original_widths: Mapping[str, int] | None = None,
     budget: str = "",
     cost_model: CostModel | None = None,
@@ -41,7 +41,7 @@ def choose(
         channels: Its channel map.
         coupled_scores: `(coupled_count,)`, larger = keep.
         limits: What may remain, by resource.
-        preferences: How to select.
+        selection: How to select.
         original_widths: Widths that shares refer to; the present ones if None.
         budget: The budget in words, for the plan.
         cost_model: The costs of the model; needed where a limit is on a further resource.
@@ -50,16 +50,16 @@ def choose(
 
     Raises:
         ImpossibleBudget: floors and alignment do not let the limits be met.
-        InvalidArgument: the preferences name layers that the model does not have, or contradict
+        InvalidArgument: the selection names layers that the model does not have, or contradicts
             one another.
     """
     if "macs" in limits:
         require_known_positions(channels)
     groups = prunable_groups(channels)
-    candidates = candidates_of(channels, coupled_scores, preferences, original_widths, base)
+    candidates = candidates_of(channels, coupled_scores, selection, original_widths, base)
     cost_model = build_cost_model(model, channels) if cost_model is None else cost_model
     _require_reachable(channels, candidates, cost_model, limits)
-    kept = select(candidates, cost_model, limits, preferences.normalize, preferences.scope)
+    kept = select(candidates, cost_model, limits, selection.ranking)
     keep = np.ones(channels.coupled_count, bool)
     for group, one, count in zip(groups, candidates, kept.tolist(), strict=True):
         keep[group.coupled] = one.best(count)
@@ -71,7 +71,7 @@ def choose(
 def require_reachable(
     channels: ChannelMap,
     limits: Mapping[str, float],
-    preferences: Preferences,
+    selection: Selection,
     cost_model: CostModel,
     original_widths: Mapping[str, int] | None = None,
 ) -> None:
@@ -79,11 +79,11 @@ def require_reachable(
 
     Raises:
         ImpossibleBudget: floors, alignment and anchored layers do not let them be met.
-        InvalidArgument: the preferences name layers that the model does not have, or contradict
+        InvalidArgument: the selection names layers that the model does not have, or contradicts
             one another.
     """
     anything = np.zeros(channels.coupled_count)
-    candidates = candidates_of(channels, anything, preferences, original_widths)
+    candidates = candidates_of(channels, anything, selection, original_widths)
     _require_reachable(channels, candidates, cost_model, limits)
 
 
@@ -121,18 +121,18 @@ def _uncounted(limits: Mapping[str, float], channels: ChannelMap) -> str:
 def candidates_of(
     channels: ChannelMap,
     coupled_scores: np.ndarray,
-    preferences: Preferences,
+    selection: Selection,
     original_widths: Mapping[str, int] | None = None,
     base: Mapping[str, int] | None = None,
 ) -> list[Candidates]:
     """The prunable groups, as selection sees them."""
-    _require_layers(channels, preferences)
+    _require_layers(channels, selection)
     return [
         _candidates(
             group,
             coupled_scores[group.coupled],
             _original(group, channels, original_widths or {}),
-            preferences,
+            selection,
             (base or {}).get(group.name),
         )
         for group in prunable_groups(channels)
@@ -140,7 +140,7 @@ def candidates_of(
 
 
 def _candidates(
-    group: Group, scores: np.ndarray, original: int, preferences: Preferences, base: int | None
+    group: Group, scores: np.ndarray, original: int, selection: Selection, base: int | None
 ) -> Candidates:
     original = max(original, base or 0)
     bounds = bounds_of(
@@ -148,9 +148,9 @@ def _candidates(
         [Producer(member.path, member.multiplicity) for member in group.members],
         original,
         group.least,
-        preferences.align,
-        preferences.floor,
-        preferences.cap,
+        selection.align,
+        selection.floor,
+        selection.cap,
     )
     before = allowed_widths(group.name, base, original, bounds) if base is not None else ()
     return Candidates(
@@ -172,14 +172,14 @@ def _original(group: Group, channels: ChannelMap, original_widths: Mapping[str, 
     return max(len(group.coupled), round(len(group.coupled) * whole / present))
 
 
-def _require_layers(channels: ChannelMap, preferences: Preferences) -> None:
-    """Refuses preferences for layers that the model does not have, or that have to stay."""
+def _require_layers(channels: ChannelMap, selection: Selection) -> None:
+    """Refuses a selection by layers that the model does not have, or that have to stay."""
     anchored = {m.path: g.anchored for g in channels.groups if g.anchored for m in g.members}
     for group in prunable_groups(channels):
         for member in group.members:
             anchored.pop(member.path, None)
     for name in ("align", "floor", "cap"):
-        check_layers(name, getattr(preferences, name), channels.produced, anchored)
+        check_layers(name, getattr(selection, name), channels.produced, anchored)
 
 
 def plan_of(
@@ -315,7 +315,7 @@ def parsed_limits(
         InvalidArgument: the budget is malformed, or already met.
     """
     now = totals.costs()
-    limits = Budget.parse(budget).limits(original.costs())
+    limits = Budget.parse(budget).limits_at(original.costs())
     if all(now[resource] <= limit for resource, limit in limits.items()):
         have = ", ".join(f"{amount(resource, now[resource])} {resource}" for resource in limits)
         raise InvalidArgument(

@@ -2,11 +2,12 @@
 
 Three ways to weigh channels of different groups against each other:
 
-- by score, `normalize="none"`: one ranking of the whole network; whatever a channel costs, the
+- by score, `ranking="score"`: one ranking of the whole network; whatever a channel costs, the
   least relevant ones leave (`ranking`);
-- by score for what it costs, `normalize="cost"`: the kept channels have about the largest total
+- by score for what it costs, `ranking="score_per_cost"`: the kept channels have about the largest
+total
   score that the budget can buy (`knapsack`);
-- not at all, `scope="group"`: every group keeps the same share of its original width.
+- not at all, `ranking="uniform"`: every group keeps the same share of its original width.
 
 In each way the budget is met, and no single block of channels could be put back.
 """
@@ -14,7 +15,8 @@ In each way the budget is met, and no single block of channels could be put back
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +25,7 @@ from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.selection.candidates import Blocks, Candidates, narrowest, widest
 from keras_gcp.selection.floors import how_far
 from keras_gcp.selection.knapsack import keep_most_score
+from keras_gcp.selection.prior import Prior, check_prior
 from keras_gcp.selection.ranking import holds, keep_by_rank
 from keras_gcp.selection.widths import (
     DEFAULT_FLOOR,
@@ -34,45 +37,82 @@ from keras_gcp.selection.widths import (
     checked_floor,
 )
 from keras_gcp.validation import require_one_of
+from keras_gcp.validation.configured import Configured
 
-NORMALIZE = ("none", "cost")
-SCOPES = ("global", "group")
+RANKINGS = ("score", "score_per_cost", "uniform")
 
 
-@dataclass(frozen=True)
-class Preferences:
-    """How channels are selected; see `keras_gcp.plan` for each.
+@dataclass(frozen=True, repr=False)
+class Selection(Configured):
+    """How channels are selected. A dict of some of its arguments is short for it.
+
+    Args:
+        align: Widths to prefer, because odd ones run slower than the next larger multiple: `"auto"`
+            (multiples of 8 for layers of 16 channels and more, free below), a number, or a dict of
+            these by layer. A layer narrower than the number has the halves of it (4, 2, 1).
+        floor: Least width of a layer: int = channels, float = share of its original width, or a
+            dict of these by layer.
+        cap: Largest width that may remain, in the same terms, or None: layers that must shrink. In
+            `fit` it holds from the first event on.
+        ranking: `"score"`: one ranking of the whole network; the channels with the least scores
+            leave, whatever they cost. `"score_per_cost"`: the kept channels have the largest total
+            score that the budget buys (to about 1 %), so that a layer whose channels are costly
+            loses more of them. `"uniform"`: every layer keeps the same share of its width, as far
+            as `align`, `floor` and `cap` let it; scores rank within layers only.
+        prior: What `keras_gcp.sensitivity` measured on the model, or on the wider one that it was
+            cut from, or another object with its method `weighted`. Scores are multiplied by the
+            drop of the metric per removed channel at each width (`Sensitivity.weighted`), so that
+            groups that lose little are pruned more. None: scores count as they are.
+
+    Dicts by layer name convolutions, dense layers and embeddings, or nested models with all layers
+    inside; `"*"` stands for the layers not named, which have the default otherwise.
 
     Raises:
-        InvalidArgument: one of them is malformed.
+        InvalidArgument: an argument is malformed.
+
+    Example:
+
+    ```python
+    selection = keras_gcp.Selection(align=8, floor={"*": 0.25, "stem": 1.0})
+    plan = keras_gcp.plan(model, {"macs": 0.5}, selection=selection)
+    ```
     """
 
     align: Align = "auto"
     floor: Floor = DEFAULT_FLOOR
     cap: Cap = None
-    normalize: str = "none"
-    scope: str = "global"
+    ranking: str = "score"
+    prior: Prior | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "align", checked_align(self.align))
         object.__setattr__(self, "floor", checked_floor(self.floor))
         object.__setattr__(self, "cap", checked_cap(self.cap))
-        require_one_of("normalize", self.normalize, NORMALIZE)
-        require_one_of("scope", self.scope, SCOPES)
-        if self.scope == "group" and self.normalize == "cost":
+        require_one_of("ranking", self.ranking, RANKINGS)
+        check_prior(self.prior)
+
+    @staticmethod
+    def parse(selection: Any) -> Selection:
+        """The selection that a user means: one, or a dict of its arguments.
+
+        Raises:
+            InvalidArgument: it is neither, or malformed.
+        """
+        if isinstance(selection, Selection):
+            return selection
+        if not isinstance(selection, Mapping):
             raise InvalidArgument(
-                "`normalize='cost'` weighs channels of different layers against each other, but "
-                "with `scope='group'` every layer keeps the same share. Expected one of the two: "
-                "leave `scope` or `normalize` out."
+                "`selection` expects `keras_gcp.Selection(...)`, or a dict of its arguments such "
+                f"as {{'align': 8}}. Received: {selection!r}."
             )
+        return Selection.from_config(selection)
 
 
 def select(
     groups: Sequence[Candidates],
     cost_model: CostModel,
     limits: Mapping[str, float],
-    normalize: str = "none",
-    scope: str = "global",
+    ranking: str = "score",
 ) -> np.ndarray:
     """Chooses how many channels every group keeps.
 
@@ -80,8 +120,7 @@ def select(
         groups: The prunable groups.
         cost_model: Costs for any numbers of kept channels per group, never falling in any of them.
         limits: What may remain, by resource.
-        normalize: One of `NORMALIZE`.
-        scope: One of `SCOPES`.
+        ranking: One of `RANKINGS`.
 
     Returns:
         Kept channels per group, `(groups,)`; they are the best of their group.
@@ -94,10 +133,11 @@ def select(
         raise ImpossibleBudget(how_far(groups, cost_model, limits))
     if holds(cost_model, limits, full):
         return full
-    if normalize == "cost":
+    if ranking == "score_per_cost":
         return keep_most_score(groups, cost_model, limits)
     blocks = Blocks.of(groups)
-    keys = [blocks.scores] if scope == "global" else [-_shares(blocks, groups), blocks.scores]
+    uniform = [-_shares(blocks, groups), blocks.scores]
+    keys = uniform if ranking == "uniform" else [blocks.scores]
     return keep_by_rank(blocks, blocks.by(*keys), full, cost_model, limits)
 
 

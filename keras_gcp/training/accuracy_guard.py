@@ -12,6 +12,7 @@ from keras_gcp.classification.metrics import MODES, Metric
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.sample import DrawnSample, checked_size
 from keras_gcp.validation import number
+from keras_gcp.validation.configured import Configured
 
 GUARD_SIZE = 2048
 """Examples drawn by default. Before and after a cut the same ones are measured on, so a change of
@@ -23,8 +24,8 @@ SHARES = (1.0, 0.5, 0.25)
 _ROUNDING = 1e-9
 
 
-@dataclass(frozen=True, eq=False)
-class AccuracyGuard:
+@dataclass(frozen=True, eq=False, repr=False)
+class AccuracyGuard(Configured):
     """No event of `GradualChannelPruning` may make a metric worse by more than this.
 
     The metric is measured before and after every cut. After no event is it more than `max_drop`
@@ -65,7 +66,7 @@ class AccuracyGuard:
     max_drop: float = 0.01
     size: int | None = GUARD_SIZE
     metric: Any = "accuracy"
-    mode: str = "auto"
+    mode: str = field(default="auto", kw_only=True)
 
     def __post_init__(self) -> None:
         if self.data is None:

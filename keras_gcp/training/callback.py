@@ -4,65 +4,46 @@ from __future__ import annotations
 
 import os
 import warnings
-import weakref
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_gcp import backend, compensation, criteria, keras_state, resources, schedules
-from keras_gcp.backend.sizes_to_run import sizes_to_run
-from keras_gcp.channels.trace import trace_at
-from keras_gcp.classification.labels import check_targets
-from keras_gcp.costs.budget import Budget
-from keras_gcp.costs.cost_model import left_out
-from keras_gcp.criteria.base import name_of
+from keras_gcp import backend, keras_state
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.pruning.stages import require_one_criterion, totals_of
-from keras_gcp.sample import SAMPLE_SIZE, checked_size, sample_of
-from keras_gcp.sample.input_sizes import sizes_of
-from keras_gcp.schedules import AdaptiveSchedule, ChannelsEvery, Schedule
-from keras_gcp.schedules.scheduler import MIN_SHARE, DueEvent, Scheduler, checked_min_share
-from keras_gcp.selection import DEFAULT_FLOOR, Align, Cap, Floor, Preferences
+from keras_gcp.pruning.stages import require_one_criterion
+from keras_gcp.schedules import AdaptiveSchedule, LimitingSchedule, Schedule, min_step_of
+from keras_gcp.schedules.scheduler import DueEvent
+from keras_gcp.selection import Selection
 from keras_gcp.selection.plan import Plan
-from keras_gcp.selection.plan_text import sizes_line
-from keras_gcp.selection.prior import Prior, check_prior
-from keras_gcp.training.accuracy_guard import AccuracyGuard, check_guard, in_parts
+from keras_gcp.training.accuracy_guard import AccuracyGuard
 from keras_gcp.training.backup import state
 from keras_gcp.training.backup.manager import BackupManager
-from keras_gcp.training.distillation import Distillation, Teacher, check_distillation
+from keras_gcp.training.distillation import Distillation
 from keras_gcp.training.event_records import Event, EventRequest, SkippedEvent, when
 from keras_gcp.training.fit_checks import (
-    AUTO,
-    callbacks_to_reset,
-    check_criterion,
-    check_feasible,
     check_fit_runs,
     check_known_to_optimizer,
-    check_model,
-    check_on_failure,
+    monitored,
+    planned,
+)
+from keras_gcp.training.messages import event_line, refused_text, savings_line, say, unmet_line
+from keras_gcp.training.other_callbacks import (
+    callbacks_to_reset,
     check_only_pruner,
     check_other_callbacks,
-    checked_reset,
-    guarded,
-    monitored,
     other_callbacks_of,
-    planned,
     register_pruner,
     reset_memory,
 )
-from keras_gcp.training.messages import event_line, refused_text, savings_line, unmet_line
-from keras_gcp.training.pruning_run import Original, PruningRun, Settings
+from keras_gcp.training.preparation import PrunedModel, choices, prepare
+from keras_gcp.training.pruning_run import PruningRun
+from keras_gcp.training.running_fit import RunningFit
+from keras_gcp.training.settings import AUTO, Arguments
 from keras_gcp.training.step_times import Savings
-from keras_gcp.training.trial_runs import (
-    check_monitor,
-    check_preferences,
-    check_removals,
-    first_scores,
-)
-from keras_gcp.validation import layer_names, require_flag, require_seed, require_verbose
+from keras_gcp.training.trial_runs import check_monitor, check_removals
+from keras_gcp.validation.configured import call_text, changed_fields
 
 
 class GradualChannelPruning(keras.callbacks.Callback):
@@ -77,38 +58,36 @@ class GradualChannelPruning(keras.callbacks.Callback):
     Neural Networks", Aketi, Roy, Raghunathan, Roy, 2020 (arXiv 2002.09958).
 
     Args:
-        sample: Examples as `fit` takes them, of which `sample_size` are drawn once, when training
-            begins: `(x, y)` arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`; `x` alone
-            with criteria that read no labels (`"l2_norm"`); see `keras_gcp.plan`. None is allowed
-            with criteria that look at no data.
-        budget: Dict of what may *remain*: a share in (0, 1) of the original `"macs"`,
+        sample: Examples as `fit` takes them, of which 512 are drawn once, when training begins (a
+            `keras_gcp.Sample` says how many else): `(x, y)` arrays, a `tf.data.Dataset` or a
+            `keras.utils.PyDataset`; `x` alone with criteria that read no labels (`"l2_norm"`); see
+            `keras_gcp.plan`. None is allowed with criteria that look at no data.
+        budget: What may *remain*: a dict of shares in (0, 1) of the original `"macs"`,
             `"parameters"`, (prunable) `"channels"`, `"tflite_bytes"`, `"tflite_bytes_int8"`,
             `"peak_activation_bytes"`, `"peak_activation_bytes_int8"` or `"latency_ms"` (see
-            `keras_gcp.timed`), or `keras_gcp.absolute(count)`. All entries must hold. None only
-            with `schedules.channels_every`.
+            `keras_gcp.timed`), or of `keras_gcp.absolute(count)`; or a `keras_gcp.Budget`, whose
+            shares may be those of another model. All entries must hold. None only with
+            `schedules.channels_every`.
         schedule: `keras_gcp.schedules.linear`, `cubic`, `cosine`, `one_shot`, `function`,
-            `on_plateau` or `channels_every`, or an object of your own. Default: four cubic events
-            between a tenth and a half of the epochs.
+            `on_plateau` or `channels_every`, or an object of one's own. Default: four cubic events
+            between a tenth and a half of the epochs. Its `min_step` is the share of the original
+            cost that is worth an event.
         criterion: Name of a criterion, or a callable `(model, channels, sample) -> {path of a
             producing layer: (width,) scores}`, larger = keep. `"auto"`: `"feature_relevance"` where
             it applies (a classifier, labels that are its classes, only layers it can be followed
             through), else the first of `"compensation_aware"`, `"taylor"` and `"l2_norm"` that
             does; decided once, when training begins, and said with the reason.
-        align: Widths to prefer, because odd ones run slower than the next larger multiple: `"auto"`
-            (multiples of 8 for layers of 16 channels and more, free below), a number, or a dict of
-            these by layer. A layer narrower than the number has the halves of it (4, 2, 1).
-        floor: Least width of a layer: int = channels, float = share of the original width, or a
-            dict of these by layer.
         exclude: Names (or paths) of layers whose outputs, and all that is tied to them, stay.
+        selection: How to select: a `keras_gcp.Selection`, or a dict of its arguments `align`,
+            `floor`, `cap`, `ranking` and `prior`.
+        compensation: What is done at a cut about what the removed channels did, on the sample:
+            `"least_squares"`, `"fold"`, None, or a `keras_gcp.Compensation`. `"auto"`: least
+            squares, if there is a sample.
+        guard: A `keras_gcp.AccuracyGuard`: no event may make a metric worse than it allows, on
+            examples that training does not see. None: no limit.
+        distillation: A `keras_gcp.Distillation`: from the first cut on the model also learns from
+            itself as it was before. None: it does not.
         verify: Whether to compare the narrow model with the masked one after each cut.
-        seed: Seed for drawing the sample and for the random criterion; None draws one.
-        reset: Callbacks whose memory of a best model is cleared at a cut, because weights kept from
-            before no longer fit, and a wider model's figures are another model's. `"auto"`: every
-            `EarlyStopping` and `ModelCheckpoint(save_best_only=True)` of the same fit.
-        verbose: 0 = silent, 1 = one line per event, 2 = also the table of widths.
-        reference: Model whose costs and widths shares refer to; by default the model as this
-            callback first saw it.
-        sample_size: Number of examples drawn from `sample`; None takes all.
         on_failure: What an event that fails leads to. In any case model and optimizer are as they
             were before it. `"raise"`: the exception ends the training. `"skip"`: a warning, and
             the training continues; the next event makes up for it.
@@ -119,36 +98,16 @@ class GradualChannelPruning(keras.callbacks.Callback):
             which TensorFlow shuffles arrays (`shuffle=True`) is not restored. A training that ends
             removes its backups. One training has the folder: another process with the same one is
             refused when its training begins. None: no backups.
-        compensate: What is done at a cut about what the removed channels did, on the sample.
-            `"least_squares"`: kernels that read them are refitted on the channels that stay, and
-            biases take what is constant. `"fold"`: only the latter. None: nothing. `"auto"`: least
-            squares if there is a sample.
-        recalibrate: Whether means and variances of `BatchNormalization` layers follow the change of
-            their inputs at a cut. `"auto"`: if there is a sample. Layers with `trainable=False`
-            keep their numbers, here and with `compensate`.
-        cap: Largest width that may remain, in the same terms, or None: layers that must shrink.
-            It holds from the first event on.
-        normalize: `"none"`: the channels with the least scores leave, whatever they cost.
-            `"cost"`: the kept channels have the largest total score that the budget buys (to about
-            1 %), so that a layer whose channels are costly loses more of them.
-        scope: `"global"`: one ranking of the whole network. `"group"`: every layer keeps the same
-            share of its width, as far as `align`, `floor` and `cap` let it.
-        min_share: Share of the original cost that is worth an event. One that would remove less is
-            put together with the next; the last ones, if they would, with the one before. The
-            budget is reached in any case. 0: the schedule is kept as it is, as it always is with
-            `channels_every`.
-        guard: A `keras_gcp.AccuracyGuard`: no event may make a metric worse than it allows, on
-            examples that training does not see. None: no limit.
-        distill: A `keras_gcp.Distillation`: from the first cut on the model also learns from
-            itself as it was before. None: it does not.
-        prior: What `keras_gcp.sensitivity` measured on the model, or on the wider one that it was
-            cut from. Scores are multiplied by the drop of the metric per removed channel at each
-            width, so that groups that lose little are pruned more, at every event.
+        reset: Callbacks whose memory of a best model is cleared at a cut, because weights kept from
+            before no longer fit, and a wider model's figures are another model's. `"auto"`: every
+            `EarlyStopping` and `ModelCheckpoint(save_best_only=True)` of the same fit.
+        seed: Seed for drawing the sample and for the random criterion; None draws one.
+        verbose: `"auto"`: silent if `fit` is (`verbose=0`), else as 1. 0 = silent, 1 = one line per
+            event, 2 = also the table of widths. Lines are printed as Keras prints its own; see
+            `keras.config.disable_interactive_logging`.
         input_shape: The size to count at, if the model leaves sizes of its input open
             (`keras.Input((None, None, 3))`), as in `keras_gcp.plan`. None: the size of the sample,
             if there is one. The model keeps its open sizes.
-
-    Dicts by layer: as in `keras_gcp.plan`.
 
     Attributes:
         plan: All cuts so far as one `Plan` for the original model; None before the first event.
@@ -160,8 +119,9 @@ class GradualChannelPruning(keras.callbacks.Callback):
             further ones of the budget. Empty before training.
         original_costs: What shares refer to, likewise.
 
-    The logs (and so `History`, and callbacks further down the list, such as `CSVLogger`) carry
-    `macs`, `parameters`, `pruned_channels` and further resources of the budget for every epoch.
+    The logs (and so the progress bar, `History`, and callbacks further down the list, such as
+    `CSVLogger`) carry what is left of the original for every epoch, as shares: `macs_left`,
+    `parameters_left`, `channels_left` and further resources of the budget. `costs` has the numbers.
 
     Raises:
         InvalidArgument: an argument is malformed; at construction, or when training begins.
@@ -188,75 +148,50 @@ class GradualChannelPruning(keras.callbacks.Callback):
         sample: Any,
         budget: Any = None,
         schedule: Schedule | AdaptiveSchedule | None = None,
-        criterion: Any = "auto",
-        align: Align = "auto",
-        floor: Floor = DEFAULT_FLOOR,
+        criterion: Any = AUTO,
+        *,
         exclude: Sequence[str] = (),
+        selection: Any = Selection(),
+        compensation: Any = AUTO,
+        guard: AccuracyGuard | None = None,
+        distillation: Distillation | None = None,
         verify: bool = True,
-        seed: int | None = None,
-        reset: str | Sequence[Any] = AUTO,
-        verbose: int = 1,
-        reference: Any = None,
-        sample_size: int | None = SAMPLE_SIZE,
         on_failure: str = "raise",
         backup_dir: str | os.PathLike[str] | None = None,
-        compensate: str | None = compensation.AUTO,
-        recalibrate: str | bool = compensation.AUTO,
-        cap: Cap = None,
-        normalize: str = "none",
-        scope: str = "global",
-        min_share: float = MIN_SHARE,
-        guard: AccuracyGuard | None = None,
-        distill: Distillation | None = None,
-        prior: Prior | None = None,
+        reset: str | Sequence[Any] = AUTO,
+        seed: int | None = None,
+        verbose: int | str = AUTO,
         input_shape: Any = None,
     ) -> None:
         super().__init__()
-        self._fixed_channels = isinstance(schedule, ChannelsEvery)
-        self._budget = _parsed_budget(budget, self._fixed_channels)
-        if self._budget is not None:
-            resources.require_environment(self._budget)
-        if schedule is not None and not isinstance(schedule, Schedule | AdaptiveSchedule):
-            raise InvalidArgument(
-                "`schedule` expects `keras_gcp.schedules.linear(...)`, another one from there, or "
-                f"an object with a method `events()`. Received: {schedule!r}."
-            )
-        preferences = Preferences(align, floor, cap, normalize, scope)
-        check_on_failure(on_failure)
-        check_guard(guard)
-        check_distillation(distill)
-        check_prior(prior)
-        self._schedule = schedule
-        self._seed = require_seed(seed)
-        self._criterion = criterion
-        self._settings = Settings(
-            criteria.get(criterion, seed=self._seed),
-            preferences,
-            layer_names("exclude", exclude),
-            require_flag("verify", verify),
-            compensation.parse(compensate, recalibrate, sample is not None, spare_frozen=True),
-            prior,
+        self._arguments = Arguments(
+            sample,
+            budget,
+            schedule,
+            criterion,
+            exclude=exclude,
+            selection=selection,
+            compensation=compensation,
+            guard=guard,
+            distillation=distillation,
+            verify=verify,
+            on_failure=on_failure,
+            backup_dir=backup_dir,
+            reset=reset,
+            seed=seed,
+            verbose=verbose,
+            input_shape=input_shape,
         )
-        self._sample_source, self._sample_size = sample, checked_size(sample_size)
-        self._min_share = checked_min_share(min_share)
-        self._guard = guard
-        self._distill = distill
-        self._reset = checked_reset(reset)
-        self._on_failure = on_failure
         self._backups = BackupManager(backup_dir, on_failure)
-        self._reference = reference
-        self._input_shape = input_shape
-        self._verbose = require_verbose(verbose)
-        # What belongs to one model, set when its training begins.
-        self._run: PruningRun | None = None
-        self._first_model: Any = None  # weak reference to the model this callback prunes
-        self._teacher: Teacher | None = None
-        self._scheduler = Scheduler()
-        # What belongs to one fit.
-        self._first_epoch: int | None = None
-        self._epoch, self._steps_before, self._steps_in_epoch = 0, 0, 0
-        self._other_callbacks: list[Any] = []
-        self._to_reset: tuple[Any, ...] = ()
+        self._pruned: PrunedModel | None = None  # what belongs to one model
+        self._fit: RunningFit | None = None  # what belongs to one fit
+
+    def __repr__(self) -> str:
+        return call_text(type(self).__name__, changed_fields(self._arguments), more=True)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments as a dict; objects, such as the sample, as they are."""
+        return self._arguments.get_config()
 
     @property
     def plan(self) -> Plan | None:
@@ -298,189 +233,160 @@ class GradualChannelPruning(keras.callbacks.Callback):
         model, epochs = self.model, self.params.get("epochs") or 1
         check_only_pruner(model, self)
         check_fit_runs(model)
-        schedule = self._schedule or schedules.default(epochs)
+        schedule = self._arguments.schedule_for(epochs)
         scheduler = planned(schedule, epochs, self.params.get("steps"))
-        self._other_callbacks = other_callbacks_of(self)
-        check_other_callbacks(self._other_callbacks)
-        self._to_reset = callbacks_to_reset(self, self._reset)
+        others = other_callbacks_of(self)
+        check_other_callbacks(others)
+        to_reset = callbacks_to_reset(self, self._arguments.reset)
         check_known_to_optimizer(model)
-        self._agree_on_seed(self._backups.find(model))
-        if self._run is None or self._first_model() is not model:
-            decision = backend.run_everywhere(model, lambda: self._start(model, schedule))
-            require_one_criterion(model, decision)
-            if self._verbose and decision.was_open:
-                print(f"criterion: {decision.words}")
-        else:
-            scheduler.restore(self._scheduler.to_dict())
-        self._scheduler = scheduler
+        seed = self._agreed_seed(self._backups.find(model))
+        if self._pruned is None or not self._pruned.is_about(model):
+            self._begin(model, schedule, seed)
+        elif self._fit is not None:
+            scheduler.restore(self._fit.scheduler.to_dict())
+        self._fit = RunningFit(schedule, scheduler, others, to_reset)
         if scheduler.adaptive is not None:
-            check_monitor(
-                scheduler.adaptive.monitor, model, self._require_run(), self._other_callbacks
-            )
+            check_monitor(scheduler.adaptive.monitor, model, self._required_run(), others)
         self._learn_from_teacher()
-        self._require_run().times.start()
-        self._first_epoch = None
-        self._backups.prepare(model, self._require_run(), epochs)
+        self._required_run().times.start()
+        self._backups.prepare(model, self._required_run(), epochs)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._count_steps_before(epoch)
-        if self._first_epoch is None:
-            self._begin_first_epoch(epoch)
-        else:
+        fit = self._required_fit()
+        fit.begin_epoch(epoch, self.params.get("steps"))
+        if fit.has_begun:
             self._backups.write(self._training(), self._position(epoch))
-        if self._scheduler.unit == "epoch":
+        else:
+            self._begin_first_epoch(epoch)
+        if fit.scheduler.unit == "epoch":
             self._run_due(epoch, epoch, None)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         # Steps are timed here alone: a method `on_train_batch_end` would make Keras wait for the
         # device after each of them.
-        if self._scheduler.unit == "step":
-            step = self._steps_before + batch
-            self._run_due(step, self._epoch, step)
-        self._steps_in_epoch = batch + int(self.model.steps_per_execution)
-        self._require_run().times.step()
+        fit = self._required_fit()
+        if fit.scheduler.unit == "step":
+            step = fit.steps_before + batch
+            self._run_due(step, fit.epoch, step)
+        fit.steps_in_epoch = batch + int(self.model.steps_per_execution)
+        self._required_run().times.step()
 
     def on_test_begin(self, logs: Any = None) -> None:
         if self._run is not None:
             self._run.times.pause()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        run = self._require_run()
+        run = self._required_run()
         run.times.pause()
         run.note_retracing()
-        if self._teacher is not None:
-            self._teacher.check_used(self.model)
+        if self._pruned is not None and self._pruned.teacher is not None:
+            self._pruned.teacher.check_used(self.model)
         if logs is None:
             return
         self._observe(logs)
-        totals = run.totals
-        if totals.macs is not None:
-            logs["macs"] = float(totals.macs)
-        logs["parameters"] = float(totals.parameters)
-        logs["pruned_channels"] = float(run.pruned_channels)
-        logs.update({resource: float(cost) for resource, cost in totals.further.items()})
+        logs.update({f"{resource}_left": left for resource, left in run.shares_left.items()})
 
     def on_train_end(self, logs: Any = None) -> None:
         backend.forget_gradients(self.model.train_function)
-        if self._teacher is not None:
-            self._teacher.detach(self.model)
+        if self._pruned is not None and self._pruned.teacher is not None:
+            self._pruned.teacher.detach(self.model)
         self._backups.clear()
         self._warn_if_unmet()
-        if self._verbose and self.events:
-            print(savings_line(self._require_run().savings, self.events, self.skipped))
+        if self._verbosity and self.events:
+            say(savings_line(self._required_run().savings, self.events, self.skipped))
 
     # ---- steps
 
-    def _start(self, model: Any, schedule: Schedule | AdaptiveSchedule) -> criteria.Decision:
-        """Looks at everything once, so that nothing can go wrong ten epochs later.
+    @property
+    def _run(self) -> PruningRun | None:
+        return None if self._pruned is None else self._pruned.run
 
-        Returns:
-            What scores, in all events to come.
-        """
-        scorer = criteria.get(self._criterion, seed=self._seed)
-        resource = next(iter(self._budget.entries)) if self._budget is not None else "channels"
-        channels = check_model(model, self._settings.exclude, resource)
-        said = sizes_of(model, self._input_shape)
-        sample = sample_of(self._sample_source, self._sample_size, self._seed, model)
-        shapes = said or sizes_of(model, None, sample)
-        run_at = sizes_to_run(model, shapes) if self._settings.verify and sample is None else None
-        self._settings = replace(self._settings, shapes=shapes, run_at=run_at)
-        if shapes is not None:
-            channels = trace_at(shapes, model, self._settings.exclude, in_place=True)
-        reference = model if self._reference is None else self._reference
-        original = Original.of(reference, self._settings.exclude, self._budget, shapes)
-        totals = totals_of(model, channels, original.resources)
-        check_targets(model, sample)
-        decision = criteria.decided(scorer, model, channels, sample)
-        self._settings = replace(self._settings, scorer=decision.scorer, criterion=decision.words)
-        check_criterion(decision.scorer, model, channels, sample)
-        if self._budget is not None:
-            check_feasible(model, channels, self._budget, totals, original, self._settings)
-        else:
-            check_preferences(model, channels, original, self._settings)
-        self._run = PruningRun(
-            self._settings,
-            original,
-            sample,
-            first_totals=totals,
-            guard=None if self._guard is None else guarded(self._guard, self._seed, model),
-            first_scores=first_scores(self._settings, model, channels, sample),
-        )
-        for line in left_out(channels.uncounted, most=3) if self._verbose else ():
-            print(line)
-        if self._verbose and shapes is not None:
-            print(sizes_line(shapes))
-        self._scheduler = Scheduler()
-        if self._distill is not None:
-            self._teacher = Teacher(
-                self._distill, model, channels.graph, None if sample is None else sample.y
-            )
-            self._teacher.check_step(model, sample)
-        self._first_model = weakref.ref(model)
-        if self._backups.wanted:
-            criterion = name_of(decision.scorer) if decision.was_open else self._criterion
-            self._backups.identify(model, self._choices(schedule, criterion))
-        return decision
+    @property
+    def _verbosity(self) -> int:
+        """0, 1 or 2: what the user said, or what `fit` was told."""
+        if self._arguments.verbose != AUTO:
+            return int(self._arguments.verbose)
+        return 0 if self.params.get("verbose") == 0 else 1
 
-    def _learn_from_teacher(self) -> None:
-        """Distils if something has been cut, in this fit or in one before."""
-        teacher = self._teacher
-        if teacher is None or not teacher.is_ready or not self._require_run().pruned_channels:
-            return
-        if not teacher.is_attached(self.model):
-            teacher.attach(self.model)
-
-    def _require_run(self) -> PruningRun:
+    def _required_run(self) -> PruningRun:
         if self._run is None:
             raise InvalidArgument(
                 "GradualChannelPruning was used without `on_train_begin`; pass it to `model.fit`."
             )
         return self._run
 
-    def _count_steps_before(self, epoch: int) -> None:
-        """Steps are counted through all epochs; those of an endless data set as they come."""
-        steps = self.params.get("steps")
-        if steps:
-            self._steps_before = epoch * steps
-        elif epoch == 0:
-            self._steps_before = 0
-        else:
-            self._steps_before += self._steps_in_epoch
-        self._epoch, self._steps_in_epoch = epoch, 0
+    def _required_fit(self) -> RunningFit:
+        self._required_run()
+        assert self._fit is not None
+        return self._fit
+
+    def _begin(self, model: Any, schedule: Schedule | AdaptiveSchedule, seed: int) -> None:
+        """Looks at everything once, and says what a user should know before the first epoch."""
+        pruned = backend.run_everywhere(model, lambda: prepare(model, self._arguments, seed))
+        if self._backups.wanted:
+            self._backups.identify(model, choices(self._arguments, schedule, pruned.decision))
+        self._pruned = pruned
+        require_one_criterion(model, pruned.decision)
+        for line in pruned.first_lines() if self._verbosity else ():
+            say(line)
+
+    def _agreed_seed(self, position: state.Position | None) -> int:
+        """The seed from before a restart, the user's, or a new one; the same in all processes."""
+        if position is not None:
+            return position.seed
+        if self._arguments.seed is not None:
+            return self._arguments.seed
+        if self._pruned is not None:
+            return self._pruned.seed
+        drawn = np.random.SeedSequence().generate_state(1)
+        first = float(backend.process_index(self.model) == 0)
+        mean = backend.mean_over_processes(self.model, {"seed": drawn}, weight=first)
+        return int(mean["seed"][0])
+
+    def _learn_from_teacher(self) -> None:
+        """Distils if something has been cut, in this fit or in one before."""
+        teacher = None if self._pruned is None else self._pruned.teacher
+        if teacher is None or not teacher.is_ready or not self._required_run().pruned_channels:
+            return
+        if not teacher.is_attached(self.model):
+            teacher.attach(self.model)
 
     def _begin_first_epoch(self, epoch: int) -> None:
-        self._first_epoch = epoch
+        fit = self._required_fit()
+        fit.has_begun = True
         position = self._backups.go_on(self._training())
         if position is not None:
             self._went_on(position)
         # Of an earlier fit, or before the restart.
-        if self.events or self.skipped or self._scheduler.has_begun:
-            self._scheduler.drop_before(
-                epoch if self._scheduler.unit == "epoch" else self._steps_before
-            )
-        if isinstance(self._schedule, ChannelsEvery):  # Only now the events are known.
-            check_removals(self.model, self._require_run(), self._scheduler, self._schedule.x)
+        if self.events or self.skipped or fit.scheduler.has_begun:
+            fit.scheduler.drop_before(epoch if fit.scheduler.unit == "epoch" else fit.steps_before)
+        if isinstance(fit.schedule, LimitingSchedule):  # Only now the events are known.
+            check_removals(self.model, self._required_run(), fit.scheduler, fit.schedule)
 
     def _observe(self, logs: dict[str, Any]) -> None:
         """Notes what the schedule monitors; the same in all processes."""
-        adaptive = self._scheduler.adaptive
-        value = None if adaptive is None else monitored(logs, adaptive.monitor, self._epoch)
+        fit = self._required_fit()
+        adaptive = fit.scheduler.adaptive
+        value = None if adaptive is None else monitored(logs, adaptive.monitor, fit.epoch)
         if value is not None:
-            mean = backend.mean_over_processes(self.model, {"value": np.array(value)}, weight=1.0)
-            self._scheduler.observe(float(mean["value"]))
+            values = {"value": np.array(value)}
+            mean = backend.mean_over_processes(self.model, values, weight=1.0)
+            fit.scheduler.observe(float(mean["value"]))
 
     def _run_due(self, position: int, epoch: int, step: int | None) -> None:
         """The event that is due, if any, unless it is too small for one of its own."""
-        due = self._scheduler.due_at(position)
-        if due is not None and self._budget is not None:
-            run = self._require_run()
+        fit = self._required_fit()
+        due = fit.scheduler.due_at(position)
+        if due is not None and self._arguments.budget is not None:
+            run = self._required_run()
             now, original = run.totals.costs(), run.original.costs()
-            due = self._scheduler.put_together(due, now, self._limits, original, self._min_share)
+            min_step = min_step_of(fit.schedule)
+            due = fit.scheduler.put_together(due, now, self._limits, original, min_step)
         if due is not None:
             self._event(epoch, step, due)
 
     def _event(self, epoch: int, step: int | None, due: DueEvent) -> None:
-        run = self._require_run()
+        run, scheduler = self._required_run(), self._required_fit().scheduler
         keras_state.put_state_back(self.model)
         try:
             check_known_to_optimizer(self.model)  # Another callback may have unfrozen layers.
@@ -489,32 +395,33 @@ class GradualChannelPruning(keras.callbacks.Callback):
             request = EventRequest(epoch, step, due.progress, limits, due.merged)
             outcome = run.event(self.model, request, in_fit=True)
         except Exception as error:
-            if self._on_failure == "raise":
+            if self._arguments.on_failure == "raise":
                 raise
             self._skip(SkippedEvent(epoch, step, f"{type(error).__name__}: {error}"))
             return
         if isinstance(outcome, SkippedEvent):
             self._put_off(outcome)
             return
-        self._scheduler.done(outcome.progress)
+        scheduler.done(outcome.progress)
         if outcome.removed_channels:
-            reset_memory(self._to_reset)
+            reset_memory(self._required_fit().to_reset)
         self._learn_from_teacher()
         self._report(outcome)
 
     def _show_teacher(self) -> None:
         """Before the first cut, the teacher takes the weights as they are now."""
-        if self._teacher is not None and not self._require_run().pruned_channels:
-            self._teacher.take(self.model.get_weights())
+        teacher = None if self._pruned is None else self._pruned.teacher
+        if teacher is not None and not self._required_run().pruned_channels:
+            teacher.take(self.model.get_weights())
 
     def _put_off(self, refused: SkippedEvent) -> None:
-        self._scheduler.left_out()
-        if self._verbose:
-            print(f"{when(refused.epoch, refused.step)}: nothing removed · {refused.error}")
+        self._required_fit().scheduler.left_out()
+        if self._verbosity:
+            say(f"{when(refused.epoch, refused.step)}: nothing removed · {refused.error}")
 
     def _skip(self, skipped: SkippedEvent) -> None:
-        self._scheduler.left_out()
-        self._require_run().skipped.append(skipped)
+        self._required_fit().scheduler.left_out()
+        self._required_run().skipped.append(skipped)
         warnings.warn(
             f"The event before {when(skipped.epoch, skipped.step)} failed and was skipped; the "
             f"model is as it was before. {skipped.error}",
@@ -522,30 +429,29 @@ class GradualChannelPruning(keras.callbacks.Callback):
         )
 
     def _limits(self, progress: float, merged: int = 1) -> dict[str, float]:
-        run = self._require_run()
-        if self._budget is not None:
-            return self._budget.limits(run.original.costs(), progress)
-        assert isinstance(self._schedule, ChannelsEvery)
-        return {"channels": run.totals.channels - merged * self._schedule.x}
+        run, schedule = self._required_run(), self._required_fit().schedule
+        if isinstance(schedule, LimitingSchedule):
+            return schedule.limits(run.totals.costs(), merged)
+        return self._arguments.budget.limits_at(run.original.costs(), progress)
 
     def _report(self, event: Event) -> None:
-        run = self._require_run()
-        if self._verbose:
+        run = self._required_run()
+        if self._verbosity:
             totals = run.original.totals
-            print(event_line(event, totals.macs, totals.parameters, totals.further))
-        if self._verbose > 1 and run.plan:
-            print(run.plan.explain())
+            say(event_line(event, totals.macs, totals.parameters, totals.further))
+        if self._verbosity > 1 and run.plan:
+            say(run.plan.explain())
 
     def _warn_if_unmet(self) -> None:
         """Says it if events were skipped or refused, or the training ended before them."""
-        run = self._require_run()
-        if self._budget is None:
+        run, scheduler = self._required_run(), self._required_fit().scheduler
+        if self._arguments.budget is None:
             self._warn_if_refused()
             return
-        limits = self._limits(self._scheduler.goal)
+        limits = self._limits(scheduler.goal)
         costs = run.totals.costs()
         now = {resource: costs[resource] for resource in limits}
-        line = unmet_line(now, limits, run.events, run.skipped, len(self._scheduler.to_come))
+        line = unmet_line(now, limits, run.events, run.skipped, len(scheduler.to_come))
         if line:
             warnings.warn(line, stacklevel=2)
 
@@ -556,59 +462,21 @@ class GradualChannelPruning(keras.callbacks.Callback):
                 stacklevel=2,
             )
 
-    # ---- restarts
-
-    def _agree_on_seed(self, position: state.Position | None) -> None:
-        """The seed from before a restart, the user's, or a new one; the same in all processes."""
-        if position is not None:
-            self._seed = position.seed
-        elif self._seed is None:
-            drawn = np.random.SeedSequence().generate_state(1)
-            first = float(backend.process_index(self.model) == 0)
-            (agreed,) = backend.mean_over_processes(self.model, {"seed": drawn}, weight=first)[
-                "seed"
-            ]
-            self._seed = int(agreed)
-
-    def _choices(self, schedule: Schedule | AdaptiveSchedule, criterion: Any) -> dict[str, object]:
-        """What must be the same after a restart."""
-        return {
-            "budget": self._budget,
-            "schedule": schedule,
-            "criterion": criterion,
-            **vars(self._settings.preferences),
-            "exclude": list(self._settings.exclude),
-            "sample_size": self._sample_size,
-            "compensation": self._settings.compensation,
-            "min_share": self._min_share,
-            **in_parts(self._guard),
-            "distill": self._distill,
-            "prior": self._settings.prior,
-            "input_shape": self._input_shape,
-        }
+    # ---- backups
 
     def _went_on(self, position: state.Position) -> None:
-        self._steps_before = position.step
+        self._required_fit().steps_before = position.step
         self._learn_from_teacher()
-        if self._verbose:
-            print(f"resumed before epoch {position.epoch}, after {len(self.events)} events")
+        if self._verbosity:
+            say(f"resumed before epoch {position.epoch}, after {len(self.events)} events")
 
     def _training(self) -> state.Training:
-        run, other_callbacks = self._require_run(), self._other_callbacks
-        return state.Training(self.model, run, self._scheduler, other_callbacks, self._teacher)
+        fit, pruned = self._required_fit(), self._pruned
+        assert pruned is not None
+        return state.Training(
+            self.model, pruned.run, fit.scheduler, fit.other_callbacks, pruned.teacher
+        )
 
     def _position(self, epoch: int) -> state.Position:
-        assert self._seed is not None  # since training began
-        return state.Position(epoch, self._steps_before, self._seed)
-
-
-def _parsed_budget(budget: Any, fixed_channels: bool) -> Budget | None:
-    if not fixed_channels:
-        return Budget.parse(budget)
-    if budget is not None:
-        raise InvalidArgument(
-            "`schedules.channels_every` removes a fixed number of channels at every event, so it "
-            f"goes without a budget. Received: budget={budget!r}. Leave `budget` out, or take "
-            "another schedule."
-        )
-    return None
+        assert self._pruned is not None
+        return state.Position(epoch, self._required_fit().steps_before, self._pruned.seed)

@@ -20,16 +20,17 @@ from keras_gcp.graph import Graph
 from keras_gcp.sample import DrawnSample
 from keras_gcp.surgery.model_copy import copy_model
 from keras_gcp.validation import between
+from keras_gcp.validation.configured import Configured
 
 _PROBABILITIES = ("softmax",)
 _LOGITS = ("linear", "log_softmax")  # Logarithms of probabilities are logits, up to a constant.
 _LEAST_PROBABILITY = 1e-7
 
-_ASKER = Asker("`distill`", "Leave `distill` out.")
+_ASKER = Asker("`distillation`", "Leave `distillation` out.")
 
 
-@dataclass(frozen=True)
-class Distillation:
+@dataclass(frozen=True, repr=False)
+class Distillation(Configured):
     """From the first cut on, `fit` minimises (1 - w) loss + w T^2 KL(teacher, student).
 
     The teacher is the model as it was just before the first cut, frozen; the student is the model
@@ -52,7 +53,7 @@ class Distillation:
 
     ```python
     pruning = keras_gcp.GradualChannelPruning(
-        (x_train, y_train), {"macs": 0.5}, distill=keras_gcp.Distillation(temperature=2.0)
+        (x_train, y_train), {"macs": 0.5}, distillation=keras_gcp.Distillation(temperature=2.0)
     )
     ```
     """
@@ -77,16 +78,16 @@ class Distillation:
         object.__setattr__(self, "temperature", temperature)
 
 
-def check_distillation(distill: Any) -> None:
+def check_distillation(distillation: Any) -> None:
     """Refuses what is not a `Distillation`.
 
     Raises:
         InvalidArgument: it is neither None nor a `Distillation`.
     """
-    if distill is not None and not isinstance(distill, Distillation):
+    if distillation is not None and not isinstance(distillation, Distillation):
         raise InvalidArgument(
-            "`distill` expects `keras_gcp.Distillation(weight=..., temperature=...)` or None. "
-            f"Received: {distill!r}."
+            "`distillation` expects `keras_gcp.Distillation(weight=..., temperature=...)` or None. "
+            f"Received: {distillation!r}."
         )
 
 
@@ -208,15 +209,16 @@ def _check_head(model: Any, graph: Graph, labels: Any) -> bool:
     function = last_function(graph)
     if head.kind != "multi-class" or function not in (*_PROBABILITIES, *_LOGITS):
         raise UnsupportedModel(
-            f"`distill` needs one class of several, by softmax or logits. {head.found} Leave "
-            "`distill` out."
+            f"`distillation` needs one class of several, by softmax or logits. {head.found} Leave "
+            "`distillation` out."
         )
     if head.told == "shape":
         _check_labels(head, labels)
     if head.ignored is not None:
         raise UnsupportedModel(
-            f"`distill` does not know the loss's `ignore_class={head.ignored}`: the teacher has "
-            "answers for those places, too. Give them the sample weight 0, or leave `distill` out."
+            f"`distillation` does not know the loss's `ignore_class={head.ignored}`: the teacher "
+            "has answers for those places, too. Give them the sample weight 0, or leave "
+            "`distillation` out."
         )
     return function in _PROBABILITIES
 
@@ -227,10 +229,10 @@ def _check_labels(head: Head, labels: Any) -> None:
         targets_of(head, labels, _ASKER)
     except InvalidArgument as error:
         raise UnsupportedModel(
-            "`distill` needs one class of several, and neither the last activation nor the loss "
-            f"says that the outputs, of shape {head.shape}, are logits over classes, nor do the "
-            "sample's labels. Compile with a categorical cross-entropy, pass a sample with labels "
-            "that are classes, or leave `distill` out."
+            "`distillation` needs one class of several, and neither the last activation nor the "
+            f"loss says that the outputs, of shape {head.shape}, are logits over classes, nor do "
+            "the sample's labels. Compile with a categorical cross-entropy, pass a sample with labels "
+            "that are classes, or leave `distillation` out."
         ) from error
 
 
@@ -239,9 +241,9 @@ def _check_states(model: Any) -> None:
     if stateful:
         names = ", ".join(f"'{layer.name}' (class {type(layer).__name__})" for layer in stateful)
         raise UnsupportedModel(
-            f"`distill` does not go with layers that go on where the last batch ended: {names}. "
-            "The teacher would start again with each batch, but the model not. Build them with "
-            "`stateful=False`, or leave `distill` out."
+            "`distillation` does not go with layers that go on where the last batch ended: "
+            f"{names}. The teacher would start again with each batch, but the model not. Build "
+            "them with `stateful=False`, or leave `distillation` out."
         )
 
 
@@ -250,7 +252,7 @@ def _unused(model: Any) -> str:
         f"`train_step` of model '{model.name}' (class {type(model).__name__}) does not "
         "call `self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight)`, "
         "so it does not learn from the teacher. Call that method there, as Keras' own "
-        "`train_step` does, or leave `distill` out."
+        "`train_step` does, or leave `distillation` out."
     )
 
 
@@ -258,6 +260,6 @@ def _check_loss(model: Any) -> None:
     if "training" not in inspect.signature(model.compute_loss).parameters:
         raise UnsupportedModel(
             f"`compute_loss` of model '{model.name}' (class {type(model).__name__}) has no "
-            "argument `training`, so `distill` cannot tell training from validation. Expected "
+            "argument `training`, so `distillation` cannot tell training from validation. Expected "
             "`compute_loss(self, x, y, y_pred, sample_weight, training=True)`."
         )

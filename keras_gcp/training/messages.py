@@ -1,8 +1,11 @@
-"""Plain text for the terminal: tables, and the line that reports an event."""
+"""The lines that a fit prints."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+
+import keras
 
 from keras_gcp import formatting
 from keras_gcp.formatting import amount
@@ -10,6 +13,17 @@ from keras_gcp.training.event_records import STAGES, Event, SkippedEvent, when
 from keras_gcp.training.step_times import Savings, Spread
 
 _STAGE_NAMES = {"narrow": "surgery"}
+
+
+def say(text: str) -> None:
+    """Prints a line, as Keras prints its own.
+
+    After `keras.config.disable_interactive_logging()` it goes to the logger `keras_gcp` instead.
+    """
+    if keras.config.is_interactive_logging_enabled():
+        print(text)
+    else:
+        logging.getLogger("keras_gcp").info(text)
 
 
 def event_line(

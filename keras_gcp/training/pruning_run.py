@@ -17,84 +17,23 @@ from keras_gcp import backend, resources
 from keras_gcp.backend.comparison import example_count, random_inputs
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_at
-from keras_gcp.compensation import Compensation
-from keras_gcp.costs.budget import Budget
 from keras_gcp.costs.cost_model import CostModel, Count
-from keras_gcp.costs.counting import Resource, count_map
+from keras_gcp.costs.counting import count_map
 from keras_gcp.criteria import FirstScores
-from keras_gcp.graph import Shapes
 from keras_gcp.keras_state import Transaction
-from keras_gcp.pruning.stages import compensated_weights, require_costs, score, totals_of, weighted
+from keras_gcp.pruning.original import Original
+from keras_gcp.pruning.stages import compensated_weights, require_costs, score, weighted
 from keras_gcp.sample import DrawnSample
 from keras_gcp.sample.input_sizes import sizes_in
-from keras_gcp.selection import Preferences
 from keras_gcp.selection.plan import Plan
 from keras_gcp.selection.plan_data import Totals
 from keras_gcp.selection.planning import choose, keep_of, sizes_before
-from keras_gcp.selection.prior import Prior
 from keras_gcp.surgery.cut import cut_in_place
 from keras_gcp.training.accuracy_guard import GuardedMetric, shortened
 from keras_gcp.training.event_records import STAGES, Event, EventRequest, SkippedEvent
 from keras_gcp.training.measurements import loss_on, metric_on
+from keras_gcp.training.settings import Settings
 from keras_gcp.training.step_times import Savings, StepTimes
-
-
-@dataclass(frozen=True)
-class Original:
-    """The model that shares refer to.
-
-    Attributes:
-        totals: What it costs.
-        widths: Producing layer to its width.
-        resources: Further resources of the budget, fitted to it.
-    """
-
-    totals: Totals
-    widths: Mapping[str, int]
-    resources: tuple[Resource, ...] = ()
-
-    @staticmethod
-    def of(
-        model: Any,
-        exclude: Sequence[str] = (),
-        budget: Budget | None = None,
-        shapes: Shapes | None = None,
-    ) -> Original:
-        """Counts a model; for some resources it is converted and measured."""
-        channels = trace_at(shapes, model, exclude)
-        further = resources.of_budget(budget, model, channels)
-        return Original(totals_of(model, channels, further), channels.widths(), further)
-
-    def costs(self) -> dict[str, float]:
-        """Cost by resource."""
-        return self.totals.costs()
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How events select and cut.
-
-    Attributes:
-        scorer: Gives channels their scores.
-        preferences: How to select.
-        exclude: Layers that stay.
-        verify: Whether a cut is compared with the masked model.
-        compensation: What is done about what removed channels did.
-        prior: What was measured before, or None.
-        shapes: Sizes of the inputs that costs are counted at, if the model leaves them open.
-        run_at: Sizes of the inputs at which a cut is compared where there is no sample, likewise.
-        criterion: The criterion in words, for plans.
-    """
-
-    scorer: Any
-    preferences: Preferences
-    exclude: Sequence[str]
-    verify: bool
-    compensation: Compensation
-    prior: Prior | None = None
-    shapes: Shapes | None = None
-    run_at: Shapes | None = None
-    criterion: str = ""
 
 
 @dataclass
@@ -137,6 +76,13 @@ class PruningRun:
     def totals(self) -> Totals:
         """What the model costs now."""
         return self.plan.after if self.plan else self.first_totals
+
+    @property
+    def shares_left(self) -> dict[str, float]:
+        """What is left of the original cost, by resource."""
+        original = self.original.costs()
+        now = self.totals.costs().items()
+        return {name: cost / original[name] for name, cost in now if original.get(name)}
 
     @property
     def pruned_channels(self) -> int:
@@ -237,7 +183,7 @@ class PruningRun:
                 found.channels,
                 scores,
                 limits,
-                self.settings.preferences,
+                self.settings.selection,
                 self.original.widths,
                 cost_model=cost_model,
                 base=base,
@@ -359,11 +305,11 @@ class PruningRun:
         self, model: Any, channels: ChannelMap, now: Count, limits: Mapping[str, float]
     ) -> np.ndarray:
         holds = all(now.cost(resource) <= limit for resource, limit in limits.items())
-        if holds and self.settings.preferences.cap is None:
+        if holds and self.settings.selection.cap is None:
             return np.zeros(channels.coupled_count)  # Nothing has to go, so nothing is ranked.
         scorer, self.first_scores = self.first_scores or self.settings.scorer, None
         scores = score(scorer, model, channels, self.sample)
-        return weighted(scores, channels, self.settings.prior)
+        return weighted(scores, channels, self.settings.selection.prior)
 
     def _cut(
         self,

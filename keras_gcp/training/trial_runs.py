@@ -13,11 +13,14 @@ from keras_gcp.channels.trace import trace_at
 from keras_gcp.classification.metrics import log_names
 from keras_gcp.costs.counting import build_cost_model
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
+from keras_gcp.pruning.original import Original
 from keras_gcp.pruning.stages import weighted
 from keras_gcp.sample import DrawnSample
+from keras_gcp.schedules import LimitingSchedule
 from keras_gcp.schedules.scheduler import Scheduler
 from keras_gcp.selection.planning import require_reachable
-from keras_gcp.training.pruning_run import Original, PruningRun, Settings
+from keras_gcp.training.pruning_run import PruningRun
+from keras_gcp.training.settings import Settings
 
 
 def first_scores(
@@ -36,15 +39,15 @@ def first_scores(
         InvalidArgument: the criterion does not score as it should, or does not go with the prior.
     """
     known = criteria.is_known(settings.scorer)
-    if known and criteria.needs_sample(settings.scorer) and settings.prior is None:
+    if known and criteria.needs_sample(settings.scorer) and settings.selection.prior is None:
         return None
     # This process' own scores: the caller waits for the others, and must not do so twice.
     first = criteria.FirstScores(settings.scorer, model, channels, sample)
-    weighted(criteria.coupled_scores(first.scores, channels), channels, settings.prior)
+    weighted(criteria.coupled_scores(first.scores, channels), channels, settings.selection.prior)
     return None if known and not criteria.needs_sample(settings.scorer) else first
 
 
-def check_preferences(
+def check_selection(
     model: Any, channels: ChannelMap, original: Original, settings: Settings
 ) -> None:
     """Refuses settings by layer that do not fit the model, where no budget does so.
@@ -53,31 +56,34 @@ def check_preferences(
         InvalidArgument: they name layers that the model does not have, or contradict one another.
     """
     cost_model = build_cost_model(model, channels, original.resources)
-    require_reachable(channels, {}, settings.preferences, cost_model, original.widths)
+    require_reachable(channels, {}, settings.selection, cost_model, original.widths)
 
 
-def check_removals(model: Any, run: PruningRun, scheduler: Scheduler, each: int) -> None:
-    """Refuses a schedule that removes more channels than may go, before its first event.
+def check_removals(
+    model: Any, run: PruningRun, scheduler: Scheduler, schedule: LimitingSchedule
+) -> None:
+    """Refuses a schedule that removes more than may go, before its first event.
 
     Args:
         model: The model.
         run: Its pruning run.
         scheduler: The events of this training.
-        each: How many channels each of them removes.
+        schedule: The schedule, which says what each of them leaves.
 
     Raises:
         ImpossibleBudget: the last events would have nothing to remove.
     """
-    settings, events, now = run.settings, len(scheduler.to_come), run.totals.channels
+    settings, events = run.settings, len(scheduler.to_come)
     channels = trace_at(settings.shapes, model, settings.exclude, in_place=True)
     cost_model = build_cost_model(model, channels, run.original.resources)
-    limits = {"channels": float(max(0, now - events * each))}
+    left = schedule.limits(run.totals.costs(), events)
+    limits = {resource: float(max(0, limit)) for resource, limit in left.items()}
     try:
-        require_reachable(channels, limits, settings.preferences, cost_model, run.original.widths)
+        require_reachable(channels, limits, settings.selection, cost_model, run.original.widths)
     except ImpossibleBudget as error:
         raise ImpossibleBudget(
-            f"The schedule removes {each:,} channels at each of {events:,} events, and the model "
-            f"has {now:,} that may be pruned. {error}"
+            f"The schedule {schedule!r} has {events:,} events to come, and the model has "
+            f"{run.totals.channels:,} channels that may be pruned. {error}"
         ) from error
 
 

@@ -159,8 +159,8 @@ def test_channels_pass_what_is_declared(build, tmp_path):
     plan = random_plan(model)
     inputs = inputs_for(model)
     expected = masked_by_hand(model, plan, inputs)
-    narrow = keras_gcp.apply(plan, model)
-    again = keras_gcp.apply(random_plan(narrow, share=0.9), narrow)  # The copy is declared, too.
+    narrow = keras_gcp.apply(model, plan)
+    again = keras_gcp.apply(narrow, random_plan(narrow, share=0.9))  # The copy is declared, too.
     assert again.count_params() < narrow.count_params()
     keras_gcp.narrow(model, plan)
     narrow.save(tmp_path / "model.keras")
@@ -324,7 +324,7 @@ def test_a_function_without_attributes_is_refused():
 )
 def test_the_advice_is_the_declaration_and_never_a_rule_for_all_lambdas(operation, words):
     keras.backend.clear_session()  # Operations are numbered.
-    plan = keras_gcp.plan(between(operation), {"macs": 0.9}, align=1)
+    plan = keras_gcp.plan(between(operation), {"macs": 0.9}, selection={"align": 1})
     notes = " ".join(plan.notes.values())
     for text in words:
         assert text in notes
@@ -365,6 +365,6 @@ def test_relevance_refuses_an_undeclared_lambda_and_says_what_to_do():
 def test_a_copy_of_a_lambda_has_the_very_function():
     scale = 3.0
     model = between(own_lambda(function=lambda x: scale * ops.tanh(x)))
-    narrow = keras_gcp.prune(model, {"macs": 0.8}, align=1)
+    narrow = keras_gcp.prune(model, {"macs": 0.8}, selection={"align": 1})
     assert narrow.get_layer("it").function is model.get_layer("it").function
     assert narrow.get_layer("it") is not model.get_layer("it")

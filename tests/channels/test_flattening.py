@@ -111,7 +111,7 @@ def test_the_flat_model_prunes_saves_and_loads_and_the_given_one_stays(tmp_path,
     model = network(Residual(6, name="a"), ConvBlock(8, name="b"))
     before = flat_outputs(model, inputs_for(model))
     flat = keras_gcp.flatten(model)
-    narrow = keras_gcp.prune(flat, {"macs": 0.5}, align=1)
+    narrow = keras_gcp.prune(flat, {"macs": 0.5}, selection={"align": 1})
     assert keras_gcp.count(narrow).macs <= 0.5 * keras_gcp.count(flat).macs
     for a, b in zip(flat_outputs(model, inputs_for(model)), before, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -142,7 +142,12 @@ def test_the_callback_prunes_a_flat_model():
     flat = keras_gcp.flatten(network(Residual(6, name="a")))
     flat.compile("sgd", "mse", run_eagerly=True)
     pruning = keras_gcp.GradualChannelPruning(
-        None, {"macs": 0.6}, keras_gcp.schedules.one_shot(1), "l2_norm", align=1, verbose=0
+        None,
+        {"macs": 0.6},
+        keras_gcp.schedules.one_shot(1),
+        "l2_norm",
+        selection={"align": 1},
+        verbose=0,
     )
     flat.fit(inputs_for(flat, 8), np.ones((8, 3)), epochs=2, verbose=0, callbacks=[pruning])
     assert pruning.plan.removed_channels > 0
@@ -179,7 +184,7 @@ def test_what_cannot_be_opened_stays_whole_with_a_warning_that_says_why(block):
     assert_same(model, flat)
     with pytest.raises(UnsupportedModel, match=r"exclude=\['it'\]"):
         keras_gcp.plan(flat, {"macs": 0.5})
-    plan = keras_gcp.plan(flat, {"channels": 0.9}, align=1, exclude=["it"])
+    plan = keras_gcp.plan(flat, {"channels": 0.9}, selection={"align": 1}, exclude=["it"])
     assert "its multiply-adds are not counted" in plan.explain()
 
 

@@ -123,7 +123,7 @@ def test_both_directions_keep_equally_many_units():
     plan = random_plan(model, share=0.6)
     forward, backward = np.split(plan.kept("both"), 2)
     np.testing.assert_array_equal(forward, backward - 7)
-    layer = keras_gcp.apply(plan, model).get_layer("both")
+    layer = keras_gcp.apply(model, plan).get_layer("both")
     assert layer.forward_layer.units == layer.backward_layer.units == len(forward) < 7
     assert layer.forward_layer.state_size == [len(forward)] * 2
     assert layer.compute_output_shape((None, 5, 3)) == (None, 2 * len(forward))
@@ -310,7 +310,7 @@ def test_a_layer_by_itself_has_the_narrow_widths(build):
     model = build()
     channels = trace(model)
     keep = keep_of(random_plan(model, share=0.6), channels)
-    narrow = keras_gcp.apply(random_plan(model, share=0.6), model)
+    narrow = keras_gcp.apply(model, random_plan(model, share=0.6))
     (call, *_) = [call for call in channels.graph.calls if call.path == "it"]
     alone = one_call(call, channels, keep)
     alone.function(*(np.zeros(shape, "float32") for shape, _ in alone.shapes))

@@ -50,7 +50,7 @@ def check_cut(model, share=0.5):
     """Cuts a model and compares it with the masked one; returns plan and narrow model."""
     randomise(model)
     plan = random_plan(model, share=share)
-    narrow = keras_gcp.apply(plan, model)
+    narrow = keras_gcp.apply(model, plan)
     inputs = inputs_for(model)
     assert_close(flat_outputs(narrow, inputs), masked_by_hand(model, plan, inputs))
     assert plan.removed_channels > 0

@@ -138,7 +138,7 @@ def cut(request):
     """(wide model, plan, narrow copy), half of the channels gone."""
     model = randomise(request.param())
     plan = random_plan(model)
-    return model, plan, keras_gcp.apply(plan, model)
+    return model, plan, keras_gcp.apply(model, plan)
 
 
 def assert_close(actual, expected):
@@ -159,7 +159,7 @@ def test_the_narrow_network_is_the_masked_one(cut):
 
 def test_cut_in_place_it_is_the_same(cut):
     model, plan, narrow = cut
-    again = keras_gcp.apply(random_plan(model, share=1.0), model)
+    again = keras_gcp.apply(model, random_plan(model, share=1.0))
     keras_gcp.narrow(again, plan)
     inputs = inputs_for(model)
     assert_close(flat_outputs(again, inputs), flat_outputs(narrow, inputs))
@@ -187,7 +187,7 @@ def test_a_flat_form_is_cut_alike(cut):
     model, _, _ = cut
     flat = keras_gcp.flatten(model)
     plan, inputs = random_plan(flat), inputs_for(flat)
-    narrow = keras_gcp.apply(plan, flat)
+    narrow = keras_gcp.apply(flat, plan)
     assert_close(flat_outputs(narrow, inputs), masked_by_hand(flat, plan, inputs))
 
 
@@ -221,7 +221,9 @@ def test_it_costs_what_it_costs_layer_by_layer_in_time():
 def test_layers_inside_are_named_by_their_path():
     model = cnn_lstm()
     plan = keras_gcp.plan(
-        model, {"macs": 0.8}, align=1, floor={"each_frame/cnn/first": 5}, cap=None
+        model,
+        {"macs": 0.8},
+        selection={"align": 1, "floor": {"each_frame/cnn/first": 5}, "cap": None},
     )
     assert len(plan.kept("each_frame/cnn/first")) >= 5
     assert len(plan.kept("first")) == len(plan.kept("each_frame/cnn/first")) < 8
@@ -307,7 +309,7 @@ def test_a_cut_inside_is_compensated():
     plan = random_plan(model, share=0.7)
     expected = model.predict(x, verbose=0)
     errors = [
-        np.square(keras_gcp.apply(plan, model, **options).predict(x, verbose=0) - expected).mean()
+        np.square(keras_gcp.apply(model, plan, **options).predict(x, verbose=0) - expected).mean()
         for options in ({"sample": x}, {})
     ]
     assert errors[0] < 0.5 * errors[1]
@@ -333,7 +335,7 @@ def test_a_layer_inside_and_outside_of_a_wrapper_is_one_layer_in_a_copy():
     parts = [layers.Flatten()(y) for y in (in_time(shared, "in_time")(video), shared(image))]
     model = keras.Model([video, image], layers.Dense(4)(layers.Concatenate()(parts)))
     plan = random_plan(model)
-    narrow = keras_gcp.apply(plan, model)
+    narrow = keras_gcp.apply(model, plan)
     assert narrow.get_layer("in_time").layer is narrow.get_layer("shared")
     inputs = inputs_for(model)
     assert_close(flat_outputs(narrow, inputs), masked_by_hand(model, plan, inputs))
@@ -363,7 +365,7 @@ def test_hidden_layers_inside_are_opened_by_flatten():
     flat = randomise(keras_gcp.flatten(model))
     plan, inputs = random_plan(flat), inputs_for(flat)
     assert len(plan.kept("each_frame/inner/a")) < 6
-    narrow = keras_gcp.apply(plan, flat)
+    narrow = keras_gcp.apply(flat, plan)
     assert_close(flat_outputs(narrow, inputs), masked_by_hand(flat, plan, inputs))
 
 
@@ -403,7 +405,7 @@ def test_what_cannot_be_followed_inside_is_named_and_not_taken_for_counted(build
     x = x if before is None else before(x)
     x = layers.Dense(4, name="out")(in_time(build(), "it")(x))
     model = keras.Model(inputs, x)
-    plan = keras_gcp.plan(model, {"macs": 0.9}, align=1)
+    plan = keras_gcp.plan(model, {"macs": 0.9}, selection={"align": 1})
     assert len(plan.kept("stays")) == 5 and len(plan.kept("free")) < 7
     assert "'it'" in plan.uncounted["it"]
     assert re.search(f"the model that it repeats cannot be followed: .*{why}", plan.notes["it"])

@@ -65,7 +65,7 @@ def tied_positions(channels, path):
 def check_cut(model, share=0.6):
     randomise(model)
     plan = random_plan(model, share=share)
-    narrow = keras_gcp.apply(plan, model)
+    narrow = keras_gcp.apply(model, plan)
     inputs = inputs_for(model)
     for a, b in zip(flat_outputs(narrow, inputs), masked_by_hand(model, plan, inputs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

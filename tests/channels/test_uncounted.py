@@ -154,7 +154,7 @@ def test_products_of_tensors_are_counted_apart(multiply, macs):
     assert counted.activation_macs == macs
     assert counted.macs - head == keras_gcp.count(plain).macs - 64 * 6 * 4 + macs
     assert counted.uncounted == {}
-    plan = keras_gcp.plan(model, {"parameters": 0.99}, align=1)
+    plan = keras_gcp.plan(model, {"parameters": 0.99}, selection={"align": 1})
     assert plan.widths()["before"] == 6 and plan.removed_channels > 0
     assert "channels are not followed through products of tensors" in plan.explain()
 
@@ -200,7 +200,7 @@ def test_a_rule_that_declares_a_kernel_and_no_multiply_adds_is_named(monkeypatch
 
 def test_a_plan_says_what_its_share_of_multiply_adds_leaves_out():
     model = between(layers.Lambda(lambda t: 2 * t, name="it"))
-    plan = keras_gcp.plan(model, {"macs": 0.6}, align=1)
+    plan = keras_gcp.plan(model, {"macs": 0.6}, selection={"align": 1})
     line = "not counted in MACs: layer 'it' (class Lambda) runs code of its own"
     assert line in plan.explain()
     again = keras_gcp.Plan.from_json(plan.to_json())

@@ -30,7 +30,7 @@ def assert_identity(model, share=0.5):
     plan = random_plan(model, share=share)
     inputs = inputs_for(model)
     expected = masked_by_hand(model, plan, inputs)
-    narrow = keras_gcp.apply(plan, model)
+    narrow = keras_gcp.apply(model, plan)
     keras_gcp.narrow(model, plan)
     for one in (narrow, model):
         for actual, wanted in zip(flat_outputs(one, inputs), expected, strict=True):

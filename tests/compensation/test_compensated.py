@@ -36,9 +36,9 @@ def test_outputs_come_nearer_to_those_of_the_wide_model_on_every_network(name):
     inputs = inputs_for(model, batch=96)
     plan = random_plan(model, share=0.7)
     before = weights_of(model)
-    plain = error(keras_gcp.apply(plan, model), model, inputs)
-    folded = error(keras_gcp.apply(plan, model, (inputs, None), "fold"), model, inputs)
-    refitted = error(keras_gcp.apply(plan, model, (inputs, None)), model, inputs)
+    plain = error(keras_gcp.apply(model, plan), model, inputs)
+    folded = error(keras_gcp.apply(model, plan, (inputs, None), compensation="fold"), model, inputs)
+    refitted = error(keras_gcp.apply(model, plan, (inputs, None)), model, inputs)
     assert folded < plain and refitted < plain
     assert all(np.array_equal(a, b) for a, b in zip(before, weights_of(model), strict=True))
 
@@ -48,9 +48,9 @@ def test_so_do_those_of_networks_over_time(name):
     model = randomise(patterns.ALL[name]())
     inputs, others = inputs_for(model, 96), inputs_for(model, 96, seed=1)
     plan = random_plan(model, share=0.7)
-    plain = error(keras_gcp.apply(plan, model), model, others)
-    folded = error(keras_gcp.apply(plan, model, (inputs, None), "fold"), model, others)
-    refitted = error(keras_gcp.apply(plan, model, (inputs, None)), model, others)
+    plain = error(keras_gcp.apply(model, plan), model, others)
+    folded = error(keras_gcp.apply(model, plan, (inputs, None), compensation="fold"), model, others)
+    refitted = error(keras_gcp.apply(model, plan, (inputs, None)), model, others)
     assert refitted < folded < 0.5 * plain
 
 
@@ -92,7 +92,7 @@ def constant_channels(kind):
         lead = next(path for path in channels.produced if path != "consumer")
         return {lead: np.arange(8) % 2 + 1.0}
 
-    return model, keras_gcp.plan(model, {"channels": 0.5}, constants_last, align=1)
+    return model, keras_gcp.plan(model, {"channels": 0.5}, constants_last, selection={"align": 1})
 
 
 @pytest.mark.parametrize("method", ["fold", "least_squares"])
@@ -100,7 +100,7 @@ def constant_channels(kind):
 def test_removing_constant_channels_is_exact(kind, method):
     model, plan = constant_channels(kind)
     x = np.random.default_rng(3).normal(size=(32, *model.input_shape[1:])).astype("float32")
-    narrow = keras_gcp.apply(plan, model, x[:16], method)
+    narrow = keras_gcp.apply(model, plan, x[:16], compensation=method)
     np.testing.assert_allclose(
         flat_outputs(narrow, x)[0], flat_outputs(model, x)[0], rtol=1e-4, atol=1e-5
     )
@@ -109,8 +109,8 @@ def test_removing_constant_channels_is_exact(kind, method):
 def test_at_borders_of_same_convolutions_constants_are_made_up_for_on_average():
     model, plan = constant_channels("same")
     x = np.random.default_rng(3).normal(size=(32, *model.input_shape[1:])).astype("float32")
-    plain = error(keras_gcp.apply(plan, model), model, x)
-    folded = error(keras_gcp.apply(plan, model, x, "fold"), model, x)
+    plain = error(keras_gcp.apply(model, plan), model, x)
+    folded = error(keras_gcp.apply(model, plan, x, compensation="fold"), model, x)
     assert folded < 0.5 * plain
 
 
@@ -129,9 +129,9 @@ def test_layers_before_the_cut_keep_every_bit():
     convolutions = [one for one in model.layers if isinstance(one, layers.Conv2D)]
     last = convolutions[-1].name
     others = [one.name for one in convolutions[:-1]]
-    plan = keras_gcp.plan(model, {"channels": 0.9}, exclude=others, align=1)
+    plan = keras_gcp.plan(model, {"channels": 0.9}, exclude=others, selection={"align": 1})
     assert plan.removed_channels and len(plan.kept(last)) < convolutions[-1].filters
-    narrow = keras_gcp.apply(plan, model, (inputs_for(model), None))
+    narrow = keras_gcp.apply(model, plan, (inputs_for(model), None))
     for name in others:
         for a, b in zip(
             model.get_layer(name).get_weights(), narrow.get_layer(name).get_weights(), strict=True
@@ -159,7 +159,7 @@ def test_normalizations_see_what_they_saw_before():
     """Behind a recalibrated cut, inputs are standardised to the same mean and variance."""
     model = randomise(networks.plain())
     inputs = inputs_for(model, batch=64)
-    narrow = keras_gcp.apply(random_plan(model), model, (inputs, None), "fold")
+    narrow = keras_gcp.apply(model, random_plan(model), (inputs, None), compensation="fold")
     for layer in model.layers:
         if not isinstance(layer, layers.BatchNormalization):
             continue
@@ -193,7 +193,7 @@ def test_channels_first_and_half_precision():
     plan = random_plan(model)
     wide, plain, refitted = (
         backend.predict(one, x)
-        for one in (model, keras_gcp.apply(plan, model), keras_gcp.apply(plan, model, x))
+        for one in (model, keras_gcp.apply(model, plan), keras_gcp.apply(model, plan, x))
     )
     assert np.square(refitted - wide).sum() < 0.5 * np.square(plain - wide).sum()
 
@@ -203,7 +203,7 @@ def test_in_fit_a_cut_changes_the_loss_less_and_everything_trains_on():
     for method in (None, "least_squares"):
         keras.utils.set_random_seed(0)
         model = compiled(randomise(networks.plain()))
-        callback = pruning(compensate=method, recalibrate=method is not None)
+        callback = pruning(compensation=method)
         before = {}
         fit(model, [callback], epochs=3)
         (event,) = callback.events
@@ -249,8 +249,8 @@ def test_a_failing_compensation_leaves_the_model_as_it_was(monkeypatch):
 @pytest.mark.parametrize(
     "arguments,message",
     [
-        ({"compensate": "lstsq"}, "`compensate` expects.*'lstsq'"),
-        ({"recalibrate": 1}, "`recalibrate` expects.*1"),
+        ({"compensation": "lstsq"}, "`compensation` expects.*'lstsq'"),
+        ({"compensation": True}, "`compensation` expects.*True"),
     ],
 )
 def test_unknown_settings_are_refused(arguments, message):
@@ -261,7 +261,9 @@ def test_unknown_settings_are_refused(arguments, message):
         keras_gcp.prune(model, {"macs": 0.5}, **arguments)
 
 
-@pytest.mark.parametrize("arguments", [{"compensate": "fold"}, {"recalibrate": True}])
+@pytest.mark.parametrize(
+    "arguments", [{"compensation": "fold"}, {"compensation": keras_gcp.Compensation(None)}]
+)
 def test_without_a_sample_compensation_is_refused(arguments):
     with pytest.raises(InvalidArgument, match="needs examples"):
         pruning(sample=None, **arguments)
@@ -276,7 +278,7 @@ def test_narrow_in_place_compensates_as_apply_does():
     model = randomise(networks.plain())
     inputs = inputs_for(model, batch=64)
     plan = random_plan(model)
-    copy = keras_gcp.apply(plan, model, (inputs, None))
+    copy = keras_gcp.apply(model, plan, (inputs, None))
     keras_gcp.narrow(model, plan, sample=(inputs, None))
     for a, b in zip(weights_of(copy), weights_of(model), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

@@ -37,11 +37,18 @@ def test_compensation_brings_a_halved_classifier_back_above_ninety_percent(train
     model, data = trained
     sample = (data.x_train, data.y_train)
     plan = keras_gcp.plan(
-        model, {"channels": 0.5}, criterion, sample, scope="group", align=1, seed=0, sample_size=260
+        model,
+        {"channels": 0.5},
+        criterion,
+        keras_gcp.Sample(sample, size=260),
+        selection={"align": 1, "ranking": "uniform"},
+        seed=0,
     )
     assert [len(plan.kept(path)) for path in list(plan.widths())[:3]] == [8, 16, 32]
-    plain = accuracy(keras_gcp.apply(plan, model), data)
-    refitted = accuracy(keras_gcp.apply(plan, model, sample, seed=0, sample_size=260), data)
+    plain = accuracy(keras_gcp.apply(model, plan), data)
+    refitted = accuracy(
+        keras_gcp.apply(model, plan, keras_gcp.Sample(sample, size=260), seed=0), data
+    )
     print(f"{criterion}: {plain:.1%} without compensation, {refitted:.1%} with it")
     assert plain < 0.7
     assert refitted >= 0.9

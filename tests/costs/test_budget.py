@@ -10,17 +10,17 @@ ORIGINAL = {"macs": 1000, "parameters": 200, "channels": 50}
 
 def test_limits_go_linearly_from_the_original_to_the_budget():
     budget = Budget.parse({"macs": 0.4})
-    assert budget.limits(ORIGINAL, 0.0) == {"macs": 1000}
-    assert budget.limits(ORIGINAL, 0.5) == {"macs": 700}
-    assert budget.limits(ORIGINAL, 1.0) == {"macs": 400}
+    assert budget.limits_at(ORIGINAL, 0.0) == {"macs": 1000}
+    assert budget.limits_at(ORIGINAL, 0.5) == {"macs": 700}
+    assert budget.limits_at(ORIGINAL, 1.0) == {"macs": 400}
 
 
 def test_absolute_counts_are_taken_as_they_are():
-    assert Budget.parse({"macs": absolute(250)}).limits(ORIGINAL) == {"macs": 250}
+    assert Budget.parse({"macs": absolute(250)}).limits_at(ORIGINAL) == {"macs": 250}
 
 
 def test_several_entries_all_become_limits():
-    assert Budget.parse({"macs": 0.5, "channels": absolute(20)}).limits(ORIGINAL) == {
+    assert Budget.parse({"macs": 0.5, "channels": absolute(20)}).limits_at(ORIGINAL) == {
         "macs": 500,
         "channels": 20,
     }

@@ -174,7 +174,7 @@ def test_the_cost_model_predicts_the_narrowed_model(name):
     keep = np.ones(channels.coupled_count, bool)
     for group, count in zip(groups, kept, strict=True):
         keep[rng.permutation(group.coupled)[count:]] = False
-    narrow = keras_gcp.apply(plan_of(channels, keep, cost_model), model)
+    narrow = keras_gcp.apply(model, plan_of(channels, keep, cost_model))
     counted = keras_gcp.count(narrow)
     for resource in ("macs", "parameters", "channels"):
         assert cost_model.cost(resource, kept) == getattr(counted, resource), resource

@@ -146,7 +146,9 @@ def test_every_kernel_entry_of_an_einsum_counts_where_it_is_applied(equation, ou
 def test_a_plan_says_how_much_is_between_activations():
     inputs = keras.Input((8, 6))
     x = layers.Dense(16, name="hidden")(layers.MultiHeadAttention(2, 3)(inputs, inputs))
-    plan = keras_gcp.plan(keras.Model(inputs, layers.Dense(3)(x)), {"channels": 0.5}, align=1)
+    plan = keras_gcp.plan(
+        keras.Model(inputs, layers.Dense(3)(x)), {"channels": 0.5}, selection={"align": 1}
+    )
     assert "of these between activations: 768 -> 768 (100.0%)" in plan.explain()
     again = type(plan).from_json(plan.to_json())
     assert again.before.activation_macs == 768

@@ -204,7 +204,7 @@ def test_training_says_it_once_and_every_event_keeps_to_it(capsys):
     model, loss, x, y = several_outputs()
     model.compile("sgd", loss, run_eagerly=True)
     callback = keras_gcp.GradualChannelPruning(
-        (x, y), {"channels": 0.5}, schedules.linear(1, 2), align=1, seed=0
+        (x, y), {"channels": 0.5}, schedules.linear(1, 2), selection={"align": 1}, seed=0
     )
     fit(model, [callback], examples=(x, y))
     fit(model, [callback], examples=(x, y))
@@ -217,12 +217,12 @@ def test_sensitivity_and_smallest_decide_too():
     model, loss, x, y = regressor()
     model.compile("sgd", loss)
     found = keras_gcp.smallest(
-        model, 1e9, (x, y), metric="loss", sample=(x, y), max_evaluations=1, verbose=0
+        model, (x, y), 1e9, metric="loss", sample=(x, y), max_evaluations=1, verbose=0
     )
     assert "criterion: compensation_aware; feature_relevance" in found.plan.explain()
     measured = {
         criterion: keras_gcp.sensitivity(
-            model, (x, y), "loss", criterion, (0.5,), sample=(x, y), verbose=0
+            model, (x, y), metric="loss", criterion=criterion, sample=(x, y), verbose=0
         )
         for criterion in ("auto", "compensation_aware", "l2_norm")
     }
@@ -250,7 +250,7 @@ def begun(folder, criterion, sample=None, others=()):
         {"channels": 0.5},
         schedules.linear(1, 2),
         criterion,
-        align=1,
+        selection={"align": 1},
         seed=0,
         verbose=0,
         backup_dir=folder,

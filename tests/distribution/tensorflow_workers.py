@@ -76,7 +76,9 @@ def own_loop():
     losses = [epoch(made_step(model))]
     rows = slice(index * 32, index * 32 + [20, 30][index])
     sample = (x[rows], y[rows])
-    plan = keras_gcp.plan(model, {"channels": 0.6}, "feature_relevance", sample, align=1)
+    plan = keras_gcp.plan(
+        model, {"channels": 0.6}, "feature_relevance", sample, selection={"align": 1}
+    )
     keras_gcp.narrow(model, plan)
     losses += [epoch(made_step(model)) for _ in range(2)]
     variables = [*model.variables, *model.optimizer.variables]

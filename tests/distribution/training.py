@@ -36,14 +36,14 @@ def pruning(criterion, sample=None, **options):
     """The callback; `"distilled"` stands for a training with all that events can have."""
     if criterion == "distilled":
         criterion = "l2_norm"
-        options["distill"] = keras_gcp.Distillation()
+        options["distillation"] = keras_gcp.Distillation()
         options["guard"] = keras_gcp.AccuracyGuard(sample or data(), 0.9)
     return keras_gcp.GradualChannelPruning(
         sample or data(),
         {"channels": 0.6},
         keras_gcp.schedules.linear(begin=1, end=2),
         criterion=criterion,
-        align=1,
+        selection={"align": 1},
         verbose=0,
         **options,
     )

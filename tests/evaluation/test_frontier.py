@@ -34,7 +34,7 @@ def train(model, folder, examples=None, **options):
             "budgets": BUDGETS,
             "epochs_each": 2,
             "criterion": "l2_norm",
-            "align": 1,
+            "selection": {"align": 1},
             "seed": 0,
             "verbose": 0,
             **options,
@@ -223,13 +223,13 @@ def test_data_sets_train_and_measure_as_arrays_do(make, on_arrays, tmp_path):
 
 def test_budgets_that_are_close_together_have_points_of_their_own(tmp_path):
     options = {"budgets": [0.7, 0.69], "resource": "channels", "epochs_each": 1}
-    frontier = train(networks.plain(), tmp_path / "sizes", **options, floor=1)
+    frontier = train(networks.plain(), tmp_path / "sizes", **options, selection={"floor": 1})
     assert [point.share for point in frontier.points] == [1.0, 0.7, 0.65]  # of 20 channels
 
 
 def test_a_frontier_counts_any_resource(tmp_path):
     resource = "peak_activation_bytes"
-    options = {"budgets": [0.7], "resource": resource, "epochs_each": 1, "floor": 1}
+    options = {"budgets": [0.7], "resource": resource, "epochs_each": 1, "selection": {"floor": 1}}
     frontier = train(networks.residual(), tmp_path / "sizes", **options)
 
     def peak(model):

@@ -65,7 +65,7 @@ def test_masked_outputs_are_those_of_the_cut_model_and_of_masking_by_hand(name):
             by_hand = masked_by_hand(model, plan, sample.x)
             for actual, expected in zip(outputs.seen, by_hand, strict=True):
                 np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
-    cut = keras_gcp.apply(plans[-1], model)
+    cut = keras_gcp.apply(model, plans[-1])
     for actual, expected in zip(outputs.seen, flat_outputs(cut, sample.x), strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
     for now, then in zip(model.get_weights(), before, strict=True):
@@ -79,7 +79,7 @@ def test_the_masked_loss_is_that_of_the_cut_model(model, data):
     with MaskedModel(model, channels, sample, metric, batch_size=32) as masked:
         value = masked.value(keep_of(plan, channels))
         whole = masked.value(np.ones(channels.coupled_count, bool))
-    cut = keras_gcp.apply(plan, model)
+    cut = keras_gcp.apply(model, plan)
     cut.compile(loss="sparse_categorical_crossentropy")
     assert value == pytest.approx(cut.evaluate(*data, verbose=0), rel=1e-5)
     assert abs(value - whole) > 0.01

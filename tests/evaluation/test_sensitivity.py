@@ -58,7 +58,7 @@ def test_every_point_is_the_metric_of_the_model_cut_in_that_group_alone(residual
         assert point.kept == max(round(0.5 * len(coupled)), groups[measured.name].least)
         keep = np.ones(channels.coupled_count, bool)
         keep[coupled[np.argsort(-scores[coupled], kind="stable")[point.kept :]]] = False
-        cut = keras_gcp.apply(plan_of(channels, keep, cost_model), model)
+        cut = keras_gcp.apply(model, plan_of(channels, keep, cost_model))
         accuracy = (keras.ops.convert_to_numpy(cut(data[0])).argmax(-1) == data[1]).mean()
         assert point.value == pytest.approx(accuracy, abs=1e-6)
     assert min(point.value for group in result.groups for point in group.points) < 0.9
@@ -73,24 +73,24 @@ def test_a_half_written_cache_is_completed_with_the_missing_measurements_only(
 ):
     path, first, second = tmp_path / "folder" / "cache.jsonl", CountedAccuracy(), CountedAccuracy()
     options = {"shares": SHARES, "cache": path, "batch_size": 32, "verbose": 0}
-    whole = keras_gcp.sensitivity(model, data, first, **options)
+    whole = keras_gcp.sensitivity(model, data, metric=first, **options)
     lines = path.read_bytes().splitlines(keepends=True)
     assert first.calls == len(lines) - 1  # One line is the header.
     path.write_bytes(b"".join(lines[:4]) + lines[4][:9])  # killed while writing the fourth value
-    resumed = keras_gcp.sensitivity(model, data, second, **options)
+    resumed = keras_gcp.sensitivity(model, data, metric=second, **options)
     assert second.calls == first.calls - 3
     assert resumed == whole
     assert path.read_bytes().splitlines(keepends=True) == lines
     third = CountedAccuracy()
-    assert keras_gcp.sensitivity(model, data, third, **options) == whole
+    assert keras_gcp.sensitivity(model, data, metric=third, **options) == whole
     assert third.calls == 0
 
 
 def test_other_shares_add_to_a_cache(model, data, tmp_path):
     first, second = CountedAccuracy(), CountedAccuracy()
     options = {"cache": tmp_path / "cache.jsonl", "batch_size": 32, "verbose": 0}
-    one = keras_gcp.sensitivity(model, data, first, shares=[0.5], **options)
-    both = keras_gcp.sensitivity(model, data, second, shares=[0.75, 0.5], **options)
+    one = keras_gcp.sensitivity(model, data, metric=first, shares=[0.5], **options)
+    both = keras_gcp.sensitivity(model, data, metric=second, shares=[0.75, 0.5], **options)
     assert second.calls == len(both.groups)
     assert [group.points[1] for group in both.groups] == [group.points[0] for group in one.groups]
 
@@ -219,22 +219,22 @@ def test_a_group_that_is_insensitive_is_pruned_more():
     flat, steep = prior.groups
     assert {p.value for p in flat.points} == {1.0} and steep.points[-1].value < 0.9
     budget, options = {"channels": 0.6}, {"align": 1, "floor": 1}
-    without = keras_gcp.plan(model, budget, **options).widths()
-    prior_widths = keras_gcp.plan(model, budget, prior=prior, **options).widths()
+    without = keras_gcp.plan(model, budget, selection=options).widths()
+    prior_widths = keras_gcp.plan(model, budget, selection={"prior": prior, **options}).widths()
     assert without["idle"] > 4 and without["busy"] < 16  # By their norms, the two are alike.
     harmless = min([p.kept for p in steep.points if p.value == 1.0], default=16)
     assert prior_widths["busy"] >= harmless and prior_widths["busy"] > without["busy"]
     assert sum(prior_widths.values()) == sum(without.values())
     assert prior_widths["idle"] < without["idle"]
-    cut = keras_gcp.prune(model, budget, prior=prior, **options)
+    cut = keras_gcp.prune(model, budget, selection={"prior": prior, **options})
     assert (keras.ops.convert_to_numpy(cut(x)).argmax(-1) == y).mean() == 1.0
 
 
 def test_a_prior_of_another_model_or_none_at_all_is_refused(result, model):
     with pytest.raises(InvalidArgument, match="group 'stem_conv' was not measured"):
-        keras_gcp.plan(networks.residual(), {"macs": 0.5}, prior=result)
+        keras_gcp.plan(networks.residual(), {"macs": 0.5}, selection={"prior": result})
     with pytest.raises(InvalidArgument, match="`prior` expects"):
-        keras_gcp.plan(model, {"macs": 0.5}, prior={"a_conv": 1.0})
+        keras_gcp.plan(model, {"macs": 0.5}, selection={"prior": {"a_conv": 1.0}})
 
 
 def pruned_with(prior, budget, criterion="l2_norm"):
@@ -244,7 +244,12 @@ def pruned_with(prior, budget, criterion="l2_norm"):
     x, y = np.ones((8, 8, 8, 3), "float32"), np.arange(8) % 4
     schedule = keras_gcp.schedules.linear(0, 1, 1)
     pruning = keras_gcp.GradualChannelPruning(
-        (x, y), budget, schedule, criterion, align=1, floor=1, verbose=0, prior=prior
+        (x, y),
+        budget,
+        schedule,
+        criterion,
+        selection={"align": 1, "floor": 1, "prior": prior},
+        verbose=0,
     )
     model.fit(x, y, batch_size=8, epochs=2, callbacks=[pruning], verbose=0)
     return pruning
@@ -254,7 +259,9 @@ def test_in_a_fit_a_prior_leads_to_the_same_widths_as_in_one_plan():
     budget = {"channels": 0.6}
     groups = [measured("idle", 16, (1.0, 1.0)), measured("busy", 16, (0.9, 0.5))]
     prior = keras_gcp.Sensitivity("accuracy", True, 1.0, 128, tuple(groups))
-    expected = keras_gcp.plan(with_idle_branch(), budget, prior=prior, align=1, floor=1).widths()
+    expected = keras_gcp.plan(
+        with_idle_branch(), budget, selection={"align": 1, "floor": 1, "prior": prior}
+    ).widths()
     found = pruned_with(prior, budget).plan.widths()
     assert found == expected and found["idle"] < 4 < 12 < found["busy"]
 
@@ -285,4 +292,6 @@ def test_a_prior_that_does_not_fit_is_refused_before_training(names, criterion, 
 
 def test_what_is_no_sensitivity_is_refused_at_construction():
     with pytest.raises(InvalidArgument, match="`prior` expects"):
-        keras_gcp.GradualChannelPruning(None, {"macs": 0.5}, criterion="l2_norm", prior=[0.1])
+        keras_gcp.GradualChannelPruning(
+            None, {"macs": 0.5}, criterion="l2_norm", selection={"prior": [0.1]}
+        )

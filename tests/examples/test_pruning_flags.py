@@ -19,7 +19,7 @@ def parsed():
         flags.FLAGS(["script", *arguments])
 
     yield parse
-    for name in ("budget", "align", "compensate"):
+    for name in ("budget", "align", "compensation"):
         flags.FLAGS[name].value = before[name]
 
 
@@ -49,7 +49,7 @@ def test_what_cannot_be_read_is_refused_with_an_example(parsed, wrong):
 
 
 def test_no_compensation_means_no_new_statistics_either(parsed):
-    parsed("--compensate=none")
-    assert pruning_flags.compensation() == {"compensate": None, "recalibrate": False}
-    parsed("--compensate=fold")
-    assert pruning_flags.compensation() == {"compensate": "fold", "recalibrate": True}
+    parsed("--compensation=none")
+    assert pruning_flags.compensation() is None
+    parsed("--compensation=fold")
+    assert pruning_flags.compensation() == "fold"

@@ -185,7 +185,7 @@ def test_a_model_pruned_in_training_keeps_its_loss_and_a_pruned_copy_has_none(tm
     assert file.custom_objects == ("dice_loss",) and len(told) == 1
     again = keras.models.load_model(file.path, custom_objects={"dice_loss": dice_loss})
     assert again.loss is dice_loss
-    copy = keras_gcp.prune(model, {"channels": 0.5}, criterion="l2_norm", align=1)
+    copy = keras_gcp.prune(model, {"channels": 0.5}, criterion="l2_norm", selection={"align": 1})
     file, told = exported(copy, tmp_path)
     assert file.loads_with == "keras.models.load_model(path)" and not told
 

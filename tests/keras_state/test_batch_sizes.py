@@ -100,9 +100,9 @@ def test_any_number_of_examples_is_predicted_in_whole_batches_and_states_stay(ca
 def test_a_cut_copy_and_a_cut_model_compute_what_the_masked_model_does(case):
     model, twin, x, _ = case
     before = states_of(model)
-    plan = keras_gcp.plan(model, {"channels": 0.6}, align=1)
+    plan = keras_gcp.plan(model, {"channels": 0.6}, selection={"align": 1})
     (expected,) = masked_by_hand(twin, plan, x)
-    copy = keras_gcp.apply(plan, model)
+    copy = keras_gcp.apply(model, plan)
     assert keras_state.fixed_batch(copy) == keras_state.fixed_batch(model)
     np.testing.assert_allclose(backend.predict(copy, x), expected, rtol=1e-4, atol=1e-5)
     assert_same(before, states_of(model))
@@ -117,7 +117,7 @@ def test_cuts_are_compensated_as_those_of_the_twin(case):
     found = []
     for one in (model, twin):
         exclude = kept_whole(one)
-        plan = keras_gcp.plan(one, {"channels": 0.6}, align=1, exclude=exclude)
+        plan = keras_gcp.plan(one, {"channels": 0.6}, selection={"align": 1}, exclude=exclude)
         channels = trace(one, exclude)
         sample = draw_sample((x, y), None, 0, one)
         values = compensated(
@@ -200,7 +200,7 @@ def test_a_training_with_states_is_pruned():
         {"channels": 0.6},
         keras_gcp.schedules.one_shot(1),
         criterion="l2_norm",
-        align=1,
+        selection={"align": 1},
         verbose=0,
         guard=keras_gcp.AccuracyGuard((x, y), 0.9),
     )
@@ -214,7 +214,11 @@ def test_learning_from_a_model_with_states_is_refused_with_the_layer():
     model, _, x, y = built("recurrent")
     model.compile("sgd", "sparse_categorical_crossentropy")
     pruning = keras_gcp.GradualChannelPruning(
-        (x, y), {"channels": 0.6}, criterion="l2_norm", distill=keras_gcp.Distillation(), verbose=0
+        (x, y),
+        {"channels": 0.6},
+        criterion="l2_norm",
+        distillation=keras_gcp.Distillation(),
+        verbose=0,
     )
     with pytest.raises(UnsupportedModel, match="'lstm'.*stateful=False"):
         model.fit(x, y, batch_size=2, epochs=3, verbose=0, callbacks=[pruning])

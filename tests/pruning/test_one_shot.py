@@ -62,7 +62,7 @@ def test_shares_of_the_original_are_met_by_the_narrow_model(name, budget):
     model = randomise(networks.ALL[name]())
     before = costs(model)
     plan = keras_gcp.plan(model, budget)
-    after = costs(keras_gcp.apply(plan, model))
+    after = costs(keras_gcp.apply(model, plan))
     for resource, share in budget.items():
         assert after[resource] <= share * before[resource]
     assert before == plan.before.costs()
@@ -82,12 +82,12 @@ def test_absolute_counts_are_met_by_the_narrow_model(resource):
 def test_no_removed_channel_could_have_stayed(name, resource):
     model = randomise(networks.ALL[name]())
     limit = 0.6 * costs(model)[resource]
-    plan = keras_gcp.plan(model, {resource: 0.6}, align=1)
+    plan = keras_gcp.plan(model, {resource: 0.6}, selection={"align": 1})
     tried = 0
     for group in plan.groups:
         keep = plan.layers[group.members[0].path][list(group.positions)]
         if not keep.all():
-            more = keras_gcp.apply(plan_with_more(plan, model, group, 1), model)
+            more = keras_gcp.apply(model, plan_with_more(plan, model, group, 1))
             assert costs(more)[resource] > limit, group.name
             tried += 1
     assert tried
@@ -99,12 +99,12 @@ def test_no_removed_aligned_block_could_have_stayed():
     x = layers.Conv2D(24, 3, padding="same", name="b")(x)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     model = keras.Model(inputs, layers.Dense(4, name="classifier")(x))
-    plan = keras_gcp.plan(model, {"macs": 0.4}, align=8)
+    plan = keras_gcp.plan(model, {"macs": 0.4}, selection={"align": 8})
     limit = 0.4 * costs(model)["macs"]
     assert [plan.widths()[name] % 8 for name in ("a", "b")] == [0, 0]
     for group in plan.groups:
         if group.anchored is None and len(plan.kept(group.name)) < len(group.positions):
-            more = keras_gcp.apply(plan_with_more(plan, model, group, 8), model)
+            more = keras_gcp.apply(model, plan_with_more(plan, model, group, 8))
             assert costs(more)["macs"] > limit
 
 
@@ -137,18 +137,18 @@ def test_senseless_budgets_are_refused_with_the_value(share):
 @pytest.mark.parametrize("floor, least", [(5, 5), (0.5, 0.5)])
 def test_no_layer_gets_narrower_than_the_floor(floor, least):
     model = randomise(networks.plain())
-    plan = keras_gcp.plan(model, {"channels": 0.7}, floor=floor, align=1)
+    plan = keras_gcp.plan(model, {"channels": 0.7}, selection={"align": 1, "floor": floor})
     for path, width in plan.widths().items():
         original = plan.original_widths()[path]
         smallest = least if isinstance(least, int) else least * original
         assert width >= min(original, smallest)
     with pytest.raises(ImpossibleBudget):
-        keras_gcp.plan(model, {"channels": 0.3}, floor=floor, align=1)
+        keras_gcp.plan(model, {"channels": 0.3}, selection={"align": 1, "floor": floor})
 
 
 @pytest.mark.parametrize("align", [2, 4])
 def test_cut_layers_get_aligned_widths(align):
-    plan = keras_gcp.plan(randomise(networks.residual()), {"macs": 0.5}, align=align)
+    plan = keras_gcp.plan(randomise(networks.residual()), {"macs": 0.5}, selection={"align": align})
     cut = [width for path, width in plan.widths().items() if width < plan.original_widths()[path]]
     assert cut and all(width % align == 0 for width in cut)
 
@@ -171,7 +171,7 @@ def test_excluded_layers_and_all_tied_to_them_stay():
     assert plan.removed_channels > 0
     assert "is in `exclude`" in plan.explain()
     # A plan made with `exclude` is one for the model as it is.
-    assert keras_gcp.apply(plan, model).get_layer("stem_conv").filters == 8
+    assert keras_gcp.apply(model, plan).get_layer("stem_conv").filters == 8
 
 
 def test_unknown_layers_in_exclude_are_refused():
@@ -190,7 +190,7 @@ def test_unknown_criteria_are_refused_with_the_known_ones():
 def test_senseless_options_are_refused_with_the_value(option):
     ((name, value),) = option.items()
     with pytest.raises(InvalidArgument, match=f"`{name}`") as error:
-        keras_gcp.plan(networks.plain(), {"macs": 0.5}, **option)
+        keras_gcp.plan(networks.plain(), {"macs": 0.5}, selection=option)
     assert repr(value) in str(error.value)
 
 
@@ -210,7 +210,9 @@ def test_own_criteria_decide_what_stays():
     def later_is_better(model, channels, sample):
         return {path: np.arange(len(c), dtype=float) for path, c in channels.produced.items()}
 
-    plan = keras_gcp.plan(model, {"channels": 0.5}, criterion=later_is_better, align=1)
+    plan = keras_gcp.plan(
+        model, {"channels": 0.5}, criterion=later_is_better, selection={"align": 1}
+    )
     for path, width in plan.widths().items():
         original = plan.original_widths()[path]
         assert plan.kept(path).tolist() == list(range(original - width, original))
@@ -239,7 +241,7 @@ def test_an_adapted_normalization_is_copied_with_what_it_has_adapted_to():
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     model = keras.Model(inputs, keras.layers.Dense(2, name="classifier")(x))
     plan = random_plan(model)
-    narrow = keras_gcp.apply(plan, model)
+    narrow = keras_gcp.apply(model, plan)
     x = inputs_for(model)
     np.testing.assert_allclose(
         flat_outputs(narrow, x)[0], masked_by_hand(model, plan, x)[0], rtol=1e-4, atol=1e-5
@@ -255,14 +257,14 @@ def test_a_copy_that_computes_something_else_is_noticed(monkeypatch):
     copied = one_shot.copy_model
     monkeypatch.setattr(one_shot, "copy_model", wrong)
     with pytest.raises(VerificationFailed):
-        keras_gcp.prune(randomise(networks.plain()), {"macs": 0.5}, align=1)
+        keras_gcp.prune(randomise(networks.plain()), {"macs": 0.5}, selection={"align": 1})
 
 
 def test_prune_is_plan_then_apply():
     model = randomise(networks.residual())
-    pruned = keras_gcp.prune(model, {"macs": 0.5}, criterion="l1_norm", align=2)
-    plan = keras_gcp.plan(model, {"macs": 0.5}, criterion="l1_norm", align=2)
-    assert_equal_arrays(pruned.get_weights(), keras_gcp.apply(plan, model).get_weights())
+    pruned = keras_gcp.prune(model, {"macs": 0.5}, criterion="l1_norm", selection={"align": 2})
+    plan = keras_gcp.plan(model, {"macs": 0.5}, criterion="l1_norm", selection={"align": 2})
+    assert_equal_arrays(pruned.get_weights(), keras_gcp.apply(model, plan).get_weights())
 
 
 # ---- narrow: in place, in custom training loops
@@ -308,7 +310,7 @@ def test_optimizer_slots_are_cut_like_their_weights(make):
     kept = plan.kept("hidden")
     wide = slot_arrays(optimizer)
     variables = list(model.trainable_variables)
-    keras_gcp.narrow(model, plan, optimizer)
+    keras_gcp.narrow(model, plan, optimizer=optimizer)
     assert len(kept) < 8
     axes = {"hidden/kernel": 1, "hidden/bias": 0, "out/kernel": 0}
     slots = slot_arrays(optimizer)
@@ -328,7 +330,7 @@ def test_training_goes_on_as_in_a_fresh_narrow_model_with_the_same_slots():
     wide, first = two_layers(), keras.optimizers.Adam(0.01)
     first.build(wide.trainable_variables)
     steps(wide, first)
-    keras_gcp.narrow(wide, random_plan(wide), first)
+    keras_gcp.narrow(wide, random_plan(wide), optimizer=first)
     fresh = keras.models.clone_model(wide)
     fresh.set_weights(wide.get_weights())
     second = keras.optimizers.Adam(0.01)
@@ -392,7 +394,7 @@ def test_an_optimizer_with_slots_of_another_shape_is_refused_before_anything_cha
     x = inputs_for(model)
     before = whole_state(model, optimizer, x)
     with pytest.raises(UnsupportedModel, match=r"class WithFactors\).*take SGD, Adam"):
-        keras_gcp.narrow(model, random_plan(model), optimizer)
+        keras_gcp.narrow(model, random_plan(model), optimizer=optimizer)
     assert_same_state(before, whole_state(model, optimizer, x))
 
 
@@ -413,7 +415,7 @@ def test_a_failing_cut_leaves_everything_as_it_was(name, error, monkeypatch):
     wide = model.count_params()
     monkeypatch.setattr(surgery, "verify_narrow", failing)
     with pytest.raises(type(error)):
-        keras_gcp.narrow(model, plan, optimizer)
+        keras_gcp.narrow(model, plan, optimizer=optimizer)
     assert seen and seen[0] < wide  # it had been cut
     assert_same_state(before, whole_state(model, optimizer, inputs))
     monkeypatch.undo()
@@ -421,7 +423,7 @@ def test_a_failing_cut_leaves_everything_as_it_was(name, error, monkeypatch):
     steps(model, optimizer, count=1)
     for variable, old in zip(model.trainable_variables, weights, strict=True):
         assert (ops.convert_to_numpy(variable) != old).any(), variable.path
-    keras_gcp.narrow(model, plan, optimizer)
+    keras_gcp.narrow(model, plan, optimizer=optimizer)
     assert model.count_params() == plan.after.parameters
 
 

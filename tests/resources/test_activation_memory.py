@@ -126,7 +126,7 @@ def test_the_wide_network_predicts_the_peak_of_the_narrow_one(name):
             for group in prunable_groups(channels)
         ]
     )
-    assert cost_model.cost(FLOAT, kept) == peak(keras_gcp.apply(plan, model))
+    assert cost_model.cost(FLOAT, kept) == peak(keras_gcp.apply(model, plan))
 
 
 @pytest.mark.parametrize("name", ["concatenation", "squeeze_excite", "grouped"])
@@ -144,8 +144,8 @@ def test_no_width_makes_the_peak_smaller_by_growing(name):
 @pytest.mark.parametrize("share", [0.5, 0.8])
 def test_a_budget_on_the_peak_is_met_and_no_block_could_come_back(share):
     model = networks.residual()
-    plan = keras_gcp.plan(model, {FLOAT: share}, align=1, floor=1)
-    narrow = keras_gcp.apply(plan, model)
+    plan = keras_gcp.plan(model, {FLOAT: share}, selection={"align": 1, "floor": 1})
+    narrow = keras_gcp.apply(model, plan)
     limit = share * peak(model)
     assert peak(narrow) == plan.after.further[FLOAT] <= limit
     channels = trace(model)
@@ -163,7 +163,7 @@ def test_unknown_sizes_are_refused_with_the_layer():
     x = layers.Conv1D(8, 3, name="first")(inputs)
     model = keras.Model(inputs, layers.Dense(2)(layers.GlobalMaxPooling1D()(x)))
     with pytest.raises(UnsupportedModel, match="'first'.*`input_shape="):
-        keras_gcp.plan(model, {FLOAT: 0.5, "channels": 0.5}, align=1)
+        keras_gcp.plan(model, {FLOAT: 0.5, "channels": 0.5}, selection={"align": 1})
 
 
 @pytest.mark.parametrize(

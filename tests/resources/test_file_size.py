@@ -38,7 +38,7 @@ def with_one_more(plan, model):
         removed = group.coupled[~keep[group.coupled]]
         if len(removed):
             keep[removed[0]] = True
-            yield keras_gcp.apply(plan_of(channels, keep, cost_model), model)
+            yield keras_gcp.apply(model, plan_of(channels, keep, cost_model))
 
 
 @pytest.mark.parametrize(
@@ -54,10 +54,10 @@ def with_one_more(plan, model):
 )
 def test_the_real_file_meets_the_budget_and_one_more_channel_would_not(name, budget):
     model = randomise(networks.ALL[name]())
-    plan = keras_gcp.plan(model, budget, align=1, floor=1)
+    plan = keras_gcp.plan(model, budget, selection={"align": 1, "floor": 1})
     whole = file_bytes(model)
-    limit = Budget.parse(budget).limits({"tflite_bytes": whole})["tflite_bytes"]
-    real = file_bytes(keras_gcp.apply(plan, model))
+    limit = Budget.parse(budget).limits_at({"tflite_bytes": whole})["tflite_bytes"]
+    real = file_bytes(keras_gcp.apply(model, plan))
     assert real == plan.after.further["tflite_bytes"] == plan.checks[0].measured <= limit
     assert plan.before.further["tflite_bytes"] == whole
     for larger in with_one_more(plan, model):
@@ -71,10 +71,10 @@ def test_a_file_is_predicted_within_two_percent():
     further = resources.of_budget(Budget.parse({"tflite_bytes": 0.5}), model, channels)
     cost_model = build_cost_model(model, channels, further)
     assert cost_model.cost("tflite_bytes", full_widths(channels)) == file_bytes(model)
-    plan = keras_gcp.plan(model, {"channels": 0.5}, align=1)
+    plan = keras_gcp.plan(model, {"channels": 0.5}, selection={"align": 1})
     groups = prunable_groups(channels)
     kept = np.array([plan.layers[group.members[0].path].sum() for group in groups])
-    real = file_bytes(keras_gcp.apply(plan, model))
+    real = file_bytes(keras_gcp.apply(model, plan))
     assert abs(cost_model.cost("tflite_bytes", kept) / real - 1) < 0.02
 
 
@@ -94,8 +94,8 @@ def test_a_new_network_counts_as_if_trained():
 @pytest.mark.slow
 def test_an_int8_file_meets_its_budget():
     model = randomise(networks.residual())
-    plan = keras_gcp.plan(model, {"tflite_bytes_int8": 0.8}, align=1, floor=1)
-    real = converted_bytes(keras_gcp.apply(plan, model), "tflite_int8")
+    plan = keras_gcp.plan(model, {"tflite_bytes_int8": 0.8}, selection={"align": 1, "floor": 1})
+    real = converted_bytes(keras_gcp.apply(model, plan), "tflite_int8")
     assert real == plan.after.further["tflite_bytes_int8"]
     assert real <= 0.8 * converted_bytes(model, "tflite_int8")
 
@@ -118,7 +118,7 @@ def weighed(monkeypatch):
 
 def test_the_limit_is_corrected_until_the_real_file_fits(weighed):
     model = networks.plain()
-    plan = keras_gcp.plan(model, {"tflite_bytes": 0.8}, align=1, floor=1)
+    plan = keras_gcp.plan(model, {"tflite_bytes": 0.8}, selection={"align": 1, "floor": 1})
     whole, narrow = (4000 + 4 * t.parameters for t in (plan.before, plan.after))
     assert narrow + 300 == plan.after.further["tflite_bytes"] <= 0.8 * whole
     assert weighed[0] == plan.before.parameters and weighed[-1] == plan.after.parameters
@@ -131,11 +131,13 @@ def test_files_that_never_fit_are_an_error_with_what_was_measured(monkeypatch):
     model = networks.plain()
     monkeypatch.setattr(file_size, "converted_bytes", lambda model, kind, shapes: 10_000)
     with pytest.raises(ImpossibleBudget, match="tflite_bytes"):
-        keras_gcp.plan(model, {"tflite_bytes": 0.9}, align=1, floor=1)
+        keras_gcp.plan(model, {"tflite_bytes": 0.9}, selection={"align": 1, "floor": 1})
 
 
 def test_explain_and_json_show_the_bytes_and_how_far_off_the_prediction_was(weighed):
-    plan = keras_gcp.plan(networks.plain(), {"tflite_bytes": 0.8}, align=1, floor=1)
+    plan = keras_gcp.plan(
+        networks.plain(), {"tflite_bytes": 0.8}, selection={"align": 1, "floor": 1}
+    )
     text = plan.explain()
     before, after = (int(t.further["tflite_bytes"]) for t in (plan.before, plan.after))
     assert f"tflite_bytes: {before:,} -> {after:,}" in text
@@ -165,7 +167,7 @@ def trained(budget):
     y = np.arange(16) % 4
     schedule = keras_gcp.schedules.linear(1, 2)
     pruning = keras_gcp.GradualChannelPruning(
-        (x, y), budget, schedule, criterion="l2_norm", align=1, floor=1
+        (x, y), budget, schedule, criterion="l2_norm", selection={"align": 1, "floor": 1}
     )
     history = model.fit(x, y, epochs=4, verbose=0, callbacks=[pruning]).history
     return model, pruning, history

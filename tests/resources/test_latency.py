@@ -101,7 +101,7 @@ def test_the_fingerprint_tells_threads_and_runtimes_apart():
 def test_timed_says_how_it_is_measured():
     budget = Budget.parse({"latency_ms": keras_gcp.timed(0.6, threads=2)})
     assert budget.timing.threads == 2
-    assert budget.limits({"latency_ms": 10.0}) == {"latency_ms": 6.0}
+    assert budget.limits_at({"latency_ms": 10.0}) == {"latency_ms": 6.0}
     assert str(budget) == "latency_ms <= 60.0% of the original (2 threads)"
     plain = Budget.parse({"latency_ms": keras_gcp.absolute(2.5)})
     assert plain.timing.threads == 1
@@ -273,7 +273,7 @@ def test_the_original_is_predicted_as_measured_and_the_candidate_measured(quick)
             layers.Dense(4, name="classifier"),
         ]
     )
-    plan = keras_gcp.plan(model, {"latency_ms": 0.6}, align=1, floor=1)
+    plan = keras_gcp.plan(model, {"latency_ms": 0.6}, selection={"align": 1, "floor": 1})
     (check,) = plan.checks
     assert check.limit == pytest.approx(0.6 * plan.before.further["latency_ms"])
     assert 0.9 * check.limit <= check.measured <= check.limit
@@ -290,8 +290,8 @@ def test_a_narrower_model_is_predicted_with_the_times_of_the_original(quick):
     channels = trace(model)
     (resource,) = resources.of_budget(Budget.parse({"latency_ms": 0.5}), model, channels)
     wide = build_cost_model(model, channels, [resource])
-    plan = keras_gcp.plan(model, {"channels": 0.5}, align=1)
-    narrow = keras_gcp.apply(plan, model)
+    plan = keras_gcp.plan(model, {"channels": 0.5}, selection={"align": 1})
+    narrow = keras_gcp.apply(model, plan)
     own = trace(narrow)
     cost = build_cost_model(narrow, own, [resource]).cost("latency_ms", full_widths(own))
     assert cost == wide.cost("latency_ms", full_widths(own))
@@ -308,7 +308,7 @@ def test_a_latency_budget_is_met_by_a_real_measurement(tmp_path):
     assert check.measured <= check.limit
     assert check.measured >= 0.8 * check.limit
     paths = []
-    for name, one in (("wide", model), ("narrow", keras_gcp.apply(plan, model))):
+    for name, one in (("wide", model), ("narrow", keras_gcp.apply(model, plan))):
         paths.append(keras_gcp.export(one, tmp_path / name, ["tflite"])[0].path)
     from keras_gcp.exporting import compare_latency
 

@@ -304,10 +304,10 @@ def test_other_labels_are_not(labels):
 
 def test_so_it_is_where_the_examples_only_compensate_a_cut():
     model = networks.plain()
-    plan = keras_gcp.plan(model, {"channels": 0.6}, align=1)
+    plan = keras_gcp.plan(model, {"channels": 0.6}, selection={"align": 1})
     images = np.random.default_rng(0).normal(size=(32, 8, 8, 3)).astype("float32")
     with pytest.warns(UserWarning, match="of one class.*shuffle"):
-        keras_gcp.apply(plan, model, sample=iter([(images, np.zeros(32, int))]))
+        keras_gcp.apply(model, plan, sample=iter([(images, np.zeros(32, int))]))
 
 
 # ---------------------------------------------------------------- labels, where they are read
@@ -317,7 +317,9 @@ def _without_labels(criterion, **options):
     model = networks.plain()
     model.compile("sgd", "sparse_categorical_crossentropy")
     x = np.random.default_rng(0).normal(size=(12, 8, 8, 3)).astype("float32")
-    return keras_gcp.prune(model, {"channels": 0.6}, criterion, x, align=1, **options)
+    return keras_gcp.prune(
+        model, {"channels": 0.6}, criterion, x, selection={"align": 1}, **options
+    )
 
 
 @pytest.mark.parametrize("criterion", ["l2_norm", "compensation_aware", lambda m, c, s: _ones(c)])
@@ -340,7 +342,11 @@ def test_the_callback_takes_examples_without_labels_and_reports_no_loss_on_them(
     model.compile("sgd", "sparse_categorical_crossentropy")
     x = np.random.default_rng(0).normal(size=(32, 8, 8, 3)).astype("float32")
     callback = keras_gcp.GradualChannelPruning(
-        x, {"channels": 0.6}, keras_gcp.schedules.one_shot(0), criterion="l2_norm", align=1
+        x,
+        {"channels": 0.6},
+        keras_gcp.schedules.one_shot(0),
+        criterion="l2_norm",
+        selection={"align": 1},
     )
     model.fit(x, np.arange(32) % 4, epochs=1, verbose=0, callbacks=[callback])
     (event,) = callback.events
@@ -369,7 +375,7 @@ def test_a_loss_of_its_own_gets_the_inputs_as_the_user_passes_them():
         {"channels": 0.6},
         keras_gcp.schedules.one_shot(0),
         criterion="l2_norm",
-        align=1,
+        selection={"align": 1},
         verbose=0,
     )
     model.fit(x, np.zeros(8), epochs=1, verbose=0, callbacks=[callback])

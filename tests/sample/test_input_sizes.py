@@ -135,8 +135,8 @@ def built(name):
 def test_a_network_of_open_sizes_is_cut_and_computes_what_the_masked_one_does(name, tmp_path):
     model, shapes, others = built(name)
     before = [tuple(x.shape) for x in model.inputs]
-    plan = keras_gcp.plan(model, {"macs": 0.6}, align=1, input_shape=shapes)
-    narrow = keras_gcp.apply(plan, model)
+    plan = keras_gcp.plan(model, {"macs": 0.6}, selection={"align": 1}, input_shape=shapes)
+    narrow = keras_gcp.apply(model, plan)
     for one in (shapes, others):
         x = inputs_of(model, one)
         (expected,) = masked_by_hand(model, plan, x)
@@ -155,8 +155,8 @@ def test_counted_at_a_size_it_is_planned_as_its_twin_of_that_size(name):
     make, shapes, _ = NETWORKS[name]
     model, twin = make(), make(open_sizes(shapes))
     twin.set_weights(model.get_weights())
-    sized = keras_gcp.plan(model, {"macs": 0.5}, align=1, input_shape=shapes)
-    fixed = keras_gcp.plan(twin, {"macs": 0.5}, align=1)
+    sized = keras_gcp.plan(model, {"macs": 0.5}, selection={"align": 1}, input_shape=shapes)
+    fixed = keras_gcp.plan(twin, {"macs": 0.5}, selection={"align": 1})
     assert (sized.before, sized.after) == (fixed.before, fixed.after)
     assert sized.keeps_what_is_kept_by(fixed)
     assert sized.counted_at == tuple(shapes) and not fixed.counted_at
@@ -165,9 +165,9 @@ def test_counted_at_a_size_it_is_planned_as_its_twin_of_that_size(name):
 @pytest.mark.parametrize("budget", [{"parameters": 0.5}, {"channels": 0.5}])
 def test_budgets_that_need_no_size_are_met_without_one(budget):
     model = denoiser()
-    plan = keras_gcp.plan(model, budget, align=1)
+    plan = keras_gcp.plan(model, budget, selection={"align": 1})
     assert plan.after.macs is None and "MACs: not counted" in plan.explain()
-    narrow = keras_gcp.apply(plan, model)
+    narrow = keras_gcp.apply(model, plan)
     assert narrow.count_params() == plan.after.parameters < model.count_params()
     assert Plan.from_json(plan.to_json()).after == plan.after
     assert "MACs" not in repr(plan)
@@ -184,28 +184,30 @@ def test_budgets_that_need_a_size_are_refused_without_one_with_the_remedy(resour
 def test_the_sample_tells_the_size_unless_the_user_does():
     model = denoiser()
     sample = np.zeros((4, 6, 10, 1), "float32")
-    of_sample = keras_gcp.plan(model, {"macs": 0.5}, "l2_norm", sample, align=1)
+    of_sample = keras_gcp.plan(model, {"macs": 0.5}, "l2_norm", sample, selection={"align": 1})
     assert of_sample.counted_at == ((6, 10, 1),)
     assert "counted at an input of (6, 10, 1)" in of_sample.explain()
     assert of_sample.before.macs == keras_gcp.count(model, input_shape=(6, 10, 1)).macs
-    said = keras_gcp.plan(model, {"macs": 0.5}, "l2_norm", sample, align=1, input_shape=(20, 30, 1))
+    said = keras_gcp.plan(
+        model, {"macs": 0.5}, "l2_norm", sample, selection={"align": 1}, input_shape=(20, 30, 1)
+    )
     assert said.before.macs == 10 * of_sample.before.macs
     assert Plan.from_json(said.to_json()).counted_at == ((20, 30, 1),)
 
 
 def test_peak_memory_is_that_of_the_twin_of_that_size():
     sized = keras_gcp.plan(
-        u_net(), {"peak_activation_bytes": 0.7}, align=1, input_shape=(16, 12, 3)
+        u_net(), {"peak_activation_bytes": 0.7}, selection={"align": 1}, input_shape=(16, 12, 3)
     )
-    fixed = keras_gcp.plan(u_net((16, 12)), {"peak_activation_bytes": 0.7}, align=1)
+    fixed = keras_gcp.plan(u_net((16, 12)), {"peak_activation_bytes": 0.7}, selection={"align": 1})
     assert sized.after.further == fixed.after.further
-    narrow = keras_gcp.apply(sized, u_net())
+    narrow = keras_gcp.apply(u_net(), sized)
     assert tuple(narrow.inputs[0].shape) == (None, None, None, 3)
 
 
 @pytest.mark.needs_tensorflow("it writes TFLite files")
 def test_bytes_of_a_file_need_no_size(monkeypatch):
-    plan = keras_gcp.plan(denoiser(), {"tflite_bytes": 0.8}, align=1)
+    plan = keras_gcp.plan(denoiser(), {"tflite_bytes": 0.8}, selection={"align": 1})
     assert plan.after.macs is None
     (check,) = plan.checks
     assert check.measured <= check.limit
@@ -270,13 +272,13 @@ def test_where_no_size_is_found_the_cut_is_refused_before_anything_changes():
     inputs = keras.Input((None, 4))
     x = layers.Conv1D(8, 3, padding="same", name="conv")(OnlyOfLength()(inputs))
     model = keras.Model(inputs, layers.Dense(2, name="out")(x))
-    plan = keras_gcp.plan(model, {"parameters": 0.6}, align=1)
-    for cut in (keras_gcp.narrow, lambda model, plan: keras_gcp.apply(plan, model)):
+    plan = keras_gcp.plan(model, {"parameters": 0.6}, selection={"align": 1})
+    for cut in (keras_gcp.narrow, lambda model, plan: keras_gcp.apply(model, plan)):
         with pytest.raises(UnsupportedModel, match=r"32, 64.*length must be 77.*`input_shape="):
             cut(model, plan)
     assert model.get_layer("conv").filters == 8
     sample = np.ones((3, 77, 4), "float32")
-    assert keras_gcp.apply(plan, model, sample).get_layer("conv").filters < 8
+    assert keras_gcp.apply(model, plan, sample).get_layer("conv").filters < 8
     keras_gcp.narrow(model, plan, input_shape=(77, 4))
     assert model.get_layer("conv").filters < 8
 
@@ -307,7 +309,7 @@ def pruning(sample, budget, verbose=0, **options):
         budget,
         keras_gcp.schedules.one_shot(1),
         criterion="l2_norm",
-        align=1,
+        selection={"align": 1},
         verbose=verbose,
         **options,
     )
@@ -347,7 +349,7 @@ def test_smallest_counts_at_the_size_of_the_validation_data():
     model.compile("sgd", "mse")
     x = np.random.default_rng(0).normal(size=(4, 6, 8, 1)).astype("float32")
     found = keras_gcp.smallest(
-        model, 1e9, (x, x), metric="loss", max_evaluations=2, align=1, verbose=0
+        model, (x, x), 1e9, metric="loss", max_evaluations=2, selection={"align": 1}, verbose=0
     )
     assert found.plan.counted_at == ((6, 8, 1),) and 0 < found.share < 1
 
@@ -362,16 +364,16 @@ def test_a_length_that_depends_on_the_data_is_named_as_such():
     model = keras.Model(strings, layers.Dense(2)(x))
     with pytest.raises(UnsupportedModel, match="'conv'.*`output_sequence_length`"):
         keras_gcp.plan(model, {"macs": 0.5})
-    plan = keras_gcp.plan(model, {"parameters": 0.6}, align=1)
-    narrow = keras_gcp.apply(plan, model)  # Compared on words that the model knows.
+    plan = keras_gcp.plan(model, {"parameters": 0.6}, selection={"align": 1})
+    narrow = keras_gcp.apply(model, plan)  # Compared on words that the model knows.
     assert narrow.count_params() == plan.after.parameters
 
 
 def test_a_plan_that_was_counted_at_a_size_beyond_all_memory_is_proved_at_another():
     model = denoiser()
-    plan = keras_gcp.plan(model, {"parameters": 0.6}, align=1)
+    plan = keras_gcp.plan(model, {"parameters": 0.6}, selection={"align": 1})
     huge = dataclasses.replace(plan, counted_at=((10**9, 10**9, 1),))
-    assert keras_gcp.apply(huge, model).count_params() == plan.after.parameters
+    assert keras_gcp.apply(model, huge).count_params() == plan.after.parameters
 
 
 def test_a_frontier_without_multiply_adds_is_saved_and_shown(tmp_path):

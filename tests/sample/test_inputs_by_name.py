@@ -129,7 +129,7 @@ def test_a_nested_model_called_by_name_is_followed_by_name(call, build):
     model = _outer(call, build)
     plan = random_plan(model, 0.6, seed=1)
     expected = masked_by_hand(model, plan, [A, B])
-    narrow = keras_gcp.apply(plan, model)
+    narrow = keras_gcp.apply(model, plan)
     for got, wanted in zip(flat_outputs(narrow, [A, B]), expected, strict=True):
         np.testing.assert_allclose(got, wanted, atol=1e-5)
     flat = keras_gcp.flatten(model)
@@ -156,13 +156,12 @@ def _compiled():
 
 def _pruning(model, x, criterion="taylor", **options):
     callback = keras_gcp.GradualChannelPruning(
-        (x, Y),
+        keras_gcp.Sample((x, Y), size=None),
         {"channels": 0.6},
         keras_gcp.schedules.one_shot(0),
         criterion=criterion,
-        align=1,
+        selection={"align": 1},
         seed=0,
-        sample_size=None,
         verbose=0,
         **options,
     )
@@ -174,7 +173,9 @@ def _pruning(model, x, criterion="taylor", **options):
 
 
 def _in_place(model, x):
-    keras_gcp.narrow(model, keras_gcp.plan(model, {"channels": 0.6}, align=1), sample=x)
+    keras_gcp.narrow(
+        model, keras_gcp.plan(model, {"channels": 0.6}, selection={"align": 1}), sample=x
+    )
     return model.get_weights()
 
 
@@ -187,7 +188,13 @@ def _scores(criterion):
             seen.update(chosen(*args))
             return seen
 
-        keras_gcp.plan(model, {"channels": 0.6}, noted, (x, Y), align=1, sample_size=None)
+        keras_gcp.plan(
+            model,
+            {"channels": 0.6},
+            noted,
+            keras_gcp.Sample((x, Y), size=None),
+            selection={"align": 1},
+        )
         return list(seen.values())
 
     return by_layer
@@ -195,18 +202,25 @@ def _scores(criterion):
 
 def _guarded(model, x):
     options = {"guard": keras_gcp.AccuracyGuard((x, Y), 0.9, size=None)}
-    options["distill"] = keras_gcp.Distillation()
+    options["distillation"] = keras_gcp.Distillation()
     return _pruning(model, x, "l2_norm", **options)
 
 
 def _sensitivity(model, x):
-    found = keras_gcp.sensitivity(model, (x, Y), "loss", shares=(0.5,), sample=x, verbose=0)
+    found = keras_gcp.sensitivity(model, (x, Y), metric="loss", shares=(0.5,), sample=x, verbose=0)
     return [found.baseline, *(p.value for group in found.groups for p in group.points)]
 
 
 def _smallest(model, x):
     found = keras_gcp.smallest(
-        model, 9.0, (x, Y), "loss", sample=x, tolerance=0.2, verbose=0, align=1
+        model,
+        (x, Y),
+        9.0,
+        metric="loss",
+        sample=x,
+        tolerance=0.2,
+        verbose=0,
+        selection={"align": 1},
     )
     return [found.value, *found.model.get_weights()]
 
@@ -216,10 +230,10 @@ WAYS = {
     "fit, guarded, with a teacher": _guarded,
     "narrow": _in_place,
     "apply": lambda m, x: keras_gcp.apply(
-        keras_gcp.plan(m, {"channels": 0.6}, align=1), m, x
+        m, keras_gcp.plan(m, {"channels": 0.6}, selection={"align": 1}), x
     ).get_weights(),
     "prune": lambda m, x: keras_gcp.prune(
-        m, {"channels": 0.6}, "taylor", (x, Y), align=1, seed=0
+        m, {"channels": 0.6}, "taylor", (x, Y), selection={"align": 1}, seed=0
     ).get_weights(),
     "taylor": _scores("taylor"),
     "feature_relevance": _scores("feature_relevance"),

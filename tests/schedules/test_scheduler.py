@@ -17,16 +17,16 @@ from keras_gcp.schedules.scheduler import Scheduler
 ORIGINAL = {"macs": 1000, "parameters": 100, "channels": 50}
 
 
-def played(events, budget, min_share, overshoot=0):
+def played(events, budget, min_step, overshoot=0):
     """A whole training: `(position, progress, merged)` of every event, and what is left.
 
     An event removes what it has to, and up to `overshoot` more, as alignment does.
     """
     scheduler, now, done = Scheduler(dict(events), goal=max(events.values())), dict(ORIGINAL), []
-    limits_at = lambda progress: budget.limits(ORIGINAL, progress)  # noqa: E731
+    limits_at = lambda progress: budget.limits_at(ORIGINAL, progress)  # noqa: E731
     for position in range(max(events) + 1):
         due = scheduler.due_at(position)
-        due = due and scheduler.put_together(due, now, limits_at, ORIGINAL, min_share)
+        due = due and scheduler.put_together(due, now, limits_at, ORIGINAL, min_step)
         if due:
             limits = limits_at(due.progress)
             now.update(
@@ -85,10 +85,10 @@ def test_the_budget_is_reached_and_no_event_but_a_last_one_is_small(
     budget = Budget.parse({"macs": share})
     done, now = played(events, budget, least, overshoot)
     assert done[-1][1] == progress[-1]
-    assert now["macs"] <= budget.limits(ORIGINAL, progress[-1])["macs"]
+    assert now["macs"] <= budget.limits_at(ORIGINAL, progress[-1])["macs"]
     assert sum(merged for *_, merged in done) == len(events)
     assert {position for position, *_ in done} <= set(positions)
-    costs = [1000.0, *(budget.limits(ORIGINAL, p)["macs"] - overshoot for _, p, _ in done)]
+    costs = [1000.0, *(budget.limits_at(ORIGINAL, p)["macs"] - overshoot for _, p, _ in done)]
     costs = list(itertools.accumulate(costs, min))
     removed = [(a - b) / 1000 for a, b in itertools.pairwise(costs)]
     assert all(one >= least - 1e-9 for one in removed[:-1])
@@ -113,9 +113,9 @@ def test_in_a_fit_events_that_are_too_small_are_put_together_and_the_event_says_
     model = compiled(networks.plain(), run_eagerly=True)
     # Of 20 channels: 0.1, then 4.9, 4.9 and 0.1 more; the last ones are below a tenth of 20.
     schedule = schedules.function(
-        lambda t: {0.25: 0.01, 0.5: 0.5, 0.75: 0.99, 1.0: 1.0}[t], begin=1, end=4
+        lambda t: {0.25: 0.01, 0.5: 0.5, 0.75: 0.99, 1.0: 1.0}[t], begin=1, end=4, min_step=0.1
     )
-    callback = pruning({"channels": 0.5}, schedule, min_share=0.1, verbose=1)
+    callback = pruning({"channels": 0.5}, schedule, verbose=1)
     fit(model, [callback], epochs=5)
     assert [(e.epoch, e.progress, e.merged) for e in callback.events] == [(2, 0.5, 2), (3, 1.0, 2)]
     assert callback.plan.after.channels == 10
@@ -129,15 +129,14 @@ def test_the_authors_schedule_is_kept_as_it_is():
         None,
         schedule=schedules.channels_every(1, 1, 3),
         criterion="l2_norm",
-        align=1,
+        selection={"align": 1},
         verbose=0,
-        min_share=0.5,
     )
     fit(compiled(networks.plain(), run_eagerly=True), [callback], epochs=4)
     assert [event.removed_channels for event in callback.events] == [1, 1, 1]
 
 
-@pytest.mark.parametrize("min_share", [-0.1, 1.0, "much", None, True])
-def test_a_least_share_out_of_range_is_refused_at_once(min_share):
+@pytest.mark.parametrize("min_step", [-0.1, 1.0, "much", None, True])
+def test_a_least_step_out_of_range_is_refused_at_once(min_step):
     with pytest.raises(InvalidArgument, match=r"in \[0, 1\); 0 puts no events together"):
-        pruning(min_share=min_share)
+        schedules.linear(1, 3, min_step=min_step)

@@ -132,8 +132,10 @@ def test_all_ways_in_say_it_with_the_same_words(tmp_path):
         lambda: keras_gcp.plan(model, {"macs": 0.5}),
         lambda: keras_gcp.prune(model, {"macs": 0.5}),
         lambda: keras_gcp.sensitivity(model, data, verbose=0),
-        lambda: keras_gcp.smallest(model, 0.1, data, verbose=0),
-        lambda: keras_gcp.frontier(model, data, data, tmp_path, (0.5,), criterion="l2_norm"),
+        lambda: keras_gcp.smallest(model, data, 0.1, verbose=0),
+        lambda: keras_gcp.frontier(
+            model, data, data, tmp_path, budgets=(0.5,), criterion="l2_norm"
+        ),
         lambda: fitting.fit(model, [fitting.pruning({"macs": 0.5})], epochs=2),
     ]
     texts = set()
@@ -154,9 +156,9 @@ def test_a_model_without_layers_that_produce_channels_says_what_was_expected():
 # ---- budgets that cannot be met
 
 
-def refused(model, budget, **options):
+def refused(model, budget, exclude=(), **selection):
     with pytest.raises(ImpossibleBudget, match="cannot be reached") as error:
-        keras_gcp.plan(model, budget, **options)
+        keras_gcp.plan(model, budget, exclude=exclude, selection=selection)
     return str(error.value)
 
 
@@ -223,10 +225,11 @@ def test_what_floors_and_alignment_hold_is_what_can_be_reached_without_them():
     )
     lowest = int(match[1].replace(",", ""))
     assert match[2] == "'b_conv'"
-    free = {"floor": 1, "align": 1, "exclude": ["a_conv"]}
-    plan = keras_gcp.plan(model, {"macs": keras_gcp.absolute(lowest)}, **free)
+    at_one = {"floor": 1, "align": 1}
+    budget = {"macs": keras_gcp.absolute(lowest)}
+    plan = keras_gcp.plan(model, budget, exclude=["a_conv"], selection=at_one)
     assert plan.after.macs == lowest
-    text = refused(model, {"macs": keras_gcp.absolute(lowest - 1)}, **free)
+    text = refused(model, {"macs": keras_gcp.absolute(lowest - 1)}, exclude=["a_conv"], **at_one)
     assert "Floors and alignment hold none of that" in text and "'a_conv' is in `exclude`" in text
 
 

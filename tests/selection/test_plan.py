@@ -66,8 +66,8 @@ def test_a_plan_survives_json(plan, model):
 
 
 def test_a_plan_from_json_cuts_to_the_same_bits(plan, model):
-    first = keras_gcp.apply(plan, model)
-    second = keras_gcp.apply(Plan.from_json(plan.to_json()), model)
+    first = keras_gcp.apply(model, plan)
+    second = keras_gcp.apply(model, Plan.from_json(plan.to_json()))
     for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     inputs = inputs_for(model)
@@ -124,7 +124,7 @@ def test_kept_takes_a_layer_or_its_name(plan, model):
 
 
 def test_kept_indices_are_those_of_the_weights_that_stay(plan, model):
-    narrow = keras_gcp.apply(plan, model)
+    narrow = keras_gcp.apply(model, plan)
     wide_bias = ops.convert_to_numpy(model.get_layer("b1b_conv").bias)
     np.testing.assert_array_equal(
         narrow.get_layer("b1b_conv").bias, wide_bias[plan.kept("b1b_conv")]
@@ -157,11 +157,11 @@ def test_kept_refuses_unknown_layers_and_lists_known_ones(plan):
 def test_two_cuts_are_one_combined_cut(name):
     model = randomise(networks.ALL[name]())
     first = random_plan(model, share=0.7, seed=1)
-    between = keras_gcp.apply(first, model)
+    between = keras_gcp.apply(model, first)
     second = random_plan(between, share=0.7, seed=2)
-    successive = keras_gcp.apply(second, between)
+    successive = keras_gcp.apply(between, second)
     combined = first.then(second)
-    at_once = keras_gcp.apply(combined, model)
+    at_once = keras_gcp.apply(model, combined)
     assert combined.original_widths() == first.original_widths()
     assert combined.widths() == second.widths()
     assert (combined.before, combined.after) == (first.before, second.after)
@@ -228,7 +228,7 @@ def test_a_plan_for_another_model_is_refused_and_changes_nothing(model, plan, fo
     before = state_of(model)
     with pytest.raises(InvalidArgument, match="made for another model"):
         if use == "apply":
-            keras_gcp.apply(wrong, model)
+            keras_gcp.apply(model, wrong)
         else:
             keras_gcp.narrow(model, wrong)
     assert_same_state(before, state_of(model))
@@ -238,12 +238,12 @@ def test_a_plan_that_removes_anchored_channels_is_refused(model, plan):
     data = json.loads(plan.to_json())
     data["layers"]["classifier"]["kept"] = [0, 1]
     with pytest.raises(InvalidArgument, match=r"anchored here \(output of the model\)"):
-        keras_gcp.apply(Plan.from_json(json.dumps(data)), model)
+        keras_gcp.apply(model, Plan.from_json(json.dumps(data)))
 
 
 def test_a_plan_fits_every_model_of_the_same_architecture(plan):
     other = randomise(networks.residual(), seed=5)
-    narrow = keras_gcp.apply(plan, other)
+    narrow = keras_gcp.apply(other, plan)
     assert keras_gcp.count(narrow).parameters == plan.after.parameters
 
 

@@ -1,4 +1,4 @@
-"""How channels are selected, through `plan`, `prune` and `fit`: weighing, scope, single layers."""
+"""How channels are selected, through `plan`, `prune` and `fit`: ranking, single layers."""
 
 from __future__ import annotations
 
@@ -94,12 +94,14 @@ def test_plans_of_a_tiny_network_are_the_best_of_all(tiny, budget):
     def in_order_of_rank(widths):
         return [i < widths[index] for _, index, i in best_first]
 
-    def planned(normalize):
-        plan = keras_gcp.plan(tiny, budget, drawn_scores, align=1, floor=1, normalize=normalize)
+    def planned(ranking):
+        plan = keras_gcp.plan(
+            tiny, budget, drawn_scores, selection={"align": 1, "floor": 1, "ranking": ranking}
+        )
         return tuple(plan.widths()[name] for name in WIDTHS)
 
-    assert planned("none") == max(fitting, key=in_order_of_rank)
-    assert kept_score(planned("cost")) >= 0.99 * max(map(kept_score, fitting))
+    assert planned("score") == max(fitting, key=in_order_of_rank)
+    assert kept_score(planned("score_per_cost")) >= 0.99 * max(map(kept_score, fitting))
 
 
 # ---- by layer
@@ -110,9 +112,11 @@ def test_floors_caps_and_alignment_of_single_layers_hold():
     plan = keras_gcp.plan(
         model,
         {"macs": 0.4},
-        align={"b2a_conv": 3, "*": 1},
-        floor={"b1a_conv": 7},
-        cap={"b1b_conv": 0.5},
+        selection={
+            "align": {"b2a_conv": 3, "*": 1},
+            "floor": {"b1a_conv": 7},
+            "cap": {"b1b_conv": 0.5},
+        },
     )
     widths = plan.widths()
     assert widths["b1a_conv"] >= 7
@@ -120,21 +124,28 @@ def test_floors_caps_and_alignment_of_single_layers_hold():
     assert widths["b1b_conv"] == widths["stem_conv"] <= 4  # tied
 
 
-def test_every_layer_keeps_the_same_share_in_scope_group():
-    plan = keras_gcp.plan(randomise(networks.plain()), {"channels": 0.5}, align=1, scope="group")
+def test_every_layer_keeps_the_same_share_where_none_ranks_above_another():
+    plan = keras_gcp.plan(
+        randomise(networks.plain()), {"channels": 0.5}, selection={"align": 1, "ranking": "uniform"}
+    )
     assert plan.widths() == {"a_conv": 4, "b_conv": 6, "classifier": 4}
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"normalize": "cost"}, {"scope": "group"}, {"cap": {"a_conv": 4}}, {"floor": {"b_conv": 11}}],
+    [
+        {"ranking": "score_per_cost"},
+        {"ranking": "uniform"},
+        {"cap": {"a_conv": 4}},
+        {"floor": {"b_conv": 11}},
+    ],
     ids=str,
 )
 def test_prune_follows_the_plan_with_the_same_arguments(options):
     model = randomise(networks.plain())
-    narrow = keras_gcp.prune(model, {"macs": 0.5}, align=1, **options)
-    chosen = keras_gcp.plan(model, {"macs": 0.5}, align=1, **options)
-    other = keras_gcp.plan(model, {"macs": 0.5}, align=1)
+    narrow = keras_gcp.prune(model, {"macs": 0.5}, selection={"align": 1, **options})
+    chosen = keras_gcp.plan(model, {"macs": 0.5}, selection={"align": 1, **options})
+    other = keras_gcp.plan(model, {"macs": 0.5}, selection={"align": 1})
     assert {name: narrow.get_layer(name).filters for name in ("a_conv", "b_conv")} == {
         name: chosen.widths()[name] for name in ("a_conv", "b_conv")
     }
@@ -145,7 +156,7 @@ def test_prune_follows_the_plan_with_the_same_arguments(options):
 
 
 def test_explain_says_which_resource_bound_and_what_is_left_of_the_others(tiny):
-    plan = keras_gcp.plan(tiny, {"macs": 0.3, "parameters": 0.9}, align=1)
+    plan = keras_gcp.plan(tiny, {"macs": 0.3, "parameters": 0.9}, selection={"align": 1})
     macs, parameters = plan.slack
     assert macs.is_binding and not parameters.is_binding
     assert (macs.reached, parameters.reached) == (plan.after.macs, plan.after.parameters)
@@ -157,8 +168,8 @@ def test_explain_says_which_resource_bound_and_what_is_left_of_the_others(tiny):
     )
 
 
-def test_slack_survives_json_and_older_plans_have_none(tiny):
-    plan = keras_gcp.plan(tiny, {"macs": 0.3, "parameters": 0.5}, align=1)
+def test_what_was_spent_survives_json_and_older_plans_have_none(tiny):
+    plan = keras_gcp.plan(tiny, {"macs": 0.3, "parameters": 0.5}, selection={"align": 1})
     again = Plan.from_json(plan.to_json())
     assert again.slack == plan.slack and len(plan.slack) == 2
     older = json.loads(plan.to_json())
@@ -179,7 +190,7 @@ def test_events_keep_floors_of_single_layers_and_caps_from_the_first_on():
         keras_gcp.schedules.linear(1, 2),
         floor={"a_conv": 6},
         cap={"b_conv": 9},
-        normalize="cost",
+        ranking="score_per_cost",
     )
     fit(model, [callback], epochs=3)
     first, last = (event.widths for event in callback.events)
@@ -197,7 +208,9 @@ def test_a_cap_takes_the_least_channels_although_the_budget_holds_already():
     for name, width in (("a_conv", 16), ("b_conv", 24)):
         wider.add(layers.Conv2D(width, 3, name=name))
     wider.add(layers.Conv2D(4, 3, name="classifier"))
-    callback = pruning({"channels": 0.25}, AtOnce(0.2), cap={"b_conv": 11}, reference=wider)
+    callback = pruning(
+        keras_gcp.Budget({"channels": 0.25}, reference=wider), AtOnce(0.2), cap={"b_conv": 11}
+    )
     fit(model, [callback], epochs=2)
     assert callback.plan.widths() == {"a_conv": 8, "b_conv": 11, "classifier": 4}
     assert np.argmin(norms) != 11
@@ -220,21 +233,20 @@ class AtOnce:
 
 
 BAD = [
-    ({"normalize": "macs"}, "`normalize` expects one of 'none', 'cost'"),
-    ({"scope": "local"}, "`scope` expects one of 'global', 'group'"),
+    ({"ranking": "macs"}, "`ranking` expects one of 'score', 'score_per_cost', 'uniform'"),
+    ({"scope": "local"}, "Selection expects a dict with some of 'align', .*'scope'"),
     ({"cap": 0}, "`cap` expects None"),
     ({"floor": {"a_conv": -1}}, r"`floor\['a_conv'\]` expects"),
     ({"align": {"a_conv": 2.5}}, r"`align\['a_conv'\]` expects"),
-    ({"normalize": "cost", "scope": "group"}, "leave `scope` or `normalize` out"),
 ]
 
 
 @pytest.mark.parametrize("options, message", BAD, ids=str)
-def test_senseless_preferences_are_refused_at_once(options, message):
+def test_senseless_selections_are_refused_at_once(options, message):
     with pytest.raises(InvalidArgument, match=message):
-        keras_gcp.plan(None, {"macs": 0.5}, **options)
+        keras_gcp.plan(None, {"macs": 0.5}, selection=options)
     with pytest.raises(InvalidArgument, match=message):
-        keras_gcp.GradualChannelPruning(None, {"macs": 0.5}, **options)
+        keras_gcp.GradualChannelPruning(None, {"macs": 0.5}, selection=options)
 
 
 UNFIT = [
@@ -250,10 +262,10 @@ UNFIT = [
 
 
 @pytest.mark.parametrize("options, message", UNFIT, ids=str)
-def test_preferences_that_do_not_fit_the_model_are_refused_before_training(options, message):
+def test_selections_that_do_not_fit_the_model_are_refused_before_training(options, message):
     model = compiled(networks.plain())
     with pytest.raises(InvalidArgument, match=message):
-        keras_gcp.plan(model, {"macs": 0.5}, **options)
+        keras_gcp.plan(model, {"macs": 0.5}, selection=options)
     with pytest.raises(InvalidArgument, match=message):
         fit(model, [pruning(**options)], epochs=2)
     assert model.get_layer("b_conv").filters == 12

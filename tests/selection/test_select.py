@@ -12,18 +12,17 @@ from selection.cases import Case, chain, limit_at, random_case
 
 from keras_gcp.costs.cost_model import IncrementalCost
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
-from keras_gcp.selection import Candidates, Preferences, select, slack_of
+from keras_gcp.selection import Candidates, Selection, select, slack_of
 from keras_gcp.selection.candidates import Blocks
 from keras_gcp.selection.floors import Floors
 from keras_gcp.selection.marginal_costs import best_by_marginal_costs
-
-WAYS = [("none", "global"), ("cost", "global"), ("none", "group")]
+from keras_gcp.selection.select import RANKINGS
 
 cases = st.integers(0, 2**32 - 1).map(random_case)
 
 
-def solved(case: Case, normalize="none", scope="global"):
-    return select(case.groups, case.cost_model, case.limits, normalize, scope)
+def solved(case: Case, ranking="score"):
+    return select(case.groups, case.cost_model, case.limits, ranking)
 
 
 def score(case, kept):
@@ -47,37 +46,37 @@ def with_next_block(case, kept):
 # ---- in every way
 
 
-@pytest.mark.parametrize("normalize, scope", WAYS)
+@pytest.mark.parametrize("ranking", RANKINGS)
 @given(case=cases)
-def test_the_budget_is_met_and_putting_back_any_block_breaks_it(normalize, scope, case):
-    kept = solved(case, normalize, scope)
+def test_the_budget_is_met_and_putting_back_any_block_breaks_it(ranking, case):
+    kept = solved(case, ranking)
     assert fits(case, kept)
     assert all(n in group.widths for n, group in zip(kept, case.groups, strict=True))
     for more in with_next_block(case, kept):
         assert not fits(case, more)
 
 
-@pytest.mark.parametrize("normalize, scope", WAYS)
+@pytest.mark.parametrize("ranking", RANKINGS)
 @given(case=cases)
-def test_a_budget_that_holds_already_removes_nothing(normalize, scope, case):
+def test_a_budget_that_holds_already_removes_nothing(ranking, case):
     roomy = case.with_limits({resource: limit_at(case, resource, 1.0) for resource in case.limits})
-    assert (solved(roomy, normalize, scope) == case.full()).all()
+    assert (solved(roomy, ranking) == case.full()).all()
 
 
-@pytest.mark.parametrize("normalize, scope", WAYS)
+@pytest.mark.parametrize("ranking", RANKINGS)
 @given(case=cases)
-def test_a_budget_below_the_least_widths_is_impossible(normalize, scope, case):
+def test_a_budget_below_the_least_widths_is_impossible(ranking, case):
     resource = next(iter(case.limits))
     low = case.with_limits({resource: limit_at(case, resource, 0.0) - 1})
     with pytest.raises(ImpossibleBudget, match="cannot be reached"):
-        solved(low, normalize, scope)
+        solved(low, ranking)
 
 
-@pytest.mark.parametrize("normalize, scope", WAYS)
-def test_equal_scores_give_the_same_outcome_every_time(normalize, scope):
+@pytest.mark.parametrize("ranking", RANKINGS)
+def test_equal_scores_give_the_same_outcome_every_time(ranking):
     groups = [Candidates(f"g{i}", np.ones(8), (8, 6, 4, 2), 8) for i in range(3)]
     case = chain([8, 8, 8]).with_limits({"channels": 12})
-    first, second = (select(groups, case.cost_model, case.limits, normalize, scope) for _ in "ab")
+    first, second = (select(groups, case.cost_model, case.limits, ranking) for _ in "ab")
     assert (first == second).all()
 
 
@@ -107,10 +106,10 @@ def share_then_score(group, upper, lower):
     return -lower / group.original, mean_score(group, upper, lower)
 
 
-@pytest.mark.parametrize("scope, key", [("global", mean_score), ("group", share_then_score)])
+@pytest.mark.parametrize("ranking, key", [("score", mean_score), ("uniform", share_then_score)])
 @given(case=cases)
-def test_no_block_is_left_out_for_the_sake_of_blocks_that_rank_lower(scope, key, case):
-    assert solved(case, "none", scope).tolist() == first_in_rank(case, key)
+def test_no_block_is_left_out_for_the_sake_of_blocks_that_rank_lower(ranking, key, case):
+    assert solved(case, ranking).tolist() == first_in_rank(case, key)
 
 
 @given(case=cases, way=st.floats(0, 1))
@@ -141,14 +140,14 @@ def test_a_larger_number_of_channels_keeps_all_that_a_smaller_one_does(case, way
     assert score(exact, more) == pytest.approx(exact.score(exact.all_that_fit()).max())
 
 
-def test_every_group_keeps_the_same_share_in_scope_group():
+def test_every_group_keeps_the_same_share_where_none_ranks_above_another():
     groups = [
         Candidates(f"g{i}", np.random.default_rng(i).random(w) * 10**i, tuple(range(w, 0, -1)), w)
         for i, w in enumerate([64, 32, 16])
     ]
     cost_model = chain([64, 32, 16]).cost_model
-    assert select(groups, cost_model, {"channels": 56}, "none", "group").tolist() == [32, 16, 8]
-    assert select(groups, cost_model, {"channels": 28}, "none", "group").tolist() == [16, 8, 4]
+    assert select(groups, cost_model, {"channels": 56}, "uniform").tolist() == [32, 16, 8]
+    assert select(groups, cost_model, {"channels": 28}, "uniform").tolist() == [16, 8, 4]
 
 
 # ---- by score for cost: within 1 % of the exact optimum
@@ -161,7 +160,7 @@ def test_every_group_keeps_the_same_share_in_scope_group():
 @settings(max_examples=150)
 @given(case=cases)
 def test_the_kept_score_is_within_one_percent_of_what_the_budget_can_buy(case):
-    kept = solved(case, "cost")
+    kept = solved(case, "score_per_cost")
     assert score(case, kept) >= 0.99 * case.score(case.all_that_fit()).max()
 
 
@@ -169,7 +168,7 @@ def test_the_kept_score_is_within_one_percent_of_what_the_budget_can_buy(case):
 @settings(max_examples=2000)
 @given(case=st.integers(0, 2**32 - 1).map(lambda n: random_case(n, 6, 20_000)))
 def test_the_kept_score_is_within_one_percent_for_larger_networks_too(case):
-    kept = solved(case, "cost")
+    kept = solved(case, "score_per_cost")
     assert score(case, kept) >= 0.99 * case.score(case.all_that_fit()).max()
 
 
@@ -187,7 +186,9 @@ def test_marginal_costs_never_keep_less_score_than_the_ranking(case):
 @given(case=cases, way=st.floats(0, 1))
 def test_a_larger_budget_keeps_as_much_score_to_one_percent(case, way):
     larger = case.with_limits({c: x + way * x for c, x in case.limits.items()})
-    assert score(case, solved(larger, "cost")) >= 0.99 * score(case, solved(case, "cost"))
+    assert score(case, solved(larger, "score_per_cost")) >= 0.99 * score(
+        case, solved(case, "score_per_cost")
+    )
 
 
 def test_dear_channels_leave_first_where_costs_are_weighed_and_not_otherwise():
@@ -195,8 +196,8 @@ def test_dear_channels_leave_first_where_costs_are_weighed_and_not_otherwise():
         Candidates(f"g{i}", np.full(8, 1.0 + i / 10), tuple(range(8, 0, -1)), 8) for i in (0, 1)
     ]
     case = Case(groups, {"macs": [(10, (0,)), (20, (1,))]}, np.ones(2, int), {"macs": 190})
-    assert solved(case, "none").tolist() == [3, 8]
-    assert solved(case, "cost").tolist() == [7, 6]
+    assert solved(case, "score").tolist() == [3, 8]
+    assert solved(case, "score_per_cost").tolist() == [7, 6]
 
 
 # ---- slack
@@ -271,13 +272,7 @@ def test_an_impossible_budget_advises_a_finer_alignment_only_where_there_is_one(
     assert "`floor=1`" in str(floors) and "channels could go down to 1" in str(floors)
 
 
-@pytest.mark.parametrize("name", ["normalize", "scope"])
-@pytest.mark.parametrize("value", ["layer", None, 1, ["cost"]])
-def test_unknown_ways_to_weigh_channels_are_refused_with_the_known_ones(name, value):
-    with pytest.raises(InvalidArgument, match=f"`{name}` expects one of '.*Received"):
-        Preferences(**{name: value})
-
-
-def test_costs_cannot_be_weighed_inside_equal_shares():
-    with pytest.raises(InvalidArgument, match="leave `scope` or `normalize` out"):
-        Preferences(normalize="cost", scope="group")
+@pytest.mark.parametrize("value", ["layer", None, 1, ["score"]])
+def test_unknown_rankings_are_refused_with_the_known_ones(value):
+    with pytest.raises(InvalidArgument, match="`ranking` expects one of 'score', .*Received"):
+        Selection(ranking=value)

@@ -19,25 +19,27 @@ from keras_gcp.channels.trace import trace
 from keras_gcp.compensation.settings import NO_COMPENSATION
 from keras_gcp.costs.budget import Budget
 from keras_gcp.costs.counting import build_cost_model, prunable_groups
+from keras_gcp.pruning.original import Original
 from keras_gcp.pruning.stages import totals_of
-from keras_gcp.selection import Preferences
+from keras_gcp.selection import Selection
 from keras_gcp.selection.planning import keep_of
 from keras_gcp.training.event_records import EventRequest
-from keras_gcp.training.pruning_run import Original, PruningRun, Settings
+from keras_gcp.training.pruning_run import PruningRun
+from keras_gcp.training.settings import Settings
 
 
-def after_events(model, budget, progress, **preferences):
+def after_events(model, budget, progress, **selection):
     """The pruning run of a model after events with other random scores each time."""
     original = Original.of(model, (), Budget.parse(budget))
-    preferences = Preferences(**{"align": 1, "floor": 1, **preferences})
+    selected = Selection(**{"align": 1, "floor": 1, **selection})
     scorer = criteria.get("random", seed=0)
-    settings = Settings(scorer, preferences, (), False, NO_COMPENSATION)
+    settings = Settings(scorer, selected, (), False, NO_COMPENSATION)
     first = totals_of(model, trace(model), original.resources)
     run = PruningRun(settings, original, None, first)
     for number, share in enumerate(progress):
         scorer = criteria.get("random", seed=number)
         run.settings = dataclasses.replace(run.settings, scorer=scorer)
-        limits = Budget.parse(budget).limits(original.costs(), share)
+        limits = Budget.parse(budget).limits_at(original.costs(), share)
         run.event(model, EventRequest(number, None, share, limits), in_fit=False)
     return run
 
@@ -53,7 +55,7 @@ def put_back(plan, model, align=1):
         kept = whole * int(keep.sum()) // len(keep)
         if group.anchored is None and kept < whole:
             block = min(whole, (kept // align + 1) * align) - kept
-            yield keras_gcp.count(keras_gcp.apply(plan_with_more(plan, model, group, block), model))
+            yield keras_gcp.count(keras_gcp.apply(model, plan_with_more(plan, model, group, block)))
 
 
 def prunable_coupled(model, name):
@@ -108,11 +110,13 @@ def test_an_event_that_removes_nothing_says_nothing_of_the_kind_of_the_others():
 
 def test_what_only_a_cap_took_is_not_called_nothing():
     model = networks.plain()
-    plan = keras_gcp.plan(model, {"channels": 0.9}, cap={"*": 0.5}, align=1)
+    plan = keras_gcp.plan(model, {"channels": 0.9}, selection={"align": 1, "cap": {"*": 0.5}})
     (one,) = plan.slack
     assert (one.removed, one.capped) == (0, 2)
     assert "no: `cap` forbids more" in plan.explain()
-    partly = keras_gcp.plan(model, {"channels": 0.5}, cap={"a_conv": 4}, floor=1, align=1)
+    partly = keras_gcp.plan(
+        model, {"channels": 0.5}, selection={"align": 1, "floor": 1, "cap": {"a_conv": 4}}
+    )
     assert partly.slack[0].capped <= 1
     if partly.widths()["a_conv"] == 4:
         assert "yes: any removed block that `cap` allows put back" in partly.explain()
@@ -160,8 +164,10 @@ def test_costs_beyond_the_present_widths_are_those_of_the_wider_network():
 
 def test_plans_joined_by_hand_speak_of_the_later_one_alone():
     model = networks.plain()
-    first = keras_gcp.plan(model, {"channels": 0.7}, align=1)
-    second = keras_gcp.plan(keras_gcp.apply(first, model), {"channels": 0.7}, align=1)
+    first = keras_gcp.plan(model, {"channels": 0.7}, selection={"align": 1})
+    second = keras_gcp.plan(
+        keras_gcp.apply(model, first), {"channels": 0.7}, selection={"align": 1}
+    )
     joined = first.then(second)
     assert "last cut alone: yes: any removed block" in joined.explain()
     assert "last cut" not in first.explain() + second.explain()
@@ -182,7 +188,7 @@ def test_what_a_prediction_says_is_called_that():
     run = after_events(networks.plain(), {"peak_activation_bytes": 0.6}, (1.0, 1.0))
     (one,) = run.plan.slack
     assert one.predicted and one.row()[-1].endswith(", as predicted")
-    plan = keras_gcp.plan(networks.plain(), {"peak_activation_bytes": 0.6}, align=1)
+    plan = keras_gcp.plan(networks.plain(), {"peak_activation_bytes": 0.6}, selection={"align": 1})
     assert not plan.slack[0].predicted
 
 
@@ -193,9 +199,8 @@ def test_after_a_training_with_a_guard_the_plan_speaks_of_all_its_cuts():
     model, wide = fitting.compiled(networks.plain()), networks.plain()
     callback = fitting.pruning(
         {"channels": 0.5},
-        keras_gcp.schedules.linear(0, 2),
+        keras_gcp.schedules.linear(0, 2, min_step=0.0),
         guard=keras_gcp.AccuracyGuard(fitting.data(), 0.99),
-        min_share=0.0,
     )
     fitting.fit(model, [callback], epochs=3)
     (one,) = callback.plan.slack

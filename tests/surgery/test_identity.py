@@ -15,7 +15,7 @@ def cut(request):
     """(wide model, plan, narrow copy) of one network, half of its channels gone."""
     model = randomise(networks.ALL[request.param]())
     plan = random_plan(model)
-    return model, plan, keras_gcp.apply(plan, model)
+    return model, plan, keras_gcp.apply(model, plan)
 
 
 def test_narrow_model_computes_what_the_masked_model_computes(cut):
@@ -51,7 +51,7 @@ def test_the_original_stays_as_it_was(cut):
     model, plan, _ = cut
     before = [np.array(w) for w in model.get_weights()]
     shapes = [tuple(layer.output.shape) for layer in model.layers if len(layer._inbound_nodes) == 1]
-    keras_gcp.apply(plan, model)
+    keras_gcp.apply(model, plan)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
     assert shapes == [
         tuple(layer.output.shape) for layer in model.layers if len(layer._inbound_nodes) == 1
@@ -82,7 +82,7 @@ def test_symbolic_shapes_are_those_of_real_outputs(cut):
 
 def test_narrowing_twice_in_place_keeps_the_identity(cut):
     _, _, narrow = cut
-    again = keras_gcp.apply(random_plan(narrow, share=1.0, seed=1), narrow)
+    again = keras_gcp.apply(narrow, random_plan(narrow, share=1.0, seed=1))
     plan = random_plan(again, share=0.7, seed=2)
     inputs = inputs_for(again)
     expected = masked_by_hand(again, plan, inputs)

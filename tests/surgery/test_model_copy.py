@@ -40,7 +40,7 @@ def task():
 @pytest.mark.parametrize("build", [task, lambda: Backbone(8)], ids=["inside", "outermost"])
 def test_models_of_classes_of_ones_own_become_plain_ones_that_load(build, tmp_path):
     model = randomise(build())
-    narrow = keras_gcp.prune(model, {"macs": 0.5}, align=1)
+    narrow = keras_gcp.prune(model, {"macs": 0.5}, selection={"align": 1})
     assert not any(type(layer) is Backbone for layer in narrow._flatten_layers())
     narrow.save(tmp_path / "narrow.keras")
     loaded = keras.models.load_model(tmp_path / "narrow.keras")

@@ -94,7 +94,9 @@ FOLLOWING = [two_heads, concatenation, nested_encoder, wrapped, sequential]
 
 
 def planned(model, share=0.5):
-    return keras_gcp.plan(model, {"macs": share}, scope="group", align=1, floor=1)
+    return keras_gcp.plan(
+        model, {"macs": share}, selection={"align": 1, "floor": 1, "ranking": "uniform"}
+    )
 
 
 def images(count=4):
@@ -178,7 +180,9 @@ def test_channels_that_a_second_model_cannot_do_without_stay_and_the_plan_says_w
     assert plan.layers["enc"].all()
     assert reason in plan.explain()
     alone = keras_gcp.plan(
-        keras.models.clone_model(first), {"macs": 0.5}, scope="group", align=1, floor=1
+        keras.models.clone_model(first),
+        {"macs": 0.5},
+        selection={"align": 1, "floor": 1, "ranking": "uniform"},
     )
     assert not alone.layers["enc"].all()
     with pytest.raises(InvalidArgument, match=reason):
@@ -243,7 +247,9 @@ def test_a_model_around_the_whole_model_hinders_nothing():
 
 def test_a_copy_is_pruned_whatever_other_models_need():
     first, second = dense_skip()
-    small = keras_gcp.prune(first, {"macs": 0.5}, scope="group", align=1, floor=1)
+    small = keras_gcp.prune(
+        first, {"macs": 0.5}, selection={"align": 1, "floor": 1, "ranking": "uniform"}
+    )
     assert small.get_layer("enc").filters < 12 == second.get_layer("enc").filters
 
 
@@ -288,7 +294,12 @@ def test_within_fit_the_second_model_follows_every_event():
     first, second = (compiled(keras.Model(inputs, end), run_eagerly=True) for end in ends)
     second.fit(x, y, verbose=0)
     pruning = keras_gcp.GradualChannelPruning(
-        (x, y), {"macs": 0.5}, keras_gcp.schedules.linear(1, 2), "l2_norm", align=1, verbose=0
+        (x, y),
+        {"macs": 0.5},
+        keras_gcp.schedules.linear(1, 2),
+        "l2_norm",
+        selection={"align": 1},
+        verbose=0,
     )
     first.fit(x, y, epochs=3, callbacks=[pruning], verbose=0)
     width = first.get_layer("shared").filters

@@ -71,7 +71,7 @@ def test_a_tf_function_from_before_a_cut_fails_and_a_new_one_trains_every_weight
     optimizer.build(model.trainable_variables)
     step = tensorflow_step(model, optimizer, jit_compile=jit_compile)
     float(step(x, y))
-    keras_gcp.narrow(model, random_plan(model), optimizer)
+    keras_gcp.narrow(model, random_plan(model), optimizer=optimizer)
     before = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
     with pytest.raises(tf.errors.OpError):
         step(x, y)
@@ -101,7 +101,12 @@ def test_a_tf_function_that_a_callback_made_before_an_event_fails_too():
                 seen.append(type(error))
 
     pruning = keras_gcp.GradualChannelPruning(
-        None, {"macs": 0.6}, keras_gcp.schedules.one_shot(1), "l2_norm", align=1, verbose=0
+        None,
+        {"macs": 0.6},
+        keras_gcp.schedules.one_shot(1),
+        "l2_norm",
+        selection={"align": 1},
+        verbose=0,
     )
     model.fit(x, y, epochs=2, verbose=0, callbacks=[pruning, Score()])
     assert seen[0] == (48, 4)
@@ -131,7 +136,7 @@ def test_code_compiled_for_the_original_runs_on_after_a_copy_was_cut():
     x, y = examples(model)
     step = tensorflow_step(model, keras.optimizers.SGD(1e-2))
     float(step(x, y))
-    keras_gcp.apply(random_plan(model), model, sample=x)
+    keras_gcp.apply(model, random_plan(model), sample=x)
     assert np.isfinite(float(step(x, y)))
 
 
@@ -162,7 +167,7 @@ def test_a_jitted_step_refuses_state_from_before_a_cut_and_takes_that_of_the_nar
     old = state_of()
     predict = jax.jit(lambda x: model(x, training=False))
     step(old, x, y), predict(x)
-    keras_gcp.narrow(model, random_plan(model), optimizer)
+    keras_gcp.narrow(model, random_plan(model), optimizer=optimizer)
     np.testing.assert_allclose(predict(x), model(x, training=False), atol=1e-5)
     with pytest.raises(ValueError, match="shape"):
         step(old, x, y)

@@ -122,7 +122,7 @@ def stepped(make, steps=4):
 
 def cut(model, optimizer):
     plan = random_plan(model)
-    keras_gcp.narrow(model, plan, optimizer)
+    keras_gcp.narrow(model, plan, optimizer=optimizer)
     return {path: plan.kept(path) for path in ("first", "second")}
 
 
@@ -194,7 +194,12 @@ def test_fit_goes_on_and_every_weight_moves(name):
     x = np.random.default_rng(0).normal(size=(32, 6, 6, 3)).astype("float32")
     y = np.arange(32) % 4
     pruning = keras_gcp.GradualChannelPruning(
-        None, {"channels": 0.6}, keras_gcp.schedules.one_shot(1), "l2_norm", align=1, verbose=0
+        None,
+        {"channels": 0.6},
+        keras_gcp.schedules.one_shot(1),
+        "l2_norm",
+        selection={"align": 1},
+        verbose=0,
     )
     model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[pruning])
     assert pruning.events[0].removed_channels > 0

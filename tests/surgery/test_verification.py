@@ -60,7 +60,7 @@ def test_a_slightly_wrong_weight_is_noticed_in_a_stable_network():
 
 def test_verification_returns_how_much_the_outputs_differ():
     assert cut(unstable(1.0, 1)) < 1e-5
-    assert keras_gcp.apply(random_plan(unstable(1.0, 1)), unstable(1.0, 1)) is not None
+    assert keras_gcp.apply(unstable(1.0, 1), random_plan(unstable(1.0, 1))) is not None
 
 
 @pytest.mark.not_on("jax", "it has single precision only, unless told otherwise at its start")
@@ -70,4 +70,4 @@ def test_double_precision_is_compared_in_double_precision():
     model = keras.Model(inputs, layers.Dense(2, dtype="float64", name="out")(x))
     (output,) = outputs_in_inference(model, np.ones((3, 4)))
     assert output.dtype == np.float64
-    keras_gcp.prune(model, {"macs": 0.5}, align=1)
+    keras_gcp.prune(model, {"macs": 0.5}, selection={"align": 1})

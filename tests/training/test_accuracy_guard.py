@@ -38,11 +38,10 @@ def guarded(max_drop, schedule, share=0.25, data=EXAMPLES, size=None, **options)
         {"channels": share},
         schedule,
         criterion=last_ones_first,
-        align=1,
+        selection={"align": 1},
         verbose=options.pop("verbose", 0),
         guard=guard,
-        compensate=None,
-        recalibrate=False,
+        compensation=None,
         **options,
     )
 
@@ -135,7 +134,7 @@ def test_channels_every_says_that_it_was_refused():
         None,
         schedule=schedules.channels_every(1, 1, 1),
         criterion="l2_norm",
-        align=1,
+        selection={"align": 1},
         verbose=0,
         guard=AccuracyGuard(EXAMPLES, 0.1),
     )

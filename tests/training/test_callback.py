@@ -203,7 +203,7 @@ def test_the_cumulative_plan_gives_the_final_architecture_from_the_original():
     original = keras.models.clone_model(model)
     callback = pruning({"channels": 0.5}, keras_gcp.schedules.linear(1, 2), floor=2)
     fit(model, [callback])
-    replayed = keras_gcp.apply(callback.plan, original)
+    replayed = keras_gcp.apply(original, callback.plan)
     assert trace(replayed).widths() == trace(model).widths()
     assert [tuple(w.shape) for w in replayed.weights] == [tuple(w.shape) for w in model.weights]
 
@@ -388,7 +388,7 @@ def test_channels_every_removes_its_number_at_every_event():
         data(),
         schedule=keras_gcp.schedules.channels_every(1, 3, 2),
         criterion="l2_norm",
-        align=1,
+        selection={"align": 1},
         verbose=0,
     )
     fit(model, [callback], epochs=4)

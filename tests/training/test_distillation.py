@@ -1,4 +1,4 @@
-"""`distill`: from the first cut on the model learns from itself as it was before, and nothing of
+"""`distillation`: after the first cut the model learns from itself as it was before, and nothing of
 that stays with it."""
 
 import json
@@ -20,7 +20,7 @@ WEIGHT, TEMPERATURE = 0.7, 3.0
 
 def distilling(schedule=None, **options):
     return pruning(
-        schedule=schedule, distill=keras_gcp.Distillation(WEIGHT, TEMPERATURE), **options
+        schedule=schedule, distillation=keras_gcp.Distillation(WEIGHT, TEMPERATURE), **options
     )
 
 
@@ -243,7 +243,7 @@ class OwnStep(keras.Model):
 def test_a_training_step_that_never_asks_for_the_loss_is_named():
     plain = network()
     model = compiled(OwnStep(plain.inputs, plain.outputs), metrics=None)
-    with pytest.raises(UnsupportedModel, match="`train_step` .*class OwnStep.*`distill` out"):
+    with pytest.raises(UnsupportedModel, match="`train_step` .*class OwnStep.*`distillation` out"):
         fit(model, [distilling()])
 
 
@@ -269,7 +269,7 @@ def ignoring():
 REFUSED = {
     "sigmoid": (lambda: (network("sigmoid"), "binary_crossentropy"), "one class of several"),
     "sparsemax": (lambda: (network("sparsemax"), "categorical_crossentropy"), "softmax or logits"),
-    "regression": (lambda: (networks.autoencoder(), "mse"), "`distill` needs a classifier"),
+    "regression": (lambda: (networks.autoencoder(), "mse"), "`distillation` needs a classifier"),
     "places without a class": (ignoring, "`ignore_class=3`"),
 }
 
@@ -302,5 +302,5 @@ def test_numbers_out_of_range_are_refused(arguments, message):
 
 
 def test_something_that_is_no_distillation_is_refused_at_once():
-    with pytest.raises(InvalidArgument, match=r"`distill` expects `keras_gcp.Distillation\("):
-        pruning(distill=True)
+    with pytest.raises(InvalidArgument, match=r"`distillation` expects `keras_gcp.Distillation\("):
+        pruning(distillation=True)

@@ -76,7 +76,9 @@ def test_a_criterion_of_ones_own_that_returns_something_else_is_refused_at_once(
 
 @pytest.mark.parametrize("scores", [np.arange(8), list(range(8)), ops.arange(8.0), [True] * 8])
 def test_what_is_like_an_array_of_numbers_is_taken(scores):
-    plan = keras_gcp.plan(networks.plain(), {"channels": 0.6}, with_first(scores), align=1)
+    plan = keras_gcp.plan(
+        networks.plain(), {"channels": 0.6}, with_first(scores), selection={"align": 1}
+    )
     assert plan.removed_channels == 8
 
 
@@ -85,7 +87,7 @@ def test_negative_scores_are_refused_at_once_with_a_prior_only():
     prior = keras_gcp.sensitivity(model, fitting.data(), shares=(0.5,), verbose=0)
     negative = with_first(-np.ones(8))
     refused(InvalidArgument, "has negative ones", model, criterion=negative, prior=prior)
-    assert keras_gcp.plan(networks.plain(), {"channels": 0.6}, negative, align=1)
+    assert keras_gcp.plan(networks.plain(), {"channels": 0.6}, negative, selection={"align": 1})
 
 
 def test_an_error_in_the_function_itself_is_shown_as_it_is():
@@ -235,10 +237,12 @@ def test_an_entry_that_is_no_number_is_refused():
 
 def test_progress_that_goes_back_is_refused_when_it_is_said():
     class Back(Says):
+        min_step = 0.0
+
         def next(self, epoch, progress, values):
             return {0: 0.6, 1: 0.2}.get(epoch)
 
-    callback = fitting.pruning({"channels": 0.5}, Back(None), min_share=0.0)
+    callback = fitting.pruning({"channels": 0.5}, Back(None))
     with pytest.raises(InvalidArgument, match="returned 0.2 before epoch 1, when 60% .*from 0.6"):
         fitting.fit(fitting.compiled(networks.plain()), [callback], epochs=3)
 
@@ -246,7 +250,12 @@ def test_progress_that_goes_back_is_refused_when_it_is_said():
 def refused_without_budget(error, match, schedule, epochs=6, initial_epoch=0, **options):
     model, counter = fitting.compiled(networks.plain()), Steps()
     callback = keras_gcp.GradualChannelPruning(
-        fitting.data(), schedule=schedule, criterion="l2_norm", align=1, verbose=0, **options
+        fitting.data(),
+        schedule=schedule,
+        criterion="l2_norm",
+        selection=fitting.selection_in(options),
+        verbose=0,
+        **options,
     )
     with pytest.raises(error, match=match):
         fitting.fit(model, [callback, counter], epochs=epochs, initial_epoch=initial_epoch)
@@ -267,8 +276,7 @@ def test_events_before_the_first_epoch_of_a_fit_are_what_they_remove():
         fitting.data(),
         schedule=schedules.channels_every(1, 3, 4),
         criterion="l2_norm",
-        align=1,
-        floor=2,  # PyTorch itself cannot train some kernels with one output channel.
+        selection={"align": 1, "floor": 2},
         verbose=0,
     )
     fitting.fit(model, [callback], epochs=5, initial_epoch=3)
@@ -312,9 +320,9 @@ class GoodStep(keras.Model):
 def test_a_training_step_that_does_not_learn_from_the_teacher_is_refused_at_once():
     plain = networks.plain()
     model = fitting.compiled(OwnStep(plain.inputs, plain.outputs))
-    distill = keras_gcp.Distillation()
-    refused(UnsupportedModel, "`train_step` .*class OwnStep", model, distill=distill)
+    distillation = keras_gcp.Distillation()
+    refused(UnsupportedModel, "`train_step` .*class OwnStep", model, distillation=distillation)
     model = fitting.compiled(GoodStep(plain.inputs, plain.outputs), metrics=None)
-    callback = fitting.pruning(schedule=schedules.one_shot(1), distill=distill)
+    callback = fitting.pruning(schedule=schedules.one_shot(1), distillation=distillation)
     fitting.fit(model, [callback], epochs=2)
     assert GoodStep.traced > 0 and callback.events[0].removed_channels

@@ -275,7 +275,7 @@ def test_unfrozen_and_compiled_again_a_second_callback_prunes_on_from_the_origin
     for layer in model.layers:
         layer.trainable = True
     compiled(model, keras.optimizers.Adam(1e-2))
-    watch, callback = Watch(), pruning({"channels": 0.5}, reference=original)
+    watch, callback = Watch(), pruning(keras_gcp.Budget({"channels": 0.5}, reference=original))
     fit(model, [callback, watch])
     assert keras_gcp.count(model).channels == int(0.5 * channels)
     for before, after in zip(watch.weights[1], watch.weights[2], strict=True):

@@ -44,9 +44,8 @@ def trained(model, y, max_drop, verbose=0, **guard):
         {"channels": 0.25},
         schedules.one_shot(1),
         criterion=last_ones_first,
-        align=1,
-        compensate=None,
-        recalibrate=False,
+        selection={"align": 1},
+        compensation=None,
         guard=AccuracyGuard((EIGHT, y), max_drop, **guard),
         verbose=verbose,
     )

@@ -29,14 +29,13 @@ def compiled(model):
 
 def pruning(events=1, criterion="l2_norm", sample_size=32):
     return keras_gcp.GradualChannelPruning(
-        data(sample_size),
+        keras_gcp.Sample(data(sample_size), size=sample_size),
         {"channels": 0.5},
         keras_gcp.schedules.linear(1, events),
         criterion=criterion,
-        align=1,
+        selection={"align": 1},
         seed=0,
         verbose=0,
-        sample_size=sample_size,
     )
 
 

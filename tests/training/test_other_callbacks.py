@@ -283,7 +283,7 @@ def test_checkpoints_of_weights_fit_the_architecture_of_their_epoch_and_no_other
     with pytest.raises(ValueError, match=r"objects could not be loaded|expected .*shape"):
         done.model.load_weights(tmp_path / "1.weights.h5")
     original.load_weights(tmp_path / "1.weights.h5")
-    narrow = keras_gcp.apply(done.pruner.plan, original)
+    narrow = keras_gcp.apply(original, done.pruner.plan)
     narrow.load_weights(tmp_path / f"{EPOCHS}.weights.h5")
     for now, then in zip(weights_of(narrow), done.watch.weights[-1], strict=True):
         np.testing.assert_array_equal(now, then)

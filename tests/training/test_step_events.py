@@ -92,7 +92,7 @@ def test_channels_of_events_that_take_place_together_add_up():
         data(),
         schedule=schedules.channels_every(1, 1, 3, unit="step"),
         criterion="l2_norm",
-        align=1,
+        selection={"align": 1},
         verbose=0,
     )
     fit(model, [callback], epochs=2)

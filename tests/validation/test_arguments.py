@@ -13,7 +13,7 @@ import pytest
 import keras_gcp
 from keras_gcp import schedules, validation
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.selection import Preferences
+from keras_gcp.selection import Selection
 
 
 @pytest.mark.parametrize(
@@ -58,18 +58,18 @@ def test_a_list_of_numbers_has_nothing_else_in_it():
 
 def test_numpy_scalars_mean_what_the_plain_numbers_mean():
     model = networks.plain()
-    plain = keras_gcp.plan(model, {"macs": 0.5}, align=4, floor=0.25, cap=8, seed=3)
+    plain = keras_gcp.plan(
+        model, {"macs": 0.5}, selection={"align": 4, "floor": 0.25, "cap": 8}, seed=3
+    )
     numpy = keras_gcp.plan(
         model,
         {"macs": np.float32(0.5)},
-        align=np.int64(4),
-        floor=np.float32(0.25),
-        cap={"*": np.uint8(8)},
+        selection={"align": np.int64(4), "floor": np.float32(0.25), "cap": {"*": np.uint8(8)}},
         seed=np.int64(3),
     )
     assert numpy.to_json() == plain.to_json()
     limit = {"macs": keras_gcp.absolute(np.int64(plain.after.macs))}
-    assert keras_gcp.plan(model, limit, align=4).after.macs <= plain.after.macs
+    assert keras_gcp.plan(model, limit, selection={"align": 4}).after.macs <= plain.after.macs
 
 
 def test_schedules_and_settings_keep_plain_numbers_so_that_a_restart_finds_the_same_words():
@@ -80,14 +80,14 @@ def test_schedules_and_settings_keep_plain_numbers_so_that_a_restart_finds_the_s
     )
     assert keras_gcp.Distillation(np.float32(0.5), np.int64(2)) == keras_gcp.Distillation(0.5, 2.0)
     assert keras_gcp.timed(np.float32(0.5), np.int64(2)) == keras_gcp.timed(0.5, 2)
-    assert Preferences(np.int64(8), {"a": np.float32(0.5)}) == Preferences(8, {"a": 0.5})
-    assert isinstance(Preferences(floor=np.int64(4)).floor, int)
+    assert Selection(np.int64(8), {"a": np.float32(0.5)}) == Selection(8, {"a": 0.5})
+    assert isinstance(Selection(floor=np.int64(4)).floor, int)
 
 
 def test_a_schedule_with_a_million_events_is_refused_before_they_are_listed():
     with pytest.raises(InvalidArgument, match="more than 1,000,000 events.*larger `every`"):
         schedules.linear(0, 10**12, unit="step")
-    with pytest.raises(InvalidArgument, match="larger `n`"):
+    with pytest.raises(InvalidArgument, match="larger `every`"):
         schedules.channels_every(1, 1, 10**12)
 
 
@@ -114,7 +114,7 @@ def test_a_layer_in_exclude_is_refused_with_its_name():
 @pytest.mark.parametrize("setting", ["align", "floor", "cap"])
 def test_a_setting_for_a_layer_that_stays_is_refused(setting):
     with pytest.raises(InvalidArgument, match=f"`{setting}` names layer 'classifier'.*all stay"):
-        keras_gcp.plan(networks.plain(), {"macs": 0.5}, **{setting: {"classifier": 2}})
+        keras_gcp.plan(networks.plain(), {"macs": 0.5}, selection={setting: {"classifier": 2}})
 
 
 @pytest.mark.parametrize("path", ["", "\0", b"x", 5, pathlib.Path])

@@ -61,7 +61,9 @@ def test_plans_of_all_networks_are_read_back(name):
 
 @pytest.fixture(scope="module")
 def plan():
-    return keras_gcp.plan(networks.plain(), {"macs": 0.6, "parameters": 0.7}, align=1)
+    return keras_gcp.plan(
+        networks.plain(), {"macs": 0.6, "parameters": 0.7}, selection={"align": 1}
+    )
 
 
 def test_an_altered_plan_is_refused_by_its_field_or_can_be_used(plan):

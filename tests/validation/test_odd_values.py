@@ -113,7 +113,7 @@ def call_sensitivity(given, **one):
 
 def call_smallest(given, **one):
     data = given["examples"] if one.keys() & {"metric", "mode"} else 5
-    common = {"model": given["compiled"], "at_least": 2.0, "validation_data": data}
+    common = {"model": given["compiled"], "at_least": 2.0, "data": data}
     return keras_gcp.smallest(**{**common, "verbose": 0, **one})
 
 
@@ -166,7 +166,7 @@ CALLS = {
     schedules.cosine: with_given(schedules.cosine, begin=1, end=3),
     schedules.function: with_given(schedules.function, shape=lambda t: t, begin=1, end=3),
     schedules.one_shot: with_given(schedules.one_shot, at=1),
-    schedules.channels_every: with_given(schedules.channels_every, n=1, x=1, until=3),
+    schedules.channels_every: with_given(schedules.channels_every, every=1, channels=1, until=3),
     schedules.on_plateau: with_given(schedules.on_plateau),
     schedules.default: with_given(schedules.default),
     keras_gcp.models.resnet8: with_given(keras_gcp.models.resnet8, width=1),
@@ -203,7 +203,7 @@ def test_odd_values_are_taken_or_refused_with_an_error_of_our_own(
 
 def test_unknown_keywords_are_refused_with_the_known_ones(given, tmp_path):
     data = given["examples"]
-    with pytest.raises(KerasGCPError, match=r"no arguments \['algn'\].*`align`.*`scope`"):
-        keras_gcp.smallest(given["compiled"], 0.5, data, algn=8)
+    with pytest.raises(KerasGCPError, match="Selection expects .*'align'.*'algn'"):
+        keras_gcp.smallest(given["compiled"], data, 0.5, selection={"algn": 8})
     with pytest.raises(KerasGCPError, match=r"does not take \['budget'\].*GradualChannelPruning"):
         keras_gcp.frontier(given["compiled"], data, data, tmp_path, budget={"macs": 0.5})

@@ -46,6 +46,7 @@ def relevance_scores(
     x: Any,
     y: Any,
     class_weights: Any = None,
+    *,
     batch_size: int = DEFAULT_BATCH_SIZE,
 ) -> dict[str, np.ndarray]:
     """How relevant each channel of each layer is for telling the classes apart.

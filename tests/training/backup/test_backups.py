@@ -294,7 +294,7 @@ KINDS_OF_EVENTS = {
     "plateaus, guarded and distilled": {
         "schedule": keras_gcp.schedules.on_plateau("loss", 1, min_delta=9.0, share=0.4, until=4),
         "guard": keras_gcp.AccuracyGuard(data(seed=1), 0.9),
-        "distill": keras_gcp.Distillation(),
+        "distillation": keras_gcp.Distillation(),
     },
     "put together": {
         "schedule": keras_gcp.schedules.function(
@@ -367,12 +367,11 @@ def test_without_a_seed_the_sample_and_random_scores_are_those_from_before(tmp_p
     def start(kill=None):
         model = build()
         callback = keras_gcp.GradualChannelPruning(
-            data(count=48),
+            keras_gcp.Sample(data(count=48), size=16),
             {"channels": 0.5},
             keras_gcp.schedules.linear(1, 3),
             criterion="random",
-            align=1,
-            sample_size=16,
+            selection={"align": 1},
             backup_dir=tmp_path / "b",
             verbose=0,
         )
@@ -485,7 +484,10 @@ DIFFERENCES = {
     "scope": ({"scope": "group"}, "scope: global there, group here"),
     "exclude": ({"exclude": ["hidden"]}, r"exclude: \[\] there, \['hidden'\] here"),
     "min_share": ({"min_share": 0.0}, r"min_share: 0.03 there, 0.0 here"),
-    "distill": ({"distill": keras_gcp.Distillation()}, r"distill: None there, Distillation"),
+    "distillation": (
+        {"distillation": keras_gcp.Distillation()},
+        r"distillation: None there, Distillation",
+    ),
     "optimizer": ({"optimizer": "sgd"}, "optimizer: Adam there, SGD here"),
 }
 

@@ -1,0 +1,55 @@
+"""A channel map in words: which channels live or die together, what stays, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from keras_gcp.formatting import html_table, table
+
+COLUMNS = ("group", "channels", "layers", "stays because, or limited")
+
+_MOST_NAMES = 4
+
+
+def group_row(
+    name: str, channels: int, layers: Iterable[str], anchored: str | None, least: str | None
+) -> list[str]:
+    """A row of the table of groups.
+
+    Args:
+        name: Name of the group.
+        channels: How many it has.
+        layers: Layers that produce them.
+        anchored: Why it stays whole, or None.
+        least: What it has to keep, and why, or None.
+    """
+    paths = list(layers)
+    more = f", … ({len(paths)})" if len(paths) > _MOST_NAMES else ""
+    return [name, str(channels), ", ".join(paths[:_MOST_NAMES]) + more, anchored or least or ""]
+
+
+def below(free: int, total: int, refusals: Mapping[str, str], causes: Iterable[str]) -> list[str]:
+    """The lines below the table.
+
+    Args:
+        free: Sets of coupled channels that may be pruned.
+        total: All of them.
+        refusals: Layer to why its channels could not be followed.
+        causes: What keeps channels, where nothing may be pruned.
+    """
+    lines = [f"{free:,} of {total:,} channels, or sets of tied ones, may be pruned"]
+    if not free:
+        told = set(refusals.values())
+        lines = ["no channels may be pruned"]
+        lines += [f"kept by: {cause}" for cause in causes if cause not in told]
+    return [*lines, *(f"not followed: {reason}" for reason in refusals.values())]
+
+
+def text(rows: list[list[str]], lines: list[str]) -> str:
+    """Table and lines."""
+    return "\n".join([table(COLUMNS, rows), *lines] if rows else lines)
+
+
+def html(rows: list[list[str]], lines: list[str]) -> str:
+    """The same for notebooks."""
+    return html_table(COLUMNS, rows, lines)

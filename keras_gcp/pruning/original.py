@@ -1,0 +1,52 @@
+"""The model that shares refer to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from keras_gcp import resources
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.trace import trace_at
+from keras_gcp.costs.budget import Budget
+from keras_gcp.costs.counting import Resource
+from keras_gcp.graph import Shapes
+from keras_gcp.pruning.stages import totals_of
+from keras_gcp.selection.plan_data import Totals
+
+
+@dataclass(frozen=True)
+class Original:
+    """What the model costs that shares refer to, and how wide its layers are.
+
+    Attributes:
+        totals: What it costs.
+        widths: Producing layer to its width.
+        resources: Further resources of the budget, fitted to it.
+    """
+
+    totals: Totals
+    widths: Mapping[str, int]
+    resources: tuple[Resource, ...] = ()
+
+    @staticmethod
+    def of(
+        model: Any,
+        exclude: Sequence[str] = (),
+        budget: Budget | None = None,
+        shapes: Shapes | None = None,
+    ) -> Original:
+        """Counts the budget's reference, or else the model; for some resources it is measured."""
+        reference = model if budget is None or budget.reference is None else budget.reference
+        return Original.of_traced(reference, trace_at(shapes, reference, exclude), budget)
+
+    @staticmethod
+    def of_traced(model: Any, channels: ChannelMap, budget: Budget | None) -> Original:
+        """Counts a model that is traced already."""
+        further = resources.of_budget(budget, model, channels)
+        return Original(totals_of(model, channels, further), channels.widths(), further)
+
+    def costs(self) -> dict[str, float]:
+        """Cost by resource."""
+        return self.totals.costs()

@@ -1,0 +1,157 @@
+"""Everything looked at once when training begins, so that nothing fails ten epochs later."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from keras_gcp import criteria
+from keras_gcp.backend.sizes_to_run import sizes_to_run
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.trace import trace_at
+from keras_gcp.classification.labels import check_targets
+from keras_gcp.costs.cost_model import left_out
+from keras_gcp.criteria.base import name_of
+from keras_gcp.graph import Shapes
+from keras_gcp.pruning.original import Original
+from keras_gcp.pruning.stages import totals_of
+from keras_gcp.sample import DrawnSample, sample_of
+from keras_gcp.sample.input_sizes import sizes_of
+from keras_gcp.schedules import min_step_of
+from keras_gcp.selection.plan_text import sizes_line
+from keras_gcp.training.accuracy_guard import in_parts
+from keras_gcp.training.distillation import Teacher
+from keras_gcp.training.fit_checks import check_criterion, check_feasible, check_model, guarded
+from keras_gcp.training.pruning_run import PruningRun
+from keras_gcp.training.settings import Arguments, Settings
+from keras_gcp.training.trial_runs import check_selection, first_scores
+
+
+@dataclass(frozen=True)
+class PrunedModel:
+    """What belongs to one model, for all fits in which it is pruned.
+
+    Attributes:
+        model: Weak reference to it.
+        run: Its pruning run.
+        seed: With which its sample was drawn.
+        decision: What scores its channels, and why.
+        teacher: What it learns from after a cut, or None.
+        uncounted: Lines on what its costs leave out.
+    """
+
+    model: weakref.ref[Any]
+    run: PruningRun
+    seed: int
+    decision: criteria.Decision
+    teacher: Teacher | None
+    uncounted: tuple[str, ...]
+
+    def is_about(self, model: Any) -> bool:
+        """Whether it is this very model."""
+        return self.model() is model
+
+    def first_lines(self) -> Iterator[str]:
+        """What a user should know before the first epoch."""
+        yield from self.uncounted
+        if self.run.settings.shapes is not None:
+            yield sizes_line(self.run.settings.shapes)
+        if self.decision.was_open:
+            yield f"criterion: {self.decision.words}"
+
+
+def prepare(model: Any, arguments: Arguments, seed: int) -> PrunedModel:
+    """Traces, draws, counts and tries out what a pruning of the model needs.
+
+    Args:
+        model: The model.
+        arguments: What the user asked for.
+        seed: For the sample, the guard's examples and the random criterion.
+
+    Raises:
+        InvalidArgument: something does not fit the model.
+        UnsupportedModel: the model or its optimizer cannot be pruned.
+        ImpossibleBudget: floors and anchors forbid the budget.
+    """
+    scorer = criteria.get(arguments.criterion, seed=seed)
+    budget, exclude = arguments.budget, arguments.exclude
+    resource = next(iter(budget.limits)) if budget is not None else "channels"
+    channels = check_model(model, exclude, resource)
+    said = sizes_of(model, arguments.input_shape)
+    sample = sample_of(arguments.sample, seed, model)
+    shapes = said or sizes_of(model, None, sample)
+    if shapes is not None:
+        channels = trace_at(shapes, model, exclude, in_place=True)
+    original = Original.of(model, exclude, budget, shapes)
+    check_targets(model, sample)
+    decision = criteria.decided(scorer, model, channels, sample)
+    settings = _settings(arguments, decision, model, sample, shapes)
+    check_criterion(decision.scorer, model, channels, sample)
+    totals = totals_of(model, channels, original.resources)
+    if budget is not None:
+        check_feasible(model, channels, budget, totals, original, settings)
+    else:
+        check_selection(model, channels, original, settings)
+    guard = arguments.guard
+    run = PruningRun(
+        settings,
+        original,
+        sample,
+        first_totals=totals,
+        guard=None if guard is None else guarded(guard, seed, model),
+        first_scores=first_scores(settings, model, channels, sample),
+    )
+    teacher = _teacher(arguments, model, channels, sample)
+    lines = tuple(left_out(channels.uncounted, most=3))
+    return PrunedModel(weakref.ref(model), run, seed, decision, teacher, lines)
+
+
+def choices(arguments: Arguments, schedule: Any, decision: criteria.Decision) -> dict[str, object]:
+    """What must be the same after a restart."""
+    selection = arguments.selection
+    return {
+        "budget": arguments.budget,
+        "schedule": schedule,
+        "min_step": min_step_of(schedule),
+        "criterion": name_of(decision.scorer) if decision.was_open else arguments.criterion,
+        **selection.get_config(),
+        "exclude": list(arguments.exclude),
+        "sample": getattr(arguments.sample, "size", None),
+        "compensation": arguments.parsed_compensation(),
+        **in_parts(arguments.guard),
+        "distillation": arguments.distillation,
+        "input_shape": arguments.input_shape,
+    }
+
+
+def _settings(
+    arguments: Arguments,
+    decision: criteria.Decision,
+    model: Any,
+    sample: DrawnSample | None,
+    shapes: Shapes | None,
+) -> Settings:
+    unseen = arguments.verify and sample is None
+    return Settings(
+        scorer=decision.scorer,
+        selection=arguments.selection,
+        exclude=arguments.exclude,
+        verify=arguments.verify,
+        compensation=arguments.parsed_compensation(),
+        shapes=shapes,
+        run_at=sizes_to_run(model, shapes) if unseen else None,
+        criterion=decision.words,
+    )
+
+
+def _teacher(
+    arguments: Arguments, model: Any, channels: ChannelMap, sample: DrawnSample | None
+) -> Teacher | None:
+    if arguments.distillation is None:
+        return None
+    labels = None if sample is None else sample.y
+    teacher = Teacher(arguments.distillation, model, channels.graph, labels)
+    teacher.check_step(model, sample)
+    return teacher

@@ -1,0 +1,50 @@
+"""What belongs to one running fit; made when it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from keras_gcp.schedules import AdaptiveSchedule, Schedule
+from keras_gcp.schedules.scheduler import Scheduler
+
+
+@dataclass
+class RunningFit:
+    """Where a fit stands.
+
+    Attributes:
+        schedule: When events happen.
+        scheduler: Which of them are to come.
+        other_callbacks: The other callbacks of the fit.
+        to_reset: Those whose memory of a best model a cut clears.
+        has_begun: Whether the first epoch has begun.
+        epoch: The epoch that is going on, from 0.
+        steps_before: Training steps done before it.
+        steps_in_epoch: Training steps done in it.
+    """
+
+    schedule: Schedule | AdaptiveSchedule
+    scheduler: Scheduler
+    other_callbacks: Sequence[Any]
+    to_reset: Sequence[Any]
+    has_begun: bool = False
+    epoch: int = 0
+    steps_before: int = 0
+    steps_in_epoch: int = 0
+
+    def begin_epoch(self, epoch: int, steps: int | None) -> None:
+        """Counts steps through all epochs; those of an endless data set as they come.
+
+        Args:
+            epoch: The epoch that begins.
+            steps: Steps of every epoch; None if unknown.
+        """
+        if steps:
+            self.steps_before = epoch * steps
+        elif epoch == 0:
+            self.steps_before = 0
+        else:
+            self.steps_before += self.steps_in_epoch
+        self.epoch, self.steps_in_epoch = epoch, 0
