@@ -45,7 +45,7 @@ def test_the_model_itself_is_good_enough_and_nothing_smaller_was_seen_to_be(mode
 
 
 def test_a_lower_floor_gives_a_smaller_model(model, data):
-    shares = [keras_gcp.smallest(model, data, at_least, **OPTIONS).share for floor in (0.55, 0.35)]
+    shares = [keras_gcp.smallest(model, data, least, **OPTIONS).share for least in (0.55, 0.35)]
     assert shares[1] < shares[0]
 
 
