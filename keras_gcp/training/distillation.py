@@ -230,9 +230,9 @@ def _check_labels(head: Head, labels: Any) -> None:
     except InvalidArgument as error:
         raise UnsupportedModel(
             "`distillation` needs one class of several, and neither the last activation nor the "
-            f"loss says that the outputs, of shape {head.shape}, are logits over classes, nor "
-            "do the sample's labels. Compile with a categorical cross-entropy, pass a sample with labels "
-            "that are classes, or leave `distillation` out."
+            f"loss says that the outputs, of shape {head.shape}, are logits over classes, nor do "
+            "the sample's labels. Compile with a categorical cross-entropy, pass a sample with "
+            "labels that are classes, or leave `distillation` out."
         ) from error
 
 
