@@ -1,7 +1,6 @@
 """Layer-wise relevance propagation (LRP) over the calls of a model."""
 
 from keras_gcp.criteria.relevance import (  # noqa: F401  (they fill the table of rules)
-    hub_table,
     layer_table,
     operation_table,
     wrapping,

@@ -249,7 +249,7 @@ def _remedy(call: Call) -> str:
             "If it treats every element by itself, declare it: "
             f"`keras_gcp.elementwise({call.path!r})`"
         )
-    return "Register one with `register_relevance_rule`"
+    return "Register one with `keras_gcp.register_relevance_rule`"
 
 
 def _require_rule(call: Call, rule: RelevanceRule | None) -> None:

@@ -1,6 +1,6 @@
 """The table of relevance rules for layers: which layer follows which rule. Pure data.
 
-A layer that is missing here stops the relevance; `register_relevance_rule` adds one. Missing on
+A layer that is missing here stops the relevance; `add_rule` adds one. Missing on
 purpose are attention and recurrent layers, whose outputs are sums of products of features.
 """
 
@@ -26,9 +26,9 @@ from keras_gcp.criteria.relevance.rule_functions import (
 from keras_gcp.criteria.relevance.rules import (
     RelevanceRule,
     RuleKind,
+    add_rule,
     never,
     no_zero,
-    register_relevance_rule,
 )
 from keras_gcp.graph import Call
 
@@ -106,25 +106,23 @@ def _crop(call: Call) -> RelevanceRule:
     return copying() if enough else summing()
 
 
-register_relevance_rule(
+add_rule(
     _if_plain(LINEAR),
     layers.Dense,
     layers.Conv1DTranspose,
     layers.Conv2DTranspose,
     layers.Conv3DTranspose,
 )
-register_relevance_rule(_einsum, layers.EinsumDense)
-register_relevance_rule(_convolution, layers.Conv1D, layers.Conv2D, layers.Conv3D)
-register_relevance_rule(_if_plain(DEPTHWISE), layers.DepthwiseConv1D, layers.DepthwiseConv2D)
-register_relevance_rule(_if_plain(SEPARABLE), layers.SeparableConv1D, layers.SeparableConv2D)
-register_relevance_rule(SOURCE, layers.Embedding)
+add_rule(_einsum, layers.EinsumDense)
+add_rule(_convolution, layers.Conv1D, layers.Conv2D, layers.Conv3D)
+add_rule(_if_plain(DEPTHWISE), layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+add_rule(_if_plain(SEPARABLE), layers.SeparableConv1D, layers.SeparableConv2D)
+add_rule(SOURCE, layers.Embedding)
 
-register_relevance_rule(
-    _if_plain(unchanging(signs.by_activation, signs.zero_by_activation)), layers.Activation
-)
-register_relevance_rule(unchanging(signs.by_slope), layers.ReLU, layers.LeakyReLU)
-register_relevance_rule(unchanging(signs.always, no_zero), layers.Softmax)
-register_relevance_rule(
+add_rule(_if_plain(unchanging(signs.by_activation, signs.zero_by_activation)), layers.Activation)
+add_rule(unchanging(signs.by_slope), layers.ReLU, layers.LeakyReLU)
+add_rule(unchanging(signs.always, no_zero), layers.Softmax)
+add_rule(
     SHIFTED,
     layers.BatchNormalization,
     layers.GroupNormalization,
@@ -132,7 +130,7 @@ register_relevance_rule(
     layers.Normalization,
     layers.Rescaling,
 )
-register_relevance_rule(
+add_rule(
     SIGNED,
     layers.ELU,
     layers.PReLU,
@@ -141,7 +139,7 @@ register_relevance_rule(
     "keras.src.applications.convnext.LayerScale",
 )
 # At inference these do nothing.
-register_relevance_rule(
+add_rule(
     UNCHANGED,
     *INERT,
     layers.Masking,
@@ -154,7 +152,7 @@ register_relevance_rule(
     "keras.src.applications.convnext.StochasticDepth",
 )
 
-register_relevance_rule(
+add_rule(
     copying(),
     layers.Concatenate,
     layers.Cropping1D,
@@ -178,15 +176,13 @@ register_relevance_rule(
     layers.ZeroPadding3D,
     *_named("AdaptiveMaxPooling"),
 )
-register_relevance_rule(copying(signs.like_any_input), layers.Maximum)
-register_relevance_rule(interpolation, layers.UpSampling2D, layers.Resizing)
-register_relevance_rule(_crop, layers.CenterCrop)
+add_rule(copying(signs.like_any_input), layers.Maximum)
+add_rule(interpolation, layers.UpSampling2D, layers.Resizing)
+add_rule(_crop, layers.CenterCrop)
 
-register_relevance_rule(
-    ADDITION, layers.Add, "keras.src.applications.inception_resnet_v2.CustomScaleLayer"
-)
-register_relevance_rule(DIFFERENCE, layers.Subtract)
-register_relevance_rule(
+add_rule(ADDITION, layers.Add, "keras.src.applications.inception_resnet_v2.CustomScaleLayer")
+add_rule(DIFFERENCE, layers.Subtract)
+add_rule(
     summing(),
     layers.Average,
     layers.AveragePooling1D,
@@ -198,22 +194,22 @@ register_relevance_rule(
     *_named("AdaptiveAveragePooling"),
 )
 
-register_relevance_rule(GATE, layers.Multiply)
+add_rule(GATE, layers.Multiply)
 
 # Layers of keras-hub, by name: keras-hub need not be installed.
 # As for batch normalization relevance passes what scales or shifts each element by itself, and
 # as for layer normalization what scales all channels of a position alike.
-register_relevance_rule(
+add_rule(
     SIGNED,
     f"{_MOBILENET_V5}.LayerScale2d",
     f"{_MOBILENET_V5}.RmsNorm2d",
 )
-register_relevance_rule(
+add_rule(
     SHIFTED,
     f"{_HGNET_V2}.HGNetV2LearnableAffineBlock",
 )
 # At inference it does nothing.
-register_relevance_rule(
+add_rule(
     UNCHANGED,
     f"{_MOBILENET_V5}.DropPath",
 )

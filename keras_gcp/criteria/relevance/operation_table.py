@@ -27,8 +27,8 @@ from keras_gcp.criteria.relevance.rule_functions import copies, first_half, sele
 from keras_gcp.criteria.relevance.rules import (
     RelevanceRule,
     RuleKind,
+    add_rule,
     no_zero,
-    register_relevance_rule,
 )
 from keras_gcp.graph import Call, Tensor
 
@@ -36,7 +36,7 @@ Select = Callable[[Call], RelevanceRule | None]
 
 
 def _register(rule: RelevanceRule | Select, names: str) -> None:
-    register_relevance_rule(rule, *(f"ops.{name}" for name in names.split()))
+    add_rule(rule, *(f"ops.{name}" for name in names.split()))
 
 
 def _with_constant(rule: RelevanceRule | None, with_constant: RelevanceRule | None) -> Select:

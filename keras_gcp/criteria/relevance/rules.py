@@ -148,22 +148,56 @@ Selector = Callable[[Call], RelevanceRule | None]
 _RULES: dict[type | str, RelevanceRule | Selector] = {}
 
 
-def register_relevance_rule(rule: RelevanceRule | Selector, *operations: type | str) -> None:
-    """Registers the rule of layer classes, or of `keras.ops` operations by class name.
+def register_relevance_rule(
+    *operations: type | str,
+    kind: RuleKind | str = RuleKind.UNCHANGED,
+    nonnegative: Callable[[Call, Sequence[bool]], bool] = never,
+    keeps_zero: Callable[[Call], bool] = no_zero,
+    reads_inputs: bool = False,
+) -> Callable[[RuleFunction], RuleFunction]:
+    """Registers how relevance passes layer classes, or operations by name.
+
+    A rule receives a `Step` (one call on the way back) and the relevance of each output, and
+    returns the relevance of each input.
 
     Args:
-        rule: The rule, or a function of the call that picks one.
-        operations: Layer classes, or names such as `"ops.Add"`.
+        operations: Layer classes, or names: `"ops.Add"`, `"package.module.LayerClass"`.
+        kind: What the operation does with the values that it gets; see `RuleKind`.
+        nonnegative: `(call, whether each input is never negative) -> whether no output is`.
+        keeps_zero: For `"unchanged"`: `call -> whether the function maps 0 to 0`.
+        reads_inputs: Whether the rule needs the values of the inputs, `step.inputs`.
+
+    Returns:
+        A decorator that returns the rule unchanged.
 
     Raises:
-        InvalidArgument: it is not a rule, or an operation is neither a class nor a name.
+        InvalidArgument: an operation is neither a class nor a name, or the kind is unknown.
+
+    Example:
+
+    ```python
+    @keras_gcp.register_relevance_rule(MyChannelScale)
+    def channel_scale(step, relevance):
+        return relevance  # Every channel by itself.
+    ```
     """
-    if not isinstance(rule, RelevanceRule) and (isinstance(rule, type) or not callable(rule)):
-        raise InvalidArgument(
-            "`keras_gcp.register_relevance_rule` expects a rule, or a function of the call that "
-            f"picks one, and then the operations it is for. Received: {rule!r}."
-        )
     check_operations("register_relevance_rule", operations)
+
+    def decorate(function: RuleFunction) -> RuleFunction:
+        if isinstance(function, type) or not callable(function):
+            raise InvalidArgument(
+                "`keras_gcp.register_relevance_rule(...)` decorates a function (step, relevance) "
+                f"-> relevance of each input. Received: {function!r}."
+            )
+        rule = RelevanceRule(kind, function, nonnegative, keeps_zero, reads_inputs)
+        add_rule(rule, *operations)
+        return function
+
+    return decorate
+
+
+def add_rule(rule: RelevanceRule | Selector, *operations: type | str) -> None:
+    """Adds a rule, or what picks one for a call, to the table."""
     for operation in operations:
         _RULES[operation] = rule
 

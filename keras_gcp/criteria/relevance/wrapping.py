@@ -13,7 +13,7 @@ from keras_gcp.criteria.relevance.rules import (
     RelevanceRule,
     RuleKind,
     Step,
-    register_relevance_rule,
+    add_rule,
     relevance_rule_for,
 )
 from keras_gcp.graph import Call, Shape, Tensor
@@ -93,12 +93,10 @@ def _into_steps(step: Step, relevance: Sequence[Any]) -> Sequence[Any]:
     return [folded, *(None for _ in step.call.inputs[1:])]
 
 
-register_relevance_rule(_time_distributed, layers.TimeDistributed)
-register_relevance_rule(
-    RelevanceRule(RuleKind.COPIES, _into_examples, signs.like_inputs), "ops.StepsAsExamples"
-)
-register_relevance_rule(
+add_rule(_time_distributed, layers.TimeDistributed)
+add_rule(RelevanceRule(RuleKind.COPIES, _into_examples, signs.like_inputs), "ops.StepsAsExamples")
+add_rule(
     RelevanceRule(RuleKind.COPIES, _into_steps, signs.like_inputs, reads_inputs=False),
     "ops.ExamplesAsSteps",
 )
-register_relevance_rule(_spectral_normalization, layers.SpectralNormalization)
+add_rule(_spectral_normalization, layers.SpectralNormalization)

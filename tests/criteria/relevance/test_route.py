@@ -158,7 +158,7 @@ def test_a_registered_rule_is_used(register):
     inputs = keras.Input((4, 4, 4))
     x = layers.Conv2D(4, 1, name="below")(inputs)
     model = keras.Model(inputs, _classifier(Scale(name="scale")(x)))
-    register(RelevanceRule("unchanged", unchanged, reads_inputs=False), Scale)
+    register(Scale)(unchanged)
     np.testing.assert_allclose(_totals(model)["below"], 1, atol=1e-4)
 
 
@@ -176,7 +176,7 @@ def test_a_layer_that_changes_the_shape_cannot_pass_relevance_unchanged(register
     inputs = keras.Input((4, 4, 4))
     x = layers.Conv2D(4, 1, name="below")(inputs)
     graph = trace(keras.Model(inputs, _classifier(Half(name="half")(x)))).graph
-    register(RelevanceRule("unchanged", unchanged, reads_inputs=False), Half)
+    register(Half)(unchanged)
     with pytest.raises(UnsupportedModel, match=r"'half'.*keep the shape"):
         find_route(graph, {_outputs(graph)["below"]})
 
