@@ -11,7 +11,7 @@ from helpers import flat_outputs, inputs_for, randomise
 import keras_gcp
 from keras_gcp.channels.trace import trace
 from keras_gcp.costs.counting import build_cost_model, prunable_groups
-from keras_gcp.errors import InvalidArgument, VerificationFailed
+from keras_gcp.errors import InvalidArgument, UnsupportedModel, VerificationFailed
 from keras_gcp.selection.plan import Plan
 
 PUBLIC = set(
@@ -295,3 +295,44 @@ def test_a_model_compiled_with_a_loss_of_its_own_can_be_copied(model):
     assert own.compiled and not narrow.compiled
     x = inputs_for(own, batch=4)
     own.fit(x, np.zeros((4, 4)), verbose=0)
+
+
+# ---- what a person sees
+
+
+def test_plans_counts_and_channel_maps_print_as_tables_and_have_html(model):
+    plan, counted, channels = (
+        keras_gcp.plan(model, {"macs": 0.5}),
+        keras_gcp.count(model),
+        keras_gcp.trace(model),
+    )
+    assert str(plan) == plan.explain() and str(channels) == channels.explain()
+    for shown in (plan, counted, channels):
+        page = shown._repr_html_()
+        rows = page.count("<tr>")
+        assert page.startswith("<table>") and rows > 5
+        assert all(path in str(shown) and path in page for path in ("stem_conv", "classifier"))
+        assert len(repr(shown)) < 120
+    assert f"macs: {counted.macs:,}" in str(counted) and f"macs: {counted.macs:,}" in page_of(
+        counted
+    )
+
+
+def page_of(shown):
+    return shown._repr_html_()
+
+
+def test_a_model_in_which_nothing_can_be_pruned_says_why_layer_by_layer():
+    inputs = keras.Input((8,))
+    x = keras.layers.Dense(16, activation="relu", name="adapted")(inputs)
+    x = keras.layers.Dense(8, activation="relu", name="quantized")(x)
+    model = keras.Model(inputs, keras.layers.Dense(4, name="last")(x))
+    model.get_layer("adapted").enable_lora(2)
+    model.get_layer("quantized").quantize("int8")
+    with pytest.raises(UnsupportedModel, match="no channels that may be pruned") as refusal:
+        keras_gcp.plan(model, {"macs": 0.5})
+    for text in (str(keras_gcp.trace(model)), str(refusal.value)):
+        assert "'adapted' (class Dense): LoRA is enabled" in text
+        assert "'quantized' (class Dense): its weights are quantized" in text
+        assert "output of the model" in text
+    assert "no channels may be pruned" in str(keras_gcp.trace(model))

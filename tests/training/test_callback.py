@@ -8,6 +8,7 @@ import networks
 import numpy as np
 import pytest
 from fitting import (
+    ONE_STEP,
     Watch,
     assert_trains_on_like_a_fresh_model,
     compiled,
@@ -135,13 +136,13 @@ def test_optimizer_variables_match_the_models(trained):
     assert int(optimizer.iterations) == 6 * 3
 
 
-def test_the_history_carries_costs_per_epoch(trained):
+def test_the_history_carries_what_is_left_of_the_costs_per_epoch(trained):
     _, callback, history, _ = trained
-    assert history["macs"][0] == callback.plan.before.macs
-    assert history["macs"][-1] == callback.plan.after.macs
-    assert history["parameters"][-1] == callback.plan.after.parameters
-    assert history["pruned_channels"][-1] == callback.plan.removed_channels
-    assert history["pruned_channels"][0] == 0
+    before, after = callback.plan.before.costs(), callback.plan.after.costs()
+    for resource in ("macs", "parameters", "channels"):
+        left = history[f"{resource}_left"]
+        assert left[0] == 1 and left[-1] == after[resource] / before[resource]
+    assert callback.costs == after and callback.original_costs == before
 
 
 def test_predict_evaluate_and_direct_calls_agree_after_training(trained):
@@ -265,7 +266,7 @@ def test_csv_logger_behind_the_callback_writes_the_costs(tmp_path):
     fit(model, [pruning(), keras.callbacks.CSVLogger(tmp_path / "log.csv")])
     with (tmp_path / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert float(rows[0]["macs"]) > float(rows[2]["macs"]) > 0
+    assert float(rows[0]["macs_left"]) == 1 > float(rows[2]["macs_left"]) > 0
 
 
 def best_is_first(**options):
@@ -401,6 +402,33 @@ def test_one_line_is_printed_per_event(capsys):
     assert len(lines) == 1
     for words in ("MACs", "parameters", "loss on the sample", "score", "surgery", "verify"):
         assert words in lines[0]
+
+
+@pytest.mark.parametrize("how", ["fit is silent", "logging is not interactive", "verbose=0"])
+def test_nothing_is_printed_where_keras_prints_nothing(how, capsys, caplog):
+    silent, to_log = how == "fit is silent", how == "logging is not interactive"
+    callback = pruning(verbose=0 if how == "verbose=0" else "auto")
+    if to_log:
+        caplog.set_level("INFO", logger="keras_gcp")
+        keras.config.disable_interactive_logging()
+    try:
+        model = compiled(networks.plain(), run_eagerly=True)
+        fit(model, [callback], 2, ONE_STEP, verbose=0 if silent else 2)
+    finally:
+        keras.config.enable_interactive_logging()
+    assert callback.events and "channels removed" not in capsys.readouterr().out
+    assert any("channels removed" in record.message for record in caplog.records) == to_log
+
+
+def test_it_prints_where_fit_does(capsys):
+    fit(
+        compiled(networks.plain(), run_eagerly=True),
+        [pruning(verbose="auto")],
+        2,
+        ONE_STEP,
+        verbose=2,
+    )
+    assert "channels removed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from keras_gcp.channels.trace import trace
 from keras_gcp.errors import InvalidArgument
 
 EPOCHS, EVENTS, LAST_EVENT = 5, [1, 3], 3
-COSTS = {"macs", "parameters", "pruned_channels"}
+COSTS = {"macs_left", "parameters_left", "channels_left"}
 
 in_both_orders = pytest.mark.parametrize("behind", [False, True], ids=["before", "behind"])
 
@@ -99,7 +99,7 @@ def progress_bar(tmp_path, monkeypatch, capsys):
     _, behind = yield
     printed = capsys.readouterr().out
     assert f"Epoch {EPOCHS}/{EPOCHS}" in printed and "accuracy" in printed
-    assert ("pruned_channels" in printed) == behind
+    assert ("channels_left: 0.5" in printed) == behind
 
 
 def reduce_on_plateau(tmp_path, monkeypatch, capsys):
@@ -140,7 +140,7 @@ def tensor_board(tmp_path, monkeypatch, capsys):
         for weights, event in zip(done.watch.weights, written.Tensors(tag), strict=True):
             counts = tensor_util.make_ndarray(event.tensor_proto)[:, 2]
             assert counts.sum() == weights[number].size  # histogram of the narrow kernel
-    assert ("epoch_macs" in tags) == behind
+    assert ("epoch_macs_left" in tags) == behind
 
 
 def terminate_on_nan(tmp_path, monkeypatch, capsys):
