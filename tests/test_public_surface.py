@@ -183,9 +183,9 @@ def test_the_same_seed_gives_the_same_plan_and_another_one_another(model):
 def test_a_plan_for_another_model_is_refused_and_nothing_changes(model):
     plan = keras_gcp.plan(networks.plain(), {"channels": 0.5}, selection={"align": 1})
     before = [np.array(w) for w in model.get_weights()]
-    for call in (keras_gcp.apply, lambda plan, model: keras_gcp.narrow(model, plan)):
+    for call in (keras_gcp.apply, keras_gcp.narrow):
         with pytest.raises(InvalidArgument, match="made for another model"):
-            call(plan, model)
+            call(model, plan)
     for now, then in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(now, then)
 
