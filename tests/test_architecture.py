@@ -113,3 +113,18 @@ def test_the_contract_of_criteria_names_every_criterion():
     (listed,) = [c["modules"] for c in contracts["contracts"] if c["type"] == "independence"]
     found = {type(criteria.get(name)).__module__ for name in criteria.names()}
     assert set(listed) == found - {"keras_gcp.criteria.auto"}  # It chooses among them.
+
+
+def test_every_name_of_the_package_has_its_layer():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (rooms,) = [c for c in contracts["contracts"] if c.get("containers") == ["keras_gcp"]]
+    assert rooms["exhaustive"]
+    listed = {name.strip() for layer in rooms["layers"] for name in layer.split("|")}
+    found = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py"}
+    found |= {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert {name for name in listed if not name.startswith("(")} == found - {"__init__"}
+
+
+def test_at_the_top_lie_only_modules_without_a_room():
+    top = {path.stem for path in PACKAGE.glob("*.py")}
+    assert top == {"__init__", "_version", "errors", "formatting", "graph", "versions"}

@@ -91,6 +91,19 @@ def test_if_all_backups_are_damaged_nothing_is_guessed(folder):
         folder.newest()
 
 
+def test_a_backup_of_another_format_is_refused_by_its_number(folder):
+    for path in folder.files():
+        with zipfile.ZipFile(path) as archive:
+            content = {name: archive.read(name) for name in archive.namelist()}
+        (state,) = [name for name in content if name.endswith(".json")]
+        content[state] = json.dumps({**json.loads(content[state]), "format": 1})
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in content.items():
+                archive.writestr(name, data)
+    with pytest.raises(BackupFailed, match="format 1, expected 2: another version of keras_gcp"):
+        folder.newest()
+
+
 def test_a_full_disk_leaves_the_backups_before(folder, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
