@@ -11,11 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-
-from keras_gcp.formatting import amount, html_table, table
 
 ALWAYS = ("macs", "parameters", "channels")
 """Resources in which every model is counted."""
@@ -49,81 +47,6 @@ def left_out(uncounted: Mapping[str, str], most: int | None = None) -> list[str]
     if more:
         lines[-1] += f"; nor {more} more layer{'' if more == 1 else 's'}"
     return lines
-
-
-@dataclass(frozen=True)
-class LayerCount:
-    """Costs of one layer.
-
-    Attributes:
-        macs: Multiply-adds of its kernels, and between activations, per example; None if unknown.
-        parameters: Entries of all its weights.
-        weights: Entries of its kernels.
-        activation_macs: Multiply-adds among `macs` that are between activations: in attention,
-            queries with keys and attention scores with values.
-    """
-
-    macs: int | None
-    parameters: int
-    weights: int
-    activation_macs: int | None = 0
-
-
-_LAYER_COLUMNS = ("layer", "MACs", "parameters")
-
-
-@dataclass(frozen=True, repr=False)
-class Count:
-    """Costs of a model, per example.
-
-    Attributes:
-        macs: Multiply-adds of convolutions, dense and recurrent layers and attention (one MAC is
-            two FLOPs). Biases, normalization, activations and pooling are not counted, as in the
-            papers. None where the model leaves sizes open, and no `input_shape` tells them.
-        parameters: Entries of all weights, `model.count_params()`.
-        weights: Entries of kernels only, the papers' parameter count.
-        channels: Output channels of all layers that produce channels and may be pruned.
-        layers: The same per layer, by path; channels excepted.
-        further: Cost by resource, for further resources of a budget.
-        activation_macs: Multiply-adds among `macs` that are between activations, without
-            a kernel: attention, matrix products.
-        uncounted: Layers with multiply-adds that `macs` leaves out, or may leave out: path to why.
-            Empty where every product with a kernel is counted.
-    """
-
-    macs: int | None
-    parameters: int
-    weights: int
-    channels: int
-    layers: Mapping[str, LayerCount]
-    further: Mapping[str, float] = field(default_factory=dict)
-    activation_macs: int | None = 0
-    uncounted: Mapping[str, str] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        macs = "" if self.macs is None else f"macs={self.macs:,}, "
-        return f"<Count: {macs}parameters={self.parameters:,}, channels={self.channels:,}>"
-
-    def __str__(self) -> str:
-        return "\n".join([table(_LAYER_COLUMNS, self._rows()), *self._totals()])
-
-    def _repr_html_(self) -> str:
-        return html_table(_LAYER_COLUMNS, self._rows(), self._totals())
-
-    def _rows(self) -> list[list[Any]]:
-        return [[path, one.macs, one.parameters] for path, one in self.layers.items()]
-
-    def _totals(self) -> list[str]:
-        totals = [
-            f"{resource}: {amount(resource, self.cost(resource))}"
-            for resource in (*ALWAYS, *self.further)
-            if self.cost(resource) is not None
-        ]
-        return [*totals, *left_out(self.uncounted)]
-
-    def cost(self, resource: str) -> float:
-        """The cost in a resource of a budget."""
-        return self.further[resource] if resource in self.further else getattr(self, resource)
 
 
 @dataclass(frozen=True, eq=False)

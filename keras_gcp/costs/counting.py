@@ -13,13 +13,14 @@ from keras_gcp.channels.findings import MacsSite
 from keras_gcp.channels.grouping import owners_of
 from keras_gcp.channels.map import ChannelMap, Group
 from keras_gcp.channels.trace import trace_at
-from keras_gcp.costs.cost_model import CostFunction, CostModel, Count, LayerCount, Products, Slopes
+from keras_gcp.costs.cost_model import CostFunction, CostModel, Products, Slopes
+from keras_gcp.costs.costs import LayerCosts, ModelCosts
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Shape
 from keras_gcp.sample.input_sizes import sizes_of
 
 
-def count(model: Any, exclude: Sequence[str] = (), input_shape: Any = None) -> Count:
+def count(model: Any, exclude: Sequence[str] = (), input_shape: Any = None) -> ModelCosts:
     """Counts multiply-adds, parameters and channels of a model.
 
     Args:
@@ -32,7 +33,7 @@ def count(model: Any, exclude: Sequence[str] = (), input_shape: Any = None) -> C
             a dict by their names.
 
     Returns:
-        A `Count` with `.macs` (multiply-adds of convolutions, dense and recurrent layers and
+        A `ModelCosts` with `.macs` (multiply-adds of convolutions, dense and recurrent layers and
         attention for one example), `.activation_macs` (those of them without a kernel: attention
         and matrix products of activations), `.parameters` (`model.count_params()`), `.weights`
         (kernels only, the papers' count), `.channels` (prunable output channels), and `.layers`,
@@ -54,10 +55,10 @@ def count(model: Any, exclude: Sequence[str] = (), input_shape: Any = None) -> C
     return count_map(model, trace_at(sizes_of(model, input_shape), model, exclude))
 
 
-def count_map(model: Any, channels: ChannelMap, resources: Sequence[Resource] = ()) -> Count:
+def count_map(model: Any, channels: ChannelMap, resources: Sequence[Resource] = ()) -> ModelCosts:
     """`count` for a model that is traced already, in further resources, too."""
     unknown = {site.path for site in channels.macs if site.positions is None}
-    layers: dict[str, LayerCount] = {}
+    layers: dict[str, LayerCosts] = {}
     macs: dict[str, int] = defaultdict(int)
     between: dict[str, int] = defaultdict(int)
     kernels: dict[str, dict[int, int]] = defaultdict(dict)
@@ -74,8 +75,8 @@ def count_map(model: Any, channels: ChannelMap, resources: Sequence[Resource] = 
         owned = [v for v in getattr(call.operation, "weights", ()) if id(v) not in seen]
         seen.update(id(v) for v in owned)
         if owned or call.path in macs:
-            old = layers.get(call.path, LayerCount(0, 0, 0))
-            layers[call.path] = LayerCount(
+            old = layers.get(call.path, LayerCosts(0, 0, 0))
+            layers[call.path] = LayerCosts(
                 None if call.path in unknown else macs[call.path],
                 old.parameters + sum(math.prod(v.shape) for v in owned),
                 sum(kernels[call.path].values()),
@@ -83,7 +84,7 @@ def count_map(model: Any, channels: ChannelMap, resources: Sequence[Resource] = 
             )
     # A kernel that several layers share is one set of weights.
     unique = {key: size for sizes in kernels.values() for key, size in sizes.items()}
-    return Count(
+    return ModelCosts(
         macs=None if unknown else sum(macs.values()),
         parameters=model.count_params(),
         weights=sum(unique.values()),

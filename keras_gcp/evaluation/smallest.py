@@ -15,7 +15,7 @@ from keras_gcp.classification.metrics import Metric, metric_for, value_of
 from keras_gcp.compensation import AUTO
 from keras_gcp.compensation import parse as parse_compensation
 from keras_gcp.costs.budget import Budget, check_resource
-from keras_gcp.costs.counting import build_cost_model
+from keras_gcp.costs.counting import build_cost_model, count_map
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.evaluation.masked_model import MaskedModel
 from keras_gcp.evaluation.smallest_result import Smallest, Trial, share_left
@@ -25,7 +25,6 @@ from keras_gcp.pruning.stages import (
     decided,
     plan_by_scores,
     score,
-    totals_of,
     weighted,
 )
 from keras_gcp.sample import draw_sample, sample_of
@@ -127,7 +126,7 @@ def smallest(
     decision = decided(scorer, model, channels, drawn)
     scores = weighted(score(decision.scorer, model, channels, drawn), channels, selected.prior)
     further = resources.of_budget(any_share, model, channels)
-    original = totals_of(model, channels, further).costs()
+    original = count_map(model, channels, further)
     everything = np.ones(channels.coupled_count, bool)
     search = _Search(resource, measured, at_least, verbose)
 

@@ -77,8 +77,8 @@ class Smallest:
         ]
         columns = [f"{self.resource} allowed", "left", self.metric, "good enough", "evaluated"]
         before, after = (
-            amount(self.resource, totals.costs()[self.resource])
-            for totals in (self.plan.before, self.plan.after)
+            amount(self.resource, costs[self.resource])
+            for costs in (self.plan.before, self.plan.after)
         )
         return "\n".join(
             [
@@ -104,4 +104,4 @@ class Smallest:
 
 def share_left(plan: Plan, resource: str) -> float:
     """Share of a resource that a plan leaves."""
-    return plan.after.costs()[resource] / plan.before.costs()[resource]
+    return plan.after[resource] / plan.before[resource]

@@ -16,7 +16,8 @@ from keras_gcp.channels.trace import trace_as_planned, trace_at
 from keras_gcp.compensation import AUTO
 from keras_gcp.compensation import parse as parse_compensation
 from keras_gcp.costs.budget import Budget
-from keras_gcp.costs.counting import build_cost_model
+from keras_gcp.costs.costs import Costs
+from keras_gcp.costs.counting import build_cost_model, count_map
 from keras_gcp.keras_state import Transaction
 from keras_gcp.pruning.original import Original
 from keras_gcp.pruning.stages import (
@@ -25,7 +26,6 @@ from keras_gcp.pruning.stages import (
     plan_by_scores,
     require_costs,
     score,
-    totals_of,
     weighted,
 )
 from keras_gcp.sample import sample_of
@@ -33,7 +33,6 @@ from keras_gcp.sample.input_sizes import sizes_of
 from keras_gcp.selection import Selection
 from keras_gcp.selection.blockers import require_prunable
 from keras_gcp.selection.plan import Plan, check_plan
-from keras_gcp.selection.plan_data import Totals
 from keras_gcp.selection.planning import keep_of, parsed_limits, plan_of, require_reachable
 from keras_gcp.surgery.cut import cut_in_place, put_values
 from keras_gcp.surgery.model_copy import copy_model
@@ -136,11 +135,11 @@ def _plan(
     require_prunable(model, channels, next(iter(parsed.limits)))
     if parsed.reference is None:
         original = Original.of_traced(model, channels, parsed)
-        totals = original.totals
+        costs = original.costs
     else:
         original = Original.of(model, exclude, parsed, shapes)
-        totals = totals_of(model, channels, original.resources)
-    limits = parsed_limits(parsed, totals, original.totals, channels)
+        costs = count_map(model, channels, original.resources)
+    limits = parsed_limits(parsed, costs, original.costs, channels)
     cost_model = build_cost_model(model, channels, original.resources)
     # Scoring may take long.
     require_reachable(channels, limits, selected, cost_model, original.widths)
@@ -341,7 +340,7 @@ def _cut(
         backend.run_everywhere(model, cut)
 
 
-def _costs_of(plan: Plan, model: Any, channels: ChannelMap, keep: np.ndarray) -> Totals:
+def _costs_of(plan: Plan, model: Any, channels: ChannelMap, keep: np.ndarray) -> Costs:
     """What this model costs once it is cut, as far as sizes are known.
 
     Not what the plan says: that may have been made on smaller images, or edited by hand.

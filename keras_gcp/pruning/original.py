@@ -10,10 +10,9 @@ from keras_gcp import resources
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_at
 from keras_gcp.costs.budget import Budget
-from keras_gcp.costs.counting import Resource
+from keras_gcp.costs.costs import Costs
+from keras_gcp.costs.counting import Resource, count_map
 from keras_gcp.graph import Shapes
-from keras_gcp.pruning.stages import totals_of
-from keras_gcp.selection.plan_data import Totals
 
 
 @dataclass(frozen=True)
@@ -21,12 +20,12 @@ class Original:
     """What the model costs that shares refer to, and how wide its layers are.
 
     Attributes:
-        totals: What it costs.
+        costs: What it costs.
         widths: Producing layer to its width.
         resources: Further resources of the budget, fitted to it.
     """
 
-    totals: Totals
+    costs: Costs
     widths: Mapping[str, int]
     resources: tuple[Resource, ...] = ()
 
@@ -45,8 +44,4 @@ class Original:
     def of_traced(model: Any, channels: ChannelMap, budget: Budget | None) -> Original:
         """Counts a model that is traced already."""
         further = resources.of_budget(budget, model, channels)
-        return Original(totals_of(model, channels, further), channels.widths(), further)
-
-    def costs(self) -> dict[str, float]:
-        """Cost by resource."""
-        return self.totals.costs()
+        return Original(count_map(model, channels, further), channels.widths(), further)

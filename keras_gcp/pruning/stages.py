@@ -11,13 +11,13 @@ from keras_gcp import backend, criteria, resources
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.compensation import Compensation, compensated
 from keras_gcp.costs.cost_model import CostModel
+from keras_gcp.costs.costs import Costs
 from keras_gcp.costs.counting import Resource, count_map, prunable_groups
 from keras_gcp.criteria.base import name_of
 from keras_gcp.errors import VerificationFailed
 from keras_gcp.sample import DrawnSample
 from keras_gcp.selection import Selection
 from keras_gcp.selection.plan import Plan
-from keras_gcp.selection.plan_data import Totals
 from keras_gcp.selection.planning import choose
 from keras_gcp.selection.prior import Prior
 
@@ -84,18 +84,6 @@ def compensated_weights(
     return {key: mean[names[key]].astype(value.dtype) for key, value in found.items()}
 
 
-def totals_of(model: Any, channels: ChannelMap, further: Sequence[Resource] = ()) -> Totals:
-    """What a traced model costs, in further resources, too."""
-    counted = count_map(model, channels, further)
-    return Totals(
-        counted.macs,
-        counted.parameters,
-        counted.channels,
-        counted.further,
-        counted.activation_macs,
-    )
-
-
 def plan_by_scores(
     model: Any,
     channels: ChannelMap,
@@ -134,7 +122,7 @@ def plan_by_scores(
     return resources.calibrated(model, channels, limits, further, chosen).plan
 
 
-def require_costs(expected: Totals, model: Any, channels: ChannelMap) -> None:
+def require_costs(expected: Costs, model: Any, channels: ChannelMap) -> None:
     """Refuses a narrow model that costs something else than was expected.
 
     Args:

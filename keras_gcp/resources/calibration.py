@@ -14,13 +14,14 @@ from typing import Any, Protocol, runtime_checkable
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.costs.cost_model import CostFunction, CostModel
+from keras_gcp.costs.costs import Costs
 from keras_gcp.costs.counting import Axes, Resource, build_cost_model
 from keras_gcp.errors import ImpossibleBudget
 from keras_gcp.formatting import amount
 from keras_gcp.keras_state import Transaction
 from keras_gcp.resources.tflite_files import as_if_trained
 from keras_gcp.selection.plan import Plan
-from keras_gcp.selection.plan_data import Check, Totals
+from keras_gcp.selection.plan_data import Check
 from keras_gcp.selection.planning import keep_of
 from keras_gcp.surgery.model_copy import copy_model
 from keras_gcp.surgery.narrow import narrow_model
@@ -92,7 +93,7 @@ class _Candidate:
         """How much of the limits is used."""
         return max(check.measured / check.limit for check in self.checks)
 
-    def calibrated(self, before: Totals) -> Plan:
+    def calibrated(self, before: Costs) -> Plan:
         """The plan with its measured costs; those before the cut as they were at first."""
         measured = {check.resource: check.measured for check in self.checks}
         after = replace(self.plan.after, further={**self.plan.after.further, **measured})

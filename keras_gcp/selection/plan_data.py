@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_gcp.costs.costs import Costs
 from keras_gcp.formatting import amount
 from keras_gcp.graph import Shapes
 from keras_gcp.selection.slack import Slack
@@ -51,31 +52,6 @@ class PlannedGroup:
 
 
 @dataclass(frozen=True)
-class Totals:
-    """Costs of a model as a whole.
-
-    Attributes:
-        macs: Multiply-adds for one example; None where sizes of the input are unknown.
-        parameters: Entries of all weights.
-        channels: Output channels that may be pruned.
-        further: Cost by resource, for the further resources of a budget.
-        activation_macs: Multiply-adds among `macs` that are between activations, without
-            a kernel: attention, matrix products.
-    """
-
-    macs: int | None
-    parameters: int
-    channels: int
-    further: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    activation_macs: int | None = 0
-
-    def costs(self) -> dict[str, float]:
-        """Cost by resource; without multiply-adds where they are unknown."""
-        macs = {} if self.macs is None else {"macs": self.macs}
-        return {**macs, "parameters": self.parameters, "channels": self.channels, **self.further}
-
-
-@dataclass(frozen=True)
 class Check:
     """A cost of the planned network, predicted and then measured on a real file.
 
@@ -112,8 +88,8 @@ class PlanData:
 
     layers: Mapping[str, np.ndarray]
     groups: tuple[PlannedGroup, ...]
-    before: Totals
-    after: Totals
+    before: Costs
+    after: Costs
     budget: str = ""
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     slack: tuple[Slack, ...] = ()

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_gcp.costs.costs import Costs
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.selection.plan_data import FORMAT, Check, PlanData, PlannedGroup, Totals
+from keras_gcp.selection.plan_data import FORMAT, Check, PlanData, PlannedGroup
 from keras_gcp.selection.slack import Slack
 from keras_gcp.validation.plain_data import DoesNotFit, check_finite, loaded, parsed, with_new_name
 
@@ -40,8 +41,8 @@ class _SavedPlan:
     format: int
     layers: Mapping[str, _SavedLayer]
     groups: list[PlannedGroup]
-    before: Totals
-    after: Totals
+    before: Costs
+    after: Costs
     budget: str
     notes: Mapping[str, str]
     slack: list[Slack]
@@ -171,8 +172,8 @@ def _check_indices(where: str, indices: Sequence[int], width: int) -> None:
 
 
 def _fields_of(saved: _SavedPlan) -> dict[str, Any]:
-    for name, totals in (("before", saved.before), ("after", saved.after)):
-        for resource, cost in totals.costs().items():
+    for name, costs in (("before", saved.before), ("after", saved.after)):
+        for resource, cost in costs.items():
             if cost < 0:
                 raise DoesNotFit(f"{name}.{resource} is {cost}, expected 0 or more")
     return dict(

@@ -57,15 +57,15 @@ def _row(plan: PlanData, group: PlannedGroup) -> list[str]:
 def _cost_lines(plan: PlanData) -> list[str]:
     before, after = plan.before, plan.after
     further = (
-        _totals_line(resource, before.further[resource], cost)
+        _cost_line(resource, before.further[resource], cost)
         for resource, cost in after.further.items()
         if resource in before.further
     )
     return [
         _macs_line(before.macs, after.macs),
         *_activation_line(before.activation_macs, after.activation_macs),
-        _totals_line("parameters", before.parameters, after.parameters),
-        _totals_line("prunable channels", before.channels, after.channels),
+        _cost_line("parameters", before.parameters, after.parameters),
+        _cost_line("prunable channels", before.channels, after.channels),
         *further,
     ]
 
@@ -74,10 +74,10 @@ def _activation_line(before: int | None, after: int | None) -> list[str]:
     """The part of the multiply-adds that no kernel has, if there is one."""
     if not before or after is None:
         return []
-    return [_totals_line("of these between activations", before, after)]
+    return [_cost_line("of these between activations", before, after)]
 
 
-def _totals_line(name: str, before: float, after: float) -> str:
+def _cost_line(name: str, before: float, after: float) -> str:
     share = f" ({after / before:.1%})" if before else ""
     return f"{name}: {amount(name, before)} -> {amount(name, after)}{share}"
 
@@ -85,7 +85,7 @@ def _totals_line(name: str, before: float, after: float) -> str:
 def _macs_line(before: int | None, after: int | None) -> str:
     if before is None or after is None:
         return "MACs: not counted, since the size of the input is unknown"
-    return _totals_line("MACs", before, after)
+    return _cost_line("MACs", before, after)
 
 
 def sizes_line(shapes: Shapes) -> str:

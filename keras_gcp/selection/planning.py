@@ -10,6 +10,7 @@ import numpy as np
 from keras_gcp.channels.map import ChannelMap, Group
 from keras_gcp.costs.budget import Budget
 from keras_gcp.costs.cost_model import ALWAYS, CostModel, left_out
+from keras_gcp.costs.costs import Costs
 from keras_gcp.costs.counting import build_cost_model, prunable_groups, require_known_positions
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.formatting import amount
@@ -18,7 +19,7 @@ from keras_gcp.selection.blockers import what_stays
 from keras_gcp.selection.candidates import narrowest
 from keras_gcp.selection.floors import Floors, how_far
 from keras_gcp.selection.plan import Plan, check_plan
-from keras_gcp.selection.plan_data import PlannedGroup, PlannedMember, Totals
+from keras_gcp.selection.plan_data import PlannedGroup, PlannedMember
 from keras_gcp.selection.ranking import holds
 from keras_gcp.selection.widths import Producer, allowed_widths, bounds_of, check_layers
 
@@ -196,8 +197,8 @@ def plan_of(
     return Plan(
         layers={path: keep[coupled] for path, coupled in _own_channels(channels).items()},
         groups=tuple(_planned(group, channels) for group in channels.groups),
-        before=_totals(cost_model, full),
-        after=_totals(cost_model, kept),
+        before=_costs(cost_model, full),
+        after=_costs(cost_model, kept),
         budget=budget,
         notes=dict(channels.refusals),
         slack=slack,
@@ -288,7 +289,7 @@ def _planned(group: Any, channels: ChannelMap) -> PlannedGroup:
     )
 
 
-def _totals(cost_model: CostModel, kept: np.ndarray) -> Totals:
+def _costs(cost_model: CostModel, kept: np.ndarray) -> Costs:
     costs = {
         resource: int(cost_model.cost(resource, kept))
         for resource in ALWAYS
@@ -297,27 +298,26 @@ def _totals(cost_model: CostModel, kept: np.ndarray) -> Totals:
     further = {resource: cost_model.cost(resource, kept) for resource in cost_model.functions}
     between = int(cost_model.cost("activation_macs", kept)) if cost_model.counts("macs") else None
     macs = costs.get("macs")
-    return Totals(macs, costs["parameters"], costs["channels"], further, between)
+    return Costs(macs, costs["parameters"], costs["channels"], further, between)
 
 
 def parsed_limits(
-    budget: Any, totals: Totals, original: Totals, channels: ChannelMap
+    budget: Any, costs: Costs, original: Costs, channels: ChannelMap
 ) -> dict[str, float]:
     """Limits of a budget for a model; refuses a budget that the model already meets.
 
     Args:
         budget: The budget.
-        totals: What the model costs.
+        costs: What the model costs.
         original: What the model costs that shares refer to.
         channels: The model's channel map.
 
     Raises:
         InvalidArgument: the budget is malformed, or already met.
     """
-    now = totals.costs()
-    limits = Budget.parse(budget).limits_at(original.costs())
-    if all(now[resource] <= limit for resource, limit in limits.items()):
-        have = ", ".join(f"{amount(resource, now[resource])} {resource}" for resource in limits)
+    limits = Budget.parse(budget).limits_at(original)
+    if all(costs[resource] <= limit for resource, limit in limits.items()):
+        have = ", ".join(f"{amount(resource, costs[resource])} {resource}" for resource in limits)
         raise InvalidArgument(
             f"The budget ({Budget.parse(budget)}) is already met: the model has {have}. Expected a "
             f"budget below that; nothing would be pruned.{_channels_that_stay(limits, channels)}"

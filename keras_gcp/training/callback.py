@@ -216,12 +216,12 @@ class GradualChannelPruning(keras.callbacks.Callback):
     @property
     def costs(self) -> dict[str, float]:
         """What the model costs now, by resource."""
-        return self._run.totals.costs() if self._run else {}
+        return dict(self._run.costs) if self._run else {}
 
     @property
     def original_costs(self) -> dict[str, float]:
         """What the model cost that shares refer to, by resource."""
-        return self._run.original.costs() if self._run else {}
+        return dict(self._run.original.costs) if self._run else {}
 
     # ---- Keras' hooks
 
@@ -379,7 +379,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         due = fit.scheduler.due_at(position)
         if due is not None and self._arguments.budget is not None:
             run = self._required_run()
-            now, original = run.totals.costs(), run.original.costs()
+            now, original = run.costs, run.original.costs
             min_step = min_step_of(fit.schedule)
             due = fit.scheduler.put_together(due, now, self._limits, original, min_step)
         if due is not None:
@@ -431,14 +431,14 @@ class GradualChannelPruning(keras.callbacks.Callback):
     def _limits(self, progress: float, merged: int = 1) -> dict[str, float]:
         run, schedule = self._required_run(), self._required_fit().schedule
         if isinstance(schedule, LimitingSchedule):
-            return schedule.limits(run.totals.costs(), merged)
-        return self._arguments.budget.limits_at(run.original.costs(), progress)
+            return schedule.limits(run.costs, merged)
+        return self._arguments.budget.limits_at(run.original.costs, progress)
 
     def _report(self, event: Event) -> None:
         run = self._required_run()
         if self._verbosity:
-            totals = run.original.totals
-            say(event_line(event, totals.macs, totals.parameters, totals.further))
+            costs = run.original.costs
+            say(event_line(event, costs.macs, costs.parameters, costs.further))
         if self._verbosity > 1 and run.plan:
             say(run.plan.explain())
 
@@ -449,7 +449,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
             self._warn_if_refused()
             return
         limits = self._limits(scheduler.goal)
-        costs = run.totals.costs()
+        costs = run.costs
         now = {resource: costs[resource] for resource in limits}
         line = unmet_line(now, limits, run.events, run.skipped, len(scheduler.to_come))
         if line:

@@ -14,6 +14,7 @@ from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
 from keras_gcp.classification.metrics import metric_for, value_of
 from keras_gcp.costs.budget import Budget
+from keras_gcp.costs.costs import Costs
 from keras_gcp.costs.counting import build_cost_model
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.pruning.original import Original
@@ -21,7 +22,6 @@ from keras_gcp.sample import DrawnSample, draw_sample
 from keras_gcp.schedules import AdaptiveSchedule, Schedule, checked_events, unit_of
 from keras_gcp.schedules.scheduler import Scheduler, next_progress
 from keras_gcp.selection.blockers import require_prunable
-from keras_gcp.selection.plan_data import Totals
 from keras_gcp.selection.planning import parsed_limits, require_reachable
 from keras_gcp.surgery.optimizer import check_optimizer
 from keras_gcp.training.accuracy_guard import AccuracyGuard, GuardedMetric
@@ -198,7 +198,7 @@ def check_feasible(
     model: Any,
     channels: ChannelMap,
     budget: Budget,
-    totals: Totals,
+    costs: Costs,
     original: Original,
     settings: Settings,
 ) -> None:
@@ -208,7 +208,7 @@ def check_feasible(
         InvalidArgument: the budget is met already.
         ImpossibleBudget: it cannot be met.
     """
-    limits = parsed_limits(budget, totals, original.totals, channels)
+    limits = parsed_limits(budget, costs, original.costs, channels)
     cost_model = build_cost_model(model, channels, original.resources)
     require_reachable(channels, limits, settings.selection, cost_model, original.widths)
 

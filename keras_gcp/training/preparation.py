@@ -13,10 +13,10 @@ from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_at
 from keras_gcp.classification.labels import check_targets
 from keras_gcp.costs.cost_model import left_out
+from keras_gcp.costs.counting import count_map
 from keras_gcp.criteria.base import name_of
 from keras_gcp.graph import Shapes
 from keras_gcp.pruning.original import Original
-from keras_gcp.pruning.stages import totals_of
 from keras_gcp.sample import DrawnSample, sample_of
 from keras_gcp.sample.input_sizes import sizes_of
 from keras_gcp.schedules import min_step_of
@@ -89,9 +89,9 @@ def prepare(model: Any, arguments: Arguments, seed: int) -> PrunedModel:
     decision = criteria.decided(scorer, model, channels, sample)
     settings = _settings(arguments, decision, model, sample, shapes)
     check_criterion(decision.scorer, model, channels, sample)
-    totals = totals_of(model, channels, original.resources)
+    costs = count_map(model, channels, original.resources)
     if budget is not None:
-        check_feasible(model, channels, budget, totals, original, settings)
+        check_feasible(model, channels, budget, costs, original, settings)
     else:
         check_selection(model, channels, original, settings)
     guard = arguments.guard
@@ -99,7 +99,7 @@ def prepare(model: Any, arguments: Arguments, seed: int) -> PrunedModel:
         settings,
         original,
         sample,
-        first_totals=totals,
+        first_costs=costs,
         guard=None if guard is None else guarded(guard, seed, model),
         first_scores=first_scores(settings, model, channels, sample),
     )

@@ -17,7 +17,8 @@ from keras_gcp import backend, resources
 from keras_gcp.backend.comparison import example_count, random_inputs
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_at
-from keras_gcp.costs.cost_model import CostModel, Count
+from keras_gcp.costs.cost_model import CostModel
+from keras_gcp.costs.costs import Costs, ModelCosts
 from keras_gcp.costs.counting import count_map
 from keras_gcp.criteria import FirstScores
 from keras_gcp.keras_state import Transaction
@@ -26,7 +27,6 @@ from keras_gcp.pruning.stages import compensated_weights, require_costs, score, 
 from keras_gcp.sample import DrawnSample
 from keras_gcp.sample.input_sizes import sizes_in
 from keras_gcp.selection.plan import Plan
-from keras_gcp.selection.plan_data import Totals
 from keras_gcp.selection.planning import choose, keep_of, sizes_before
 from keras_gcp.surgery.cut import cut_in_place
 from keras_gcp.training.accuracy_guard import GuardedMetric, shortened
@@ -44,7 +44,7 @@ class PruningRun:
         settings: How.
         original: What shares refer to.
         sample: The held sample batch, or None.
-        first_totals: What the model cost when the run began.
+        first_costs: What the model cost when the run began.
         plan: All cuts so far, as one plan for the model as it was at the first event.
         events: What each event did.
         skipped: Events that failed or were refused, where training went on.
@@ -57,7 +57,7 @@ class PruningRun:
     settings: Settings
     original: Original
     sample: DrawnSample | None
-    first_totals: Totals
+    first_costs: Costs
     plan: Plan | None = None
     events: list[Event] = field(default_factory=list)
     skipped: list[SkippedEvent] = field(default_factory=list)
@@ -73,15 +73,15 @@ class PruningRun:
         return self.times.savings(self.events_seconds + retracing)
 
     @property
-    def totals(self) -> Totals:
+    def costs(self) -> Costs:
         """What the model costs now."""
-        return self.plan.after if self.plan else self.first_totals
+        return self.plan.after if self.plan else self.first_costs
 
     @property
     def shares_left(self) -> dict[str, float]:
         """What is left of the original cost, by resource."""
-        original = self.original.costs()
-        now = self.totals.costs().items()
+        original = self.original.costs
+        now = self.costs.items()
         return {name: cost / original[name] for name, cost in now if original.get(name)}
 
     @property
@@ -172,7 +172,7 @@ class PruningRun:
 
         With real files and measurements only where the budget ends.
         """
-        now = {resource: found.count.cost(resource) for resource in limits}
+        now = {resource: found.count[resource] for resource in limits}
         limits = limits if share == 1 else shortened(limits, now, share)
 
         base = sizes_before(self.plan, found.channels) if self.plan else None
@@ -302,9 +302,9 @@ class PruningRun:
             self.events[i] = replace(event, seconds={**event.seconds, "retrace": seconds})
 
     def _coupled_scores(
-        self, model: Any, channels: ChannelMap, now: Count, limits: Mapping[str, float]
+        self, model: Any, channels: ChannelMap, now: ModelCosts, limits: Mapping[str, float]
     ) -> np.ndarray:
-        holds = all(now.cost(resource) <= limit for resource, limit in limits.items())
+        holds = all(now[resource] <= limit for resource, limit in limits.items())
         if holds and self.settings.selection.cap is None:
             return np.zeros(channels.coupled_count)  # Nothing has to go, so nothing is ranked.
         scorer, self.first_scores = self.first_scores or self.settings.scorer, None
@@ -359,7 +359,7 @@ class _Found:
     """A model before an event."""
 
     channels: ChannelMap
-    count: Count
+    count: ModelCosts
     loss: float | None
     metric: float | None
 

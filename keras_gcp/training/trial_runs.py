@@ -76,14 +76,14 @@ def check_removals(
     settings, events = run.settings, len(scheduler.to_come)
     channels = trace_at(settings.shapes, model, settings.exclude, in_place=True)
     cost_model = build_cost_model(model, channels, run.original.resources)
-    left = schedule.limits(run.totals.costs(), events)
+    left = schedule.limits(run.costs, events)
     limits = {resource: float(max(0, limit)) for resource, limit in left.items()}
     try:
         require_reachable(channels, limits, settings.selection, cost_model, run.original.widths)
     except ImpossibleBudget as error:
         raise ImpossibleBudget(
             f"The schedule {schedule!r} has {events:,} events to come, and the model has "
-            f"{run.totals.channels:,} channels that may be pruned. {error}"
+            f"{run.costs.channels:,} channels that may be pruned. {error}"
         ) from error
 
 

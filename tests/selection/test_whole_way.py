@@ -18,9 +18,8 @@ from keras_gcp import criteria
 from keras_gcp.channels.trace import trace
 from keras_gcp.compensation.settings import NO_COMPENSATION
 from keras_gcp.costs.budget import Budget
-from keras_gcp.costs.counting import build_cost_model, prunable_groups
+from keras_gcp.costs.counting import build_cost_model, count_map, prunable_groups
 from keras_gcp.pruning.original import Original
-from keras_gcp.pruning.stages import totals_of
 from keras_gcp.selection import Selection
 from keras_gcp.selection.planning import keep_of
 from keras_gcp.training.event_records import EventRequest
@@ -34,12 +33,12 @@ def after_events(model, budget, progress, **selection):
     selected = Selection(**{"align": 1, "floor": 1, **selection})
     scorer = criteria.get("random", seed=0)
     settings = Settings(scorer, selected, (), False, NO_COMPENSATION)
-    first = totals_of(model, trace(model), original.resources)
+    first = count_map(model, trace(model), original.resources)
     run = PruningRun(settings, original, None, first)
     for number, share in enumerate(progress):
         scorer = criteria.get("random", seed=number)
         run.settings = dataclasses.replace(run.settings, scorer=scorer)
-        limits = Budget.parse(budget).limits_at(original.costs(), share)
+        limits = Budget.parse(budget).limits_at(original.costs, share)
         run.event(model, EventRequest(number, None, share, limits), in_fit=False)
     return run
 
