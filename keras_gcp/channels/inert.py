@@ -1,4 +1,4 @@
-"""Layers of Keras that hand their input through at inference, whatever they do while training."""
+"""Layers of Keras that hand their input through at inference; some of them do not in training."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def workspace(directory: Path) -> Iterator[Path]:
 def written_at_once(target: Path, aside: Path, to_disk: bool = False) -> Iterator[BinaryIO]:
     """A file that stands at `target` when the context ends, whole, or not at all.
 
-    Whoever reads meanwhile, and whatever ends this process, finds the old file or the new one.
+    A reader, also after this process was killed, finds the old file or the new one.
 
     Args:
         target: Where it is to be; what was there goes.

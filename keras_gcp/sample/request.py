@@ -25,7 +25,7 @@ class Sample(Configured):
         size: Number of examples to draw; None takes all.
 
     Raises:
-        InvalidArgument: `size` is no positive integer, or there are no data.
+        InvalidArgument: `size` is not a positive integer, or there are no data.
 
     Example:
 
@@ -51,7 +51,7 @@ def checked_size(size: Any) -> int | None:
     """A number of examples to draw, as a plain number; None stands for all.
 
     Raises:
-        InvalidArgument: it is no positive integer.
+        InvalidArgument: it is not a positive integer.
     """
     found = integer(size)
     if size is not None and (found is None or found < 1):

@@ -56,7 +56,7 @@ def checked_names(kind: type, config: Any) -> dict[str, Any]:
     """A dict of arguments, if a dataclass has them all.
 
     Raises:
-        InvalidArgument: it is no dict, or has others.
+        InvalidArgument: it is not a dict, or has others.
     """
     known = [one.name for one in _fields_of(kind)]
     if not isinstance(config, Mapping) or not set(config) <= set(known):
