@@ -91,6 +91,6 @@ event = {name: round(value, 2) for name, value in pruning.events[0].seconds.item
 usual = np.median(steps.seconds[1 : arguments.steps])
 print(
     f"{keras.config.backend()}, {arguments.devices} devices: first step {steps.seconds[0]:.1f} s, "
-    f"usual step {usual:.3f} s, retrace {pruning.retrace_seconds[0]:.1f} s, "
+    f"usual step {usual:.3f} s, retrace {event.pop('retrace'):.1f} s, "
     f"placing {size / 1e6:.2f} MB {seconds:.3f} s, event {event}"
 )

@@ -25,10 +25,7 @@ import keras
 import numpy as np
 from absl import app, flags
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import benchmarks`
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # for `selection.cases`
-
-from selection.cases import Case, random_case
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `benchmarks`, `tests`
 
 import keras_gcp
 from benchmarks.records import Records, Row, machine
@@ -37,6 +34,7 @@ from keras_gcp.selection import select
 from keras_gcp.selection.candidates import Blocks
 from keras_gcp.selection.marginal_costs import best_by_marginal_costs, marginal_costs_at
 from keras_gcp.selection.ranking import keep_by_rank
+from tests.selection.cases import Case, random_case
 
 flags.DEFINE_integer("cases", 5000, "Number of random networks.")
 flags.DEFINE_string("output", None, "JSON lines file; default under benchmarks/results.")
@@ -44,10 +42,10 @@ flags.DEFINE_string("output", None, "JSON lines file; default under benchmarks/r
 FLAGS = flags.FLAGS
 
 METHODS = {
-    "ranking by score": "none",
+    "ranking by score": "score",
     "score per cost at full widths": "full",
     "marginal costs in turns": "marginal costs",
-    "and local search": "cost",
+    "and local search": "score_per_cost",
 }
 MOST_NETWORKS = 20_000
 NETWORKS = {
@@ -86,7 +84,7 @@ def main(arguments: Sequence[str]) -> None:
         + table(["", "mean", "least", "networks below 99 %"], kept)
         + f"\n\nSeconds of `plan` to half of the multiply-adds, tracing included, fastest of 3; "
         f"{rows[0]['machine']}\n"
-        + table(["network", "align", "groups", "normalize none", "cost"], times)
+        + table(["network", "align", "groups", "by score", "per cost"], times)
     )
     print(text)
     output.with_suffix(".txt").write_text(text + "\n", encoding="utf-8")
@@ -114,7 +112,7 @@ def against_exact(cases: int) -> Row:
 
 def outcome(case: Case, way: str) -> np.ndarray:
     """Kept channels per group, after some part of the method."""
-    if way in ("none", "cost"):
+    if way in ("score", "score_per_cost"):
         return select(case.groups, case.cost_model, case.limits, way)
     blocks = Blocks.of(case.groups)
     if way == "marginal costs":
