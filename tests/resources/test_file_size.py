@@ -167,7 +167,12 @@ def trained(budget):
     y = np.arange(16) % 4
     schedule = keras_gcp.schedules.linear(1, 2)
     pruning = keras_gcp.GradualChannelPruning(
-        (x, y), budget, schedule, criterion="l2_norm", selection={"align": 1, "floor": 1}
+        (x, y),
+        budget,
+        schedule,
+        criterion="l2_norm",
+        selection={"align": 1, "floor": 1},
+        verbose=1,
     )
     history = model.fit(x, y, epochs=4, verbose=0, callbacks=[pruning]).history
     return model, pruning, history
@@ -179,11 +184,13 @@ def test_in_training_only_the_original_and_the_end_are_converted(weighed, capsys
     wide, narrow = pruning.plan.before.parameters, model.count_params()
     assert weighed[0] == wide and weighed[-1] == narrow
     assert pruning.events[0].parameters_after not in weighed  # predicted
+    printed = capsys.readouterr().out
     for resource, share in budget.items():
-        whole, after = history[resource][0], history[resource][-1]
-        assert whole == pruning.plan.before.further[resource]
-        assert after == pruning.events[-1].further[resource] <= share * whole
-        assert f"{resource} " in capsys.readouterr().out or resource != "tflite_bytes"
+        whole, after = pruning.plan.before[resource], pruning.events[-1].further[resource]
+        left = history[f"{resource}_left"]
+        assert (left[0], left[-1]) == pytest.approx((1, after / whole))
+        assert after <= share * whole
+        assert f"{resource} " in printed
     (check,) = pruning.plan.checks
     assert check.measured == pruning.plan.after.further["tflite_bytes"]
 

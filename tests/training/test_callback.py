@@ -138,7 +138,7 @@ def test_optimizer_variables_match_the_models(trained):
 
 def test_the_history_carries_what_is_left_of_the_costs_per_epoch(trained):
     _, callback, history, _ = trained
-    before, after = callback.plan.before.costs(), callback.plan.after.costs()
+    before, after = callback.plan.before, callback.plan.after
     for resource in ("macs", "parameters", "channels"):
         left = history[f"{resource}_left"]
         assert left[0] == 1 and left[-1] == after[resource] / before[resource]
