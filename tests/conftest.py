@@ -90,6 +90,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_converter() -> None:
+    """The process that converts files stays: it takes seconds to import TensorFlow."""
+    from keras_gcp.exporting import worker
+
+    worker.IDLE = 3600.0
+
+
 @pytest.fixture(autouse=True)
 def reproducible() -> Iterator[None]:
     """Every test starts from the same seeds and leaves no global Keras state behind."""

@@ -13,11 +13,26 @@ from keras_gcp.channels.trace import trace
 
 # PyTorch has no slices that run backwards.
 NOT_HERE = {"preprocessed"} if keras.config.backend() == "torch" else set()
-NOT_TRAINED = {
-    name: pytest.mark.not_on("torch", "without oneDNN it cannot train convolutions of one channel")
-    for name in ("attention_by_cbam", "inception")
-}
+NOT_TRAINED = [
+    pytest.mark.not_on("torch", "without oneDNN it cannot train convolutions of one channel")
+]
 NAMES = sorted(set(patterns.ALL) - NOT_HERE)
+
+OFTEN = (
+    "convnext film mixer nested_deep pyramid_detector shufflenet tagger transformer two_inputs unet"
+).split()
+"""One of every kind of wiring: these are trained and saved in the fast tests too."""
+
+LONG = [
+    pytest.param(
+        name,
+        marks=[
+            *(NOT_TRAINED if name in ("attention_by_cbam", "inception") else []),
+            *([] if name in OFTEN else [pytest.mark.slow]),
+        ],
+    )
+    for name in NAMES
+]
 
 LOAD = """
 import sys
@@ -73,9 +88,7 @@ def test_half_of_the_multiply_adds_can_go(name):
     )
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=NOT_TRAINED.get(name, ())) for name in NAMES]
-)
+@pytest.mark.parametrize("name", LONG)
 def test_every_weight_trains_on_behind_a_cut_in_the_midst_of_fit(name):
     model = patterns.ALL[name]()
     x = inputs_for(model, 8)
@@ -102,7 +115,9 @@ def test_every_weight_trains_on_behind_a_cut_in_the_midst_of_fit(name):
     assert not still
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", ["convnext", "resnext", "siamese_towers", "split_csp", "unet"])
 def test_a_mixed_precision_network_is_cut_like_the_same_in_float32(name, policy):
     """Half precision hides small mistakes, so weights are compared, and their layers' policies."""
@@ -123,9 +138,14 @@ def test_a_mixed_precision_network_is_cut_like_the_same_in_float32(name, policy)
     assert narrow == wide and policy in wide.values()
 
 
-def test_narrow_networks_load_and_compute_the_same_without_keras_gcp(tmp_path, without_keras_gcp):
+@pytest.mark.parametrize(
+    "names", [OFTEN, pytest.param(NAMES, marks=pytest.mark.slow)], ids=["often", "all"]
+)
+def test_narrow_networks_load_and_compute_the_same_without_keras_gcp(
+    names, tmp_path, without_keras_gcp
+):
     stems = []
-    for name in NAMES:
+    for name in names:
         build = patterns.ALL[name]
         narrow = keras_gcp.apply(build(), random_plan(randomise(build())))
         inputs = inputs_for(narrow, 3)
@@ -135,4 +155,4 @@ def test_narrow_networks_load_and_compute_the_same_without_keras_gcp(tmp_path, w
         arrays |= {f"out{i}": y for i, y in enumerate(flat_outputs(narrow, inputs))}
         np.savez(f"{stem}.npz", **arrays)
         stems.append(stem)
-    assert f"loaded {len(NAMES)}" in without_keras_gcp(LOAD, *stems)
+    assert f"loaded {len(names)}" in without_keras_gcp(LOAD, *stems)

@@ -290,7 +290,7 @@ def test_a_custom_layer_with_a_registered_rule_is_pruned():
 
 def test_a_model_compiled_with_a_loss_of_its_own_can_be_copied(model):
     own = networks.plain()
-    own.compile("sgd", lambda y, p: keras.ops.mean((y - p) ** 2))
+    own.compile("sgd", lambda y, p: keras.ops.mean((y - p) ** 2), run_eagerly=True)
     narrow = keras_gcp.prune(own, {"channels": 0.5}, selection={"align": 1})
     assert own.compiled and not narrow.compiled
     x = inputs_for(own, batch=4)

@@ -46,6 +46,20 @@ def around_two(merge):
     return build
 
 
+def side_by_side(operations, operands=1):
+    """A network that gives the same one or two convolutions to many operations, a row for each."""
+
+    def build():
+        inputs = keras.Input((6, 6, 2))
+        x = layers.Conv2D(6, 3, padding="same", name="left")(inputs)
+        y = layers.Conv2D(6, 1, name="right")(inputs)
+        given = (x, y)[:operands]
+        x = layers.Concatenate(axis=1, name="rows")([one(*given) for one in operations])
+        return keras.Model(inputs, layers.Dense(3, name="after")(x))
+
+    return build
+
+
 def around_vectors(operation):
     """A network with the operation between two dense layers."""
 
@@ -515,7 +529,7 @@ def function_of_one(name):
         x = x > 0.5 if name == "LogicalNot" else x
         return as_floats(operation(name)(*settings)(x))
 
-    return around(apply)
+    return apply
 
 
 def operator_of_two(name):
@@ -530,20 +544,16 @@ def operator_of_two(name):
         operands = (x > 1.0, x, y) if name == "Where" else (x, y)
         return as_floats(operation(name)()(*operands))
 
-    return around_two(apply)
+    return apply
 
 
 def reduction_over(name, axis, keepdims=True):
     def apply(x):
         x = x > 0.0 if name in ("All", "Any") else x
         reduced = as_floats(operation(name)(axis=axis, keepdims=keepdims)(x))
-        return (
-            layers.Concatenate(name="both")([as_floats(x), reduced])
-            if axis == -1 and keepdims
-            else reduced
-        )
+        return layers.Concatenate()([as_floats(x), reduced]) if axis == -1 and keepdims else reduced
 
-    return around(apply)
+    return apply
 
 
 OPERATIONS = {
@@ -624,13 +634,33 @@ OPERATIONS = {
     "ops.PadImages": [around(lambda x: ops.image.pad_images(x, 1, 1, 1, 1))],
     "ops.CropImages": [around(lambda x: ops.image.crop_images(x, 1, 1, 1, 1))],
 }
-for name in OPERATORS:
-    OPERATIONS[f"ops.{name}"] = [*OPERATIONS.get(f"ops.{name}", []), operator_of_two(name)]
-for name in FUNCTIONS:
-    OPERATIONS[f"ops.{name}"] = [function_of_one(name)]
-for name in REDUCTIONS:
-    OPERATIONS[f"ops.{name}"] = [reduction_over(name, (1, 2)), reduction_over(name, -1)]
-OPERATIONS["ops.Mean"].append(reduction_over("Mean", -1, keepdims=False))
-OPERATIONS["ops.Max"].append(reduction_over("Max", [1, 3], keepdims=False))
+
+
+def known(names):
+    """Some operations are newer than the oldest Keras that is supported."""
+    return [name for name in names if operation(name) is not None]
+
+
+MANY = {
+    **{
+        f"functions-{start}": (names, 1, function_of_one)
+        for start in range(0, len(known(FUNCTIONS)), 30)
+        if (names := known(FUNCTIONS)[start : start + 30])
+    },
+    "operators": (known(OPERATORS), 2, operator_of_two),
+    "reductions-places": (known(REDUCTIONS), 1, lambda name: reduction_over(name, (1, 2))),
+    "reductions-channels": (known(REDUCTIONS), 1, lambda name: reduction_over(name, -1)),
+}
+"""Operations that are alike: their names, how many operands they take, what applies one."""
+
+ALONE = {}
+"""The same operations, a network for each: it says more where one goes wrong, and takes longer."""
+for names, operands, applying in MANY.values():
+    for name in names:
+        alone = (around if operands == 1 else around_two)(applying(name))
+        ALONE.setdefault(f"ops.{name}", []).append(alone)
+
+OPERATIONS["ops.Mean"] = [around(reduction_over("Mean", -1, keepdims=False))]
+OPERATIONS["ops.Max"] = [around(reduction_over("Max", [1, 3], keepdims=False))]
 for name in [name for name in OPERATIONS if operation(name.removeprefix("ops.")) is None]:
     del OPERATIONS[name]

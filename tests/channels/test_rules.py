@@ -9,7 +9,7 @@ from helpers import flat_outputs, inputs_for, masked_by_hand, random_plan, rando
 from keras import layers
 
 import keras_gcp
-from channels.cases import ANCHORING, LAYERS, OPERATIONS, operation
+from channels.cases import ALONE, ANCHORING, LAYERS, MANY, OPERATIONS, operation, side_by_side
 from keras_gcp import versions
 from keras_gcp.channels.registry import registered_layers, registered_names
 from keras_gcp.channels.trace import trace
@@ -37,13 +37,17 @@ CASES = [
     pytest.param(name, build, id=f"{name}-{i}", marks=MARKS.get(f"{name}-{i}", ()))
     for name, builders in (LAYERS | OPERATIONS).items()
     for i, build in enumerate(builders)
+] + [
+    pytest.param(name, build, id=f"{name}-alone-{i}", marks=pytest.mark.slow)
+    for name, builders in ALONE.items()
+    for i, build in enumerate(builders)
 ]
 
 
-def assert_close(actual, expected):
+def assert_close(actual, expected, what=""):
     for a, b in zip(actual, expected, strict=True):
         scale = max(1.0, float(np.abs(b).max()))
-        np.testing.assert_allclose(a / scale, b / scale, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(a / scale, b / scale, rtol=1e-4, atol=1e-5, err_msg=what)
 
 
 def check_cut(model, share=0.5):
@@ -65,15 +69,18 @@ def test_every_registered_rule_has_a_network_here():
         if not name.startswith("keras_hub.")
     }
     present = {n for n in named if not n.startswith("ops.") or operation(n[4:]) is not None}
-    assert ours | present == {*LAYERS, *OPERATIONS, *ANCHORING}
+    assert ours | present == {*LAYERS, *OPERATIONS, *ALONE, *ANCHORING}
 
 
 @pytest.mark.parametrize("name, build", CASES)
 def test_a_cut_around_the_operation_is_the_masked_network(name, build):
     model = build()
-    operations = [call.operation for call in trace(model).graph.calls]
+    channels = trace(model)
+    operations = [call.operation for call in channels.graph.calls]
     assert name.removeprefix("ops.") in {type(operation).__name__ for operation in operations}
-    assert not trace(model).refusals
+    assert not channels.refusals
+    first = next(iter(channels.produced.values()))
+    assert channels.prunable[first].all(), channels.reasons
     plan, narrow = check_cut(model)
     lead = next(iter(plan.groups)).members[0].path
     assert 0 < len(plan.kept(lead)) <= plan.original_widths()[lead]
@@ -86,6 +93,25 @@ def test_a_cut_around_the_operation_is_the_masked_network(name, build):
     # PyTorch's matrix products round by where in memory a matrix lies.
     for a, b in zip(flat_outputs(rebuilt, inputs), flat_outputs(narrow, inputs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("many", MANY)
+def test_a_cut_around_operations_that_are_alike_is_the_masked_network(many):
+    """Each has rows of its own in the output, so it is compared on its own."""
+    names, operands, applying = MANY[many]
+    model = randomise(side_by_side([applying(name) for name in names], operands)())
+    channels = trace(model)
+    assert {*names} <= {type(call.operation).__name__ for call in channels.graph.calls}
+    assert not channels.refusals
+    for path in ("left", "right")[:operands]:
+        assert channels.prunable[channels.produced[path]].all(), channels.reasons
+    plan, inputs = random_plan(model), inputs_for(model)
+    assert len(plan.kept("left")) == 3
+    (cut,) = flat_outputs(keras_gcp.apply(plan, model), inputs)
+    (masked,) = masked_by_hand(model, plan, inputs)
+    rows = (np.split(one, len(names), axis=1) for one in (cut, masked))
+    for name, actual, expected in zip(names, *rows, strict=True):
+        assert_close([actual], [expected], name)
 
 
 @pytest.mark.parametrize("places, kept", [(7, 8), (9, 1), (8, 8)])
@@ -101,11 +127,3 @@ def test_a_bias_along_other_places_is_never_as_long_as_there_are_channels(places
     assert (8 if group.anchored else group.least) == kept
     if kept < 8:
         check_cut(model)
-
-
-@pytest.mark.parametrize("name, build", CASES)
-def test_the_channels_before_the_operation_can_be_pruned(name, build):
-    model = build()
-    channels = trace(model)
-    first = next(iter(channels.produced.values()))
-    assert channels.prunable[first].all(), channels.reasons

@@ -6,6 +6,7 @@ import keras
 import networks
 import numpy as np
 import pytest
+from fitting import compiled
 from helpers import inputs_for, random_plan, randomise
 
 from keras_gcp.exporting import export
@@ -23,12 +24,10 @@ def test_a_network_narrowed_between_two_fits_is_exported_narrow(network, tmp_pat
     model = randomise(networks.ALL[network]())
     x = inputs_for(model, batch=16)
     y = np.zeros(16, "int32")
-    model.compile("adam", "sparse_categorical_crossentropy")
-    model.fit(x, y, verbose=0)
+    compiled(model, "adam").fit(x, y, verbose=0)
     (wide,) = export(model, tmp_path, ["tflite"], sample=x, name="wide")
     narrow(model, random_plan(model), model.optimizer)
-    model.compile("adam", "sparse_categorical_crossentropy")
-    model.fit(x, y, verbose=0)
+    compiled(model, "adam").fit(x, y, verbose=0)
 
     keras_file, _, tflite = export(model, tmp_path, sample=x, name="narrow")
 

@@ -47,16 +47,27 @@ def assert_equal_arrays(actual, expected):
 # ---- budgets
 
 
-@pytest.mark.parametrize("name", NAMES)
+BUDGETS = [
+    {"macs": 0.6},
+    {"parameters": 0.6},
+    {"channels": 0.6},
+    {"macs": 0.7, "parameters": 0.6, "channels": 0.8},
+]
+
+
 @pytest.mark.parametrize(
-    "budget",
+    ("name", "budget"),
     [
-        {"macs": 0.6},
-        {"parameters": 0.6},
-        {"channels": 0.6},
-        {"macs": 0.7, "parameters": 0.6, "channels": 0.8},
+        pytest.param(
+            name,
+            budget,
+            id=f"{'+'.join(budget)}-{name}",
+            # Fast: all of them for every network, one of them alone for each in turn.
+            marks=[] if len(budget) > 1 or number % 3 == turn else [pytest.mark.slow],
+        )
+        for number, name in enumerate(NAMES)
+        for turn, budget in enumerate(BUDGETS)
     ],
-    ids=lambda budget: "+".join(budget),
 )
 def test_shares_of_the_original_are_met_by_the_narrow_model(name, budget):
     model = randomise(networks.ALL[name]())
@@ -344,7 +355,7 @@ def test_training_goes_on_as_in_a_fresh_narrow_model_with_the_same_slots():
 
 def test_the_optimizer_that_the_model_was_compiled_with_always_follows():
     model = two_layers()
-    model.compile("adam", "mse")
+    model.compile("adam", "mse")  # Traced: the step that was compiled before must not be used on.
     x, y = np.ones((4, 5), "float32"), np.ones((4, 3), "float32")
     model.fit(x, y, verbose=0)
     keras_gcp.narrow(model, random_plan(model))
@@ -398,8 +409,24 @@ def test_an_optimizer_with_slots_of_another_shape_is_refused_before_anything_cha
     assert_same_state(before, whole_state(model, optimizer, x))
 
 
-@pytest.mark.parametrize("name", ["residual", "squeeze_excite", "autoencoder", "padded_shortcut"])
-@pytest.mark.parametrize("error", [VerificationFailed("differs"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("residual", VerificationFailed("differs")),
+        ("squeeze_excite", VerificationFailed("differs")),
+        ("autoencoder", VerificationFailed("differs")),
+        ("padded_shortcut", KeyboardInterrupt()),
+        *(
+            pytest.param(name, error, marks=pytest.mark.slow)
+            for name, error in [
+                ("residual", KeyboardInterrupt()),
+                ("squeeze_excite", KeyboardInterrupt()),
+                ("autoencoder", KeyboardInterrupt()),
+                ("padded_shortcut", VerificationFailed("differs")),
+            ]
+        ),
+    ],
+)
 def test_a_failing_cut_leaves_everything_as_it_was(name, error, monkeypatch):
     model, optimizer = randomise(networks.ALL[name]()), keras.optimizers.Adam(0.001)
     optimizer.build(model.trainable_variables)

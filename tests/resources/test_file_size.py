@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import networks
 import numpy as np
 import pytest
+from fitting import compiled
 from helpers import randomise
 
 import keras_gcp
@@ -161,8 +162,7 @@ def test_another_backend_is_refused_at_once(monkeypatch):
 
 def trained(budget):
     """A small network cut at two events."""
-    model = networks.plain()
-    model.compile("sgd", "sparse_categorical_crossentropy")
+    model = compiled(networks.plain())
     x = np.random.default_rng(0).normal(size=(16, 8, 8, 3)).astype("float32")
     y = np.arange(16) % 4
     schedule = keras_gcp.schedules.linear(1, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import warnings
 
+import fitting
 import keras
 import networks
 import numpy as np
@@ -338,8 +339,7 @@ def test_criteria_that_read_labels_ask_for_them(criterion):
 
 
 def test_the_callback_takes_examples_without_labels_and_reports_no_loss_on_them(capsys):
-    model = networks.plain()
-    model.compile("sgd", "sparse_categorical_crossentropy")
+    model = fitting.compiled(networks.plain())
     x = np.random.default_rng(0).normal(size=(32, 8, 8, 3)).astype("float32")
     callback = keras_gcp.GradualChannelPruning(
         x,
@@ -366,7 +366,7 @@ def test_a_loss_of_its_own_gets_the_inputs_as_the_user_passes_them():
     image = keras.Input((8, 8, 3), name="image")
     pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3)(layers.Conv2D(6, 3)(image)))
     model = Weighted(image, layers.Dense(2)(pooled))
-    model.compile("sgd")
+    model.compile("sgd", run_eagerly=True)
     x = {"image": np.zeros((8, 8, 8, 3), "float32"), "importance": np.full(8, 3.0, "float32")}
     sample = draw_sample((x, np.zeros(8)), 4, 0, model)
     assert sample.x.shape == (4, 8, 8, 3) and sorted(sample.x_of_loss) == ["image", "importance"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import warnings
 
+import fitting
 import keras
 import numpy as np
 import pytest
@@ -148,10 +149,7 @@ IN_ORDER = [X["b"], X["a"]]
 def _compiled():
     keras.utils.set_random_seed(0)
     model = pair(lambda a, b: [b, a])
-    model.compile(
-        keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"]
-    )
-    return model
+    return fitting.compiled(model, keras.optimizers.SGD(0.01))
 
 
 def _pruning(model, x, criterion="taylor", **options):

@@ -186,11 +186,24 @@ def test_adafactor_that_has_not_stepped_yet_is_cut_to_zeros():
     assert all((value == 0).all() for path, value in state(optimizer).items() if value.ndim)
 
 
-@pytest.mark.parametrize("name", by_name(MAKERS, MARKS | AVERAGED))
-def test_fit_goes_on_and_every_weight_moves(name):
+COMPILED = {"sgd_nesterov", "Adam", "averaged", "accumulating", "scaled", "several"} & {*MAKERS}
+"""The fast tests compile the step of one of every kind; of the others they run it as it is."""
+
+
+def fits():
+    for one in by_name(MAKERS, MARKS | AVERAGED):
+        (name,) = one.values
+        yield pytest.param(name, name not in COMPILED, id=name, marks=one.marks)
+        if name not in COMPILED:
+            marks = [*one.marks, pytest.mark.slow]
+            yield pytest.param(name, False, id=f"{name}-compiled", marks=marks)
+
+
+@pytest.mark.parametrize(("name", "eager"), list(fits()))
+def test_fit_goes_on_and_every_weight_moves(name, eager):
     model = network()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(MAKERS[name](), loss, run_eagerly=False)
+    model.compile(MAKERS[name](), loss, run_eagerly=eager)
     x = np.random.default_rng(0).normal(size=(32, 6, 6, 3)).astype("float32")
     y = np.arange(32) % 4
     pruning = keras_gcp.GradualChannelPruning(
@@ -204,7 +217,7 @@ def test_fit_goes_on_and_every_weight_moves(name):
     model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[pruning])
     assert pruning.events[0].removed_channels > 0
     before = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
-    history = model.fit(x, y, batch_size=8, epochs=2, verbose=0).history
+    history = model.fit(x, y, batch_size=8, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     for variable, old in zip(model.trainable_variables, before, strict=True):
         assert not np.array_equal(keras.ops.convert_to_numpy(variable), old), variable.path
