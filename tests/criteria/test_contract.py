@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import keras
 import networks
 import numpy as np
@@ -29,10 +31,17 @@ WITHOUT_NORMALISATION = {
 
 
 def _case(name, examples=12):
+    keras.utils.set_random_seed(0)
     model = randomise(networks.ALL[name]())
     model.compile("sgd", "sparse_categorical_crossentropy")
     y = np.arange(examples) % model.output_shape[-1]
     return model, trace(model), DrawnSample(inputs_for(model, examples), y)
+
+
+@pytest.fixture(scope="module")
+def shared_case():
+    """Built once for all criteria: each leaves the model as it was, which a test below proves."""
+    return functools.cache(_case)
 
 
 def _applies(criterion, name):
@@ -43,8 +52,8 @@ PAIRS = [(c, n) for n in CLASSIFIERS for c in criteria.names() if _applies(c, n)
 
 
 @pytest.mark.parametrize(("criterion", "name"), PAIRS)
-def test_every_prunable_layer_gets_a_finite_score_per_channel(criterion, name):
-    model, channels, sample = _case(name)
+def test_every_prunable_layer_gets_a_finite_score_per_channel(criterion, name, shared_case):
+    model, channels, sample = shared_case(name)
     scores = criteria.checked_scores(criteria.get(criterion), model, channels, sample)
     for path, coupled in channels.produced.items():
         if channels.prunable[coupled].any():
@@ -56,8 +65,10 @@ def test_every_prunable_layer_gets_a_finite_score_per_channel(criterion, name):
 
 @pytest.mark.parametrize("criterion", criteria.names())
 @pytest.mark.parametrize("name", ["padded_shortcut", "depthwise"])
-def test_scores_are_the_same_each_time_and_for_any_order_of_the_examples(criterion, name):
-    model, channels, sample = _case(name)
+def test_scores_are_the_same_each_time_and_for_any_order_of_the_examples(
+    criterion, name, shared_case
+):
+    model, channels, sample = shared_case(name)
     order = np.random.default_rng(0).permutation(len(sample))
     shuffled = DrawnSample(sample.x[order], sample.y[order])
     first, again, other = (
