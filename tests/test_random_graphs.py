@@ -352,7 +352,7 @@ CASES = {"share": st.sampled_from([0.3, 0.6]), "seed": st.integers(0, 999)}
 UNHURRIED = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
-@settings(max_examples=25, suppress_health_check=UNHURRIED)
+@settings(max_examples=15, suppress_health_check=UNHURRIED)
 @given(model=networks(), **CASES)
 def test_cuts_of_random_graphs_are_the_masked_graphs(model, share, seed):
     check_random_cut(model, share, seed)

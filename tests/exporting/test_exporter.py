@@ -303,7 +303,7 @@ def test_tolerance_by_number_and_by_format(plain, images, tmp_path):
         ({"formats": ["tflite_int8"]}, "calibrated on real inputs"),
         ({"formats": ["keras"], "tolerance": 0}, "greater than 0"),
         ({"formats": ["keras"], "tolerance": {"onnx": 1e-3}}, "`formats` does not"),
-        ({"formats": ["keras"], "name": "a/b"}, "no name for a file"),
+        ({"formats": ["keras"], "name": "a/b"}, "not a name for a file"),
         ({"sample": np.zeros((4, 9, 9, 3))}, r"expects shape \(examples, 8, 8, 3\).*9, 9, 3\)"),
         ({"sample": np.zeros((0, 8, 8, 3))}, "no examples. Expected one at least"),
         ({"sample": np.full((4, 8, 8, 3), np.nan)}, "NaN"),
