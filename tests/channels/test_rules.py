@@ -107,7 +107,7 @@ def test_a_cut_around_operations_that_are_alike_is_the_masked_network(many):
         assert channels.prunable[channels.produced[path]].all(), channels.reasons
     plan, inputs = random_plan(model), inputs_for(model)
     assert len(plan.kept("left")) == 3
-    (cut,) = flat_outputs(keras_gcp.apply(plan, model), inputs)
+    (cut,) = flat_outputs(keras_gcp.apply(model, plan), inputs)
     (masked,) = masked_by_hand(model, plan, inputs)
     rows = (np.split(one, len(names), axis=1) for one in (cut, masked))
     for name, actual, expected in zip(names, *rows, strict=True):
