@@ -26,7 +26,7 @@ def test_a_network_narrowed_between_two_fits_is_exported_narrow(network, tmp_pat
     y = np.zeros(16, "int32")
     compiled(model, "adam").fit(x, y, verbose=0)
     (wide,) = export(model, tmp_path, ["tflite"], sample=x, name="wide")
-    narrow(model, random_plan(model), model.optimizer)
+    narrow(model, random_plan(model), optimizer=model.optimizer)
     compiled(model, "adam").fit(x, y, verbose=0)
 
     keras_file, _, tflite = export(model, tmp_path, sample=x, name="narrow")

@@ -347,6 +347,7 @@ def test_the_callback_takes_examples_without_labels_and_reports_no_loss_on_them(
         keras_gcp.schedules.one_shot(0),
         criterion="l2_norm",
         selection={"align": 1},
+        verbose=1,
     )
     model.fit(x, np.arange(32) % 4, epochs=1, verbose=0, callbacks=[callback])
     (event,) = callback.events
