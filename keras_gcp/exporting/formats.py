@@ -119,7 +119,7 @@ FORMATS: dict[str, Format] = {
 
 
 def check_formats(formats: Sequence[str], has_sample: bool) -> None:
-    """Refuse, before any work, what cannot be written here.
+    """Refuses, before any work, what cannot be written here.
 
     Raises:
         InvalidArgument: For an unknown or repeated format, a missing package, or int8 without
