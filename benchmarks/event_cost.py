@@ -41,9 +41,9 @@ def main(arguments: Sequence[str]) -> None:
     for network in FLAGS.networks:
         records.get(partial(run, network), network=network)
     rows = records.rows()
-    stages = [stage for stage in STAGES if any(row[stage] > 0 for row in rows)]
+    stages = [stage for stage in STAGES if any(row.get(stage, 0) > 0 for row in rows)]
     cells = [
-        [row["network"], *(f"{row[stage]:.2f}" for stage in (*stages, "first_step"))]
+        [row["network"], *(f"{row.get(stage, 0):.2f}" for stage in (*stages, "first_step"))]
         + [f"{row['step']:.3f}"]
         for row in rows
     ]
