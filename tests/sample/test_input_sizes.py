@@ -321,8 +321,8 @@ def test_fit_counts_at_the_size_of_the_sample_and_says_so(capsys):
     x = np.ones((4, 6, 8, 1), "float32")
     callback = pruning((x, x), {"macs": 0.5}, verbose=1)
     history = fit(model, callback).history
-    assert history["macs"][0] == keras_gcp.count(denoiser((6, 8))).macs
-    assert history["macs"][1] <= 0.5 * history["macs"][0]
+    assert callback.original_costs["macs"] == keras_gcp.count(denoiser((6, 8))).macs
+    assert history["macs_left"][0] == 1 and history["macs_left"][1] <= 0.5
     assert "counted at an input of (6, 8, 1)" in capsys.readouterr().out
     assert callback.plan.counted_at == ((6, 8, 1),)
     assert tuple(model.inputs[0].shape) == (None, None, None, 1)
@@ -332,15 +332,16 @@ def test_fit_counts_at_the_size_of_the_sample_and_says_so(capsys):
 def test_fit_counts_at_the_size_that_is_given():
     callback = pruning(None, {"macs": 0.5}, input_shape=(12, 16, 1))
     history = fit(denoiser(), callback).history
-    assert history["macs"][0] == keras_gcp.count(denoiser((12, 16))).macs
+    assert history["macs_left"][0] == 1 and history["macs_left"][-1] <= 0.5
+    assert callback.original_costs["macs"] == keras_gcp.count(denoiser((12, 16))).macs
 
 
 @pytest.mark.usefixtures("single_channels")
 def test_fit_without_a_size_counts_parameters_alone(capsys):
     callback = pruning(None, {"parameters": 0.5}, verbose=1)
     history = fit(denoiser(), callback).history
-    assert "macs" not in history and "macs" not in callback.costs
-    assert history["parameters"][1] <= 0.5 * history["parameters"][0]
+    assert "macs_left" not in history and "macs" not in callback.costs
+    assert history["parameters_left"][0] == 1 and history["parameters_left"][1] <= 0.5
     assert "MACs" not in capsys.readouterr().out
 
 
