@@ -44,6 +44,8 @@ WHEEL_TEST := build/wheel-test
 
 PYTEST_WORKERS ?= 2
 PYTEST_ARGS ?=
+SLOWEST := 30
+LINT_ASIDE = $(MAKE) --no-print-directory lint
 PYTEST_OPTIONS := -m pytest -n $(PYTEST_WORKERS) --dist worksteal
 PYTEST := $(PYTHON) $(PYTEST_OPTIONS)
 
@@ -76,11 +78,19 @@ format: env  ## rewrite the code in the project's style
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-test: lint  ## lint and the fast tests
-	$(PYTEST) $(PYTEST_ARGS)
+# Linting does not wait for the tests, nor they for it; what it says is shown after what they say.
+test: env  ## lint and the fast tests, side by side
+	@mkdir -p build; \
+	$(LINT_ASIDE) > build/lint.log 2>&1 & lint=$$!; \
+	trap 'kill $$lint 2> /dev/null || true' EXIT; \
+	tested=passed; $(PYTEST) --durations=$(SLOWEST) $(PYTEST_ARGS) || tested=FAILED; \
+	linted=passed; wait $$lint || linted=FAILED; \
+	echo; echo "---- make lint"; cat build/lint.log; \
+	echo; echo "tests $$tested, lint $$linted"; \
+	test "$$tested $$linted" = "passed passed"
 
 test-all: lint wheel-test  ## lint, all tests, the wheel in an empty environment, all backends
-	$(PYTEST) -m "" $(PYTEST_ARGS)
+	$(PYTEST) -m "" --durations=$(SLOWEST) $(PYTEST_ARGS)
 	$(MAKE) test-jax test-torch test-backends
 
 test-jax: .venv-jax/$(BACKEND_STAMP)  ## the core's tests on JAX, without TensorFlow

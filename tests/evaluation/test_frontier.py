@@ -99,6 +99,17 @@ def test_each_size_has_a_line_of_its_own_before_the_event_that_follows(trained):
         assert line.startswith(start)
 
 
+def test_the_saved_models_have_the_value_that_is_reported(trained):
+    frontier, *_ = trained
+    x, y = data(seed=1)
+    for point in frontier.points:
+        model = keras.models.load_model(point.path)
+        accuracy = (keras.ops.convert_to_numpy(model(x)).argmax(-1) == y).mean()
+        assert point.value == pytest.approx(accuracy, abs=1e-6)
+        assert point.parameters == model.count_params()
+
+
+@pytest.mark.slow
 def test_the_saved_models_load_without_keras_gcp_and_have_the_value_that_is_reported(
     trained, without_keras_gcp, tmp_path
 ):
@@ -246,7 +257,10 @@ class Stop(keras.callbacks.Callback):
 
 
 def test_a_training_that_ends_early_has_the_points_that_it_reached_and_says_so(tmp_path):
-    with pytest.warns(UserWarning, match=r"no points for the budgets \[0.4\]"):
+    with (
+        pytest.warns(UserWarning, match=r"no points for the budgets \[0.4\]"),
+        pytest.warns(UserWarning, match="budget is not met: macs"),
+    ):
         frontier = train(networks.plain(), tmp_path / "sizes", callbacks=[Stop()])
     assert [point.budget for point in frontier.points] == [1.0, 0.7]
     assert Frontier.load(tmp_path / "sizes") == frontier

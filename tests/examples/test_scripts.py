@@ -68,6 +68,7 @@ def test_the_demo_prunes_exports_and_reports(tmp_path):
     assert set(results["accuracy"]) == {"pruned", "dense", "scratch"}
 
 
+@pytest.mark.slow
 def test_prune_while_training_takes_every_flag_of_its_docstring(tmp_path):
     printed = run_example(
         "prune_while_training.py",
@@ -102,7 +103,8 @@ def test_prune_while_training_takes_every_flag_of_its_docstring(tmp_path):
     assert Plan.from_json((tmp_path / "plan.json").read_text()).removed_channels > 0
 
 
-@pytest.mark.parametrize("suffix", [".keras", pytest.param(".h5", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_prune_trained_takes_a_model_file(tmp_path, suffix):
     data = load("digits")
     model = keras_gcp.models.resnet8(data.input_shape, data.classes)

@@ -179,7 +179,10 @@ def test_a_converter_that_dies_at_an_event_is_a_skipped_event(monkeypatch):
         )
     )
     callback = pruning({"tflite_bytes": 0.8}, on_failure="skip", floor=1)
-    with pytest.warns(UserWarning, match="was skipped.*SIGABRT"):
+    with (
+        pytest.warns(UserWarning, match="was skipped.*SIGABRT"),
+        pytest.warns(UserWarning, match="budget is not met: tflite_bytes"),
+    ):
         history = fit(model, [callback], examples=data(count=16))
     assert len(history.epoch) == 3 and not callback.events
     assert "WorkerDied" in callback.skipped[0].error

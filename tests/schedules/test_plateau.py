@@ -143,5 +143,8 @@ def test_validation_in_some_epochs_only_counts_those():
 
 
 def test_an_end_behind_the_last_epoch_is_a_warning():
-    with pytest.warns(UserWarning, match="before epoch 5 at the latest, .*after 2 epochs"):
+    with (
+        pytest.warns(UserWarning, match="before epoch 5 at the latest, .*after 2 epochs"),
+        pytest.warns(UserWarning, match="^The budget is not met"),
+    ):
         fit(standing_still(), [on_plateau(monitor="loss", until=5)], epochs=2)

@@ -154,7 +154,8 @@ def test_a_refused_event_leaves_the_training_bit_identical(unit, monkeypatch):
     losses = []
     for guard in (False, True):
         keras.utils.set_random_seed(3)
-        model = compiled(networks.flatten_dense())  # dropout: random state must go on, too
+        # Dropout: random state must go on, too.
+        model = compiled(networks.flatten_dense(), run_eagerly=False)
         callbacks = []
         if guard:
             falling(monkeypatch, [0.9, 0.5, 0.6, 0.7])

@@ -68,7 +68,8 @@ def test_training_is_that_with_the_loss_written_out_by_hand(head, penalty, weigh
     watch, cut = Watch(), AtBeginning(1)
     weights = np.random.default_rng(0).uniform(0.5, 2.0, len(data()[0])).astype("float32")
     options = {"sample_weight": weights} if weighted else {}
-    fit(compiled(model, loss=loss), [watch, distilling(), cut], epochs=2, **options)
+    traced = {"loss": loss, "run_eagerly": False}
+    fit(compiled(model, **traced), [watch, distilling(), cut], epochs=2, **options)
 
     wide.set_weights(watch.weights[0])
     narrow = type(model).from_config(model.get_config())
@@ -79,7 +80,7 @@ def test_training_is_that_with_the_loss_written_out_by_hand(head, penalty, weigh
             teacher = ops.stop_gradient(wide(x, training=False))
             return by_hand(x, y, sample_weight, logits, teacher, y_pred, loss, penalty)
 
-    student = compiled(Student(narrow.inputs, narrow.outputs), loss=loss)
+    student = compiled(Student(narrow.inputs, narrow.outputs), **traced)
     student.set_weights(cut.weights)
     student.optimizer.build(student.trainable_variables)
     for variable, value in zip(student.optimizer.variables, cut.slots, strict=True):
@@ -212,7 +213,7 @@ def test_a_cut_that_is_taken_back_gives_no_teacher(monkeypatch):
 )
 def test_ways_to_compile_end_alike(options):
     results = []
-    for chosen in ({}, options):
+    for chosen in ({"run_eagerly": False}, options):
         keras.utils.set_random_seed(0)
         model = compiled(network(), **chosen)
         fit(model, [distilling()], epochs=3)

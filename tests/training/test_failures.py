@@ -54,7 +54,8 @@ ERRORS = {
 def undisturbed():
     """Losses of a training without any event."""
     keras.utils.set_random_seed(3)
-    return fit(compiled(networks.flatten_dense()), [], epochs=4).history["loss"]
+    model = compiled(networks.flatten_dense(), run_eagerly=False)
+    return fit(model, [], epochs=4).history["loss"]
 
 
 class FailAtOnce:
@@ -76,7 +77,7 @@ class FailAtOnce:
 def test_a_skipped_event_leaves_the_training_bit_identical(stage, undisturbed, monkeypatch):
     failing = FailAtOnce(resolve_name(STAGES[stage]), RuntimeError("made by the test"), behind=True)
     keras.utils.set_random_seed(3)
-    model = compiled(networks.flatten_dense())
+    model = compiled(networks.flatten_dense(), run_eagerly=False)
     callback = pruning(criterion="feature_relevance", on_failure="skip")
     armed = keras.callbacks.LambdaCallback(
         on_train_begin=lambda logs: monkeypatch.setattr(STAGES[stage], failing)
@@ -150,7 +151,8 @@ def test_interrupting_an_event_by_hand_always_ends_the_training(monkeypatch):
 @pytest.mark.parametrize(
     "build",
     [
-        networks.plain,
+        networks.sequential,
+        pytest.param(networks.plain, marks=pytest.mark.slow),
         pytest.param(networks.nested, marks=pytest.mark.slow),
         pytest.param(networks.residual, marks=pytest.mark.slow),
         pytest.param(networks.squeeze_excite, marks=pytest.mark.slow),

@@ -77,7 +77,8 @@ def test_under_further_options_training_goes_on_like_that_of_a_fresh_narrow_mode
 def test_in_mixed_precision_training_goes_on_like_that_of_a_fresh_narrow_model(policy):
     keras.config.set_dtype_policy(policy)
     model = networks.sequential()
-    assert_trains_on_like_a_fresh_model(model, compiled, tolerance=1e-6)
+    traced = lambda model: compiled(model, run_eagerly=False)  # noqa: E731
+    assert_trains_on_like_a_fresh_model(model, traced, tolerance=1e-6)
     scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     assert scaled == (policy == "mixed_float16")
     assert {keras.backend.standardize_dtype(v.dtype) for v in model.weights} == {"float32"}
@@ -94,7 +95,6 @@ def test_several_losses_and_metrics_go_on_and_agree_with_evaluate():
             loss=["sparse_categorical_crossentropy", "mse"],
             loss_weights=[1.0, 0.5],
             metrics=[["accuracy"], ["mae"]],
-            run_eagerly=True,  # Compiling what has two outputs takes 10 s; others are compiled.
         ),
         examples=(x, [labels, maps]),
         validation_data=(x, [labels, maps]),
@@ -161,7 +161,8 @@ def made_of(kind, network):
 @on_tensorflow
 def test_a_train_step_of_ones_own_goes_on_like_that_of_a_fresh_narrow_model():
     model = made_of(OwnStep, networks.sequential())
-    history = assert_trains_on_like_a_fresh_model(model, compiled)
+    traced = lambda model: compiled(model, run_eagerly=False)  # noqa: E731
+    history = assert_trains_on_like_a_fresh_model(model, traced)
     assert len(history["own_loss"]) == 3
 
 

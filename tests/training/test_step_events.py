@@ -27,7 +27,7 @@ def moments(callback):
 
 def test_training_goes_on_within_the_epoch_like_that_of_a_fresh_narrow_model():
     traced = {"optimizer": keras.optimizers.Adam(1e-2), "run_eagerly": False}
-    model = compiled(networks.residual(), **traced)
+    model = compiled(networks.plain(), **traced)
     x, y = data()
     at_cut = {}
 
@@ -99,6 +99,7 @@ def test_channels_of_events_that_take_place_together_add_up():
     assert [event.removed_channels for event in callback.events] == [3]
 
 
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")
 def test_steps_of_a_data_set_of_unknown_length_are_counted_as_they_come():
     model = compiled(networks.plain())
     x, y = data()
@@ -127,7 +128,8 @@ def test_steps_of_a_data_set_of_unknown_length_are_counted_as_they_come():
 def test_steps_are_counted_from_the_epoch_that_fit_begins_with():
     model = compiled(networks.plain())
     callback = pruning({"channels": 0.5}, schedules.linear(1, 7, 3, unit="step"))
-    fit(model, [callback], epochs=2)
+    with pytest.warns(UserWarning, match="after 6 steps, so only 67% of the way"):
+        fit(model, [callback], epochs=2)
     fit(model, [callback], epochs=4, initial_epoch=2)
     assert moments(callback) == [(0, 1), (1, 4), (2, 7)]
 
