@@ -23,6 +23,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import keras
 import pytest
 from hypothesis import settings
+from time_limit import pytest_addoption, pytest_runtest_call  # noqa: F401 (hooks)
 
 if keras.config.backend() == "torch":
     import torch
@@ -33,12 +34,13 @@ if keras.config.backend() == "torch":
     # What would take its place is off by 1e-4 where batches are of 16 and more.
     torch.backends.nnpack.set_flags(False)
 
+pytest_plugins = ["pytester"]
+
 settings.register_profile("keras_gcp", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("keras_gcp")
 
 # An import hook rather than a bare `python -I`: keras_gcp may be installed in this environment.
 _WITHOUT_KERAS_GCP = """
-import gc
 import os
 import sys
 
