@@ -128,6 +128,7 @@ def select(
     Raises:
         ImpossibleBudget: even with the least allowed widths the limits do not hold.
     """
+    require_one_of("ranking", ranking, RANKINGS)
     full, least = widest(groups), narrowest(groups)
     if not holds(cost_model, limits, least):
         raise ImpossibleBudget(how_far(groups, cost_model, limits))
