@@ -18,7 +18,9 @@ class Criterion(Protocol):
     """Scores channels: a plain callable; a user's own function will do.
 
     It may have two attributes more: `needs_sample`, False for criteria that look at weights only,
-    and `check(model, channels, sample)`, which raises if the criterion does not apply.
+    and `check(model, channels, sample)`, which raises if the criterion does not apply. That is
+    called before training begins, and each time right before the criterion is: so it need not look
+    again.
 
     Args:
         model: The model.

@@ -75,7 +75,6 @@ class CompensationAware:
     def __call__(
         self, model: Any, channels: ChannelMap, sample: DrawnSample | None
     ) -> dict[str, np.ndarray]:
-        self.check(model, channels, sample)
         assert sample is not None
         gains = np.zeros(channels.coupled_count)
         for call, weight, axis, source, x in self._inputs_of_readers(model, channels, sample):

@@ -52,7 +52,6 @@ class Taylor:
     def __call__(
         self, model: Any, channels: ChannelMap, sample: DrawnSample | None
     ) -> dict[str, np.ndarray]:
-        self.check(model, channels, sample)
         assert sample is not None
         operations = operations_by_path(channels)
         layers = {

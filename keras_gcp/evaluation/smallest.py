@@ -15,15 +15,16 @@ from keras_gcp.classification.metrics import Metric, metric_for, value_of
 from keras_gcp.compensation import AUTO
 from keras_gcp.compensation import parse as parse_compensation
 from keras_gcp.costs.budget import Budget, check_resource
-from keras_gcp.costs.counting import build_cost_model, count_map
+from keras_gcp.costs.counting import build_cost_model
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.evaluation.masked_model import MaskedModel
 from keras_gcp.evaluation.smallest_result import Smallest, Trial, share_left
 from keras_gcp.pruning.one_shot import apply
+from keras_gcp.pruning.original import Original
+from keras_gcp.pruning.planner import Planner
 from keras_gcp.pruning.stages import (
     compensated_weights,
     decided,
-    plan_by_scores,
     score,
     weighted,
 )
@@ -125,18 +126,16 @@ def smallest(
     settings = parse_compensation(compensation, drawn is not None)
     decision = decided(scorer, model, channels, drawn)
     scores = weighted(score(decision.scorer, model, channels, drawn), channels, selected.prior)
-    further = resources.of_budget(any_share, model, channels)
-    original = count_map(model, channels, further)
+    original = Original.of_traced(model, channels, any_share)
+    cost_model = build_cost_model(model, channels, original.resources)
+    planner = Planner(model, channels, scores, selected, original, cost_model)
     everything = np.ones(channels.coupled_count, bool)
     search = _Search(resource, measured, at_least, verbose)
 
     def planned(share: float) -> Plan:
         budget = Budget({resource: share})
-        limits = budget.limits_at(original)
-        chosen = plan_by_scores(
-            model, channels, scores, limits, further, selected, budget=str(budget)
-        )
-        return replace(chosen, criterion=decision.words)
+        limits = budget.limits_at(original.costs)
+        return replace(planner.plan(limits, str(budget)), criterion=decision.words)
 
     def compensated(keep: np.ndarray) -> dict[int, np.ndarray]:
         return compensated_weights(model, channels, keep, drawn, settings)
@@ -161,7 +160,7 @@ def smallest(
         if search.note(candidate, share_left(candidate, resource), value, cut=True):
             break
     else:  # Nothing can go. A copy computes the same: `apply` compares it.
-        candidate = plan_of(channels, everything, build_cost_model(model, channels, further))
+        candidate = plan_of(channels, everything, cost_model)
         narrow, value = apply(model, candidate), baseline
     return Smallest(
         model=narrow,

@@ -20,10 +20,10 @@ from keras_gcp.costs.costs import Costs
 from keras_gcp.costs.counting import build_cost_model, count_map
 from keras_gcp.keras_state import Transaction
 from keras_gcp.pruning.original import Original
+from keras_gcp.pruning.planner import Planner
 from keras_gcp.pruning.stages import (
     compensated_weights,
     decided,
-    plan_by_scores,
     require_costs,
     score,
     weighted,
@@ -33,7 +33,7 @@ from keras_gcp.sample.input_sizes import sizes_of
 from keras_gcp.selection import Selection
 from keras_gcp.selection.blockers import require_prunable
 from keras_gcp.selection.plan import Plan, check_plan
-from keras_gcp.selection.planning import keep_of, parsed_limits, plan_of, require_reachable
+from keras_gcp.selection.planning import keep_of, limits_of, plan_of, require_reachable
 from keras_gcp.surgery.cut import cut_in_place, put_values
 from keras_gcp.surgery.model_copy import copy_model
 from keras_gcp.surgery.optimizer import check_optimizer
@@ -139,23 +139,14 @@ def _plan(
     else:
         original = Original.of(model, exclude, parsed, shapes)
         costs = count_map(model, channels, original.resources)
-    limits = parsed_limits(parsed, costs, original.costs, channels)
+    limits = limits_of(parsed, costs, original.costs, channels)
     cost_model = build_cost_model(model, channels, original.resources)
     # Scoring may take long.
     require_reachable(channels, limits, selected, cost_model, original.widths)
     decision = decided(scorer, model, channels, drawn)
     scores = weighted(score(decision.scorer, model, channels, drawn), channels, selected.prior)
-    chosen = plan_by_scores(
-        model,
-        channels,
-        scores,
-        limits,
-        original.resources,
-        selected,
-        str(parsed),
-        original.widths,
-    )
-    return replace(chosen, criterion=decision.words)
+    planner = Planner(model, channels, scores, selected, original, cost_model)
+    return replace(planner.plan(limits, str(parsed)), criterion=decision.words)
 
 
 def apply(
@@ -298,7 +289,7 @@ def narrow(
     given = [] if optimizer is None else [optimizer]
     for one in [*given, *keras_state.optimizers_of(model)]:
         check_optimizer(one)
-    backend.assert_equal(model, "their plans", plan.to_json())
+    backend.assert_equal(model, "their plans", plan.digest())
     shapes = sizes_for_cut(model, drawn, input_shape, plan.counted_at)
     channels = trace_as_planned(model, in_place=True, shapes=shapes)
     keep = keep_of(plan, channels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,15 +9,11 @@ import numpy as np
 from keras_gcp import backend, criteria, resources
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.compensation import Compensation, compensated
-from keras_gcp.costs.cost_model import CostModel
 from keras_gcp.costs.costs import Costs
-from keras_gcp.costs.counting import Resource, count_map, prunable_groups
+from keras_gcp.costs.counting import count_map, prunable_groups
 from keras_gcp.criteria.base import name_of
 from keras_gcp.errors import VerificationFailed
 from keras_gcp.sample import DrawnSample
-from keras_gcp.selection import Selection
-from keras_gcp.selection.plan import Plan
-from keras_gcp.selection.planning import choose
 from keras_gcp.selection.prior import Prior
 
 
@@ -82,44 +77,6 @@ def compensated_weights(
         model, {names[k]: v for k, v in found.items()}, weight=len(sample)
     )
     return {key: mean[names[key]].astype(value.dtype) for key, value in found.items()}
-
-
-def plan_by_scores(
-    model: Any,
-    channels: ChannelMap,
-    scores: np.ndarray,
-    limits: Mapping[str, float],
-    further: Sequence[Resource],
-    selection: Selection,
-    budget: str,
-    original_widths: Mapping[str, int] | None = None,
-) -> Plan:
-    """The plan whose costs stay within limits.
-
-    Args:
-        model: The model.
-        channels: Its channel map.
-        scores: One score per set of coupled channels, larger = keep.
-        limits: What may remain, by resource.
-        further: The resources among them that need more than counting.
-        selection: How to select.
-        budget: The limits in words.
-        original_widths: Producing layer to the width that shares of it refer to; None: its own.
-    """
-
-    def chosen(cost_model: CostModel) -> Plan:
-        return choose(
-            model,
-            channels,
-            scores,
-            limits,
-            selection,
-            original_widths,
-            budget=budget,
-            cost_model=cost_model,
-        )
-
-    return resources.calibrated(model, channels, limits, further, chosen).plan
 
 
 def require_costs(expected: Costs, model: Any, channels: ChannelMap) -> None:

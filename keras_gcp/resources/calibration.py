@@ -107,6 +107,7 @@ def calibrated(
     resources: Sequence[Resource],
     choose: Callable[[CostModel], Plan],
     for_real: bool = True,
+    cost_model: CostModel | None = None,
 ) -> Calibrated:
     """Chooses channels so that the limits hold on real files.
 
@@ -117,12 +118,13 @@ def calibrated(
         resources: Resources besides multiply-adds, parameters and channels.
         choose: Makes a plan with the costs of a cost_model.
         for_real: Whether candidates are made and measured; otherwise predictions are trusted.
+        cost_model: The costs of the model in these resources, if they are known already.
 
     Raises:
         ImpossibleBudget: no candidate met the limits.
     """
     resources = tuple(resources)
-    plan = choose(build_cost_model(model, channels, resources))
+    plan = choose(cost_model or build_cost_model(model, channels, resources))
     measured = [
         resource
         for resource in resources

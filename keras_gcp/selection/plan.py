@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +99,14 @@ class Plan(PlanData):
         return self.layers.keys() == other.layers.keys() and all(
             np.array_equal(keep, other.layers[path]) for path, keep in self.layers.items()
         )
+
+    def digest(self) -> str:
+        """A short text: the same for plans that are the same cut, whatever else they say."""
+        digest = hashlib.blake2b(digest_size=16)
+        for path, keep in self.layers.items():
+            digest.update(f"{path} {len(keep)};".encode())
+            digest.update(np.packbits(keep).tobytes())
+        return digest.hexdigest()
 
     def then(self, later: Plan) -> Plan:
         """This plan followed by one for the narrowed model, as one plan for the original.

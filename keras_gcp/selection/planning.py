@@ -301,8 +301,8 @@ def _costs(cost_model: CostModel, kept: np.ndarray) -> Costs:
     return Costs(macs, costs["parameters"], costs["channels"], further, between)
 
 
-def parsed_limits(
-    budget: Any, costs: Costs, original: Costs, channels: ChannelMap
+def limits_of(
+    budget: Budget, costs: Costs, original: Costs, channels: ChannelMap
 ) -> dict[str, float]:
     """Limits of a budget for a model; refuses a budget that the model already meets.
 
@@ -313,13 +313,13 @@ def parsed_limits(
         channels: The model's channel map.
 
     Raises:
-        InvalidArgument: the budget is malformed, or already met.
+        InvalidArgument: the budget is already met.
     """
-    limits = Budget.parse(budget).limits_at(original)
+    limits = budget.limits_at(original)
     if all(costs[resource] <= limit for resource, limit in limits.items()):
         have = ", ".join(f"{amount(resource, costs[resource])} {resource}" for resource in limits)
         raise InvalidArgument(
-            f"The budget ({Budget.parse(budget)}) is already met: the model has {have}. Expected a "
+            f"The budget ({budget}) is already met: the model has {have}. Expected a "
             f"budget below that; nothing would be pruned.{_channels_that_stay(limits, channels)}"
             f"{_uncounted(limits, channels)}"
         )

@@ -22,7 +22,7 @@ from keras_gcp.sample import DrawnSample, draw_sample
 from keras_gcp.schedules import AdaptiveSchedule, Schedule, checked_events, unit_of
 from keras_gcp.schedules.scheduler import Scheduler, next_progress
 from keras_gcp.selection.blockers import require_prunable
-from keras_gcp.selection.planning import parsed_limits, require_reachable
+from keras_gcp.selection.planning import limits_of, require_reachable
 from keras_gcp.surgery.optimizer import check_optimizer
 from keras_gcp.training.accuracy_guard import AccuracyGuard, GuardedMetric
 from keras_gcp.training.settings import Settings
@@ -208,7 +208,7 @@ def check_feasible(
         InvalidArgument: the budget is met already.
         ImpossibleBudget: it cannot be met.
     """
-    limits = parsed_limits(budget, costs, original.costs, channels)
+    limits = limits_of(budget, costs, original.costs, channels)
     cost_model = build_cost_model(model, channels, original.resources)
     require_reachable(channels, limits, settings.selection, cost_model, original.widths)
 

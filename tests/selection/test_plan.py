@@ -41,10 +41,13 @@ def assert_same_state(before, after):
 def test_two_plans_are_the_same_cut_whatever_their_budgets(plan):
     other = dataclasses.replace(plan, budget="another one", slack=())
     assert plan.keeps_what_is_kept_by(other)
+    assert plan.digest() == other.digest()
     layers_ = dict(plan.layers)
     name = next(name for name, keep in layers_.items() if not keep.all())
     layers_[name] = np.ones_like(layers_[name])
-    assert not plan.keeps_what_is_kept_by(dataclasses.replace(plan, layers=layers_))
+    wider = dataclasses.replace(plan, layers=layers_)
+    assert not plan.keeps_what_is_kept_by(wider)
+    assert plan.digest() != wider.digest()
     del layers_[name]
     fewer = dataclasses.replace(plan, layers=layers_)
     assert not plan.keeps_what_is_kept_by(fewer)

@@ -1,0 +1,84 @@
+"""Plans for one model, one limit after another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from keras_gcp import resources
+from keras_gcp.channels.map import ChannelMap
+from keras_gcp.costs.cost_model import CostModel
+from keras_gcp.costs.costs import Costs
+from keras_gcp.costs.counting import build_cost_model
+from keras_gcp.pruning.original import Original
+from keras_gcp.selection import Selection
+from keras_gcp.selection.plan import Plan
+from keras_gcp.selection.planning import choose
+
+
+class Planner:
+    """Makes plans by one set of scores.
+
+    Each goes on with what the last one has learnt of real files, so that fewer are made.
+
+    Args:
+        model: The model.
+        channels: Its channel map.
+        scores: One score per set of coupled channels, larger = keep.
+        selection: How to select.
+        original: What shares of widths refer to, with the resources of the limits.
+        cost_model: The costs of the model in these resources.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        channels: ChannelMap,
+        scores: np.ndarray,
+        selection: Selection,
+        original: Original,
+        cost_model: CostModel,
+    ) -> None:
+        self._model, self._channels, self._scores = model, channels, scores
+        self._selection, self._original = selection, original
+        self._resources, self._cost_model = original.resources, cost_model
+        self._before: Costs | None = None  # Corrections are for narrower models than this one.
+
+    def plan(self, limits: Mapping[str, float], budget: str) -> Plan:
+        """The plan whose costs stay within limits.
+
+        Args:
+            limits: What may remain, by resource.
+            budget: The limits in words.
+
+        Raises:
+            ImpossibleBudget: floors and alignment, or real files, do not let the limits be met.
+        """
+        found = resources.calibrated(
+            self._model,
+            self._channels,
+            limits,
+            self._resources,
+            lambda cost_model: self._choose(cost_model, limits, budget),
+            cost_model=self._cost_model,
+        )
+        if found.resources is not self._resources:
+            self._resources = found.resources
+            self._cost_model = build_cost_model(self._model, self._channels, self._resources)
+        self._before = found.plan.before if self._before is None else self._before
+        return replace(found.plan, before=self._before)
+
+    def _choose(self, cost_model: CostModel, limits: Mapping[str, float], budget: str) -> Plan:
+        return choose(
+            self._model,
+            self._channels,
+            self._scores,
+            limits,
+            self._selection,
+            self._original.widths,
+            budget=budget,
+            cost_model=cost_model,
+        )
