@@ -120,7 +120,7 @@ def run(network: str, budget: str, records: Records) -> Row:
 
 def counted(model: Any, names: Mapping[str, float]) -> dict[str, float]:
     """Costs of a network as it is: from its graph, and from files that are really written."""
-    found = count_map(model, trace(model), resources.counted(names))
+    found = count_map(trace(model), resources.counted(names))
     costs = {"macs": found.macs, "parameters": found.parameters, "channels": found.channels}
     costs.update(found.further)
     for resource in FILES.keys() & names:
@@ -131,7 +131,7 @@ def counted(model: Any, names: Mapping[str, float]) -> dict[str, float]:
 def with_next_block(plan: Any, model: Any) -> Iterator[Any]:
     """For every group that lost channels: the network with the next block of it put back."""
     channels = trace(model)
-    cost_model, keep = build_cost_model(model, channels), keep_of(plan, channels)
+    cost_model, keep = build_cost_model(channels), keep_of(plan, channels)
     allowed = candidates_of(channels, np.zeros(channels.coupled_count), Selection())
     for group, candidates in zip(prunable_groups(channels), allowed, strict=True):
         removed = group.coupled[~keep[group.coupled]]

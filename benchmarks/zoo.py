@@ -202,7 +202,7 @@ def described(model: Any, channels: ChannelMap) -> Row:
     layers need) / (all MACs).
     """
     groups = prunable_groups(channels)
-    cost_model = build_cost_model(model, channels)
+    cost_model = build_cost_model(channels)
     full = np.array([len(group.coupled) for group in groups])
     least = np.array([min(group.least, len(group.coupled)) for group in groups])
     anchored = [group for group in channels.groups if group.anchored]

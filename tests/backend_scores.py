@@ -92,9 +92,9 @@ def measured(name):
     found = {f"{name}/weights": np.concatenate([w.ravel() for w in model.get_weights()])}
 
     def plans(scores):
-        macs, free = count_map(model, channels).macs, Selection(align=1, floor=1)
+        macs, free = count_map(channels).macs, Selection(align=1, floor=1)
         return [
-            keep_of(choose(model, channels, scores, {"macs": share * macs}, free), channels)
+            keep_of(choose(channels, scores, {"macs": share * macs}, free), channels)
             for share in BUDGETS
         ]
 
@@ -106,7 +106,7 @@ def measured(name):
             found[f"{name}/{criterion}/refused"] = np.array(True)
             continue
         found |= {f"{name}/{criterion}/layers/{path}": s for path, s in layers.items()}
-        coupled = score(scorer, model, channels, sample)
+        coupled = score(scorer, channels, sample)
         found[f"{name}/{criterion}/coupled"] = coupled
         found[f"{name}/{criterion}/plans"] = np.array(plans(coupled))
     # The same numbers everywhere, many of them equal.

@@ -51,8 +51,8 @@ def random_plan(model, share=0.5, seed=0, align=1, resource="channels", exclude=
     """A plan from random scores."""
     channels = trace(model, exclude)
     scores = np.random.default_rng(seed).random(channels.coupled_count)
-    limits = {resource: share * getattr(count_map(model, channels), resource)}
-    return choose(model, channels, scores, limits, Selection(align, 1))
+    limits = {resource: share * getattr(count_map(channels), resource)}
+    return choose(channels, scores, limits, Selection(align, 1))
 
 
 def plan_with_more(plan, model, group, block):

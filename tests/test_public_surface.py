@@ -82,7 +82,7 @@ def test_the_budget_is_met_and_putting_back_any_block_breaks_it(model, budget, a
     }
     assert all(getattr(counted, resource) <= limit for resource, limit in limits.items())
     channels = trace(model)
-    cost_model, groups = build_cost_model(model, channels), prunable_groups(channels)
+    cost_model, groups = build_cost_model(channels), prunable_groups(channels)
     kept = np.array(
         [
             plan.layers[g.members[0].path][

@@ -315,7 +315,7 @@ def plan_of_random_channels(model, share, seed):
         kept = rng.random(len(group.coupled)) < share
         kept[rng.permutation(len(kept))[: group.least]] = True
         keep[group.coupled] = kept
-    return plan_of(channels, keep, build_cost_model(model, channels))
+    return plan_of(channels, keep, build_cost_model(channels))
 
 
 def check_random_cut(model, share, seed):

@@ -102,7 +102,8 @@ class ChannelMap:
     """Everything known about the channels of one model.
 
     Attributes:
-        graph: The calls of the model.
+        model: The model, which may have been cut since.
+        graph: Its calls.
         coupled_count: Number of sets of coupled channels. An array of coupled channels holds the
             number of such a set at each position.
         reasons: Coupled channels that are anchored, to the reason.
@@ -125,6 +126,7 @@ class ChannelMap:
             sizes open; None where it does not, or none are known.
     """
 
+    model: Any
     graph: Graph
     coupled_count: int
     reasons: Mapping[int, str]

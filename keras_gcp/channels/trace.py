@@ -60,8 +60,8 @@ def trace_at(
     excluded = _excluded_paths(graph, names)
     opaque = opaque_layers(graph)
     _refuse_opaque(model, {path: why for path, why in opaque.items() if path not in excluded})
-    channels = _follow(graph, neighbours, excluded, opaque)
-    return _sized(channels, model, excluded, opaque, shapes)
+    channels = _follow(model, graph, neighbours, excluded, opaque)
+    return _sized(channels, excluded, opaque, shapes)
 
 
 def trace_as_planned(
@@ -70,15 +70,11 @@ def trace_as_planned(
     """`trace` for a model that has been traced before: what hides layers is left whole."""
     graph, neighbours = _read(model, in_place)
     opaque = opaque_layers(graph)
-    return _sized(_follow(graph, neighbours, set(), opaque), model, set(), opaque, shapes)
+    return _sized(_follow(model, graph, neighbours, set(), opaque), set(), opaque, shapes)
 
 
 def _sized(
-    channels: ChannelMap,
-    model: Any,
-    excluded: set[str],
-    opaque: dict[str, str],
-    shapes: Shapes | None,
+    channels: ChannelMap, excluded: set[str], opaque: dict[str, str], shapes: Shapes | None
 ) -> ChannelMap:
     """The channel map with what can be counted at given sizes only.
 
@@ -87,8 +83,9 @@ def _sized(
     """
     if shapes is None:
         return channels
+    model = channels.model
     graph = keras_state.read_graph(model, shapes)
-    known = _follow(graph, (), excluded, opaque).macs
+    known = _follow(model, graph, (), excluded, opaque).macs
     return dataclasses.replace(channels, sized=graph, macs=_at_positions_of(channels.macs, known))
 
 
@@ -125,7 +122,11 @@ def _read(model: Any, in_place: bool) -> tuple[Graph, tuple[Neighbour, ...]]:
 
 
 def _follow(
-    graph: Graph, neighbours: Sequence[Neighbour], excluded: set[str], opaque: dict[str, str]
+    model: Any,
+    graph: Graph,
+    neighbours: Sequence[Neighbour],
+    excluded: set[str],
+    opaque: dict[str, str],
 ) -> ChannelMap:
     findings = Findings()
     blocks: dict[int, ChannelIds] = {}
@@ -154,7 +155,7 @@ def _follow(
     containers = [one for g in (graph, *(n.graph for n in neighbours)) for one in g.containers]
     _tie_calls_of_nested_models(containers, findings, blocks)
     uncounted = uncounted_layers(graph, findings, opaque)
-    return _resolve(graph, neighbours, beside, findings, blocks, uncounted)
+    return _resolve(model, graph, neighbours, beside, findings, blocks, uncounted)
 
 
 def _refuse_opaque(model: Any, opaque: dict[str, str]) -> None:
@@ -293,6 +294,7 @@ def _refuse(
 
 
 def _resolve(
+    model: Any,
     graph: Graph,
     neighbours: Sequence[Neighbour],
     beside: frozenset[int],
@@ -324,6 +326,7 @@ def _resolve(
         coupled_count, weights.values(), produced, kinds, resolution.reasons, pieces
     )
     return ChannelMap(
+        model=model,
         graph=graph,
         coupled_count=coupled_count,
         reasons=resolution.reasons,

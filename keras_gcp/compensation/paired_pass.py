@@ -27,7 +27,7 @@ _MOST_NUMBERS = 2**26
 
 
 def compensated(
-    model: Any, channels: ChannelMap, keep: np.ndarray, sample: DrawnSample, settings: Compensation
+    channels: ChannelMap, keep: np.ndarray, sample: DrawnSample, settings: Compensation
 ) -> dict[int, np.ndarray]:
     """What weights have to become so that a cut changes as little as possible.
 
@@ -36,8 +36,7 @@ def compensated(
     have lost. Nothing of the model changes.
 
     Args:
-        model: The wide model.
-        channels: Its channel map.
+        channels: The model's channel map.
         keep: `(coupled_count,)` booleans, True = kept.
         sample: Examples; as many are used as fit into some 256 MB per tensor.
         settings: What is to be done.
@@ -49,13 +48,14 @@ def compensated(
     if not settings or keep.all():
         return {}
     with backend.without_gradients():
-        paired = _PairedPass(model, channels, keep, settings)
-        return paired.run(_inputs(model, channels, sample))
+        paired = _PairedPass(channels, keep, settings)
+        return paired.run(_inputs(channels, sample))
 
 
-def _inputs(model: Any, channels: ChannelMap, sample: DrawnSample) -> list[Any]:
+def _inputs(channels: ChannelMap, sample: DrawnSample) -> list[Any]:
     """The model's input tensors, of as many examples as the memory allows."""
     # At the sample's own size, where the model leaves it open; costs may be counted at another.
+    model = channels.model
     sizes = sizes_in(model, sample) if has_open_sizes(model) else None
     graph = keras_state.read_graph(model, sizes)
     largest = max(
@@ -68,12 +68,10 @@ def _inputs(model: Any, channels: ChannelMap, sample: DrawnSample) -> list[Any]:
 
 
 class _PairedPass:
-    def __init__(
-        self, model: Any, channels: ChannelMap, keep: np.ndarray, settings: Compensation
-    ) -> None:
-        self._model, self._channels = model, channels
+    def __init__(self, channels: ChannelMap, keep: np.ndarray, settings: Compensation) -> None:
+        self._model, self._channels = channels.model, channels
         self._keep, self._settings = keep, settings
-        pairs = zip(model.weights, backend.local_weights(model), strict=True)
+        pairs = zip(self._model.weights, backend.local_weights(self._model), strict=True)
         self._weights = {id(variable): value for variable, value in pairs}
         self._masked = {id(v): value for v, value in masked_values(channels, keep)}
         self._reconstructed: dict[int, np.ndarray] = {}

@@ -52,10 +52,10 @@ def count(model: Any, exclude: Sequence[str] = (), input_shape: Any = None) -> M
     keras_gcp.count(model).macs  # 125485696
     ```
     """
-    return count_map(model, trace_at(sizes_of(model, input_shape), model, exclude))
+    return count_map(trace_at(sizes_of(model, input_shape), model, exclude))
 
 
-def count_map(model: Any, channels: ChannelMap, resources: Sequence[Resource] = ()) -> ModelCosts:
+def count_map(channels: ChannelMap, resources: Sequence[Resource] = ()) -> ModelCosts:
     """`count` for a model that is traced already, in further resources, too."""
     unknown = {site.path for site in channels.macs if site.positions is None}
     layers: dict[str, LayerCosts] = {}
@@ -86,20 +86,20 @@ def count_map(model: Any, channels: ChannelMap, resources: Sequence[Resource] = 
     unique = {key: size for sizes in kernels.values() for key, size in sizes.items()}
     return ModelCosts(
         macs=None if unknown else sum(macs.values()),
-        parameters=model.count_params(),
+        parameters=channels.model.count_params(),
         weights=sum(unique.values()),
         channels=int(sum(channels.prunable[c].sum() for c in channels.produced.values())),
         layers=layers,
-        further=_further(model, channels, resources),
+        further=_further(channels, resources),
         activation_macs=None if unknown else sum(between.values()),
         uncounted=dict(channels.uncounted),
     )
 
 
-def _further(model: Any, channels: ChannelMap, resources: Sequence[Resource]) -> dict[str, float]:
+def _further(channels: ChannelMap, resources: Sequence[Resource]) -> dict[str, float]:
     if not resources:
         return {}
-    cost_model, full = build_cost_model(model, channels, resources), full_widths(channels)
+    cost_model, full = build_cost_model(channels, resources), full_widths(channels)
     return {resource.name: cost_model.cost(resource.name, full) for resource in resources}
 
 
@@ -144,19 +144,16 @@ class Resource(Protocol):
         """Its name in a budget."""
         ...
 
-    def function(self, model: Any, channels: ChannelMap, axes: Axes) -> CostFunction:
+    def function(self, channels: ChannelMap, axes: Axes) -> CostFunction:
         """The cost as a function of the sizes of the axes."""
         ...
 
 
-def build_cost_model(
-    model: Any, channels: ChannelMap, resources: Sequence[Resource] = ()
-) -> CostModel:
+def build_cost_model(channels: ChannelMap, resources: Sequence[Resource] = ()) -> CostModel:
     """The model's costs as a function of the kept channels of each prunable group.
 
     Args:
-        model: The model.
-        channels: Its channel map.
+        channels: The model's channel map.
         resources: Resources to count in besides multiply-adds, parameters and channels.
     """
     groups = prunable_groups(channels)
@@ -165,7 +162,7 @@ def build_cost_model(
         key: {axis: axes.add(coupled) for axis, coupled in weight.axes.items()}
         for key, weight in channels.weights.items()
     }
-    functions = {resource.name: resource.function(model, channels, axes) for resource in resources}
+    functions = {resource.name: resource.function(channels, axes) for resource in resources}
     varying = sum(math.prod(w.variable.shape) for w in channels.weights.values())
     products = {
         "parameters": [
@@ -176,7 +173,11 @@ def build_cost_model(
         macs = [(site.variable is None, _macs_term(site, axes_of, axes)) for site in channels.macs]
         products["macs"] = [term for _, term in macs]
         products["activation_macs"] = [term for between, term in macs if between]
-    constants = {"macs": 0, "activation_macs": 0, "parameters": model.count_params() - varying}
+    constants = {
+        "macs": 0,
+        "activation_macs": 0,
+        "parameters": channels.model.count_params() - varying,
+    }
     return CostModel(
         fixed=np.array(axes.fixed, np.float64),
         slopes=axes.slopes(),

@@ -19,7 +19,7 @@ Compensated = Callable[[np.ndarray], Mapping[int, np.ndarray]]
 
 
 def candidate_values(
-    model: Any, channels: ChannelMap, keep: np.ndarray, compensated: Mapping[int, np.ndarray]
+    channels: ChannelMap, keep: np.ndarray, compensated: Mapping[int, np.ndarray]
 ) -> Iterator[tuple[Any, np.ndarray]]:
     """The weights with which a candidate is evaluated: one that keeps these channels only.
 
@@ -27,8 +27,7 @@ def candidate_values(
     zeros in the rows that read what is removed.
 
     Args:
-        model: The model.
-        channels: Its channel map.
+        channels: The model's channel map.
         keep: `(coupled_count,)` booleans, True = kept.
         compensated: What compensation makes of weights, by `id`. Rows of removed channels mean
             nothing.
@@ -40,7 +39,7 @@ def candidate_values(
     for variable, value in masked_values(channels, keep, compensated):
         masked.add(id(variable))
         yield variable, value
-    for variable in model.weights:
+    for variable in channels.model.weights:
         if id(variable) in compensated and id(variable) not in masked:
             yield variable, compensated[id(variable)]
 
@@ -55,8 +54,7 @@ class MaskedModel:
     Use as a context manager.
 
     Args:
-        model: The model.
-        channels: Its channel map.
+        channels: The model's channel map.
         data: The examples to measure on.
         metric: What to measure.
         batch_size: Examples per batch.
@@ -68,13 +66,13 @@ class MaskedModel:
 
     def __init__(
         self,
-        model: Any,
         channels: ChannelMap,
         data: DrawnSample,
         metric: Metric,
         batch_size: int,
         compensated: Compensated = lambda keep: {},
     ) -> None:
+        model = channels.model
         self._model, self._channels, self._data = model, channels, data
         self._metric, self._batch_size, self._compensated = metric, batch_size, compensated
         self._weights = backend.local_weights(model)
@@ -93,7 +91,7 @@ class MaskedModel:
         self.evaluations += 1
         weights = list(self._weights)
         compensated = self._compensated(keep)
-        for variable, value in candidate_values(self._model, self._channels, keep, compensated):
+        for variable, value in candidate_values(self._channels, keep, compensated):
             place = self._places[id(variable)]
             weights[place] = keras.ops.convert_to_tensor(value, dtype=variable.dtype)
         with masked_mixings(self._channels, keep) as other_program:

@@ -100,18 +100,18 @@ def sensitivity(
     scorer = criteria.get(criterion, seed=seed)
     channels = trace(model, exclude)
     groups = prunable_groups(channels)
-    require_prunable(model, channels)
+    require_prunable(channels)
     examples = draw_sample(data, None, seed, model)
     drawn = sample_of(sample, seed, model)
     measured = metric_for(metric, model, examples, mode)
-    decision = decided(scorer, model, channels, drawn)
+    decision = decided(scorer, channels, drawn)
     if decision.was_open:
         criterion = name_of(decision.scorer)
     known = Cache(cache, _identity(model, examples, drawn, measured, criterion, exclude, seed))
-    scores = score(decision.scorer, model, channels, drawn)
+    scores = score(decision.scorer, channels, drawn)
     everything = np.ones(channels.coupled_count, bool)
     total = 1 + len(groups) * len(wanted)
-    with MaskedModel(model, channels, examples, measured, batch_size) as masked:
+    with MaskedModel(channels, examples, measured, batch_size) as masked:
         measurements = _Measurements(masked, known, measured.name, total, verbose)
         baseline = measurements.value(WHOLE, everything)
         _require_finite(baseline, measured.name, model)

@@ -118,17 +118,17 @@ def smallest(
     scorer = criteria.get(criterion, seed=seed)
     selected = Selection.parse(selection)
     said = sizes_of(model, input_shape)  # Refuses what has no inputs before any data are read.
-    require_prunable(model, trace(model, exclude), resource)
+    require_prunable(trace(model, exclude), resource)
     examples = draw_sample(data, None, seed, model)
     measured = metric_for(metric, model, examples, mode)
     drawn = sample_of(sample, seed, model)
     channels = trace_at(said or sizes_of(model, None, drawn, examples), model, exclude)
     settings = parse_compensation(compensation, drawn is not None)
-    decision = decided(scorer, model, channels, drawn)
-    scores = weighted(score(decision.scorer, model, channels, drawn), channels, selected.prior)
-    original = Original.of_traced(model, channels, any_share)
-    cost_model = build_cost_model(model, channels, original.resources)
-    planner = Planner(model, channels, scores, selected, original, cost_model)
+    decision = decided(scorer, channels, drawn)
+    scores = weighted(score(decision.scorer, channels, drawn), channels, selected.prior)
+    original = Original.of_traced(channels, any_share)
+    cost_model = build_cost_model(channels, original.resources)
+    planner = Planner(channels, scores, selected, original, cost_model)
     everything = np.ones(channels.coupled_count, bool)
     search = _Search(resource, measured, at_least, verbose)
 
@@ -138,9 +138,9 @@ def smallest(
         return replace(planner.plan(limits, str(budget)), criterion=decision.words)
 
     def compensated(keep: np.ndarray) -> dict[int, np.ndarray]:
-        return compensated_weights(model, channels, keep, drawn, settings)
+        return compensated_weights(channels, keep, drawn, settings)
 
-    with MaskedModel(model, channels, examples, measured, batch_size, compensated) as masked:
+    with MaskedModel(channels, examples, measured, batch_size, compensated) as masked:
         baseline = masked.value(everything)
         if not measured.holds(baseline, at_least):
             raise InvalidArgument(

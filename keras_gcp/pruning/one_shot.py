@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy as np
 from keras_gcp import backend, criteria, keras_state, resources
 from keras_gcp.backend.comparison import example_count, random_inputs
 from keras_gcp.backend.sizes_to_run import sizes_for_cut
-from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned, trace_at
 from keras_gcp.compensation import AUTO
 from keras_gcp.compensation import parse as parse_compensation
@@ -34,7 +33,7 @@ from keras_gcp.selection import Selection
 from keras_gcp.selection.blockers import require_prunable
 from keras_gcp.selection.plan import Plan, check_plan
 from keras_gcp.selection.planning import keep_of, limits_of, plan_of, require_reachable
-from keras_gcp.surgery.cut import cut_in_place, put_values
+from keras_gcp.surgery.cut import Cut, cut_in_place, put_values
 from keras_gcp.surgery.model_copy import copy_model
 from keras_gcp.surgery.optimizer import check_optimizer
 from keras_gcp.surgery.verify import masked_outputs
@@ -132,20 +131,20 @@ def _plan(
     drawn = sample_of(sample, seed, model)
     shapes = said or sizes_of(model, None, drawn)
     channels = trace_at(shapes, model, exclude, in_place)
-    require_prunable(model, channels, next(iter(parsed.limits)))
+    require_prunable(channels, next(iter(parsed.limits)))
     if parsed.reference is None:
-        original = Original.of_traced(model, channels, parsed)
+        original = Original.of_traced(channels, parsed)
         costs = original.costs
     else:
         original = Original.of(model, exclude, parsed, shapes)
-        costs = count_map(model, channels, original.resources)
+        costs = count_map(channels, original.resources)
     limits = limits_of(parsed, costs, original.costs, channels)
-    cost_model = build_cost_model(model, channels, original.resources)
+    cost_model = build_cost_model(channels, original.resources)
     # Scoring may take long.
     require_reachable(channels, limits, selected, cost_model, original.widths)
-    decision = decided(scorer, model, channels, drawn)
-    scores = weighted(score(decision.scorer, model, channels, drawn), channels, selected.prior)
-    planner = Planner(model, channels, scores, selected, original, cost_model)
+    decision = decided(scorer, channels, drawn)
+    scores = weighted(score(decision.scorer, channels, drawn), channels, selected.prior)
+    planner = Planner(channels, scores, selected, original, cost_model)
     return replace(planner.plan(limits, str(parsed)), criterion=decision.words)
 
 
@@ -191,19 +190,20 @@ def apply(
     channels = trace_as_planned(model, shapes=shapes)
     keep = keep_of(plan, channels)  # Refuses a foreign plan before anything is built.
     copy = copy_model(model)
-    values = compensated_weights(model, channels, keep, drawn, settings)
+    values = compensated_weights(channels, keep, drawn, settings)
+    cut = Cut(channels, keep, values)
     # Of the original, not of the copy: so the copying is verified, too.
     inputs = random_inputs(model, example_count(model, shapes), shapes=shapes)
     with Transaction() as exchange:
-        put_values(values, model, exchange)
-        expected = masked_outputs(model, channels, keep, inputs)
+        put_values(cut, exchange)
+        expected = masked_outputs(channels, keep, inputs)
         exchange.rollback()
     places = {
         id(variable): copied for variable, copied in zip(model.weights, copy.weights, strict=True)
     }
     own = trace_as_planned(copy, shapes=shapes)
     copied = {id(places[key]): value for key, value in values.items()}
-    _cut(copy, own, plan, [], inputs, copied, expected)
+    _carry_out(Cut(own, keep_of(plan, own), copied), plan, inputs, expected)
     return copy
 
 
@@ -294,50 +294,45 @@ def narrow(
     channels = trace_as_planned(model, in_place=True, shapes=shapes)
     keep = keep_of(plan, channels)
     inputs = random_inputs(model, example_count(model, shapes), shapes=shapes)
-    values = compensated_weights(model, channels, keep, drawn, settings)
+    values = compensated_weights(channels, keep, drawn, settings)
     before = keras_state.backend_values(model)
-    _cut(model, channels, plan, given, inputs, values)
+    _carry_out(Cut(channels, keep, values), plan, inputs, optimizers=given)
     keras_state.notice_cut(model, before)
 
 
-def _cut(
-    model: Any,
-    channels: ChannelMap,
+def _carry_out(
+    cut: Cut,
     plan: Plan,
-    optimizers: Sequence[Any],
     inputs: Any,
-    values: Mapping[int, np.ndarray],
     expected: list[np.ndarray] | None = None,
+    optimizers: Sequence[Any] = (),
 ) -> None:
     """Narrows a model in place, compares and counts it; on any failure it is as it was before.
 
     Args:
-        model: The model.
-        channels: Its channel map.
-        plan: What is kept.
-        optimizers: Whose slots follow, besides those that the model holds.
+        cut: What is cut.
+        plan: What it was planned by.
         inputs: What the comparison is made on.
-        values: Weights that compensate the cut, by `id` of the variable.
         expected: What has to come out; None takes what the masked model computes.
+        optimizers: Whose slots follow, besides those that the model holds.
     """
-    keep = keep_of(plan, channels)
-    expected_costs = _costs_of(plan, model, channels, keep)
+    model, shapes = cut.channels.model, cut.channels.counted_at
+    expected_costs = _costs_of(cut, plan)
 
-    def cut() -> None:
-        cut_in_place(model, channels, keep, values, transaction, inputs, expected, optimizers)
-        require_costs(expected_costs, model, trace_as_planned(model, shapes=channels.counted_at))
+    def run() -> None:
+        cut_in_place(cut, transaction, inputs=inputs, expected=expected, optimizers=optimizers)
+        require_costs(expected_costs, trace_as_planned(model, shapes=shapes))
 
     with Transaction() as transaction:
-        backend.run_everywhere(model, cut)
+        backend.run_everywhere(model, run)
 
 
-def _costs_of(plan: Plan, model: Any, channels: ChannelMap, keep: np.ndarray) -> Costs:
+def _costs_of(cut: Cut, plan: Plan) -> Costs:
     """What this model costs once it is cut, as far as sizes are known.
 
     Not what the plan says: that may have been made on smaller images, or edited by hand.
     """
+    channels = cut.channels
     known = all(site.positions is not None for site in channels.macs)
-    cost_model = build_cost_model(
-        model, channels, resources.counted(plan.after.further if known else ())
-    )
-    return plan_of(channels, keep, cost_model).after
+    cost_model = build_cost_model(channels, resources.counted(plan.after.further if known else ()))
+    return plan_of(channels, cut.keep, cost_model).after

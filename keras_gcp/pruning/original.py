@@ -38,10 +38,10 @@ class Original:
     ) -> Original:
         """Counts the budget's reference, or else the model; for some resources it is measured."""
         reference = model if budget is None or budget.reference is None else budget.reference
-        return Original.of_traced(reference, trace_at(shapes, reference, exclude), budget)
+        return Original.of_traced(trace_at(shapes, reference, exclude), budget)
 
     @staticmethod
-    def of_traced(model: Any, channels: ChannelMap, budget: Budget | None) -> Original:
+    def of_traced(channels: ChannelMap, budget: Budget | None) -> Original:
         """Counts a model that is traced already."""
-        further = resources.of_budget(budget, model, channels)
-        return Original(count_map(model, channels, further), channels.widths(), further)
+        further = resources.of_budget(budget, channels)
+        return Original(count_map(channels, further), channels.widths(), further)

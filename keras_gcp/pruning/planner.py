@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -25,8 +24,7 @@ class Planner:
     Each goes on with what the last one has learnt of real files, so that fewer are made.
 
     Args:
-        model: The model.
-        channels: Its channel map.
+        channels: The model's channel map.
         scores: One score per set of coupled channels, larger = keep.
         selection: How to select.
         original: What shares of widths refer to, with the resources of the limits.
@@ -35,14 +33,13 @@ class Planner:
 
     def __init__(
         self,
-        model: Any,
         channels: ChannelMap,
         scores: np.ndarray,
         selection: Selection,
         original: Original,
         cost_model: CostModel,
     ) -> None:
-        self._model, self._channels, self._scores = model, channels, scores
+        self._channels, self._scores = channels, scores
         self._selection, self._original = selection, original
         self._resources, self._cost_model = original.resources, cost_model
         self._before: Costs | None = None  # Corrections are for narrower models than this one.
@@ -58,7 +55,6 @@ class Planner:
             ImpossibleBudget: floors and alignment, or real files, do not let the limits be met.
         """
         found = resources.calibrated(
-            self._model,
             self._channels,
             limits,
             self._resources,
@@ -67,13 +63,12 @@ class Planner:
         )
         if found.resources is not self._resources:
             self._resources = found.resources
-            self._cost_model = build_cost_model(self._model, self._channels, self._resources)
+            self._cost_model = build_cost_model(self._channels, self._resources)
         self._before = found.plan.before if self._before is None else self._before
         return replace(found.plan, before=self._before)
 
     def _choose(self, cost_model: CostModel, limits: Mapping[str, float], budget: str) -> Plan:
         return choose(
-            self._model,
             self._channels,
             self._scores,
             limits,

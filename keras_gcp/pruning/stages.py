@@ -17,10 +17,9 @@ from keras_gcp.sample import DrawnSample
 from keras_gcp.selection.prior import Prior
 
 
-def decided(
-    scorer: Any, model: Any, channels: ChannelMap, sample: DrawnSample | None
-) -> criteria.Decision:
+def decided(scorer: Any, channels: ChannelMap, sample: DrawnSample | None) -> criteria.Decision:
     """`criteria.decided`; the same in all processes that train the model together."""
+    model = channels.model
     own = backend.run_everywhere(model, lambda: criteria.decided(scorer, model, channels, sample))
     require_one_criterion(model, own)
     return own
@@ -36,12 +35,13 @@ def require_one_criterion(model: Any, decision: criteria.Decision) -> None:
     backend.assert_equal(model, "the criteria that apply to their samples", name)
 
 
-def score(scorer: Any, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> np.ndarray:
+def score(scorer: Any, channels: ChannelMap, sample: DrawnSample | None) -> np.ndarray:
     """Scores of a criterion, checked, as one number per set of coupled channels.
 
     Where several processes train the model together: of the mean of their scores, weighted by their
     numbers of examples.
     """
+    model = channels.model
     own = backend.run_everywhere(
         model, lambda: criteria.checked_scores(scorer, model, channels, sample)
     )
@@ -57,7 +57,6 @@ def weighted(scores: np.ndarray, channels: ChannelMap, prior: Prior | None) -> n
 
 
 def compensated_weights(
-    model: Any,
     channels: ChannelMap,
     keep: np.ndarray,
     sample: DrawnSample | None,
@@ -69,9 +68,8 @@ def compensated_weights(
     """
     if sample is None:
         return {}
-    found = backend.run_everywhere(
-        model, lambda: compensated(model, channels, keep, sample, settings)
-    )
+    model = channels.model
+    found = backend.run_everywhere(model, lambda: compensated(channels, keep, sample, settings))
     names = {id(variable): f"{i}" for i, variable in enumerate(model.weights)}
     mean = backend.mean_over_processes(
         model, {names[k]: v for k, v in found.items()}, weight=len(sample)
@@ -79,18 +77,17 @@ def compensated_weights(
     return {key: mean[names[key]].astype(value.dtype) for key, value in found.items()}
 
 
-def require_costs(expected: Costs, model: Any, channels: ChannelMap) -> None:
+def require_costs(expected: Costs, channels: ChannelMap) -> None:
     """Refuses a narrow model that costs something else than was expected.
 
     Args:
         expected: What the wide model's channel map promised.
-        model: The narrow model.
-        channels: Its own channel map.
+        channels: The channel map of the narrow model.
 
     Raises:
         VerificationFailed: multiply-adds or parameters differ, or more memory is needed.
     """
-    counted = count_map(model, channels, resources.counted(expected.further))
+    counted = count_map(channels, resources.counted(expected.further))
     for name, found, planned in (
         ("MACs", counted.macs, expected.macs),
         ("parameters", counted.parameters, expected.parameters),

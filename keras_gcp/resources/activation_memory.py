@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -32,7 +31,7 @@ class PeakActivations:
     name: str
     float_bytes: int
 
-    def function(self, model: Any, channels: ChannelMap, axes: Axes) -> Peak:
+    def function(self, channels: ChannelMap, axes: Axes) -> Peak:
         """The peak as a function of the sizes of the axes."""
         steps = steps_of(channels)
         tensors, lives = lifetimes(steps, channels)

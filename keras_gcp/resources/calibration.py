@@ -47,7 +47,7 @@ class Measured(Protocol):
         """Whether two measurements of the same model differ."""
         ...
 
-    def function(self, model: Any, channels: ChannelMap, axes: Axes) -> CostFunction:
+    def function(self, channels: ChannelMap, axes: Axes) -> CostFunction:
         """The cost as a function of the sizes of the axes."""
         ...
 
@@ -101,7 +101,6 @@ class _Candidate:
 
 
 def calibrated(
-    model: Any,
     channels: ChannelMap,
     limits: Mapping[str, float],
     resources: Sequence[Resource],
@@ -112,8 +111,7 @@ def calibrated(
     """Chooses channels so that the limits hold on real files.
 
     Args:
-        model: The model; stays as it is.
-        channels: Its channel map.
+        channels: The model's channel map.
         limits: What may remain, by resource.
         resources: Resources besides multiply-adds, parameters and channels.
         choose: Makes a plan with the costs of a cost_model.
@@ -124,7 +122,7 @@ def calibrated(
         ImpossibleBudget: no candidate met the limits.
     """
     resources = tuple(resources)
-    plan = choose(cost_model or build_cost_model(model, channels, resources))
+    plan = choose(cost_model or build_cost_model(channels, resources))
     measured = [
         resource
         for resource in resources
@@ -134,12 +132,12 @@ def calibrated(
         return Calibrated(plan, resources)
     before, tried = plan.before, list[_Candidate]()
     while True:
-        candidate = _measured(plan, model, channels, limits, resources)
+        candidate = _measured(plan, channels, limits, resources)
         tried.append(candidate)
         resources = _corrected(resources, candidate, misses=sum(not one.fits for one in tried))
         if candidate.fits and _is_close(candidate, resources):
             break
-        again = _chosen_again(choose, build_cost_model(model, channels, resources), tried)
+        again = _chosen_again(choose, build_cost_model(channels, resources), tried)
         if again is None or len(tried) == MOST_ROUNDS:
             break
         plan = again
@@ -164,13 +162,12 @@ def _chosen_again(
 
 def _measured(
     plan: Plan,
-    model: Any,
     channels: ChannelMap,
     limits: Mapping[str, float],
     resources: Sequence[Resource],
 ) -> _Candidate:
     """Makes a narrow copy, and measures it in every resource that can be."""
-    copy = as_if_trained(_narrow_copy(model, plan))
+    copy = as_if_trained(_narrow_copy(channels.model, plan))
     checks = [
         Check(
             resource.name,
@@ -188,7 +185,7 @@ def _narrow_copy(model: Any, plan: Plan) -> Any:
     copy = copy_model(model)
     own = trace_as_planned(copy)
     with Transaction() as transaction:
-        narrow_model(copy, own, keep_of(plan, own), transaction)
+        narrow_model(own, keep_of(plan, own), transaction)
     return copy
 
 

@@ -46,7 +46,7 @@ class FileSize:
 
     scatters: ClassVar[bool] = False
 
-    def function(self, model: Any, channels: ChannelMap, axes: Axes) -> Sum:
+    def function(self, channels: ChannelMap, axes: Axes) -> Sum:
         """The bytes as a function of the sizes of the axes."""
         return Sum(self.rest, Products.of(list(self._terms(channels, axes))))
 

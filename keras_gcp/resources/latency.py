@@ -63,13 +63,14 @@ class LatencyTime:
 
     scatters: ClassVar[bool] = True
 
-    def function(self, model: Any, channels: ChannelMap, axes: Axes) -> Latency:
+    def function(self, channels: ChannelMap, axes: Axes) -> Latency:
         """The milliseconds as a function of the sizes of the axes."""
         steps = steps_of(channels)
         if [step.call.path for step in steps] != [layer.path for layer in self.layers]:
             raise InvalidArgument(
-                f"The latency of model '{model.name}' cannot be predicted from another network's "
-                "layers. Expected `reference` to be the same network at its original widths."
+                f"The latency of model '{channels.model.name}' cannot be predicted from the layers "
+                "of another network. Expected `reference` to be the same network at its original "
+                "widths."
             )
         times = [
             LayerTime(
@@ -101,12 +102,12 @@ class LatencyTime:
         return replace(self, scale=self.scale * max(measured - self.overhead, 1e-9) / layers)
 
 
-def fitted_latency(name: str, model: Any, channels: ChannelMap, timing: Timed) -> LatencyTime:
+def fitted_latency(name: str, channels: ChannelMap, timing: Timed) -> LatencyTime:
     """Measures the original: the whole file, and every layer that the cache does not know."""
     steps, shapes = steps_of(channels), channels.counted_at
     workspace = Workspace()
     path = workspace.path / ORIGINAL
-    write_file(as_if_trained(copy_model(model)), path, shapes=shapes)
+    write_file(as_if_trained(copy_model(channels.model)), path, shapes=shapes)
     threads = timing.threads
     runs = runs_for(path, threads, TURN)
     # Against itself: the same procedure, warm-up and load as for candidates.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from keras_gcp.backend.sizes_to_run import sizes_to_run
 from keras_gcp.channels.map import ChannelMap
@@ -38,7 +37,7 @@ def require_environment(budget: Budget) -> None:
         runtime_name()
 
 
-def of_budget(budget: Budget | None, model: Any, channels: ChannelMap) -> tuple[Resource, ...]:
+def of_budget(budget: Budget | None, channels: ChannelMap) -> tuple[Resource, ...]:
     """The resources of a budget that need more than counting, fitted to the original network.
 
     A file's size is fitted by one real conversion, the latency by measuring the network and its
@@ -60,32 +59,33 @@ def of_budget(budget: Budget | None, model: Any, channels: ChannelMap) -> tuple[
         require_known_positions(channels)
     if any(_KINDS[name].needs_file for name in budget.further):
         worker.prepare()
-    return tuple(_KINDS[name].make(name, model, channels, budget) for name in budget.further)
+    return tuple(_KINDS[name].make(name, channels, budget) for name in budget.further)
 
 
 def counted(names: Iterable[str]) -> tuple[Resource, ...]:
     """Those of the named resources that need nothing but the graph."""
     free = [name for name in names if name in _KINDS and not _KINDS[name].needs_file]
-    return tuple(_KINDS[name].make(name, None, None, None) for name in free)
+    return tuple(_KINDS[name].make(name, None, None) for name in free)
 
 
 def _peak(float_bytes: int) -> Callable[..., Resource]:
-    return lambda name, model, channels, budget: PeakActivations(name, float_bytes)
+    return lambda name, channels, budget: PeakActivations(name, float_bytes)
 
 
 def _file(kind: str, weight_bytes: int, channel_bytes: int) -> Callable[..., Resource]:
-    def fitted(name: str, model: Any, channels: ChannelMap, budget: Budget) -> Resource:
+    def fitted(name: str, channels: ChannelMap, budget: Budget) -> Resource:
+        model = channels.model
         shapes = sizes_to_run(model, channels.counted_at)
         resource = FileSize(name, kind, weight_bytes, channel_bytes, shapes=shapes)
         full = full_widths(channels)
-        predicted = build_cost_model(model, channels, (resource,)).cost(name, full)
+        predicted = build_cost_model(channels, (resource,)).cost(name, full)
         return resource.corrected(predicted, resource.measure(as_if_trained(copy_model(model))))
 
     return fitted
 
 
-def _latency(name: str, model: Any, channels: ChannelMap, budget: Budget) -> Resource:
-    return fitted_latency(name, model, channels, budget.timing)
+def _latency(name: str, channels: ChannelMap, budget: Budget) -> Resource:
+    return fitted_latency(name, channels, budget.timing)
 
 
 @dataclass(frozen=True)

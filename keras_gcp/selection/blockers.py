@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -54,12 +53,11 @@ class Held:
         return self.blockers[0].cause
 
 
-def require_prunable(model: Any, channels: ChannelMap, resource: str = "macs") -> None:
+def require_prunable(channels: ChannelMap, resource: str = "macs") -> None:
     """Refuses a model of which nothing can leave, with what would have to change.
 
     Args:
-        model: The model.
-        channels: Its channel map.
+        channels: The model's channel map.
         resource: By what the blockers are ordered, the one that holds most first.
 
     Raises:
@@ -73,7 +71,9 @@ def require_prunable(model: Any, channels: ChannelMap, resource: str = "macs") -
             ": none of its layers is known to produce any. Expected convolutions, dense layers or "
             f"embeddings{_named_uncounted(channels)}"
         )
-    raise UnsupportedModel(f"Model '{model.name}' has no channels that may be pruned{reason}")
+    raise UnsupportedModel(
+        f"Model '{channels.model.name}' has no channels that may be pruned{reason}"
+    )
 
 
 def what_stays(channels: ChannelMap, resource: str = "macs", ends: bool = True) -> str:

@@ -25,7 +25,6 @@ from keras_gcp.selection.widths import Producer, allowed_widths, bounds_of, chec
 
 
 def choose(
-    model: Any,
     channels: ChannelMap,
     coupled_scores: np.ndarray,
     limits: Mapping[str, float],
@@ -38,8 +37,7 @@ def choose(
     """Selects channels of a traced model under limits.
 
     Args:
-        model: The model.
-        channels: Its channel map.
+        channels: The model's channel map.
         coupled_scores: `(coupled_count,)`, larger = keep.
         limits: What may remain, by resource.
         selection: How to select.
@@ -58,7 +56,7 @@ def choose(
         require_known_positions(channels)
     groups = prunable_groups(channels)
     candidates = candidates_of(channels, coupled_scores, selection, original_widths, base)
-    cost_model = build_cost_model(model, channels) if cost_model is None else cost_model
+    cost_model = build_cost_model(channels) if cost_model is None else cost_model
     _require_reachable(channels, candidates, cost_model, limits)
     kept = select(candidates, cost_model, limits, selection.ranking)
     keep = np.ones(channels.coupled_count, bool)

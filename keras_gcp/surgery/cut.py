@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,12 +21,25 @@ Stage = Callable[[str], AbstractContextManager[Any]]
 """Stands around a part of the work that has a name, such as to time it."""
 
 
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """Which channels a model keeps, and what becomes of the weights that stay.
+
+    Attributes:
+        channels: The model's channel map.
+        keep: `(coupled_count,)` booleans, True = kept.
+        values: Weights that compensate the cut, of the wide shapes, by `id` of the variable.
+    """
+
+    channels: ChannelMap
+    keep: np.ndarray
+    values: Mapping[int, np.ndarray]
+
+
 def cut_in_place(
-    model: Any,
-    channels: ChannelMap,
-    keep: np.ndarray,
-    values: Mapping[int, np.ndarray],
+    cut: Cut,
     transaction: Transaction,
+    *,
     inputs: Any = None,
     expected: list[np.ndarray] | None = None,
     optimizers: Sequence[Any] = (),
@@ -35,10 +49,7 @@ def cut_in_place(
     """Makes a model narrower, and proves that it computes what the masked one does.
 
     Args:
-        model: The model that `channels` was traced from.
-        channels: Its channel map.
-        keep: `(coupled_count,)` booleans, True = kept.
-        values: Weights that compensate the cut, of the wide shapes, by `id` of the variable.
+        cut: What is cut.
         transaction: Receives every change, so that all of it can be taken back.
         inputs: What the comparison is made on; None: no comparison.
         expected: What has to come out; None takes what the masked model computes.
@@ -49,24 +60,26 @@ def cut_in_place(
     Raises:
         VerificationFailed: the narrow model computes something else.
     """
-    put_values(values, model, transaction)
+    channels, keep = cut.channels, cut.keep
+    put_values(cut, transaction)
     others: list[MaskedNeighbour] = []
     if inputs is not None:
         with stage("verify"):
             if expected is None:
-                expected = masked_outputs(model, channels, keep, inputs)
+                expected = masked_outputs(channels, keep, inputs)
             others = masked_neighbours(channels, keep)
     with stage("narrow"):
-        narrow_model(model, channels, keep, transaction, optimizers, in_fit)
+        narrow_model(channels, keep, transaction, optimizers, in_fit)
     if expected is not None:
         with stage("verify"):
-            verify_narrow(model, channels, inputs, expected)
+            verify_narrow(channels, inputs, expected)
             for other in others:
                 other.verify(channels)
 
 
-def put_values(values: Mapping[int, np.ndarray], model: Any, transaction: Transaction) -> None:
-    """Gives variables of a model new values, by `id`."""
+def put_values(cut: Cut, transaction: Transaction) -> None:
+    """Gives the variables of a model the values that compensate a cut."""
+    model, values = cut.channels.model, cut.values
     if not values:
         return
     # Changes are taken back in reverse: PyTorch's parameters are listed again when all are back.

@@ -19,7 +19,6 @@ from keras_gcp.surgery.optimizer import check_optimizer, narrow_slots
 
 
 def narrow_model(
-    model: Any,
     channels: ChannelMap,
     keep: np.ndarray,
     transaction: Transaction,
@@ -33,13 +32,13 @@ def narrow_model(
     optimizers.
 
     Args:
-        model: The model that `channels` was traced from.
-        channels: Its channel map.
+        channels: The model's channel map.
         keep: `(coupled_count,)` booleans, True = kept.
         transaction: Receives every change, so that all of it can be taken back.
         optimizers: Optimizers whose slots follow, besides those that the models hold.
         in_fit: Whether `model.fit` is running.
     """
+    model = channels.model
     sharing = keras_state.models_sharing(model)
     optimizers = _optimizers(optimizers, [model, *sharing])
     for optimizer in optimizers:

@@ -36,8 +36,7 @@ class MaskedNeighbour:
         Raises:
             VerificationFailed: it computes something else.
         """
-        other = self.neighbour
-        verify_narrow(other.model, channels, self.inputs, self.outputs, other.graph)
+        verify_narrow(channels, self.inputs, self.outputs, self.neighbour)
 
 
 def masked_neighbours(channels: ChannelMap, keep: np.ndarray) -> list[MaskedNeighbour]:
@@ -47,7 +46,7 @@ def masked_neighbours(channels: ChannelMap, keep: np.ndarray) -> list[MaskedNeig
         if not neighbour.graph.calls:
             continue
         inputs = random_inputs(neighbour.model, example_count(neighbour.model))
-        wide = masked_outputs(neighbour.model, channels, keep, inputs, neighbour.graph)
+        wide = masked_outputs(channels, keep, inputs, neighbour)
         blocks = [keep[channels.tensors[x.index]] for x in neighbour.graph.outputs]
         kept = [kept_part(y, block) for y, block in zip(wide, blocks, strict=True)]
         found.append(MaskedNeighbour(neighbour, inputs, kept))

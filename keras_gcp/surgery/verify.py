@@ -19,7 +19,7 @@ from keras_gcp import keras_state
 from keras_gcp.backend.comparison import outputs_in_inference, relative_difference
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.errors import VerificationFailed
-from keras_gcp.graph import Graph
+from keras_gcp.graph import Graph, Neighbour
 from keras_gcp.surgery.masking import masked, without_activation
 
 # Outputs are compared relative to the largest one. Leaving out channels that are multiplied by
@@ -60,28 +60,27 @@ def outputs_of(model: Any, graph: Graph, inputs: Any) -> list[np.ndarray]:
 
 
 def masked_outputs(
-    model: Any, channels: ChannelMap, keep: np.ndarray, inputs: Any, graph: Graph | None = None
+    channels: ChannelMap, keep: np.ndarray, inputs: Any, neighbour: Neighbour | None = None
 ) -> list[np.ndarray]:
-    """What the model would compute without the removed channels; or a neighbour, by its graph."""
+    """What the model, or a neighbour of it, would compute without the removed channels."""
+    one = neighbour or channels
     with masked(channels, keep):
-        return outputs_of(model, graph or channels.graph, inputs)
+        return outputs_of(one.model, one.graph, inputs)
 
 
 def verify_narrow(
-    model: Any,
     channels: ChannelMap,
     inputs: Any,
     expected: list[np.ndarray],
-    graph: Graph | None = None,
+    neighbour: Neighbour | None = None,
 ) -> float:
     """Compares the narrowed model with the masked model's outputs.
 
     Args:
-        model: The narrow model, or a neighbour of it.
-        channels: The channel map of the wide model.
+        channels: The channel map of the wide model, which is narrow by now.
         inputs: What to compare on.
         expected: What the masked model computed.
-        graph: The graph of the neighbour.
+        neighbour: A neighbour to compare in its place.
 
     Returns:
         The largest relative difference.
@@ -89,7 +88,8 @@ def verify_narrow(
     Raises:
         VerificationFailed: it is larger than rounding explains.
     """
-    graph = graph or channels.graph
+    one = neighbour or channels
+    model, graph = one.model, one.graph
     actual = outputs_of(model, graph, inputs)
     difference = relative_difference(actual, expected)
     precision = min(_precisions(model), key=lambda name: -_TOLERANCE[name])

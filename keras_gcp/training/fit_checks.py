@@ -40,7 +40,7 @@ def check_model(model: Any, exclude: Sequence[str], resource: str = "macs") -> C
         UnsupportedModel: the model or its optimizer cannot be pruned.
     """
     channels = trace(model, exclude, in_place=True)
-    require_prunable(model, channels, resource)
+    require_prunable(channels, resource)
     keras_state.check_strategy(model)
     _check_steps(model)
     if getattr(model, "optimizer", None) is not None:
@@ -209,7 +209,7 @@ def check_feasible(
         ImpossibleBudget: it cannot be met.
     """
     limits = limits_of(budget, costs, original.costs, channels)
-    cost_model = build_cost_model(model, channels, original.resources)
+    cost_model = build_cost_model(channels, original.resources)
     require_reachable(channels, limits, settings.selection, cost_model, original.widths)
 
 

@@ -89,7 +89,7 @@ def prepare(model: Any, arguments: Arguments, seed: int) -> PrunedModel:
     decision = criteria.decided(scorer, model, channels, sample)
     settings = _settings(arguments, decision, model, sample, shapes)
     check_criterion(decision.scorer, model, channels, sample)
-    costs = count_map(model, channels, original.resources)
+    costs = count_map(channels, original.resources)
     if budget is not None:
         check_feasible(model, channels, budget, costs, original, settings)
     else:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import keras
@@ -28,7 +27,7 @@ from keras_gcp.sample import DrawnSample
 from keras_gcp.sample.input_sizes import sizes_in
 from keras_gcp.selection.plan import Plan
 from keras_gcp.selection.planning import choose, keep_of, sizes_before
-from keras_gcp.surgery.cut import cut_in_place
+from keras_gcp.surgery.cut import Cut, cut_in_place
 from keras_gcp.training.accuracy_guard import GuardedMetric, shortened
 from keras_gcp.training.event_records import STAGES, Event, EventRequest, SkippedEvent
 from keras_gcp.training.measurements import loss_on, metric_on
@@ -116,17 +115,17 @@ class PruningRun:
         if self._too_bad(found.metric, bound):
             return self._refusal(request, found.metric, bound, [])
         with clock.stage("score"):
-            scores = self._coupled_scores(model, found.channels, found.count, request.limits)
+            scores = self._coupled_scores(found.channels, found.count, request.limits)
         refused: list[tuple[Plan, float | None]] = []  # with the metric that was left
         for share in self.guard.shares if self.guard else (1.0,):
             with clock.stage("select"):
                 real = request.progress >= 1
-                plan = self._choose(model, found, scores, request.limits, share, real)
+                plan = self._choose(found, scores, request.limits, share, real)
             if any(plan.keeps_what_is_kept_by(other) for other, _ in refused):
                 continue  # Channels that live or die together are that many.
             try:
                 with Transaction() as transaction:
-                    after = self._carry_out(model, found, plan, clock, in_fit, transaction)
+                    after = self._carry_out(found, plan, clock, in_fit, transaction)
                     if self._too_bad(after.metric, bound):
                         raise _Refused  # The transaction takes everything back.
                     so_far = self._joined(plan)
@@ -155,13 +154,12 @@ class PruningRun:
         """The model before the event."""
         with clock.stage("trace"):
             channels = trace_at(self.settings.shapes, model, self.settings.exclude, in_place=True)
-            counted = count_map(model, channels, self.original.resources)
+            counted = count_map(channels, self.original.resources)
         loss = self._loss(model, clock)
         return _Found(channels, counted, loss, self._metric(model, clock))
 
     def _choose(
         self,
-        model: Any,
         found: _Found,
         scores: np.ndarray,
         limits: Mapping[str, float],
@@ -179,7 +177,6 @@ class PruningRun:
 
         def chosen(cost_model: CostModel) -> Plan:
             return choose(
-                model,
                 found.channels,
                 scores,
                 limits,
@@ -190,9 +187,7 @@ class PruningRun:
             )
 
         resources_now = self.original.resources
-        outcome = resources.calibrated(
-            model, found.channels, limits, resources_now, chosen, for_real
-        )
+        outcome = resources.calibrated(found.channels, limits, resources_now, chosen, for_real)
         self.original = replace(self.original, resources=outcome.resources)
         return replace(outcome.plan, criterion=self.settings.criterion)
 
@@ -204,7 +199,6 @@ class PruningRun:
 
     def _carry_out(
         self,
-        model: Any,
         found: _Found,
         plan: Plan,
         clock: _Clock,
@@ -212,16 +206,15 @@ class PruningRun:
         transaction: Transaction,
     ) -> _After:
         """Compensates and cuts as planned, and looks at what came of it."""
+        model = found.channels.model
         backend.assert_equal(model, "their plans", plan.digest())
         if not plan.removed_channels:
             return _After(found.loss, found.metric)
         channels, keep = found.channels, keep_of(plan, found.channels)
         with clock.stage("compensate"):
-            values = compensated_weights(
-                model, channels, keep, self.sample, self.settings.compensation
-            )
-        cut = partial(self._cut, model, channels, plan, keep, values, clock, in_fit)
-        backend.run_everywhere(model, lambda: cut(transaction))
+            values = compensated_weights(channels, keep, self.sample, self.settings.compensation)
+        cut = Cut(channels, keep, values)
+        backend.run_everywhere(model, lambda: self._cut(cut, plan, clock, in_fit, transaction))
         return _After(self._loss(model, clock), self._metric(model, clock))
 
     def _record(
@@ -302,31 +295,21 @@ class PruningRun:
             self.events[i] = replace(event, seconds={**event.seconds, "retrace": seconds})
 
     def _coupled_scores(
-        self, model: Any, channels: ChannelMap, now: ModelCosts, limits: Mapping[str, float]
+        self, channels: ChannelMap, now: ModelCosts, limits: Mapping[str, float]
     ) -> np.ndarray:
         holds = all(now[resource] <= limit for resource, limit in limits.items())
         if holds and self.settings.selection.cap is None:
             return np.zeros(channels.coupled_count)  # Nothing has to go, so nothing is ranked.
         scorer, self.first_scores = self.first_scores or self.settings.scorer, None
-        scores = score(scorer, model, channels, self.sample)
+        scores = score(scorer, channels, self.sample)
         return weighted(scores, channels, self.settings.selection.prior)
 
     def _cut(
-        self,
-        model: Any,
-        channels: ChannelMap,
-        plan: Plan,
-        keep: np.ndarray,
-        values: Mapping[int, np.ndarray],
-        clock: _Clock,
-        in_fit: bool,
-        transaction: Transaction,
+        self, cut: Cut, plan: Plan, clock: _Clock, in_fit: bool, transaction: Transaction
     ) -> None:
+        model = cut.channels.model
         cut_in_place(
-            model,
-            channels,
-            keep,
-            values,
+            cut,
             transaction,
             inputs=self._verification_inputs(model) if self.settings.verify else None,
             in_fit=in_fit,
@@ -334,7 +317,7 @@ class PruningRun:
         )
         with clock.stage("trace"):
             narrow = trace_at(self.settings.shapes, model, self.settings.exclude)
-            require_costs(plan.after, model, narrow)
+            require_costs(plan.after, narrow)
 
     def _verification_inputs(self, model: Any) -> Any:
         if self.sample is None:

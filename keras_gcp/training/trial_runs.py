@@ -55,7 +55,7 @@ def check_selection(
     Raises:
         InvalidArgument: they name layers that the model does not have, or contradict one another.
     """
-    cost_model = build_cost_model(model, channels, original.resources)
+    cost_model = build_cost_model(channels, original.resources)
     require_reachable(channels, {}, settings.selection, cost_model, original.widths)
 
 
@@ -75,7 +75,7 @@ def check_removals(
     """
     settings, events = run.settings, len(scheduler.to_come)
     channels = trace_at(settings.shapes, model, settings.exclude, in_place=True)
-    cost_model = build_cost_model(model, channels, run.original.resources)
+    cost_model = build_cost_model(channels, run.original.resources)
     left = schedule.limits(run.costs, events)
     limits = {resource: float(max(0, limit)) for resource, limit in left.items()}
     try:

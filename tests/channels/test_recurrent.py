@@ -218,7 +218,7 @@ def test_training_goes_on_as_that_of_a_fresh_narrow_model_with_the_same_slots(bu
     channels = trace(model)
     keep = keep_of(random_plan(model), channels)
     with Transaction() as transaction:
-        narrow_model(model, channels, keep, transaction)
+        narrow_model(channels, keep, transaction)
     fresh = keras.Model.from_config(model.get_config())
     fresh.set_weights(model.get_weights())
     fresh.compile(keras.optimizers.Adam(1e-2), "mse", run_eagerly=True)
@@ -238,7 +238,7 @@ def test_a_cut_that_is_taken_back_leaves_cells_as_they_were():
     channels = trace(model)
     keep = keep_of(random_plan(model), channels)
     with Transaction() as transaction:
-        narrow_model(model, channels, keep, transaction)
+        narrow_model(channels, keep, transaction)
         assert (cell.kernel_shape, cell.input_dim) != before[1:3]
         transaction.rollback()
     after = model.get_config(), cell.kernel_shape, cell.input_dim

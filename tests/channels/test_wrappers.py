@@ -179,4 +179,4 @@ def test_a_saturated_activation_inside_a_wrapper_hides_no_difference():
     with masked(channels, keep):
         expected = outputs_of(model, channels.graph, inputs_for(model))
     with pytest.raises(keras_gcp.errors.VerificationFailed):
-        verify_narrow(model, channels, inputs_for(model), expected)
+        verify_narrow(channels, inputs_for(model), expected)

@@ -121,7 +121,7 @@ def test_where_nothing_is_removed_nothing_changes(method, recalibrate):
     sample = keras_gcp.sample.DrawnSample(inputs_for(model), None)
     keep = np.ones(channels.coupled_count, bool)
     settings = compensation.Compensation(method, recalibrate)
-    assert compensation.compensated(model, channels, keep, sample, settings) == {}
+    assert compensation.compensated(channels, keep, sample, settings) == {}
 
 
 def test_layers_before_the_cut_keep_every_bit():
@@ -149,7 +149,7 @@ def test_layers_called_twice_keep_their_weights():
     ]
     sample = keras_gcp.sample.DrawnSample(inputs_for(model), None)
     found = compensation.compensated(
-        model, channels, keep_of(plan, channels), sample, compensation.Compensation()
+        channels, keep_of(plan, channels), sample, compensation.Compensation()
     )
     assert shared and found
     assert not {id(v) for layer in shared for v in layer.weights} & found.keys()

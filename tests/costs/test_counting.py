@@ -163,7 +163,7 @@ def test_models_without_a_graph_are_refused():
 def test_the_cost_model_predicts_the_narrowed_model(name):
     model = networks.ALL[name]()
     channels = trace(model)
-    cost_model = build_cost_model(model, channels)
+    cost_model = build_cost_model(channels)
     groups = prunable_groups(channels)
     full = np.array([len(group.coupled) for group in groups])
     whole = keras_gcp.count(model)

@@ -79,7 +79,7 @@ def scores():
     """Mean scores as the callback sees them, next to each process' own."""
     channels = keras_gcp.trace(model := fresh())
     scorer = criteria.get("feature_relevance")
-    shared = score(scorer, model, channels, DrawnSample(*own_sample()))
+    shared = score(scorer, channels, DrawnSample(*own_sample()))
     each = [scorer(model, channels, DrawnSample(*own_sample(i))) for i in range(count)]
     total = sum(SIZES)
     mean = {

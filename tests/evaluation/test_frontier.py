@@ -244,7 +244,7 @@ def test_a_frontier_counts_any_resource(tmp_path):
     frontier = train(networks.residual(), tmp_path / "sizes", **options)
 
     def peak(model):
-        return count_map(model, trace(model), resources.counted([resource])).cost(resource)
+        return count_map(trace(model), resources.counted([resource])).cost(resource)
 
     wide, narrow = (peak(keras.models.load_model(point.path)) for point in frontier.points)
     assert [point.share for point in frontier.points] == [1.0, narrow / wide]

@@ -59,7 +59,7 @@ def test_masked_outputs_are_those_of_the_cut_model_and_of_masking_by_hand(name):
     before = model.get_weights()
     plans = [random_plan(model, seed=seed) for seed in (0, 1)]
     metric = Metric("outputs", True, "", outputs)
-    with MaskedModel(model, channels, sample, metric, batch_size=4) as masked:
+    with MaskedModel(channels, sample, metric, batch_size=4) as masked:
         for plan in plans:
             masked.value(keep_of(plan, channels))
             by_hand = masked_by_hand(model, plan, sample.x)
@@ -76,7 +76,7 @@ def test_the_masked_loss_is_that_of_the_cut_model(model, data):
     sample = DrawnSample(*data)
     metric = metric_for("loss", model, sample)
     channels, plan = trace(model), random_plan(model, seed=4)
-    with MaskedModel(model, channels, sample, metric, batch_size=32) as masked:
+    with MaskedModel(channels, sample, metric, batch_size=32) as masked:
         value = masked.value(keep_of(plan, channels))
         whole = masked.value(np.ones(channels.coupled_count, bool))
     cut = keras_gcp.apply(model, plan)
@@ -99,7 +99,7 @@ def test_other_channels_need_no_new_compilation(model, data, monkeypatch):
     for group in prunable_groups(channels):  # Other weights are zeroed for each of them.
         keeps.append(~np.isin(np.arange(channels.coupled_count), group.coupled[:2]))
     # The last batch is a short one.
-    with MaskedModel(model, channels, sample, metric, batch_size=36) as masked:
+    with MaskedModel(channels, sample, metric, batch_size=36) as masked:
         values = {masked.value(keep) for keep in keeps}
         assert masked.evaluations == len(keeps)
     assert len(traces) == 1

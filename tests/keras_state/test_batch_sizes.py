@@ -120,9 +120,7 @@ def test_cuts_are_compensated_as_those_of_the_twin(case):
         plan = keras_gcp.plan(one, {"channels": 0.6}, selection={"align": 1}, exclude=exclude)
         channels = trace(one, exclude)
         sample = draw_sample((x, y), None, 0, one)
-        values = compensated(
-            one, channels, keep_of(plan, channels), sample, parse("auto", "auto", True)
-        )
+        values = compensated(channels, keep_of(plan, channels), sample, parse("auto", "auto", True))
         found.append([values.get(id(v)) for v in one.weights])
     for own, wanted in zip(*found, strict=True):
         assert (own is None) == (wanted is None)

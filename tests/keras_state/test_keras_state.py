@@ -75,7 +75,7 @@ def test_rollback_restores_values_shapes_and_configuration():
     from keras_gcp.surgery.narrow import narrow_model
 
     with pytest.raises(RuntimeError), Transaction() as transaction:
-        narrow_model(model, channels, keep, transaction, [model.optimizer])
+        narrow_model(channels, keep, transaction, [model.optimizer])
         assert model.count_params() < sum(w.size for w in weights)
         raise RuntimeError("made by the test")
     for now, then in zip(model.get_weights(), weights, strict=True):

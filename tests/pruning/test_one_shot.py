@@ -435,8 +435,8 @@ def test_a_failing_cut_leaves_everything_as_it_was(name, error, monkeypatch):
     before = whole_state(model, optimizer, inputs)
     seen = []
 
-    def failing(model, *_):
-        seen.append(model.count_params())
+    def failing(channels, *_):
+        seen.append(channels.model.count_params())
         raise error
 
     wide = model.count_params()

@@ -34,8 +34,10 @@ class FourBytesEach:
 
     scatters: ClassVar[bool] = False
 
-    def function(self, model, channels, axes):
-        fixed = sum(np.prod(v.shape) for v in model.weights if id(v) not in channels.weights)
+    def function(self, channels, axes):
+        fixed = sum(
+            np.prod(v.shape) for v in channels.model.weights if id(v) not in channels.weights
+        )
         terms = []
         for weight in channels.weights.values():
             free = [n for axis, n in enumerate(weight.variable.shape) if axis not in weight.axes]
@@ -61,11 +63,9 @@ def made():
     scores = np.random.default_rng(0).random(channels.coupled_count)
     resource = FourBytesEach()
     further = (resource,)
-    cost_model = build_cost_model(model, channels, further)
-    original = Original(count_map(model, channels, further), channels.widths(), further)
-    one = planner.Planner(
-        model, channels, scores, Selection(align=1, floor=1), original, cost_model
-    )
+    cost_model = build_cost_model(channels, further)
+    original = Original(count_map(channels, further), channels.widths(), further)
+    one = planner.Planner(channels, scores, Selection(align=1, floor=1), original, cost_model)
     return one, resource.measured, 4 * model.count_params()
 
 

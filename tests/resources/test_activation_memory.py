@@ -26,7 +26,7 @@ FLOAT, INT8 = "peak_activation_bytes", "peak_activation_bytes_int8"
 
 def peak(model, resource=FLOAT):
     """What a model needs."""
-    return count_map(model, trace(model), counted([resource])).cost(resource)
+    return count_map(trace(model), counted([resource])).cost(resource)
 
 
 def peak_by_reference_counts(model, inputs_stay=False):
@@ -116,7 +116,7 @@ def test_the_wide_network_predicts_the_peak_of_the_narrow_one(name):
     model = networks.ALL[name]()
     channels = trace(model)
     plan = random_plan(model, share=0.6)
-    cost_model = build_cost_model(model, channels, counted([FLOAT]))
+    cost_model = build_cost_model(channels, counted([FLOAT]))
     kept = np.array(
         [
             plan.layers[group.members[0].path][
@@ -133,7 +133,7 @@ def test_the_wide_network_predicts_the_peak_of_the_narrow_one(name):
 def test_no_width_makes_the_peak_smaller_by_growing(name):
     model = networks.ALL[name]()
     channels = trace(model)
-    cost_model = build_cost_model(model, channels, counted([FLOAT]))
+    cost_model = build_cost_model(channels, counted([FLOAT]))
     rng, full = np.random.default_rng(0), full_widths(channels)
     for _ in range(50):
         kept = rng.integers(1, full + 1)
@@ -149,7 +149,7 @@ def test_a_budget_on_the_peak_is_met_and_no_block_could_come_back(share):
     limit = share * peak(model)
     assert peak(narrow) == plan.after.further[FLOAT] <= limit
     channels = trace(model)
-    cost_model = build_cost_model(model, channels, counted([FLOAT]))
+    cost_model = build_cost_model(channels, counted([FLOAT]))
     groups = prunable_groups(channels)
     kept = np.array([plan.layers[group.members[0].path].sum() for group in groups])
     for i, group in enumerate(groups):

@@ -31,7 +31,7 @@ def file_bytes(model):
 def with_one_more(plan, model):
     """For every group that lost channels: the model with one of them put back."""
     channels = trace(model)
-    cost_model = build_cost_model(model, channels)
+    cost_model = build_cost_model(channels)
     for group in prunable_groups(channels):
         keep = np.ones(channels.coupled_count, bool)
         for path, coupled in channels.produced.items():
@@ -69,8 +69,8 @@ def test_the_real_file_meets_the_budget_and_one_more_channel_would_not(name, bud
 def test_a_file_is_predicted_within_two_percent():
     model = randomise(networks.residual())
     channels = trace(model)
-    further = resources.of_budget(Budget.parse({"tflite_bytes": 0.5}), model, channels)
-    cost_model = build_cost_model(model, channels, further)
+    further = resources.of_budget(Budget.parse({"tflite_bytes": 0.5}), channels)
+    cost_model = build_cost_model(channels, further)
     assert cost_model.cost("tflite_bytes", full_widths(channels)) == file_bytes(model)
     plan = keras_gcp.plan(model, {"channels": 0.5}, selection={"align": 1})
     groups = prunable_groups(channels)
@@ -85,10 +85,8 @@ def test_a_new_network_counts_as_if_trained():
     new, trained = networks.residual(), randomise(networks.residual())
     for model in (new, trained):
         channels = trace(model)
-        further = resources.of_budget(Budget.parse({"tflite_bytes": 0.5}), model, channels)
-        cost = build_cost_model(model, channels, further).cost(
-            "tflite_bytes", full_widths(channels)
-        )
+        further = resources.of_budget(Budget.parse({"tflite_bytes": 0.5}), channels)
+        cost = build_cost_model(channels, further).cost("tflite_bytes", full_widths(channels))
         assert cost == file_bytes(trained)
 
 

@@ -33,7 +33,7 @@ def after_events(model, budget, progress, **selection):
     selected = Selection(**{"align": 1, "floor": 1, **selection})
     scorer = criteria.get("random", seed=0)
     settings = Settings(scorer, selected, (), False, NO_COMPENSATION)
-    first = count_map(model, trace(model), original.resources)
+    first = count_map(trace(model), original.resources)
     run = PruningRun(settings, original, None, first)
     for number, share in enumerate(progress):
         scorer = criteria.get("random", seed=number)
@@ -150,7 +150,7 @@ def test_costs_beyond_the_present_widths_are_those_of_the_wider_network():
     model, wide = randomise(networks.residual()), randomise(networks.residual())
     run = after_events(model, {"macs": 0.4}, (1.0,))
     narrow, whole = trace(model), trace(wide)
-    cost_model, original = build_cost_model(model, narrow), build_cost_model(wide, whole)
+    cost_model, original = build_cost_model(narrow), build_cost_model(whole)
     full = np.array([len(g.coupled) for g in prunable_groups(whole)])
     assert [g.name for g in prunable_groups(narrow)] == [g.name for g in prunable_groups(whole)]
     for resource in ("macs", "parameters", "channels"):

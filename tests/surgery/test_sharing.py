@@ -86,7 +86,7 @@ def test_a_cut_that_is_taken_back_leaves_submodels_with_what_they_had_compiled()
     channels = trace(model)
     keep = keep_of(random_plan(model), channels)
     with pytest.raises(ZeroDivisionError), Transaction() as transaction:
-        narrow_model(model, channels, keep, transaction)
+        narrow_model(channels, keep, transaction)
         assert part.predict_function is not function
         raise ZeroDivisionError
     assert part.predict_function is function

@@ -29,18 +29,18 @@ def cut(model, disturb=0.0):
     channels = trace(model)
     keep = keep_of(random_plan(model), channels)
     inputs = random_inputs(model, 16)
-    expected = masked_outputs(model, channels, keep, inputs)
+    expected = masked_outputs(channels, keep, inputs)
     with Transaction() as transaction:
-        narrow_model(model, channels, keep, transaction)
+        narrow_model(channels, keep, transaction)
         kernel = model.get_layer("b0").kernel
         kernel.assign(keras.ops.convert_to_numpy(kernel) * (1 + disturb))
-        return verify_narrow(model, channels, inputs, expected)
+        return verify_narrow(channels, inputs, expected)
 
 
 def test_a_network_that_blows_up_roundings_is_not_taken_for_a_wrong_cut():
     model = unstable()
     channels, inputs = trace(model), random_inputs(model, 16)
-    outputs = masked_outputs(model, channels, np.ones(channels.coupled_count, bool), inputs)
+    outputs = masked_outputs(channels, np.ones(channels.coupled_count, bool), inputs)
     assert rounding_effect(model, channels.graph, inputs, outputs, 2.0**-22) > 1e-4
     # The wide and the narrow network may happen to round alike; then there is nothing to allow.
     difference = cut(model, disturb=2.0**-22)

@@ -73,9 +73,7 @@ class NarrowNothing(keras.callbacks.Callback):
             channels = trace(self.model)
             keep = np.ones(channels.coupled_count, bool)
             with Transaction() as transaction:
-                narrow_model(
-                    self.model, channels, keep, transaction, [self.model.optimizer], in_fit=True
-                )
+                narrow_model(channels, keep, transaction, [self.model.optimizer], in_fit=True)
 
 
 @pytest.mark.parametrize("event", ["callback", "surgery"])

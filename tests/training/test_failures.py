@@ -186,7 +186,7 @@ def test_a_failure_at_any_single_change_of_surgery_is_taken_back(build, monkeypa
         keep = keep_of(plan, channels)
         try:
             with Transaction() as transaction:
-                narrow_model(model, channels, keep, transaction, [model.optimizer], in_fit=True)
+                narrow_model(channels, keep, transaction, [model.optimizer], in_fit=True)
                 raise StopIteration
         except (MemoryError, StopIteration) as error:
             return isinstance(error, MemoryError)

@@ -226,7 +226,7 @@ def restore(training: Training, saved: Saved) -> None:
             _require_wide(run)
             channels = trace_as_planned(model, in_place=True)
             keep = keep_of(plan, channels)
-            narrow_model(model, channels, keep, transaction, in_fit=True)
+            narrow_model(channels, keep, transaction, in_fit=True)
         pairs = [
             *_pairs("model", model.variables, saved),
             *_pairs("optimizer", keras_state.optimizer_variables(model), saved),
