@@ -35,6 +35,13 @@ def correction(
 
     Returns:
         `(entries, filters)`.
+
+    Example:
+
+    >>> inputs = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    >>> correction(inputs, inputs @ [[2.0], [-1.0]], intercept=False, ridge=1e-9).round(2)
+    array([[ 2.],
+           [-1.]])
     """
     single = inputs.dtype == np.float32 and inputs.shape[1] >= _SINGLE_PRECISION_FROM
     dtype: type[np.floating[Any]] = np.float32 if single else np.float64

@@ -46,9 +46,8 @@ def absolute(value: float) -> Absolute:
 
     Example:
 
-    ```python
-    keras_gcp.prune(model, {"macs": keras_gcp.absolute(20e6)})
-    ```
+    >>> print(keras_gcp.Budget({"macs": keras_gcp.absolute(20e6)}))
+    macs <= 20,000,000
     """
     count = between(value, 0.0, sys.float_info.max)
     if not count:
@@ -93,9 +92,8 @@ def timed(
 
     Example:
 
-    ```python
-    keras_gcp.prune(model, {"latency_ms": keras_gcp.timed(0.6, threads=2)})
-    ```
+    >>> print(keras_gcp.Budget({"latency_ms": keras_gcp.timed(0.6, threads=2)}))
+    latency_ms <= 60.0% of the original (2 threads)
     """
     share = limit if isinstance(limit, Absolute) else _share("latency_ms", limit)
     count = require_integer("threads", threads, 1, LARGEST)
@@ -163,6 +161,11 @@ class Budget(Configured):
         Args:
             original: The original model's cost by resource.
             progress: 0 = nothing removed yet, 1 = the budget itself.
+
+        Example:
+
+        >>> keras_gcp.Budget({"macs": 0.5}).limits_at({"macs": 1000}, progress=0.5)
+        {'macs': 750.0}
         """
         limits = {}
         for resource, entry in self.limits.items():

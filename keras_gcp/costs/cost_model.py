@@ -40,6 +40,11 @@ def left_out(uncounted: Mapping[str, str], most: int | None = None) -> list[str]
     Args:
         uncounted: Layer to why its multiply-adds are not counted.
         most: Number of layers to name.
+
+    Example:
+
+    >>> left_out({"a": "layer 'a' (class Own)", "b": "layer 'b' (class Own)"}, most=1)
+    ["not counted in MACs: layer 'a' (class Own); nor 1 more layer"]
     """
     named = list(uncounted.values())[:most]
     lines = [f"not counted in MACs: {why}" for why in named]

@@ -47,10 +47,9 @@ def count(model: Any, exclude: Sequence[str] = (), input_shape: Any = None) -> M
 
     Example:
 
-    ```python
-    model = keras_gcp.models.resnet56(shortcut="pad")
-    keras_gcp.count(model).macs  # 125485696
-    ```
+    >>> model = keras_gcp.models.resnet20(shortcut="pad")
+    >>> keras_gcp.count(model).macs
+    40551040
     """
     return count_map(trace_at(sizes_of(model, input_shape), model, exclude))
 

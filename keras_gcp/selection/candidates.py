@@ -83,7 +83,8 @@ class Blocks:
     @property
     def sizes(self) -> np.ndarray:
         """Channels of each block."""
-        return self.uppers - self.lowers
+        channels: np.ndarray = self.uppers - self.lowers
+        return channels
 
     @property
     def total_scores(self) -> np.ndarray:
@@ -95,7 +96,8 @@ class Blocks:
 
     def by(self, *keys: np.ndarray) -> np.ndarray:
         """Their order by keys, the first one counting most; ties as they stand."""
-        return np.lexsort(keys[::-1])
+        order: np.ndarray = np.lexsort(keys[::-1])
+        return order
 
     def kept_without(self, gone: np.ndarray, widest: np.ndarray) -> np.ndarray:
         """Kept channels per group once these blocks are gone."""

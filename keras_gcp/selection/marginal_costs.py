@@ -96,7 +96,8 @@ def marginal_costs_at(
             marginal[index] = sum(added) / (upper - lower)
     if not marginal.any():
         return np.ones(len(groups))  # Nothing costs anything here.
-    return np.maximum(marginal, LEAST_COST * marginal.mean())
+    found: np.ndarray = np.maximum(marginal, LEAST_COST * marginal.mean())
+    return found
 
 
 def _around(widths: Sequence[int], width: int) -> tuple[int, int]:

@@ -72,10 +72,8 @@ class Selection(Configured):
 
     Example:
 
-    ```python
-    selection = keras_gcp.Selection(align=8, floor={"*": 0.25, "stem": 1.0})
-    plan = keras_gcp.plan(model, {"macs": 0.5}, selection=selection)
-    ```
+    >>> keras_gcp.Selection(align=8, floor={"*": 0.25, "stem": 16})
+    Selection(align=8, floor={'*': 0.25, 'stem': 16})
     """
 
     align: Align = "auto"
@@ -144,4 +142,5 @@ def select(
 
 def _shares(blocks: Blocks, groups: Sequence[Candidates]) -> np.ndarray:
     """What is left of a group, as a share of its original width, when a block is gone."""
-    return blocks.lowers / np.array([group.original for group in groups])[blocks.groups]
+    shares: np.ndarray = blocks.lowers / np.array([one.original for one in groups])[blocks.groups]
+    return shares

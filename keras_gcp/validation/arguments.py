@@ -20,7 +20,11 @@ LARGEST = 2**31 - 1
 
 
 def number(value: object) -> int | float | None:
-    """The plain number that a value is, possibly NaN or infinite; None for anything else."""
+    """The plain number that a value is, possibly NaN or infinite; None for anything else.
+
+    >>> number(np.float32(0.5)), number(np.array(3)), number(True), number("3")
+    (0.5, 3, None, None)
+    """
     if isinstance(value, np.ndarray | np.generic) and value.ndim == 0:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, Real):
