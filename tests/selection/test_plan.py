@@ -38,7 +38,7 @@ def assert_same_state(before, after):
         np.testing.assert_array_equal(a, b)
 
 
-def test_two_plans_are_the_same_cut_whatever_their_budgets(plan):
+def test_two_plans_are_the_same_cut_even_for_different_budgets(plan):
     other = dataclasses.replace(plan, budget="another one", slack=())
     assert plan.keeps_what_is_kept_by(other)
     assert plan.digest() == other.digest()
