@@ -460,13 +460,13 @@ def test_a_wrong_cut_is_noticed_and_taken_back(monkeypatch):
     before = arrays(model.variables)
     real = surgery.narrow_model
 
-    def swapped(model, channels, keep, transaction, *rest):
+    def swapped(channels, keep, transaction, *rest):
         """Keeps as many channels as planned, but others."""
         wrong = keep.copy()
         own = channels.produced["b_conv"]
         wrong[own] = np.roll(keep[own], 1)
         assert (wrong != keep).any()
-        return real(model, channels, wrong, transaction, *rest)
+        return real(channels, wrong, transaction, *rest)
 
     monkeypatch.setattr(surgery, "narrow_model", swapped)
     with pytest.raises(VerificationFailed, match="'plain' differs from the masked model"):

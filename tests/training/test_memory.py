@@ -122,9 +122,9 @@ def test_the_callback_itself_collects_the_old_graphs():
 def test_the_transaction_of_an_event_dies(monkeypatch):
     made = []
 
-    def noted(model, channels, keep, transaction, *rest):
+    def noted(channels, keep, transaction, *rest):
         made.append(weakref.ref(transaction))
-        return narrow(model, channels, keep, transaction, *rest)
+        return narrow(channels, keep, transaction, *rest)
 
     narrow = surgery.narrow_model
     monkeypatch.setattr("keras_gcp.surgery.cut.narrow_model", noted)
