@@ -138,7 +138,7 @@ def test_channels_are_ranked_as_those_of_the_twin(case, criterion):
     plans = []
     for one in (model, twin):
         one.compile("sgd", "sparse_categorical_crossentropy")
-        options = {"align": 1, "exclude": kept_whole(one)}
+        options = {"selection": {"align": 1}, "exclude": kept_whole(one)}
         plans.append(keras_gcp.plan(one, {"channels": 0.6}, criterion, (x, y), **options))
     assert plans[0].keeps_what_is_kept_by(plans[1])
     assert_same(before, states_of(model))
