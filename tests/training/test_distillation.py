@@ -194,7 +194,7 @@ def test_a_cut_that_is_taken_back_gives_no_teacher(monkeypatch):
     model = compiled(network())
     with pytest.warns(UserWarning, match="skipped"):
         fit(model, [Look(), callback])
-    for ours, theirs in zip(callback._teacher.weights, taken[2], strict=True):
+    for ours, theirs in zip(callback._pruned.teacher.weights, taken[2], strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(ours), theirs)
 
 

@@ -265,10 +265,10 @@ def refused_without_budget(error, match, schedule, epochs=6, initial_epoch=0, **
 
 def test_a_schedule_that_removes_more_channels_than_may_go_is_refused_at_once():
     schedule = schedules.channels_every(1, 6, 4)
-    match = r"removes 6 channels at each of 4 events, and the model has 20 .*down to 3"
+    match = r"channels=6, until=4\) has 4 events to come, and the model has 20 .*down to 3"
     refused_without_budget(ImpossibleBudget, match, schedule)
     steps = schedules.channels_every(2, 6, 8, unit="step")
-    refused_without_budget(ImpossibleBudget, "6 channels at each of 4 events", steps)
+    refused_without_budget(ImpossibleBudget, r"channels=6.* has 4 events to come", steps)
 
 
 def test_events_before_the_first_epoch_of_a_fit_are_what_they_remove():

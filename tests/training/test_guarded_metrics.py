@@ -224,4 +224,4 @@ def test_a_metric_that_becomes_nan_lets_nothing_go():
 
 def test_settings_of_a_guard_are_words_without_its_data_or_addresses():
     guard = AccuracyGuard((EIGHT, np.ones(8)), np.float32(0.5), metric="mae")
-    assert repr(guard) == "AccuracyGuard(max_drop=0.5, size=2048, metric='mae', mode='auto')"
+    assert repr(guard) == "AccuracyGuard(..., max_drop=0.5, metric='mae')"

@@ -312,9 +312,11 @@ KINDS_OF_EVENTS = {
     },
     "put together": {
         "schedule": keras_gcp.schedules.function(
-            lambda t: {0.25: 0.01, 0.5: 0.5, 0.75: 0.99, 1.0: 1.0}[t], begin=1, end=4
+            lambda t: {0.25: 0.01, 0.5: 0.5, 0.75: 0.99, 1.0: 1.0}[t],
+            begin=1,
+            end=4,
+            min_step=0.1,
         ),
-        "min_share": 0.1,
     },
     "refused": {
         "schedule": keras_gcp.schedules.linear(1, 4),
@@ -395,9 +397,9 @@ def test_without_a_seed_the_sample_and_random_scores_are_those_from_before(tmp_p
         return callback
 
     first, second = start((2, 0)), start()
-    assert second._seed == first._seed
+    assert second._pruned.seed == first._pruned.seed
     np.testing.assert_array_equal(first._run.sample.x, second._run.sample.x)
-    assert first._settings.scorer == second._settings.scorer
+    assert first._run.settings.scorer == second._run.settings.scorer
 
 
 @pytest.mark.slow
@@ -493,10 +495,12 @@ DIFFERENCES = {
     "align": ({"align": 2}, "align: 1 there, 2 here"),
     "floor": ({"floor": 2}, "floor: .* there, 2 here"),
     "cap": ({"cap": {"hidden": 4}}, r"cap: None there, \{'hidden': 4\} here"),
-    "normalize": ({"normalize": "cost"}, "normalize: none there, cost here"),
-    "scope": ({"scope": "group"}, "scope: global there, group here"),
+    "ranking": ({"ranking": "score_per_cost"}, "ranking: score there, score_per_cost here"),
     "exclude": ({"exclude": ["hidden"]}, r"exclude: \[\] there, \['hidden'\] here"),
-    "min_share": ({"min_share": 0.0}, r"min_share: 0.03 there, 0.0 here"),
+    "min_step": (
+        {"schedule": keras_gcp.schedules.linear(1, 3, min_step=0.0)},
+        r"min_step: 0.03 there, 0.0 here",
+    ),
     "distillation": (
         {"distillation": keras_gcp.Distillation()},
         r"distillation: None there, Distillation",
