@@ -245,7 +245,9 @@ def test_what_is_not_elementwise_is_refused_before_training(layer):
     model = compiled(between(layer))
     keras_gcp.elementwise("it")
     for use in (keras_gcp.count, lambda m: fit(m, [pruning()], epochs=2)):
-        with pytest.raises(InvalidArgument, match="told of layer 'it'.*half of its channels") as e:
+        with pytest.raises(
+            InvalidArgument, match="called for layer 'it'.*half of its channels"
+        ) as e:
             use(model)
         assert "declared=False" in str(e.value)
 

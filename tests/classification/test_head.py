@@ -160,7 +160,7 @@ def test_every_caller_has_a_remedy_of_its_own():
             criteria.get("feature_relevance"), model, graph, sample
         ),
         "Accuracy needs .*Pass `metric`": lambda: metric_for("accuracy", model, sample),
-        "`distill` needs .*Leave `distill` out": lambda: Teacher(
+        "`distillation` needs .*Leave `distillation` out": lambda: Teacher(
             Distillation(), model, graph.graph, IMAGES
         ),
     }

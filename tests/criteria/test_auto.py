@@ -204,7 +204,7 @@ def test_training_says_it_once_and_every_event_keeps_to_it(capsys):
     model, loss, x, y = several_outputs()
     model.compile("sgd", loss, run_eagerly=True)
     callback = keras_gcp.GradualChannelPruning(
-        (x, y), {"channels": 0.5}, schedules.linear(1, 2), selection={"align": 1}, seed=0
+        (x, y), {"channels": 0.5}, schedules.linear(1, 2), selection={"align": 1}, seed=0, verbose=1
     )
     fit(model, [callback], examples=(x, y))
     fit(model, [callback], examples=(x, y))
