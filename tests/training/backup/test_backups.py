@@ -226,10 +226,10 @@ class KillAt(keras.callbacks.Callback):
             raise Killed
 
 
-def build(optimizer="adam"):
+def build(optimizer="adam", run_eagerly=False):
     """A network with dropout, so random states count, too."""
     keras.utils.set_random_seed(5)
-    return compiled(networks.flatten_dense(), optimizer)
+    return compiled(networks.flatten_dense(), optimizer, run_eagerly=run_eagerly)
 
 
 def train(
@@ -237,7 +237,7 @@ def train(
 ):
     """One training, perhaps killed at (epoch, batch); model, callback and history."""
     options.setdefault("schedule", keras_gcp.schedules.linear(1, 3))
-    model = build(options.pop("optimizer", "adam"))
+    model = build(options.pop("optimizer", "adam"), options.pop("run_eagerly", False))
     callback = pruning(
         options.pop("budget", {"channels": 0.5}),
         criterion=options.pop("criterion", "feature_relevance"),
@@ -296,7 +296,7 @@ def test_a_training_may_be_killed_again_and_again(uninterrupted, tmp_path):
 
 def test_a_killed_training_with_events_within_epochs_ends_bit_equal(tmp_path):
     schedule = keras_gcp.schedules.linear(2, 8, 3, unit="step")
-    options = {"schedule": schedule, "criterion": "l2_norm"}
+    options = {"schedule": schedule, "criterion": "l2_norm", "run_eagerly": True}
     expected, callback, _ = train(**options)
     train(tmp_path / "b", (2, 1), **options)
     model, resumed, _ = train(tmp_path / "b", **options)
@@ -441,7 +441,7 @@ def test_other_callbacks_remember_what_they_knew(first, tmp_path):
             before = [best_is_3, *(mine if first else [])]
             behind = [] if first else mine
             options = {"before": before, "other_callbacks": behind, "criterion": "l2_norm"}
-            model, _, history = train(tmp_path / "b", kill, epochs=9, **options)
+            model, _, history = train(tmp_path / "b", kill, 9, run_eagerly=True, **options)
         results.append((weights_of(model), history, mine[0].best_epoch, mine[0].stopped_epoch))
     assert results[0][2:] == (3, 6)  # Best before the restart, and stopped after it.
     assert_equal_arrays(results[0][0], results[1][0])
