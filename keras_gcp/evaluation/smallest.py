@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -122,14 +122,13 @@ def smallest(
     examples = draw_sample(data, None, seed, model)
     measured = metric_for(metric, model, examples, mode)
     drawn = sample_of(sample, seed, model)
-    channels = trace_at(said or sizes_of(model, None, drawn, examples), model, exclude)
     settings = parse_compensation(compensation, drawn is not None)
-    decision = decided(scorer, channels, drawn)
-    scores = weighted(score(decision.scorer, channels, drawn), channels, selected.prior)
+    channels = trace_at(said or sizes_of(model, None, drawn, examples), model, exclude)
     original = Original.of_traced(channels, any_share)
     cost_model = build_cost_model(channels, original.resources)
+    decision = decided(scorer, channels, drawn)
+    scores = weighted(score(decision.scorer, channels, drawn), channels, selected.prior)
     planner = Planner(channels, scores, selected, original, cost_model)
-    everything = np.ones(channels.coupled_count, bool)
     search = _Search(resource, measured, at_least, verbose)
 
     def planned(share: float) -> Plan:
@@ -141,30 +140,24 @@ def smallest(
         return compensated_weights(channels, keep, drawn, settings)
 
     with MaskedModel(channels, examples, measured, batch_size, compensated) as masked:
-        baseline = masked.value(everything)
-        if not measured.holds(baseline, at_least):
-            raise InvalidArgument(
-                f"The model itself has {measured.name} {baseline:.4f}, which does not reach "
-                f"`at_least` ({at_least!r}). Expected a value that the model reaches "
-                "before anything is removed."
-            )
+        baseline = masked.value(np.ones(channels.coupled_count, bool))
+        _require_good_enough(measured, baseline, at_least)
         candidates = search.bisect(
-            planned,
-            lambda one: masked.value(keep_of(one, channels)),
-            tolerance,
-            max_evaluations,
+            planned, lambda one: masked.value(keep_of(one, channels)), tolerance, max_evaluations
         )
-    for candidate in candidates:
+
+    def cut(candidate: Plan) -> tuple[Any, float]:
         narrow = apply(model, candidate, drawn, compensation=compensation)
-        value = value_of(measured, narrow, examples, batch_size)
-        if search.note(candidate, share_left(candidate, resource), value, cut=True):
-            break
-    else:  # Nothing can go. A copy computes the same: `apply` compares it.
-        candidate = plan_of(channels, everything, cost_model)
-        narrow, value = apply(model, candidate), baseline
+        return narrow, value_of(measured, narrow, examples, batch_size)
+
+    found = search.first_to_hold(candidates, cut)
+    if found is None:  # Nothing can go. A copy computes the same: `apply` compares it.
+        whole = plan_of(channels, np.ones(channels.coupled_count, bool), cost_model)
+        found = whole, apply(model, whole), baseline
+    plan, narrow, value = found
     return Smallest(
         model=narrow,
-        plan=candidate,
+        plan=plan,
         metric=measured.name,
         at_least=float(at_least),
         baseline=baseline,
@@ -172,6 +165,15 @@ def smallest(
         resource=resource,
         trials=tuple(search.trials),
     )
+
+
+def _require_good_enough(metric: Metric, baseline: float, at_least: float) -> None:
+    if not metric.holds(baseline, at_least):
+        raise InvalidArgument(
+            f"The model itself has {metric.name} {baseline:.4f}, which does not reach "
+            f"`at_least` ({at_least!r}). Expected a value that the model reaches before anything "
+            "is removed."
+        )
 
 
 class _Search:
@@ -210,6 +212,21 @@ class _Search:
             else:
                 low = limit
         return sorted(good, key=lambda one: share_left(one, self._resource))
+
+    def first_to_hold(
+        self, candidates: Sequence[Plan], cut: Callable[[Plan], tuple[Any, float]]
+    ) -> tuple[Plan, Any, float] | None:
+        """The first candidate that is good enough when it is really cut; None if none is.
+
+        Args:
+            candidates: The candidates.
+            cut: Cuts one; returns the narrow model, and the metric.
+        """
+        for candidate in candidates:
+            narrow, value = cut(candidate)
+            if self.note(candidate, share_left(candidate, self._resource), value, cut=True):
+                return candidate, narrow, value
+        return None
 
     def note(self, candidate: Plan, limit: float, value: float, cut: bool) -> bool:
         """Notes what a candidate is worth; returns whether it is good enough."""
