@@ -165,6 +165,7 @@ def test_when_the_fit_has_ended_the_next_one_is_that_of_a_plain_model(end):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The schedule has events before the epochs")
 def test_two_fits_are_the_same_as_one():
     results = []
     for parts in ([4], [2, 4]):
