@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,11 +27,7 @@ class L1Norm:
     def __call__(
         self, model: Any, channels: ChannelMap, sample: DrawnSample | None = None
     ) -> dict[str, np.ndarray]:
-        operations = operations_by_path(channels)
-        return {
-            path: channel_norms(channels, path, operations[path], _l1)
-            for path in prunable_layers(channels)
-        }
+        return _norms(channels, lambda rows: np.abs(rows).sum(axis=1))
 
 
 @dataclass(frozen=True)
@@ -47,16 +44,12 @@ class L2Norm:
     def __call__(
         self, model: Any, channels: ChannelMap, sample: DrawnSample | None = None
     ) -> dict[str, np.ndarray]:
-        operations = operations_by_path(channels)
-        return {
-            path: channel_norms(channels, path, operations[path], _l2)
-            for path in prunable_layers(channels)
-        }
+        return _norms(channels, lambda rows: np.linalg.norm(rows, axis=1))
 
 
-def _l1(rows: np.ndarray) -> np.ndarray:
-    return np.abs(rows).sum(axis=1)
-
-
-def _l2(rows: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(rows, axis=1)
+def _norms(channels: ChannelMap, norm: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
+    operations = operations_by_path(channels)
+    return {
+        path: channel_norms(channels, path, operations[path], norm)
+        for path in prunable_layers(channels)
+    }
