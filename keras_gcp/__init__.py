@@ -24,6 +24,17 @@ from keras_gcp.compensation import Compensation
 from keras_gcp.costs.budget import Budget, absolute, timed
 from keras_gcp.costs.counting import count
 from keras_gcp.criteria.relevance import register_relevance_rule, relevance_scores
+from keras_gcp.errors import (
+    BackupFailed,
+    ExportMismatch,
+    ImpossibleBudget,
+    InvalidArgument,
+    KerasGCPError,
+    ReplicasDisagree,
+    UnsupportedKeras,
+    UnsupportedModel,
+    VerificationFailed,
+)
 from keras_gcp.evaluation import Smallest, frontier, sensitivity, smallest
 from keras_gcp.evaluation.frontier_result import Frontier
 from keras_gcp.evaluation.sensitivity_result import Sensitivity
@@ -38,16 +49,25 @@ from keras_gcp.training.distillation import Distillation
 
 __all__ = [
     "AccuracyGuard",
+    "BackupFailed",
     "Budget",
     "Compensation",
     "Distillation",
+    "ExportMismatch",
     "Frontier",
     "GradualChannelPruning",
+    "ImpossibleBudget",
+    "InvalidArgument",
+    "KerasGCPError",
     "Plan",
+    "ReplicasDisagree",
     "Sample",
     "Selection",
     "Sensitivity",
     "Smallest",
+    "UnsupportedKeras",
+    "UnsupportedModel",
+    "VerificationFailed",
     "__version__",
     "absolute",
     "apply",

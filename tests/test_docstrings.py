@@ -83,7 +83,9 @@ def test_what_is_exported_says_what_it_is_and_what_its_arguments_are(name):
 
 
 def is_returned(exported: object) -> bool:
-    """Records of results, which nobody makes by hand: their attributes are documented."""
+    """What nobody makes by hand: errors, and records of results, which document attributes."""
+    if isinstance(exported, type) and issubclass(exported, Exception):
+        return True
     return "Attributes:" in (inspect.getdoc(exported) or "")
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib.colors
-import matplotlib.image
 import numpy as np
 import pytest
 
@@ -14,12 +12,15 @@ from keras_gcp.evaluation.frontier_result import Frontier, FrontierPoint
 from keras_gcp.evaluation.sensitivity_result import GroupSensitivity, Sensitivity, SensitivityPoint
 from keras_gcp.reporting import style
 
+colors = pytest.importorskip("matplotlib.colors", reason="pictures need matplotlib")
+image = pytest.importorskip("matplotlib.image")
+
 COLORS = [getattr(style, n) for n in ("VERMILION", "BLUE", "ORANGE", "GREEN", "PURPLE", "SKY")]
 
 
 def pixels_of(path: Path, color: str) -> int:
-    picture = matplotlib.image.imread(path)[..., :3]
-    return int((np.abs(picture - matplotlib.colors.to_rgb(color)).max(axis=-1) < 0.02).sum())
+    picture = image.imread(path)[..., :3]
+    return int((np.abs(picture - colors.to_rgb(color)).max(axis=-1) < 0.02).sum())
 
 
 def sensitivity(groups: int, metric: str = "accuracy") -> Sensitivity:
