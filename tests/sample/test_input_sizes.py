@@ -385,4 +385,5 @@ def test_a_frontier_without_multiply_adds_is_saved_and_shown(tmp_path):
     frontier = Frontier("loss", False, "parameters", points)
     frontier.save(tmp_path)
     assert Frontier.load(tmp_path).points == points
+    pytest.importorskip("matplotlib")
     assert frontier.plot(tmp_path / "frontier.png").exists()

@@ -77,6 +77,7 @@ def test_predictions_and_pieces_are_those_of_keras_without_a_warning(name):
     assert [value is A for value in ordered] == [one.name == "a" for one in model.inputs]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Keras itself, with PyTorch
         np.testing.assert_allclose(backend.predict(model, x), expected, atol=1e-6)
 
 
