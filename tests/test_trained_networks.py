@@ -61,6 +61,7 @@ def test_half_of_it_computes_what_the_masked_network_computes(file, images):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The sample has no example of:UserWarning")  # few images
 def test_it_trains_on_behind_a_cut_by_relevance(file, images):
     model = load_trained(FOLDER / file)
     labels = model.predict(images, verbose=0).argmax(axis=1)
