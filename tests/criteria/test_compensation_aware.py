@@ -107,12 +107,13 @@ def test_flattened_maps_cost_by_examples_and_channels_not_by_the_square_of_their
 def test_all_places_of_a_channel_are_one_candidate_and_a_doubled_channel_is_worth_less():
     model, images = flattened(side=4, width=3, examples=200)
     conv, dense = model.get_layer("conv"), model.layers[-1]
-    kernel = conv.kernel.numpy()
+    kernel = keras.ops.convert_to_numpy(conv.kernel).copy()
     kernel[..., 2] = kernel[..., 0]
     conv.kernel.assign(kernel)
-    rows = np.asarray(keras.Model(model.inputs, conv.output)([images])).reshape(200, -1)
+    outputs = keras.Model(model.inputs, conv.output)([images])
+    rows = keras.ops.convert_to_numpy(outputs).reshape(200, -1)
     rows = rows.astype("float64") - rows.mean(axis=0, dtype="float64")
-    weights = dense.kernel.numpy().astype("float64")
+    weights = keras.ops.convert_to_numpy(dense.kernel).astype("float64")
     whole = unexplained(rows, weights, 1, [])
     of_channel = [np.arange(c, 48, 3) for c in range(3)]  # Flatten puts channels side by side.
     alone = [(whole - unexplained(rows, weights, 1, at)) / whole for at in of_channel]
