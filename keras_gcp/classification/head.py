@@ -26,7 +26,7 @@ import keras
 from keras import losses
 
 from keras_gcp.classification.asker import Asker
-from keras_gcp.classification.labels import loss_function
+from keras_gcp.classification.labels import REGRESSION_LOSSES, loss_function
 from keras_gcp.classification.operations import is_function, moves_values
 from keras_gcp.errors import KerasGCPError
 from keras_gcp.graph import Call, Graph
@@ -50,18 +50,6 @@ _CATEGORICAL_LOSSES = frozenset(
         losses.categorical_crossentropy,
         losses.categorical_focal_crossentropy,
         losses.sparse_categorical_crossentropy,
-    }
-)
-_REGRESSION_LOSSES = frozenset(
-    {
-        losses.cosine_similarity,
-        losses.huber,
-        losses.log_cosh,
-        losses.mean_absolute_error,
-        losses.mean_absolute_percentage_error,
-        losses.mean_squared_error,
-        losses.mean_squared_logarithmic_error,
-        losses.poisson,
     }
 )
 
@@ -178,7 +166,7 @@ def _kind(shape: tuple[int | None, ...], activation: str, loss: Any) -> tuple[st
     if activation == "sigmoid":
         if several and loss in _CATEGORICAL_LOSSES:
             return "multi-class", "loss"
-        if not flat and loss in _REGRESSION_LOSSES:
+        if not flat and loss in REGRESSION_LOSSES:
             return None, "with such a loss its channels are quantities, such as colours"
         return ("multi-label" if several else "binary"), "activation"
     if activation == "linear":
@@ -193,7 +181,7 @@ def _kind_of_linear(several: bool, loss: Any) -> tuple[str | None, str]:
         return ("multi-label" if several else "binary"), "loss"
     if several and loss in _CATEGORICAL_LOSSES:
         return "multi-class", "loss"
-    if loss in _REGRESSION_LOSSES | _CATEGORICAL_LOSSES:
+    if loss in REGRESSION_LOSSES | _CATEGORICAL_LOSSES:
         return None, "a linear output with such a loss is a regression"
     return ("multi-class" if several else "binary"), "shape"
 

@@ -14,26 +14,30 @@ from keras_gcp import backend
 from keras_gcp.errors import InvalidArgument, in_short
 from keras_gcp.sample import DrawnSample
 
-_OF_OUTPUT_SHAPE = frozenset(
+REGRESSION_LOSSES = frozenset(
     {
-        losses.binary_crossentropy,
-        losses.binary_focal_crossentropy,
-        losses.categorical_crossentropy,
-        losses.categorical_focal_crossentropy,
-        losses.categorical_hinge,
         losses.cosine_similarity,
-        losses.hinge,
         losses.huber,
-        losses.kl_divergence,
         losses.log_cosh,
         losses.mean_absolute_error,
         losses.mean_absolute_percentage_error,
         losses.mean_squared_error,
         losses.mean_squared_logarithmic_error,
         losses.poisson,
-        losses.squared_hinge,
     }
 )
+"""Losses of quantities."""
+
+_OF_OUTPUT_SHAPE = REGRESSION_LOSSES | {
+    losses.binary_crossentropy,
+    losses.binary_focal_crossentropy,
+    losses.categorical_crossentropy,
+    losses.categorical_focal_crossentropy,
+    losses.categorical_hinge,
+    losses.hinge,
+    losses.kl_divergence,
+    losses.squared_hinge,
+}
 """Losses that compare labels and outputs number by number."""
 
 _OF_CLASSES = frozenset(

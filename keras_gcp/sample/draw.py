@@ -16,7 +16,7 @@ from keras_gcp.errors import InvalidArgument
 from keras_gcp.sample.arrays import to_arrays
 from keras_gcp.sample.forms import check_lengths, element, held_in_memory, joined
 from keras_gcp.sample.inputs import as_argument, check_values, fitted_inputs
-from keras_gcp.sample.request import SAMPLE_SIZE, Sample, checked_size
+from keras_gcp.sample.request import Sample, checked_size
 from keras_gcp.validation import require_seed
 
 _MAX_STRATA = 4096
@@ -128,7 +128,8 @@ def sample_of(source: Any, seed: int | None, model: Any) -> DrawnSample | None:
     seed = require_seed(seed)
     if source is None or isinstance(source, DrawnSample):
         return source
-    return draw_sample(source, SAMPLE_SIZE, seed, model, needs_labels=False)
+    wanted = Sample.parse(source)
+    return draw_sample(wanted.data, wanted.size, seed, model, needs_labels=False)
 
 
 def is_data_set(source: Any) -> bool:

@@ -46,6 +46,11 @@ class Sample(Configured):
             )
         object.__setattr__(self, "size", checked_size(self.size))
 
+    @staticmethod
+    def parse(sample: Any) -> Sample:
+        """The sample that a user means: one, or its examples."""
+        return sample if isinstance(sample, Sample) else Sample(sample)
+
 
 def checked_size(size: Any) -> int | None:
     """A number of examples to draw, as a plain number; None stands for all.

@@ -105,19 +105,6 @@ def _checked_drop(max_drop: Any, metric: Any) -> float:
     return float(drop)
 
 
-def check_guard(guard: Any) -> None:
-    """Refuses what is not an `AccuracyGuard`.
-
-    Raises:
-        InvalidArgument: it is neither None nor an `AccuracyGuard`.
-    """
-    if guard is not None and not isinstance(guard, AccuracyGuard):
-        raise InvalidArgument(
-            "`guard` expects `keras_gcp.AccuracyGuard(data, max_drop=...)` or None. Received: "
-            f"{guard!r}."
-        )
-
-
 def in_parts(guard: AccuracyGuard | None) -> dict[str, object]:
     """What must be the same after a restart; the data are compared as such."""
     names = ("max_drop", "size", "metric", "mode")

@@ -20,7 +20,7 @@ from keras_gcp.selection.plan import Plan
 from keras_gcp.training.accuracy_guard import AccuracyGuard
 from keras_gcp.training.backup import state
 from keras_gcp.training.backup.manager import BackupManager
-from keras_gcp.training.distillation import Distillation
+from keras_gcp.training.distillation import Distillation, Teacher
 from keras_gcp.training.event_records import Event, EventRequest, SkippedEvent, when
 from keras_gcp.training.fit_checks import (
     check_fit_runs,
@@ -279,8 +279,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
         run = self._required_run()
         run.times.pause()
         run.note_retracing()
-        if self._pruned is not None and self._pruned.teacher is not None:
-            self._pruned.teacher.check_used(self.model)
+        if self._teacher is not None:
+            self._teacher.check_used(self.model)
         if logs is None:
             return
         self._observe(logs)
@@ -288,8 +288,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         backend.forget_gradients(self.model.train_function)
-        if self._pruned is not None and self._pruned.teacher is not None:
-            self._pruned.teacher.detach(self.model)
+        if self._teacher is not None:
+            self._teacher.detach(self.model)
         self._backups.clear()
         self._warn_if_unmet()
         if self._verbosity and self.events:
@@ -300,6 +300,10 @@ class GradualChannelPruning(keras.callbacks.Callback):
     @property
     def _run(self) -> PruningRun | None:
         return None if self._pruned is None else self._pruned.run
+
+    @property
+    def _teacher(self) -> Teacher | None:
+        return None if self._pruned is None else self._pruned.teacher
 
     @property
     def _verbosity(self) -> int:
@@ -324,7 +328,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         """Looks at everything once, and says what a user should know before the first epoch."""
         pruned = backend.run_everywhere(model, lambda: prepare(model, self._arguments, seed))
         if self._backups.wanted:
-            self._backups.identify(model, choices(self._arguments, schedule, pruned.decision))
+            self._backups.identify(model, choices(self._arguments, schedule, pruned))
         self._pruned = pruned
         require_one_criterion(model, pruned.decision)
         for line in pruned.first_lines() if self._verbosity else ():
@@ -345,7 +349,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
 
     def _learn_from_teacher(self) -> None:
         """Distils if something has been cut, in this fit or in one before."""
-        teacher = None if self._pruned is None else self._pruned.teacher
+        teacher = self._teacher
         if teacher is None or not teacher.is_ready or not self._required_run().pruned_channels:
             return
         if not teacher.is_attached(self.model):
@@ -410,9 +414,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
 
     def _show_teacher(self) -> None:
         """Before the first cut, the teacher takes the weights as they are now."""
-        teacher = None if self._pruned is None else self._pruned.teacher
-        if teacher is not None and not self._required_run().pruned_channels:
-            teacher.take(self.model.get_weights())
+        if self._teacher is not None and not self._required_run().pruned_channels:
+            self._teacher.take(self.model.get_weights())
 
     def _put_off(self, refused: SkippedEvent) -> None:
         self._required_fit().scheduler.left_out()

@@ -78,19 +78,6 @@ class Distillation(Configured):
         object.__setattr__(self, "temperature", temperature)
 
 
-def check_distillation(distillation: Any) -> None:
-    """Refuses what is not a `Distillation`.
-
-    Raises:
-        InvalidArgument: it is neither None nor a `Distillation`.
-    """
-    if distillation is not None and not isinstance(distillation, Distillation):
-        raise InvalidArgument(
-            "`distillation` expects `keras_gcp.Distillation(weight=..., temperature=...)` or None. "
-            f"Received: {distillation!r}."
-        )
-
-
 class Teacher:
     """A frozen copy of a model, and the loss of learning from it.
 

@@ -9,23 +9,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_gcp import backend, criteria, keras_state
+from keras_gcp import backend, keras_state
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
 from keras_gcp.classification.metrics import metric_for, value_of
-from keras_gcp.costs.budget import Budget
-from keras_gcp.costs.costs import Costs
-from keras_gcp.costs.counting import build_cost_model
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.pruning.original import Original
-from keras_gcp.sample import DrawnSample, draw_sample
+from keras_gcp.sample import draw_sample
 from keras_gcp.schedules import AdaptiveSchedule, Schedule, checked_events, unit_of
 from keras_gcp.schedules.scheduler import Scheduler, next_progress
 from keras_gcp.selection.blockers import require_prunable
-from keras_gcp.selection.planning import limits_of, require_reachable
 from keras_gcp.surgery.optimizer import check_optimizer
 from keras_gcp.training.accuracy_guard import AccuracyGuard, GuardedMetric
-from keras_gcp.training.settings import Settings
 
 
 def check_model(model: Any, exclude: Sequence[str], resource: str = "macs") -> ChannelMap:
@@ -185,32 +179,6 @@ def check_schedule(schedule: Schedule, epochs: int, steps: int | None) -> dict[i
             stacklevel=2,
         )
     return inside
-
-
-def check_criterion(
-    scorer: Any, model: Any, channels: ChannelMap, sample: DrawnSample | None
-) -> None:
-    """Asks the criterion whether it can score this model on this sample."""
-    criteria.check(scorer, model, channels, sample)
-
-
-def check_feasible(
-    model: Any,
-    channels: ChannelMap,
-    budget: Budget,
-    costs: Costs,
-    original: Original,
-    settings: Settings,
-) -> None:
-    """Refuses a budget that is met already, or that floors and anchors make impossible.
-
-    Raises:
-        InvalidArgument: the budget is met already.
-        ImpossibleBudget: it cannot be met.
-    """
-    limits = limits_of(budget, costs, original.costs, channels)
-    cost_model = build_cost_model(channels, original.resources)
-    require_reachable(channels, limits, settings.selection, cost_model, original.widths)
 
 
 def check_known_to_optimizer(model: Any) -> None:

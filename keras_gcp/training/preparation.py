@@ -17,16 +17,17 @@ from keras_gcp.costs.counting import count_map
 from keras_gcp.criteria.base import name_of
 from keras_gcp.graph import Shapes
 from keras_gcp.pruning.original import Original
-from keras_gcp.sample import DrawnSample, sample_of
+from keras_gcp.sample import DrawnSample, Sample, sample_of
 from keras_gcp.sample.input_sizes import sizes_of
 from keras_gcp.schedules import min_step_of
 from keras_gcp.selection.plan_text import sizes_line
+from keras_gcp.selection.planning import limits_of
 from keras_gcp.training.accuracy_guard import in_parts
 from keras_gcp.training.distillation import Teacher
-from keras_gcp.training.fit_checks import check_criterion, check_feasible, check_model, guarded
+from keras_gcp.training.fit_checks import check_model, guarded
 from keras_gcp.training.pruning_run import PruningRun
 from keras_gcp.training.settings import Arguments, Settings
-from keras_gcp.training.trial_runs import check_selection, first_scores
+from keras_gcp.training.trial_runs import check_reachable, first_scores
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,11 @@ def prepare(model: Any, arguments: Arguments, seed: int) -> PrunedModel:
     check_targets(model, sample)
     decision = criteria.decided(scorer, model, channels, sample)
     settings = _settings(arguments, decision, model, sample, shapes)
-    check_criterion(decision.scorer, model, channels, sample)
+    criteria.check(decision.scorer, model, channels, sample)
     costs = count_map(channels, original.resources)
-    if budget is not None:
-        check_feasible(model, channels, budget, costs, original, settings)
-    else:
-        check_selection(model, channels, original, settings)
+    # Without a budget, settings by layer are looked at all the same.
+    limits = {} if budget is None else limits_of(budget, costs, original.costs, channels)
+    check_reachable(channels, limits, original, settings)
     guard = arguments.guard
     run = PruningRun(
         settings,
@@ -108,18 +108,18 @@ def prepare(model: Any, arguments: Arguments, seed: int) -> PrunedModel:
     return PrunedModel(weakref.ref(model), run, seed, decision, teacher, lines)
 
 
-def choices(arguments: Arguments, schedule: Any, decision: criteria.Decision) -> dict[str, object]:
+def choices(arguments: Arguments, schedule: Any, pruned: PrunedModel) -> dict[str, object]:
     """What must be the same after a restart."""
-    selection = arguments.selection
+    sample, decision = arguments.sample, pruned.decision
     return {
         "budget": arguments.budget,
         "schedule": schedule,
         "min_step": min_step_of(schedule),
         "criterion": name_of(decision.scorer) if decision.was_open else arguments.criterion,
-        **selection.get_config(),
+        **arguments.selection.get_config(),
         "exclude": list(arguments.exclude),
-        "sample": getattr(arguments.sample, "size", None),
-        "compensation": arguments.parsed_compensation(),
+        "sample_size": None if sample is None else Sample.parse(sample).size,
+        "compensation": pruned.run.settings.compensation,
         **in_parts(arguments.guard),
         "distillation": arguments.distillation,
         "input_shape": arguments.input_shape,

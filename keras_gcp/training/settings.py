@@ -15,11 +15,12 @@ from keras_gcp.errors import InvalidArgument
 from keras_gcp.graph import Shapes
 from keras_gcp.schedules import AdaptiveSchedule, LimitingSchedule, Schedule
 from keras_gcp.selection import Selection
-from keras_gcp.training.accuracy_guard import AccuracyGuard, check_guard
-from keras_gcp.training.distillation import Distillation, check_distillation
+from keras_gcp.training.accuracy_guard import AccuracyGuard
+from keras_gcp.training.distillation import Distillation
 from keras_gcp.validation import (
     layer_names,
     require_flag,
+    require_kind,
     require_one_of,
     require_path,
     require_seed,
@@ -61,8 +62,15 @@ class Arguments(Configured):
     def __post_init__(self) -> None:
         _check_schedule(self.schedule)
         require_one_of("on_failure", self.on_failure, ON_FAILURE)
-        check_guard(self.guard)
-        check_distillation(self.distillation)
+        require_kind(
+            "guard", self.guard, AccuracyGuard, "keras_gcp.AccuracyGuard(data, max_drop=...)"
+        )
+        require_kind(
+            "distillation",
+            self.distillation,
+            Distillation,
+            "keras_gcp.Distillation(weight=..., temperature=...)",
+        )
         criteria.get(self.criterion, seed=self.seed)
         self.parsed_compensation()
         checked = {

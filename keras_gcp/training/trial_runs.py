@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -47,16 +47,24 @@ def first_scores(
     return None if known and not criteria.needs_sample(settings.scorer) else first
 
 
-def check_selection(
-    model: Any, channels: ChannelMap, original: Original, settings: Settings
+def check_reachable(
+    channels: ChannelMap, limits: Mapping[str, float], original: Original, settings: Settings
 ) -> None:
-    """Refuses settings by layer that do not fit the model, where no budget does so.
+    """Refuses limits that floors and anchors forbid, and settings by layer that do not fit.
+
+    Args:
+        channels: The model's channel map.
+        limits: What may remain, by resource.
+        original: What shares of widths refer to.
+        settings: How events select.
 
     Raises:
-        InvalidArgument: they name layers that the model does not have, or contradict one another.
+        InvalidArgument: settings name layers that the model does not have, or contradict one
+            another.
+        ImpossibleBudget: the limits cannot be met.
     """
     cost_model = build_cost_model(channels, original.resources)
-    require_reachable(channels, {}, settings.selection, cost_model, original.widths)
+    require_reachable(channels, limits, settings.selection, cost_model, original.widths)
 
 
 def check_removals(
@@ -75,11 +83,10 @@ def check_removals(
     """
     settings, events = run.settings, len(scheduler.to_come)
     channels = trace_at(settings.shapes, model, settings.exclude, in_place=True)
-    cost_model = build_cost_model(channels, run.original.resources)
     left = schedule.limits(run.costs, events)
     limits = {resource: float(max(0, limit)) for resource, limit in left.items()}
     try:
-        require_reachable(channels, limits, settings.selection, cost_model, run.original.widths)
+        check_reachable(channels, limits, run.original, settings)
     except ImpossibleBudget as error:
         raise ImpossibleBudget(
             f"The schedule {schedule!r} has {events:,} events to come, and the model has "

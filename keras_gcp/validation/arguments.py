@@ -140,6 +140,22 @@ def require_one_of(name: str, value: object, known: Sequence[str]) -> None:
         )
 
 
+def require_kind(name: str, value: object, kind: type, call: str) -> None:
+    """Refuses an argument that is neither None nor of a class.
+
+    Args:
+        name: The argument.
+        value: What was given.
+        kind: The class.
+        call: How its objects are made, as code.
+
+    Raises:
+        InvalidArgument: it is something else.
+    """
+    if value is not None and not isinstance(value, kind):
+        raise InvalidArgument(f"`{name}` expects `{call}` or None. Received: {value!r}.")
+
+
 def require_path(name: str, value: object) -> str:
     """The path that an argument is.
 

@@ -497,6 +497,10 @@ DIFFERENCES = {
     "cap": ({"cap": {"hidden": 4}}, r"cap: None there, \{'hidden': 4\} here"),
     "ranking": ({"ranking": "score_per_cost"}, "ranking: score there, score_per_cost here"),
     "exclude": ({"exclude": ["hidden"]}, r"exclude: \[\] there, \['hidden'\] here"),
+    "sample_size": (
+        {"sample": keras_gcp.Sample(data(), size=16)},
+        "sample_size: 512 there, 16 here",
+    ),
     "min_step": (
         {"schedule": keras_gcp.schedules.linear(1, 3, min_step=0.0)},
         r"min_step: 0.03 there, 0.0 here",
