@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from datetime import date
 from pathlib import Path
@@ -56,6 +57,7 @@ def problems_with(name: str, tests: dict[str, set[str]]) -> list[str]:
     return [f"{test} is not in {file}, but in: {', '.join(sorted(files)) or 'no file of tests/'}"]
 
 
+@functools.cache
 def files_by_test() -> dict[str, set[str]]:
     """The files, from the root on, that have a test of that name."""
     tests: dict[str, set[str]] = {}
