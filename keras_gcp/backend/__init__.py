@@ -26,8 +26,10 @@ from keras_gcp.backend.inference import (
     has_loss,
     loss_gradients,
     loss_of_outputs,
+    over_batches,
     predict,
     sample_loss,
+    with_weights,
     worth_compiling,
 )
 
@@ -43,6 +45,7 @@ __all__ = [
     "local_weights",
     "loss_gradients",
     "loss_of_outputs",
+    "over_batches",
     "predict",
     "process_count",
     "process_index",
@@ -54,6 +57,7 @@ __all__ = [
     "set_random_state",
     "run_everywhere",
     "vjp",
+    "with_weights",
     "without_gradients",
     "worth_compiling",
 ]

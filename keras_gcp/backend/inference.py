@@ -50,10 +50,10 @@ def predict(model: Any, x: Any, batch_size: int = DEFAULT_BATCH_SIZE) -> Any:
     count = len(keras.tree.flatten(x)[0])
 
     def outputs_of(weights: Sequence[Any], x: Any, y: Any) -> Any:
-        with _with_weights(model, weights), without_gradients():
+        with with_weights(model, weights), without_gradients():
             return model(keras_state.pack_inputs(model, x), training=False)
 
-    batches = list(_over_batches(outputs_of, model, x, None, batch_size))
+    batches = list(over_batches(outputs_of, model, x, None, batch_size))
     return keras.tree.map_structure(
         lambda *parts: np.concatenate([ops.convert_to_numpy(part) for part in parts])[:count],
         *(outputs for outputs, _ in batches),
@@ -79,10 +79,10 @@ def sample_loss(model: Any, x: Any, y: Any, batch_size: int = DEFAULT_BATCH_SIZE
         return None
 
     def loss_of(weights: Sequence[Any], x: Any, y: Any) -> Any:
-        with _with_weights(model, weights), without_gradients():
+        with with_weights(model, weights), without_gradients():
             return _loss(model, x, y)
 
-    batches = _over_batches(loss_of, model, x, y, batch_size)
+    batches = over_batches(loss_of, model, x, y, batch_size)
     return sum(share * float(ops.convert_to_numpy(loss)) for loss, share in batches)
 
 
@@ -115,7 +115,7 @@ def loss_gradients(
             replaced = list(weights)
             for place, value in zip(places, point, strict=True):
                 replaced[place] = value
-            with _with_weights(model, replaced):
+            with with_weights(model, replaced):
                 return _loss(model, x, y)
 
         loss, pullback = vjp(loss_of, *(weights[place] for place in places))
@@ -123,7 +123,7 @@ def loss_gradients(
 
     total = 0.0
     gradients = [np.zeros(variable.shape, np.float32) for variable in chosen]
-    batches = _over_batches(loss_and_gradients, model, x, y, batch_size)
+    batches = over_batches(loss_and_gradients, model, x, y, batch_size)
     for (loss, parts), share in batches:
         total += share * float(ops.convert_to_numpy(loss))
         for gradient, part in zip(gradients, parts, strict=True):
@@ -147,7 +147,7 @@ class Predictor:
         self, model: Any, batch_size: int = DEFAULT_BATCH_SIZE, compile: bool = True
     ) -> None:
         def outputs_of(weights: Sequence[Any], x: Any) -> Any:
-            with _with_weights(model, weights), without_gradients():
+            with with_weights(model, weights), without_gradients():
                 return model(keras_state.pack_inputs(model, x), training=False)
 
         self._run = compiled(outputs_of, model) if compile else outputs_of
@@ -219,7 +219,7 @@ def loss_of_outputs(model: Any, x: Any, y: Any, y_pred: Any) -> Any:
     return loss
 
 
-def _with_weights(model: Any, values: Sequence[Any]) -> Any:
+def with_weights(model: Any, values: Sequence[Any]) -> Any:
     """A scope in which weights have other values, and in which no variable is changed.
 
     Recurrent layers that go on where the last batch ended start again in it.
@@ -228,7 +228,7 @@ def _with_weights(model: Any, values: Sequence[Any]) -> Any:
     return keras.StatelessScope(state_mapping=[*pairs, *keras_state.fresh_states(model)])
 
 
-def _over_batches(
+def over_batches(
     function: Callable[[Sequence[Any], Any, Any], Any],
     model: Any,
     x: Any,

@@ -147,9 +147,9 @@ def find_head(model: Any, graph: Graph, asker: Asker) -> Head:
     return Head(kind, shape, activation, why, told, settings.get("ignore_class"))
 
 
-def last_function(graph: Graph) -> str:
-    """Name of the activation that a model's first output comes from; "linear" if there is none."""
-    call = _last_activated(graph)
+def last_function(graph: Graph, output: int = 0) -> str:
+    """Name of the activation that an output of a model comes from; "linear" if there is none."""
+    call = _last_activated(graph, output)
     if call is None:
         return "linear"
     operation: Any = getattr(call.operation, "layer", call.operation)  # TimeDistributed
@@ -186,10 +186,10 @@ def _kind_of_linear(several: bool, loss: Any) -> tuple[str | None, str]:
     return ("multi-class" if several else "binary"), "shape"
 
 
-def _last_activated(graph: Graph) -> Call | None:
+def _last_activated(graph: Graph, output: int = 0) -> Call | None:
     """The last call that computes something: after it values are only moved or averaged."""
     origin = {y.index: call for call in graph.calls for y in call.outputs}
-    index, call = graph.outputs[0].index, None
+    index, call = graph.outputs[output].index, None
     while index in origin:
         call = origin[index]
         if not moves_values(call) or len(call.inputs) != 1 or _activation_of(call) != "linear":

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import losses
 
-from keras_gcp import backend
+from keras_gcp import backend, keras_state
 from keras_gcp.errors import InvalidArgument, in_short
 from keras_gcp.sample import DrawnSample
 
@@ -74,6 +74,23 @@ def loss_function(loss: Any) -> tuple[Any, dict[str, Any]]:
     if isinstance(loss, losses.Loss):
         return getattr(loss, "fn", type(loss)), loss.get_config()
     return loss, {}
+
+
+def losses_by_output(model: Any) -> list[tuple[Any, dict[str, Any], float]] | None:
+    """For every output the loss on it, as `loss_function` tells it, and what it weighs.
+
+    Returns:
+        An output without a loss has None, and weighs 0. None if only Keras knows which is whose.
+    """
+    names = list(getattr(model, "output_names", ())) or [t.name for t in model.outputs]
+    found = keras.tree.flatten(model.loss) if len(names) == 1 else _by_output(model.loss, names)
+    weights = _by_output(keras_state.loss_weights(model), names)
+    if found is None or weights is None or not len(found) == len(weights) == len(names):
+        return None
+    return [
+        (None, {}, 0.0) if loss is None else (*loss_function(loss), 1.0 if w is None else float(w))
+        for loss, w in zip(found, weights, strict=True)
+    ]
 
 
 def check_targets(model: Any, sample: DrawnSample | None, of: str = "the sample") -> None:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from keras import ops
 
-from keras_gcp import backend
-from keras_gcp.backend.calls import as_floats, batches_in, input_tensors, last_uses, run_alone
 from keras_gcp.channels.map import ChannelMap, Weight
 from keras_gcp.channels.patches import channels_last, geometry_of, some_places
 from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.criteria.greedy import greedy_order
-from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.graph import Call, Tensor
+from keras_gcp.criteria.readers import numbered, readers_with_inputs, require_readers
+from keras_gcp.errors import InvalidArgument
 from keras_gcp.sample import DrawnSample
 
 _JITTER = 1e-6
@@ -60,71 +57,18 @@ class CompensationAware:
             raise InvalidArgument(
                 "Criterion 'compensation_aware' needs examples. Expected sample=(x, y)."
             )
-        read = np.zeros(channels.coupled_count, bool)
-        for _, weight, axis, _ in _readers(channels):
-            read[weight.axes[axis]] = True
-        for path in prunable_layers(channels):
-            coupled = channels.produced[path]
-            if not read[coupled[channels.prunable[coupled]]].all():
-                raise UnsupportedModel(
-                    f"Criterion 'compensation_aware' scores channels by the layers that read them, "
-                    f"and some channels of layer '{path}' are read by no layer with weights. Take "
-                    "another criterion, e.g. criterion='l2_norm'."
-                )
+        require_readers(self.name, channels)
 
     def __call__(
         self, model: Any, channels: ChannelMap, sample: DrawnSample | None
     ) -> dict[str, np.ndarray]:
         assert sample is not None
         gains = np.zeros(channels.coupled_count)
-        for call, weight, axis, source, x in self._inputs_of_readers(model, channels, sample):
-            block = channels.tensors[source.index]
-            coupled, own = _gains(call.operation, weight, axis, x, block)
+        for reader, x in readers_with_inputs(model, channels, sample, self.examples):
+            block = channels.tensors[reader.source.index]
+            coupled, own = _gains(reader.call.operation, reader.weight, reader.axis, x, block)
             np.add.at(gains, coupled, own)
         return {path: gains[channels.produced[path]] for path in prunable_layers(channels)}
-
-    def _inputs_of_readers(
-        self, model: Any, channels: ChannelMap, sample: DrawnSample
-    ) -> Iterator[tuple[Call, Weight, int, Tensor, np.ndarray]]:
-        """Runs the model call by call; gives every reading weight what it reads."""
-        readers: dict[int, list[tuple[Weight, int, Tensor]]] = {}
-        for call, weight, axis, source in _readers(channels):
-            readers.setdefault(id(call), []).append((weight, axis, source))
-        graph, last = channels.graph, last_uses(channels.graph)
-        inputs = input_tensors(model, graph, sample.x, min(self.examples, len(sample)))
-        batches = batches_in(model, inputs)
-        values = {x.index: value for x, value in zip(graph.inputs, inputs, strict=True)}
-        weights = list(zip(model.weights, backend.local_weights(model), strict=True))
-        for at, call in enumerate(graph.calls):
-            with backend.without_gradients():
-                outputs = run_alone(model, call, values, weights, batches)
-            values.update({y.index: v for y, v in zip(call.outputs, outputs, strict=True)})
-            for weight, axis, source in readers.get(id(call), []):
-                yield call, weight, axis, source, as_floats(values[source.index])
-            for x in call.inputs:
-                if last.get(x.index) == at:
-                    values.pop(x.index, None)
-
-
-def _readers(channels: ChannelMap) -> Iterator[tuple[Call, Weight, int, Tensor]]:
-    """Calls with a weight that sums over channels, the axis of these, and where they come from."""
-    for call in channels.graph.calls:
-        for variable in getattr(call.operation, "weights", ()):
-            weight = channels.weights.get(id(variable))
-            if weight is None:
-                continue
-            for axis in weight.consumed:
-                if channels.prunable[weight.axes[axis]].any():
-                    yield call, weight, axis, _source(call, weight.axes[axis], channels)
-
-
-def _source(call: Call, coupled: np.ndarray, channels: ChannelMap) -> Tensor:
-    """The input with these channels; the output where a recurrent layer reads its own units."""
-    for x in (*call.inputs, *call.outputs):
-        if np.isin(coupled, channels.tensors[x.index]).all():
-            return x
-    return call.inputs[0]
-
 
 def _gains(
     layer: Any, weight: Weight, axis: int, x: np.ndarray, block: np.ndarray
@@ -151,8 +95,9 @@ def _gains(
     places = some_places((len(x), *geometry.counts), taps * len(coupled))
     rows = geometry.rows(x, places).astype(np.float64)
     rows -= rows.mean(axis=0)
-    own, blocks = _blocks(np.tile(coupled, taps))
+    own, blocks = numbered(np.tile(coupled, taps))
     picked, gains = greedy_order(rows, kernel.reshape(len(blocks), -1), blocks, _ridge(*rows.shape))
+    gains /= max(gains.sum(), 1e-30)
     scores = np.zeros(len(own))
     # A later pick may gain more than an earlier one; it must not rank before it for that.
     scores[picked] = np.maximum.accumulate(gains[::-1])[::-1]
@@ -163,17 +108,6 @@ def _ridge(rows: int, entries: int) -> float:
     """With fewer rows than entries a channel or two would explain all there is, and the others be
     ranked by roundings; then what counts is what compensation, with its ridge, can make up for."""
     return _JITTER if rows >= entries else RIDGE
-
-
-def _blocks(coupled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different ones in the order they first come in, and for each entry which it is.
-
-    All that leaves with a channel is one block: its entries of a patch, its places after Flatten,
-    its copies.
-    """
-    found, first, inverse = np.unique(coupled, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    return found[order], np.argsort(order)[inverse]
 
 
 def _independent(

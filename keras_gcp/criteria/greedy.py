@@ -35,8 +35,8 @@ def greedy_order(
         ridge: Variance that every entry has for itself besides, in units of their mean variance.
 
     Returns:
-        `(picked, gains)`, both `(blocks,)` in the order of picking; gains as shares of the whole
-        variance.
+        `(picked, gains)`, both `(blocks,)` in the order of picking; gains in units of the outputs'
+        variance, so that they sum to all of it (with what the ridge adds).
     """
     a = rows / np.sqrt(len(rows))
     added = ridge * float(np.square(a).sum()) / a.shape[1] + 1e-30
@@ -54,7 +54,7 @@ def greedy_order(
             values[same.numbers] = same.explained(missing) + added * beyond[same.numbers]
         best = int(np.argmax(values >= values.max() - _TIE * total))  # The first of equal ones.
         picked.append(best)
-        gains.append(max(float(values[best]), 0.0) / total)
+        gains.append(max(float(values[best]), 0.0))
         values[best] = -np.inf
         own = next(own for same in free if (own := same.take(best)) is not None)
         root = _inverse_root(own, added)

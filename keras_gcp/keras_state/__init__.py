@@ -66,6 +66,7 @@ from keras_gcp.keras_state.graph_replay import (
     twin,
 )
 from keras_gcp.keras_state.inputs import ordered_inputs, pack_inputs, packed_inputs
+from keras_gcp.keras_state.losses import loss_weights
 from keras_gcp.keras_state.metrics import compiled_metrics, higher_is_better
 from keras_gcp.keras_state.optimizers import (
     build_optimizer,
@@ -107,6 +108,7 @@ from keras_gcp.keras_state.transaction import (
 )
 
 __all__ = [
+    "loss_weights",
     "COMPILED_FUNCTIONS",
     "OUTPUT_SHAPE",
     "ExamplesAsSteps",

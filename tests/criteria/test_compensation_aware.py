@@ -16,7 +16,7 @@ from keras_gcp.sample import DrawnSample
 
 def order_of(rows, kernel, taps):
     blocks = np.repeat(np.arange(len(kernel) // taps), taps)
-    return greedy_order(rows, kernel, blocks, 1e-6)
+    return shares(greedy_order(rows, kernel, blocks, 1e-6))
 
 
 def problem(channels=7, taps=3, filters=4, seed=0):

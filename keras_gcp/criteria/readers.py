@@ -1,0 +1,119 @@
+"""Who reads channels: the weights that sum over them, and what these are multiplied with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_gcp import backend
+from keras_gcp.backend.calls import as_floats, batches_in, input_tensors, last_uses, run_alone
+from keras_gcp.channels.map import ChannelMap, Weight
+from keras_gcp.criteria.base import prunable_layers
+from keras_gcp.errors import UnsupportedModel
+from keras_gcp.graph import Call, Tensor
+from keras_gcp.sample import DrawnSample
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """A weight that sums over channels, in one call of its layer.
+
+    Attributes:
+        call: The call.
+        weight: The weight.
+        axis: Along this axis.
+        source: The tensor with these channels: an input; the output where a recurrent layer reads
+            its own units.
+    """
+
+    call: Call
+    weight: Weight
+    axis: int
+    source: Tensor
+
+    @property
+    def coupled(self) -> np.ndarray:
+        """The coupled channels along the axis."""
+        return self.weight.axes[self.axis]
+
+
+def readers_of(channels: ChannelMap) -> Iterator[Reader]:
+    """All weights that sum over channels that may be pruned, in network order."""
+    for call in channels.graph.calls:
+        for variable in getattr(call.operation, "weights", ()):
+            weight = channels.weights.get(id(variable))
+            if weight is None:
+                continue
+            for axis in weight.consumed:
+                if channels.prunable[weight.axes[axis]].any():
+                    yield Reader(call, weight, axis, _source(call, weight.axes[axis], channels))
+
+
+def require_readers(criterion: str, channels: ChannelMap) -> None:
+    """Refuses channels that nothing with weights reads.
+
+    Raises:
+        UnsupportedModel: there are some.
+    """
+    read = np.zeros(channels.coupled_count, bool)
+    for reader in readers_of(channels):
+        read[reader.coupled] = True
+    for path in prunable_layers(channels):
+        coupled = channels.produced[path]
+        if not read[coupled[channels.prunable[coupled]]].all():
+            raise UnsupportedModel(
+                f"Criterion '{criterion}' scores channels by the layers that read them, and some "
+                f"channels of layer '{path}' are read by no layer with weights. Take another "
+                "criterion, e.g. criterion='l2_norm'."
+            )
+
+
+def readers_with_inputs(
+    model: Any, channels: ChannelMap, sample: DrawnSample, examples: int
+) -> Iterator[tuple[Reader, np.ndarray]]:
+    """Runs the model call by call; gives every reader with what it reads.
+
+    Args:
+        model: The model.
+        channels: Its channel map.
+        sample: Examples.
+        examples: At most so many of them are used.
+    """
+    by_call: dict[int, list[Reader]] = {}
+    for reader in readers_of(channels):
+        by_call.setdefault(id(reader.call), []).append(reader)
+    graph, last = channels.graph, last_uses(channels.graph)
+    inputs = input_tensors(model, graph, sample.x, min(examples, len(sample)))
+    batches = batches_in(model, inputs)
+    values = {x.index: value for x, value in zip(graph.inputs, inputs, strict=True)}
+    weights = list(zip(model.weights, backend.local_weights(model), strict=True))
+    for at, call in enumerate(graph.calls):
+        with backend.without_gradients():
+            outputs = run_alone(model, call, values, weights, batches)
+        values.update({y.index: v for y, v in zip(call.outputs, outputs, strict=True)})
+        for reader in by_call.get(id(call), []):
+            yield reader, as_floats(values[reader.source.index])
+        for x in call.inputs:
+            if last.get(x.index) == at:
+                values.pop(x.index, None)
+
+
+def numbered(coupled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different ones in the order they first come in, and for each entry which it is.
+
+    All that leaves with a channel is one block: its entries of a patch, its places after Flatten,
+    its copies.
+    """
+    found, first, inverse = np.unique(coupled, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return found[order], np.argsort(order)[inverse]
+
+
+def _source(call: Call, coupled: np.ndarray, channels: ChannelMap) -> Tensor:
+    for x in (*call.inputs, *call.outputs):
+        if np.isin(coupled, channels.tensors[x.index]).all():
+            return x
+    return call.inputs[0]
