@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,7 +12,8 @@ from keras import ops
 from keras_gcp import backend
 from keras_gcp.backend.calls import as_floats, batches_in, input_tensors, last_uses, run_alone
 from keras_gcp.channels.map import ChannelMap, Weight
-from keras_gcp.channels.patches import channels_last, geometry_of, some_places
+from keras_gcp.channels.patches import channels_last, some_places
+from keras_gcp.channels.products import Product, products_of
 from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.criteria.greedy import greedy_order
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
@@ -42,7 +42,8 @@ class CompensationAware:
     M^-T|^2` with `M M^T = Sigma_{jj|S}`, where S are the channels chosen so far. Where a kernel has
     more inputs than there are rows of the sample, with the ridge of `compensate="least_squares"`.
 
-    Layers whose patches are not known (grouped, separable and transposed convolutions) score their
+    The groups of a grouped convolution lose a position all at once: it is worth what it explains of
+    the outputs of all of them, each by itself. Recurrent layers, attention and einsums score their
     channels by variance times squared kernel, as if channels were independent.
 
     Args:
@@ -140,23 +141,52 @@ def _gains(
     """
     kernel = ops.convert_to_numpy(weight.variable).astype(np.float64)
     coupled = weight.axes[axis]
-    space = channels_last(layer, x).shape[1:-1]
-    geometry = geometry_of(layer, space)
-    if geometry is None:
+    turned = channels_last(layer, x)
+    products = products_of(layer, turned.shape[1:-1])
+    if products is None:
         return coupled, _independent(kernel, axis, coupled, x, block)
-    x = channels_last(layer, x)
-    if not geometry.sizes:
-        x = x.reshape(-1, x.shape[-1])
-    taps = math.prod(geometry.sizes)
-    places = some_places((len(x), *geometry.counts), taps * len(coupled))
-    rows = geometry.rows(x, places).astype(np.float64)
-    rows -= rows.mean(axis=0)
-    own, blocks = _blocks(np.tile(coupled, taps))
-    picked, gains = greedy_order(rows, kernel.reshape(len(blocks), -1), blocks, _ridge(*rows.shape))
+    entries = len(products[0].positions)
+    places = some_places((len(turned), *products[0].counts), entries)
+    rows, matrix, positions = _joined(products, turned, places, kernel)
+    own, blocks = _blocks(coupled[positions])
+    picked, gains = greedy_order(rows, matrix, blocks, _ridge(len(places[0]), entries))
     scores = np.zeros(len(own))
     # A later pick may gain more than an earlier one; it must not rank before it for that.
     scores[picked] = np.maximum.accumulate(gains[::-1])[::-1]
     return own, scores
+
+
+def _joined(
+    products: Sequence[Product], x: np.ndarray, places: Sequence[np.ndarray], kernel: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`(rows, matrix, positions)` of all products of a layer, as if they were one.
+
+    Entries of different products must not stand in for each other: one group of a convolution
+    cannot read what another one reads. So their rows are put into blocks on a diagonal, whose
+    covariance with each other is zero, and what a position explains is the sum over the products.
+    Nothing but covariances is asked of rows: a triangle with the same ones takes little memory.
+    """
+    matrix = np.concatenate([product.matrix(kernel) for product in products])
+    positions = np.concatenate([product.positions for product in products])
+    if len(products) == 1:
+        return _centred(products[0].rows(x, places)), matrix, positions
+    triangles = [
+        np.asarray(np.linalg.qr(_centred(product.rows(x, places)), mode="r"))
+        for product in products
+    ]
+    height, width = triangles[0].shape
+    joined = np.zeros((len(products), height, len(products), width))
+    for number, triangle in enumerate(triangles):
+        joined[number, :, number] = triangle
+    # Covariances are sums over rows, divided by their number.
+    scale = np.sqrt(len(products) * height / len(places[0]))
+    return scale * joined.reshape(len(products) * height, -1), matrix, positions
+
+
+def _centred(rows: np.ndarray) -> np.ndarray:
+    rows = rows.astype(np.float64)
+    rows -= rows.mean(axis=0)
+    return rows
 
 
 def _ridge(rows: int, entries: int) -> float:
