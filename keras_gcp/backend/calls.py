@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -115,3 +116,21 @@ def as_floats(x: Any) -> np.ndarray:
     """A tensor as NumPy's float32, or float64 if it is that."""
     kind = keras.backend.standardize_dtype(x.dtype)
     return ops.convert_to_numpy(x if kind == "float64" else ops.cast(x, "float32"))
+
+
+@contextmanager
+def without_activation(layer: Any) -> Iterator[Callable[[Any], Any]]:
+    """Inside the context, a layer has no activation; gives the activation.
+
+    That of a recurrent layer is its cell's, and no function of what the layer computes: it stays.
+    """
+    activation = getattr(layer, "activation", None)
+    of_cell = isinstance(getattr(type(layer), "activation", None), property)
+    if not callable(activation) or of_cell:
+        yield lambda x: x
+        return
+    layer.activation = keras.activations.linear
+    try:
+        yield activation
+    finally:
+        layer.activation = activation

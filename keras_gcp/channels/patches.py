@@ -1,4 +1,4 @@
-"""What a kernel is multiplied with: patches of a convolution's input, rows of a dense layer's."""
+"""Patches of an input: what a convolution, or a transposed one, gathers for each of its outputs."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ class PatchGeometry:
         dilations: Steps inside a patch.
         before: Zeros that padding puts in front.
         counts: Number of patches.
+        transposed: Whether this is the way back, from the outputs of such a convolution to its
+            inputs: then a patch holds, tap by tap, what was put into its place with that tap.
     """
 
     sizes: tuple[int, ...]
@@ -30,6 +32,7 @@ class PatchGeometry:
     dilations: tuple[int, ...]
     before: tuple[int, ...]
     counts: tuple[int, ...]
+    transposed: bool = False
 
     def rows(self, x: np.ndarray, places: Sequence[np.ndarray]) -> np.ndarray:
         """The patches at some places, `(places, patch entries * channels)`.
@@ -43,14 +46,28 @@ class PatchGeometry:
         inside = np.ones((count, *(1 for _ in self.sizes)), bool)
         index: list[np.ndarray] = [places[0].reshape(count, *(1 for _ in self.sizes))]
         for d in range(rank):
-            steps = np.arange(self.sizes[d]) * self.dilations[d] - self.before[d]
-            at = places[1 + d][:, None] * self.strides[d] + steps
+            at, exists = self._met(d, places[1 + d], x.shape[1 + d])
             shape = [count, *(1 for _ in self.sizes)]
             shape[1 + d] = self.sizes[d]
-            inside = inside & ((at >= 0) & (at < x.shape[1 + d])).reshape(shape)
+            inside = inside & exists.reshape(shape)
             index.append(at.clip(0, x.shape[1 + d] - 1).reshape(shape))
         patches = x[tuple(index)] * inside[..., None]
         return patches.reshape(count, -1)
+
+    def _met(self, d: int, places: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """`(places, taps)` along one dimension: which input a tap meets, and whether there is one.
+
+        A convolution's output at p reads `p * stride + tap * dilation - before`. On the way back
+        the input at q comes to all p of which it was read: those with `p + before - tap * dilation
+        = q * stride`. Other taps of p meet nothing.
+        """
+        steps = np.arange(self.sizes[d]) * self.dilations[d] - self.before[d]
+        if self.transposed:
+            at, between = np.divmod(places[:, None] - steps, self.strides[d])
+        else:
+            at = places[:, None] * self.strides[d] + steps
+            between = np.zeros_like(at)
+        return at, (between == 0) & (at >= 0) & (at < length)
 
 
 def geometry_of(layer: Any, space: Sequence[int]) -> PatchGeometry | None:
@@ -59,9 +76,8 @@ def geometry_of(layer: Any, space: Sequence[int]) -> PatchGeometry | None:
     return None if entry is None else entry(layer, space)
 
 
-def _of_convolution(layer: Any, space: Sequence[int]) -> PatchGeometry | None:
-    if layer.groups != 1:
-        return None
+def convolution_geometry(layer: Any, space: Sequence[int]) -> PatchGeometry:
+    """That of a plain, grouped or separable convolution, on inputs of some height and width."""
     sizes, strides = tuple(layer.kernel_size), tuple(layer.strides)
     dilations = tuple(layer.dilation_rate)
     found = [
@@ -70,6 +86,28 @@ def _of_convolution(layer: Any, space: Sequence[int]) -> PatchGeometry | None:
     ]
     before, counts = (tuple(numbers) for numbers in zip(*found, strict=True))
     return PatchGeometry(sizes, strides, dilations, before, counts)
+
+
+def transposed_geometry(layer: Any, space: Sequence[int]) -> PatchGeometry:
+    """That of a transposed convolution: the convolution from its outputs to its inputs, reversed.
+
+    So zeros are put in front of its outputs as if they were the inputs of that convolution.
+    """
+    counts = _spatial_outputs(layer, space)
+    sizes, strides = tuple(layer.kernel_size), tuple(layer.strides)
+    dilations = tuple(layer.dilation_rate)
+    numbers = zip(counts, sizes, strides, dilations, strict=True)
+    before = tuple(_padding(layer.padding, *one)[0] for one in numbers)
+    return PatchGeometry(sizes, strides, dilations, before, counts, transposed=True)
+
+
+def _spatial_outputs(layer: Any, space: Sequence[int]) -> tuple[int, ...]:
+    """Height and width of the outputs; only Keras knows what it makes of `output_padding`."""
+    axis = channel_axis(layer, len(space) + 2)
+    shape = [None, *space]
+    shape.insert(axis, layer.kernel.shape[-1])
+    outputs = layer.compute_output_shape(tuple(shape))
+    return tuple(size for at, size in enumerate(outputs) if at not in (0, axis))
 
 
 def _padding(padding: str, length: int, size: int, stride: int, dilation: int) -> tuple[int, int]:
@@ -81,6 +119,10 @@ def _padding(padding: str, length: int, size: int, stride: int, dilation: int) -
     if padding == "causal":
         return reach, patches
     return max(0, (patches - 1) * stride + reach + 1 - length) // 2, patches
+
+
+def _of_convolution(layer: Any, space: Sequence[int]) -> PatchGeometry | None:
+    return convolution_geometry(layer, space) if layer.groups == 1 else None
 
 
 def _of_dense(layer: Any, space: Sequence[int]) -> PatchGeometry | None:

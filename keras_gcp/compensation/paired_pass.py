@@ -12,7 +12,13 @@ import numpy as np
 from keras import ops
 
 from keras_gcp import backend, keras_state
-from keras_gcp.backend.calls import batches_in, input_tensors, last_uses, run_alone
+from keras_gcp.backend.calls import (
+    batches_in,
+    input_tensors,
+    last_uses,
+    run_alone,
+    without_activation,
+)
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.compensation.place import Place
 from keras_gcp.compensation.reconstruction import reconstruction_for
@@ -20,7 +26,7 @@ from keras_gcp.compensation.settings import Compensation
 from keras_gcp.graph import Call
 from keras_gcp.sample import DrawnSample
 from keras_gcp.sample.input_sizes import has_open_sizes, sizes_in
-from keras_gcp.surgery.masking import masked_values, without_activation
+from keras_gcp.surgery.masking import masked_values
 
 _MOST_NUMBERS = 2**26
 """Of the largest tensor, all examples together: some 256 MB in each network."""

@@ -6,7 +6,6 @@ variables. A layer without an entry in the table runs as it is, with removed cha
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +15,8 @@ from keras import layers, ops
 from keras_gcp import keras_state
 from keras_gcp.backend.calls import as_floats
 from keras_gcp.channels.opaque import WITH_KERNEL
-from keras_gcp.channels.patches import channel_axis, channels_last, geometry_of, some_places
+from keras_gcp.channels.patches import channel_axis, channels_last, some_places
+from keras_gcp.channels.products import Product, products_of
 from keras_gcp.channels.registry import entry_for
 from keras_gcp.compensation import readers
 from keras_gcp.compensation.least_squares import correction
@@ -45,47 +45,65 @@ def _reconstruct_affine(place: Place) -> Values:
 
 
 def _refitted_kernel(place: Place) -> Values:
-    kernel, axis = _kernel_of(place)
-    if kernel is None:
+    """The kernel that fits what the layer receives now, product by product."""
+    layer = place.layer
+    x = channels_last(layer, as_floats(place.narrow_inputs[0]))
+    products = products_of(layer, x.shape[1:-1])
+    if products is None or not _sums_over_channels(place, products[0]):
         return {}
-    x = channels_last(place.layer, as_floats(place.narrow_inputs[0]))
-    present = channels_last(place.layer, as_floats(place.run({})))
-    wanted = channels_last(place.layer, as_floats(place.wide_output))
-    geometry = geometry_of(place.layer, x.shape[1:-1])
-    if geometry is None:
-        return {}
-    if not geometry.sizes:
-        x, present, wanted = (a.reshape(-1, a.shape[-1]) for a in (x, present, wanted))
-    kept = place.keep[place.channels.weights[id(kernel)].axes[axis]]
-    entries = math.prod(geometry.sizes) * int(kept.sum())
-    at = some_places(wanted.shape[:-1], entries)
-    rows = geometry.rows(x[..., kept], at)
-    old = ops.convert_to_numpy(kernel).astype(rows.dtype)
-    narrow = old[..., kept, :]
-    if not _reproduces(rows, narrow, present[at], place.layer):
-        return {}
-    has_bias = getattr(place.layer, "bias", None) is not None
-    change = correction(rows, wanted[at] - present[at], has_bias or place.before_normalization)
-    new = np.zeros_like(old)
-    new[..., kept, :] = narrow + change.reshape(narrow.shape)
+    present = channels_last(layer, as_floats(place.run({})))
+    wanted = channels_last(layer, as_floats(place.wide_output))
+    kernel = products[0].variable
+    new = np.zeros(kernel.shape, x.dtype)
+    for product in products:
+        matrix = _refitted(place, product, x, present, wanted)
+        if matrix is None:
+            return {}
+        product.write(matrix, new)
     return {id(kernel): new}
 
 
-def _reproduces(rows: np.ndarray, kernel: np.ndarray, outputs: np.ndarray, layer: Any) -> bool:
-    """Whether the patches are what the layer really sums over; if in doubt, it stays as it is."""
+def _sums_over_channels(place: Place, product: Product) -> bool:
+    weight = place.channels.weights.get(id(product.variable))
+    return weight is not None and product.axis in weight.consumed
+
+
+def _refitted(
+    place: Place, product: Product, x: np.ndarray, present: np.ndarray, wanted: np.ndarray
+) -> np.ndarray | None:
+    """One product's matrix, refitted; None if the product is not what the layer computes.
+
+    Args:
+        place: The layer, in both networks.
+        product: The product.
+        x: What enters the layer in the cut network, channels last like the outputs.
+        present: What leaves it there, with the kernel as it is.
+        wanted: What leaves it in the wide network.
+    """
+    kept = place.keep[place.channels.weights[id(product.variable)].axes[product.axis]]
+    entries = kept[product.positions]
+    at = some_places(wanted.shape[:-1], int(entries.sum()))
+    rows = product.rows(x, at, kept)
+    now, then = present[at][:, product.outputs], wanted[at][:, product.outputs]
+    bias = getattr(place.layer, "bias", None)
+    constant = np.zeros(1) if bias is None else ops.convert_to_numpy(bias)[product.outputs]
+    matrix = product.matrix(ops.convert_to_numpy(product.variable).astype(rows.dtype))
+    if not _reproduces(rows, matrix[entries], constant, now):
+        return None
+    new = np.zeros_like(matrix)
+    change = correction(rows, then - now, bias is not None or place.before_normalization)
+    new[entries] = matrix[entries] + change
+    return new
+
+
+def _reproduces(
+    rows: np.ndarray, matrix: np.ndarray, constant: np.ndarray, outputs: np.ndarray
+) -> bool:
+    """Whether the rows are what the layer really sums over; if in doubt, it stays as it is."""
     few = slice(_CHECKED_ROWS)
-    computed = rows[few] @ kernel.reshape(-1, kernel.shape[-1])
-    if getattr(layer, "bias", None) is not None:
-        computed = computed + ops.convert_to_numpy(layer.bias)
+    away = np.abs(rows[few] @ matrix + constant - outputs[few]).max(initial=0.0)
     scale = max(float(np.abs(outputs[few]).max(initial=0.0)), 1e-6)
-    return bool(np.abs(computed - outputs[few]).max(initial=0.0) <= 0.05 * scale)
-
-
-def _kernel_of(place: Place) -> tuple[Any, int]:
-    """The one weight that sums over input channels, with the axis of these."""
-    weights = [place.channels.weights.get(id(v)) for v in place.layer.weights]
-    found = [(w.variable, axis) for w in weights if w is not None for axis in w.consumed]
-    return found[0] if len(found) == 1 else (None, 0)
+    return bool(away <= 0.05 * scale)
 
 
 def _reconstruct_normalization(place: Place) -> Values:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from keras import ops
 
-from keras_gcp.channels.map import ChannelMap, Weight
-from keras_gcp.channels.patches import channels_last, geometry_of, some_places
+from keras_gcp.channels.map import ChannelMap
 from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.criteria.greedy import greedy_order
-from keras_gcp.criteria.readers import numbered, readers_with_inputs, require_readers
+from keras_gcp.criteria.read_rows import coupled_entries, joined_rows, products_read
+from keras_gcp.criteria.readers import Reader, numbered, readers_with_inputs, require_readers
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.sample import DrawnSample
 
@@ -39,7 +38,8 @@ class CompensationAware:
     M^-T|^2` with `M M^T = Sigma_{jj|S}`, where S are the channels chosen so far. Where a kernel has
     more inputs than there are rows of the sample, with the ridge of `compensate="least_squares"`.
 
-    Layers whose patches are not known (grouped, separable and transposed convolutions) score their
+    The groups of a grouped convolution lose a position all at once: it is worth what it explains of
+    the outputs of all of them, each by itself. Recurrent layers, attention and einsums score their
     channels by variance times squared kernel, as if channels were independent.
 
     Args:
@@ -66,37 +66,28 @@ class CompensationAware:
         gains = np.zeros(channels.coupled_count)
         for reader, x in readers_with_inputs(model, channels, sample, self.examples):
             block = channels.tensors[reader.source.index]
-            coupled, own = _gains(reader.call.operation, reader.weight, reader.axis, x, block)
+            coupled, own = _gains(reader, x, block)
             np.add.at(gains, coupled, own)
         return {path: gains[channels.produced[path]] for path in prunable_layers(channels)}
 
-def _gains(
-    layer: Any, weight: Weight, axis: int, x: np.ndarray, block: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+
+def _gains(reader: Reader, x: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`(coupled, gains)`: a number for each set of coupled channels that is read; at most 1 in all.
 
     Args:
-        layer: The layer.
-        weight: A weight of it that reads channels.
-        axis: Along this axis.
+        reader: The reader.
         x: What it reads.
         block: The coupled channels of that.
     """
-    kernel = ops.convert_to_numpy(weight.variable).astype(np.float64)
-    coupled = weight.axes[axis]
-    space = channels_last(layer, x).shape[1:-1]
-    geometry = geometry_of(layer, space)
-    if geometry is None:
-        return coupled, _independent(kernel, axis, coupled, x, block)
-    x = channels_last(layer, x)
-    if not geometry.sizes:
-        x = x.reshape(-1, x.shape[-1])
-    taps = math.prod(geometry.sizes)
-    places = some_places((len(x), *geometry.counts), taps * len(coupled))
-    rows = geometry.rows(x, places).astype(np.float64)
-    rows -= rows.mean(axis=0)
-    own, blocks = numbered(np.tile(coupled, taps))
-    picked, gains = greedy_order(rows, kernel.reshape(len(blocks), -1), blocks, _ridge(*rows.shape))
+    kernel = ops.convert_to_numpy(reader.weight.variable).astype(np.float64)
+    products = products_read(reader, x)
+    if products is None:
+        return reader.coupled, _independent(kernel, reader.axis, reader.coupled, x, block)
+    rows, places = joined_rows(reader, products, x)
+    matrix = np.concatenate([product.matrix(kernel) for product in products])
+    own, blocks = numbered(coupled_entries(reader, products))
+    ridge = _ridge(places, len(products[0].positions))
+    picked, gains = greedy_order(rows, matrix, blocks, ridge)
     gains /= max(gains.sum(), 1e-30)
     scores = np.zeros(len(own))
     # A later pick may gain more than an earlier one; it must not rank before it for that.

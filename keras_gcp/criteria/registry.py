@@ -13,6 +13,7 @@ from keras_gcp.criteria.base import Criterion
 from keras_gcp.criteria.bn_scale import BatchNormScale
 from keras_gcp.criteria.compensation_aware import CompensationAware
 from keras_gcp.criteria.feature_relevance import FeatureRelevance
+from keras_gcp.criteria.loss_aware import LossAware
 from keras_gcp.criteria.random import Random
 from keras_gcp.criteria.taylor import Taylor
 from keras_gcp.criteria.weight_norm import L1Norm, L2Norm
@@ -30,6 +31,7 @@ _CRITERIA: Mapping[str, Callable[[], Any]] = MappingProxyType(
             BatchNormScale,
             Taylor,
             CompensationAware,
+            LossAware,
             Random,
         )
     }

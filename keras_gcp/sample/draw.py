@@ -46,6 +46,17 @@ class DrawnSample:
     def __len__(self) -> int:
         return len(keras.tree.flatten(self.x)[0])
 
+    def spread(self, count: int) -> DrawnSample:
+        """Some of the examples, taken evenly: they may be sorted by class."""
+        if count >= len(self):
+            return self
+        rows = np.linspace(0, len(self) - 1, count).astype(int)
+
+        def taken(part: Any) -> Any:
+            return keras.tree.map_structure(lambda x: None if x is None else x[rows], part)
+
+        return DrawnSample(taken(self.x), taken(self.y), taken(self.given))
+
     @property
     def x_of_loss(self) -> Any:
         """The inputs as `compute_loss` and `compute_metrics` get them in `fit`."""

@@ -7,7 +7,7 @@ that mix channels without weights between them (layer normalization) compute fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
 from typing import Any
@@ -82,21 +82,3 @@ def masked_mixings(channels: ChannelMap, keep: np.ndarray) -> Iterator[bool]:
             call = mixing.restricted(keep[mixing.ids])
             restricted.enter_context(keras_state.replaced_call(mixing.operation, call))
         yield bool(touched)
-
-
-@contextmanager
-def without_activation(layer: Any) -> Iterator[Callable[[Any], Any]]:
-    """Inside the context, a layer has no activation; gives the activation.
-
-    That of a recurrent layer is its cell's, and no function of what the layer computes: it stays.
-    """
-    activation = getattr(layer, "activation", None)
-    of_cell = isinstance(getattr(type(layer), "activation", None), property)
-    if not callable(activation) or of_cell:
-        yield lambda x: x
-        return
-    layer.activation = keras.activations.linear
-    try:
-        yield activation
-    finally:
-        layer.activation = activation

@@ -16,11 +16,12 @@ import keras
 import numpy as np
 
 from keras_gcp import keras_state
+from keras_gcp.backend.calls import without_activation
 from keras_gcp.backend.comparison import outputs_in_inference, relative_difference
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.errors import VerificationFailed
 from keras_gcp.graph import Graph, Neighbour
-from keras_gcp.surgery.masking import masked, without_activation
+from keras_gcp.surgery.masking import masked
 
 # Outputs are compared relative to the largest one. Leaving out channels that are multiplied by
 # zero only changes the order of summation: a few hundred roundings at most.

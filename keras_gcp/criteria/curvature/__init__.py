@@ -7,6 +7,13 @@ loss's Hessian. It needs no labels, and no gradient has to be zero on average by
 """
 
 from keras_gcp.criteria.curvature.likelihood import Likelihood, likelihoods_of, needs_labels
-from keras_gcp.criteria.curvature.moments import Moments, second_moments
+from keras_gcp.criteria.curvature.moments import Gate, Moments, second_moments
 
-__all__ = ["Likelihood", "Moments", "likelihoods_of", "needs_labels", "second_moments"]
+__all__ = [
+    "Gate",
+    "Likelihood",
+    "Moments",
+    "likelihoods_of",
+    "needs_labels",
+    "second_moments",
+]

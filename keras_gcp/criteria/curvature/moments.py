@@ -1,7 +1,8 @@
-"""Second moments of the loss's gradients: at the outputs of readers, and at gates on their inputs.
+"""Second moments of the loss's gradients: at what layers compute, and at gates on weights.
 
-A zero is added to what a layer computes before its activation (a *tap*), or multiplied with what
-enters it (a *gate*); their gradients are those that are wanted, and one derivative gives them all.
+A zero is added to what a layer computes before its activation (a *tap*); a weight is multiplied
+with one and a zero for each position along an axis (a *gate*). The gradients of these zeros are
+those that are wanted, and one derivative gives them all.
 """
 
 from __future__ import annotations
@@ -15,15 +16,32 @@ import numpy as np
 from keras import ops
 
 from keras_gcp import backend, keras_state
-from keras_gcp.backend.calls import run_call
+from keras_gcp.backend.calls import run_call, without_activation
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.patches import channel_axis
 from keras_gcp.criteria.curvature.likelihood import Likelihood, likelihoods_of, needs_labels
-from keras_gcp.criteria.readers import Reader
 from keras_gcp.graph import Call
 from keras_gcp.sample import DrawnSample
 from keras_gcp.sample.digest import digest_of
-from keras_gcp.surgery.masking import without_activation
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """Where weights are multiplied by a number for each position along one axis."""
+
+    variable: Any
+    axis: int
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """The same for the same weight and axis."""
+        return id(self.variable), self.axis
+
+    def applied(self, value: Any, opening: Any) -> Any:
+        """The weight's value, more of it by a share at each position."""
+        shape = [1] * len(value.shape)
+        shape[self.axis] = value.shape[self.axis]
+        return value * (1 + ops.reshape(opening, shape))
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,51 +51,51 @@ class Moments:
     Attributes:
         outputs: `id` of a call to `(filters, filters)`: of the gradients of what it computes before
             its activation, summed over all places of an example.
-        gates: `id` of a reader to the square of what the loss changes by per share of each channel
-            that is lost on the way into its call, of the source's block of channels.
+        gates: `key` of a gate to `(positions,)`: the square of what the loss changes by, per share
+            of the weights at each position.
     """
 
     outputs: Mapping[int, np.ndarray]
-    gates: Mapping[int, np.ndarray]
+    gates: Mapping[tuple[int, int], np.ndarray]
 
 
 def second_moments(
-    model: Any,
     channels: ChannelMap,
     tapped: Sequence[Call],
-    gated: Sequence[Reader],
+    gates: Sequence[Gate],
     sample: DrawnSample,
     draws: int,
     batch_size: int,
 ) -> Moments:
     """Second moments of the gradients of labels that the model draws.
 
+    Gradients of examples drawn independently have no covariance, so that the square of a batch's
+    gradient is on average the sum of their squares; those of gates are taken so.
+
     Args:
-        model: The model.
-        channels: Its channel map.
+        channels: The model's channel map.
         tapped: Calls whose output's gradients are wanted.
-        gated: Readers whose input's channels are.
+        gates: Weights whose gradients are wanted.
         sample: Examples. Labels are looked at only where nothing else tells what an output means.
         draws: How many labels are drawn for every example.
         batch_size: Examples per pass; bounds the memory.
     """
+    model = channels.model
     likelihoods = likelihoods_of(model, channels.graph)
     given = needs_labels(likelihoods)
     shapes = [] if given else _output_shapes(model, sample)
-    derivative = _Derivative(model, channels, likelihoods, tapped, gated, given)
-    total: list[np.ndarray] | None = None
+    derivative = _Derivative(channels, likelihoods, tapped, gates, given)
+    x = sample.x_of_loss if given else sample.x
+    total = [np.zeros(1) for _ in [*tapped, *gates]]
     rounds = 1 if given else draws
     for number in range(rounds):
         labels = sample.y if given else _noise(likelihoods, shapes, sample, number)
-        for moments, share in backend.over_batches(
-            derivative, model, sample.x_of_loss if given else sample.x, labels, batch_size
-        ):
-            parts = [share / rounds * ops.convert_to_numpy(one).astype(float) for one in moments]
-            total = parts if total is None else [a + b for a, b in zip(total, parts, strict=True)]
-    assert total is not None
-    outputs = {id(call): one for call, one in zip(tapped, total, strict=False)}
-    gates = {id(reader): one for reader, one in zip(gated, total[len(tapped) :], strict=True)}
-    return Moments(outputs, gates)
+        for moments, share in backend.over_batches(derivative, model, x, labels, batch_size):
+            for at, one in enumerate(moments):
+                total[at] = total[at] + share / rounds * ops.convert_to_numpy(one).astype(float)
+    count = len(tapped)
+    outputs = {id(call): one for call, one in zip(tapped, total[:count], strict=True)}
+    return Moments(outputs, {gate.key: one for gate, one in zip(gates, total[count:], strict=True)})
 
 
 def _output_shapes(model: Any, sample: DrawnSample) -> list[tuple[int, ...]]:
@@ -102,84 +120,78 @@ def _noise(
 
 
 class _Derivative:
-    """A pure function of tensors: one batch to the sums of its second moments.
+    """A pure function of tensors: one batch to its second moments.
 
     Args:
-        model: The model.
-        channels: Its channel map.
+        channels: The model's channel map.
         likelihoods: Of its outputs.
         tapped: Calls whose outputs get taps.
-        gated: Readers whose inputs get gates.
+        gates: Gates on weights.
         given: Whether the loss is that of the labels.
     """
 
     def __init__(
         self,
-        model: Any,
         channels: ChannelMap,
         likelihoods: Sequence[Likelihood],
         tapped: Sequence[Call],
-        gated: Sequence[Reader],
+        gates: Sequence[Gate],
         given: bool,
     ) -> None:
-        self._model, self._channels, self._likelihoods = model, channels, likelihoods
-        self._tapped, self._gated, self._given = tapped, gated, given
+        self._model, self._graph = channels.model, channels.graph
+        self._likelihoods, self._given = likelihoods, given
+        self._tapped, self._gates = tapped, gates
+        places = {id(variable): at for at, variable in enumerate(self._model.weights)}
+        self._places = [places[id(gate.variable)] for gate in gates]
 
     def __call__(self, weights: Sequence[Any], x: Any, labels: Any) -> list[Any]:
-        found: dict[int, Any] = {}
+        before: dict[int, Any] = {}
         with backend.with_weights(self._model, weights):
-            self._forward(x, {}, {}, found)  # Only shapes are used, so compilers leave it out.
-        zeros = [ops.zeros(found[id(call)].shape, found[id(call)].dtype) for call in self._tapped]
+            self._forward(x, {}, before)  # Only shapes are used, so compilers leave it out.
+        zeros = [ops.zeros_like(before[id(call)]) for call in self._tapped]
         count = len(zeros)
-        zeros += [self._closed_gates(found[id(reader)], reader) for reader in self._gated]
+        zeros += [ops.zeros(gate.variable.shape[gate.axis]) for gate in self._gates]
 
         def loss_of(*points: Any) -> Any:
             taps = {id(c): tap for c, tap in zip(self._tapped, points[:count], strict=True)}
-            gates = {id(r): gate for r, gate in zip(self._gated, points[count:], strict=True)}
-            with backend.with_weights(self._model, weights):
-                outputs = self._forward(x, taps, gates, {})
-                return self._loss(x, labels, outputs)
+            with backend.with_weights(self._model, self._opened(weights, points[count:])):
+                return self._loss(x, labels, self._forward(x, taps, {}))
 
         loss, pullback = backend.vjp(loss_of, *zeros)
         gradients = pullback(ops.ones_like(loss))
         examples = float(keras.tree.flatten(x)[0].shape[0])
         moments = [
-            _products(call, gradient, examples)
+            _products(call, gradient) / examples
             for call, gradient in zip(self._tapped, gradients[:count], strict=True)
         ]
-        return moments + [_squares(gradient, examples) for gradient in gradients[count:]]
+        return moments + [ops.square(gradient) / examples for gradient in gradients[count:]]
 
-    def _forward(
-        self, x: Any, taps: Mapping[int, Any], gates: Mapping[int, Any], found: dict[int, Any]
-    ) -> list[Any]:
-        """Runs the model; notes in `found` what gets taps and gates."""
-        graph = self._channels.graph
+    def _opened(self, weights: Sequence[Any], openings: Sequence[Any]) -> list[Any]:
+        """The weights with their gates."""
+        values = list(weights)
+        for gate, at, opening in zip(self._gates, self._places, openings, strict=True):
+            values[at] = gate.applied(values[at], ops.cast(opening, values[at].dtype))
+        return values
+
+    def _forward(self, x: Any, taps: Mapping[int, Any], before: dict[int, Any]) -> list[Any]:
+        """Runs the model; puts into `before` what tapped calls compute before their activation."""
         inputs = keras_state.ordered_inputs(self._model, x)
         values = {
             tensor.index: ops.convert_to_tensor(value, dtype=tensor.dtype)
-            for tensor, value in zip(graph.inputs, inputs, strict=True)
+            for tensor, value in zip(self._graph.inputs, inputs, strict=True)
         }
-        wanted = {id(call) for call in self._tapped}
-        for call in graph.calls:
-            entering = values
-            for reader in self._gated:
-                if reader.call is call and reader.source.index in values:
-                    at = reader.source.index
-                    found[id(reader)] = entering[at]
-                    entering = {**entering, at: _gated(entering[at], gates.get(id(reader)))}
-            with without_activation(call.operation if id(call) in wanted else None) as activation:
-                outputs = run_call(call, entering)
-                if id(call) in wanted:
-                    found[id(call)] = outputs[0]
-                    tap = taps.get(id(call))
-                    outputs = [activation(outputs[0] if tap is None else outputs[0] + tap)]
+        tapped = {id(call) for call in self._tapped}
+        for call in self._graph.calls:
+            if id(call) not in tapped:
+                outputs = run_call(call, values)
+            else:
+                with without_activation(call.operation) as activation:
+                    (output,) = run_call(call, values)
+                before[id(call)] = output
+                tap = taps.get(id(call))
+                outputs = [activation(output if tap is None else output + tap)]
             values.update({y.index: v for y, v in zip(call.outputs, outputs, strict=True)})
-        return [values[y.index] for y in graph.outputs]
-
-    def _closed_gates(self, source: Any, reader: Reader) -> Any:
-        """A zero for every row and channel."""
-        block = self._channels.tensors[reader.source.index].shape
-        return ops.zeros((source.shape[0], *block), source.dtype)
+        return [values[y.index] for y in self._graph.outputs]
 
     def _loss(self, x: Any, labels: Any, outputs: list[Any]) -> Any:
         """The sum of the losses of a batch."""
@@ -195,21 +207,9 @@ class _Derivative:
         return sum(parts[1:], parts[0])
 
 
-def _gated(x: Any, gate: Any) -> Any:
-    """What enters, more of it in each channel by a share; only deviations from the mean count."""
-    return x if gate is None else x + gate * (x - ops.mean(x, axis=_others(x), keepdims=True))
-
-
-def _others(x: Any) -> tuple[int, ...]:
-    return tuple(range(len(x.shape)))[:-1]
-
-
-def _products(call: Call, gradient: Any, examples: float) -> Any:
+def _products(call: Call, gradient: Any) -> Any:
+    """`(filters, filters)`, the sum over rows and places."""
     axis = channel_axis(call.operation, len(gradient.shape))
     rows = ops.moveaxis(ops.cast(gradient, "float32"), axis, -1)
     rows = ops.reshape(rows, (-1, rows.shape[-1]))
-    return ops.matmul(ops.transpose(rows), rows) / examples
-
-
-def _squares(gradient: Any, examples: float) -> Any:
-    return ops.sum(ops.square(ops.cast(gradient, "float32")), axis=0) / examples
+    return ops.matmul(ops.transpose(rows), rows)

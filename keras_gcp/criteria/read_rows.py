@@ -1,0 +1,68 @@
+"""What a reader is multiplied with, as rows of one product."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_gcp.channels.patches import channels_last, some_places
+from keras_gcp.channels.products import Product, products_of
+from keras_gcp.criteria.readers import Reader
+
+
+def products_read(reader: Reader, x: np.ndarray) -> tuple[Product, ...] | None:
+    """The products that a reader is the kernel of; None if it is of none that are known.
+
+    Args:
+        reader: The reader.
+        x: What it reads, `(examples, ...)` as its layer receives it.
+    """
+    products = products_of(reader.call.operation, _turned(reader, x).shape[1:-1])
+    if products is None or products[0].variable is not reader.weight.variable:
+        return None
+    return products if products[0].axis == reader.axis else None
+
+
+def joined_rows(
+    reader: Reader, products: Sequence[Product], x: np.ndarray, centred: bool = True
+) -> tuple[np.ndarray, int]:
+    """`(rows, places)`: rows with the entries of all products side by side, and of how many places.
+
+    Entries of different products must not stand in for each other: one group of a convolution
+    cannot read what another one reads. So their rows are put into blocks on a diagonal, whose
+    covariance with each other is zero, and what a position explains is the sum over the products.
+    Nothing but covariances is asked of rows: a triangle with the same ones takes little memory.
+
+    Args:
+        reader: The reader.
+        products: Its products.
+        x: What it reads.
+        centred: Whether only deviations from the mean count.
+    """
+    x = _turned(reader, x)
+    entries = len(products[0].positions)
+    places = some_places((len(x), *products[0].counts), entries)
+    count = len(places[0])
+    parts = [product.rows(x, places).astype(np.float64) for product in products]
+    if centred:
+        parts = [rows - rows.mean(axis=0) for rows in parts]
+    if len(parts) == 1:
+        return parts[0], count
+    triangles = [np.asarray(np.linalg.qr(rows, mode="r")) for rows in parts]
+    height, width = triangles[0].shape
+    joined = np.zeros((len(parts), height, len(parts), width))
+    for number, triangle in enumerate(triangles):
+        joined[number, :, number] = triangle
+    # Covariances are sums over rows, divided by their number.
+    scale = np.sqrt(len(parts) * height / count)
+    return scale * joined.reshape(len(parts) * height, -1), count
+
+
+def coupled_entries(reader: Reader, products: Sequence[Product]) -> np.ndarray:
+    """The coupled channel of every entry of `joined_rows`."""
+    return reader.coupled[np.concatenate([product.positions for product in products])]
+
+
+def _turned(reader: Reader, x: np.ndarray) -> np.ndarray:
+    return channels_last(reader.call.operation, x)
