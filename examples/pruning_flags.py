@@ -31,6 +31,12 @@ flags.DEFINE_enum(
     ["score", "score_per_cost", "uniform"],
     "One ranking by score, by score for cost, or equal shares of all layers.",
 )
+flags.DEFINE_enum(
+    "normalize",
+    "auto",
+    ["auto", "norm", "mean", "rank", "none"],
+    "What makes scores of different layers comparable: auto is what the criterion says.",
+)
 flags.DEFINE_list("exclude", [], "Layers that keep all of their channels.")
 flags.DEFINE_integer("sample_size", 512, "Training images for scores and compensation.")
 flags.DEFINE_enum(
@@ -67,7 +73,9 @@ def budget() -> keras_gcp.Budget:
 def selection() -> keras_gcp.Selection:
     """How channels are chosen."""
     align = FLAGS.align if FLAGS.align == "auto" else int(FLAGS.align)
-    return keras_gcp.Selection(align=align, floor=FLAGS.floor, ranking=FLAGS.ranking)
+    return keras_gcp.Selection(
+        align=align, floor=FLAGS.floor, ranking=FLAGS.ranking, normalize=FLAGS.normalize
+    )
 
 
 def compensation() -> str | None:

@@ -106,7 +106,7 @@ def measured(name):
             found[f"{name}/{criterion}/refused"] = np.array(True)
             continue
         found |= {f"{name}/{criterion}/layers/{path}": s for path, s in layers.items()}
-        coupled = score(scorer, channels, sample)
+        coupled = score(scorer, channels, sample, "mean")
         found[f"{name}/{criterion}/coupled"] = coupled
         found[f"{name}/{criterion}/plans"] = np.array(plans(coupled))
     # The same numbers everywhere, many of them equal.

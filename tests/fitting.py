@@ -34,7 +34,7 @@ def compiled(model, optimizer=None, **options):
 
 def selection_in(options):
     """The options that belong to a selection, taken out; narrow networks are not aligned."""
-    names = ("align", "floor", "cap", "ranking", "prior")
+    names = ("align", "floor", "cap", "ranking", "prior", "normalize")
     return {"align": 1, **{name: options.pop(name) for name in names if name in options}}
 
 

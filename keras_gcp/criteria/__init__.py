@@ -6,7 +6,13 @@ scores are kept. One file per criterion.
 
 from keras_gcp.criteria.aggregation import coupled_scores
 from keras_gcp.criteria.auto import Decision, decided
-from keras_gcp.criteria.base import Criterion, check, checked_scores, needs_sample
+from keras_gcp.criteria.base import (
+    Criterion,
+    check,
+    checked_scores,
+    needs_sample,
+    normalization_of,
+)
 from keras_gcp.criteria.first_scores import FirstScores
 from keras_gcp.criteria.registry import get, is_known, names
 from keras_gcp.criteria.relevance import (
@@ -28,6 +34,7 @@ __all__ = [
     "is_known",
     "names",
     "needs_sample",
+    "normalization_of",
     "register_relevance_rule",
     "relevance_scores",
 ]

@@ -7,30 +7,34 @@ from collections.abc import Mapping
 import numpy as np
 
 from keras_gcp.channels.map import ChannelMap
+from keras_gcp.criteria.normalization import normalized
 from keras_gcp.errors import InvalidArgument
 
-NORM_EPSILON = 1e-9
 REDUCTIONS = ("mean", "sum", "max")
 
 
 def coupled_scores(
-    scores: Mapping[str, np.ndarray], channels: ChannelMap, reduce: str = "mean"
+    scores: Mapping[str, np.ndarray],
+    channels: ChannelMap,
+    normalize: str,
+    reduce: str = "mean",
 ) -> np.ndarray:
     """One score per set of coupled channels, comparable over the whole network.
 
-    Every layer's scores are divided by their L2 norm. A set of coupled channels
-    is then scored by the mean over all its places in the layers that produce it.
+    Every layer's scores are normalised. A set of coupled channels is then scored by the mean over
+    all its places in the layers that produce it.
 
     Args:
         scores: Producing layer to scores `(width,)`, larger = keep.
         channels: The channel map.
+        normalize: How, see `normalized`; `normalization_of` says what a criterion asks for.
         reduce: `"mean"`, `"sum"` or `"max"` over the places.
 
     Returns:
         `(coupled_count,)`; +inf for those that no scored layer produces.
 
     Raises:
-        InvalidArgument: `reduce` is none of the three.
+        InvalidArgument: `normalize` or `reduce` is none of its values.
     """
     if reduce not in REDUCTIONS:
         raise InvalidArgument(f"reduce={reduce!r} was given. Expected one of {REDUCTIONS}.")
@@ -38,9 +42,9 @@ def coupled_scores(
     total = np.full(channels.coupled_count, -np.inf if reduce == "max" else 0.0)
     for path, layer_scores in scores.items():
         coupled = channels.produced[path]
-        normalised = layer_scores / (np.linalg.norm(layer_scores) + NORM_EPSILON)
         np.add.at(counts, coupled, 1)
-        (np.maximum if reduce == "max" else np.add).at(total, coupled, normalised)
+        own = normalized(layer_scores, normalize)
+        (np.maximum if reduce == "max" else np.add).at(total, coupled, own)
     scored = counts > 0
     if reduce == "mean":
         total[scored] /= counts[scored]

@@ -29,7 +29,8 @@ class Auto:
     """Feature relevance where it applies, else the best other criterion that does.
 
     Where it is asked for scores it decides again; what scores more than once decides beforehand, by
-    `decided`.
+    `decided`. It has no `normalize`: the criterion that it decides for says how layers are
+    compared.
     """
 
     name: ClassVar[str] = "auto"

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_gcp.channels.map import ChannelMap
+from keras_gcp.criteria.normalization import AUTO, NORMALIZATIONS, OF_FUNCTIONS
 from keras_gcp.criteria.unchanged import unchanged_weights
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.sample import DrawnSample
@@ -17,10 +18,11 @@ from keras_gcp.sample import DrawnSample
 class Criterion(Protocol):
     """Scores channels: a plain callable; a user's own function will do.
 
-    It may have two attributes more: `needs_sample`, False for criteria that look at weights only,
-    and `check(model, channels, sample)`, which raises if the criterion does not apply. That is
-    called before training begins, and each time right before the criterion is: so it need not look
-    again.
+    It may have three attributes more: `needs_sample`, False for criteria that look at weights only;
+    `normalize`, how its scores of different layers are compared (`"norm"`, `"mean"`, `"rank"` or
+    `"none"`, see `keras_gcp.Selection`; `"mean"` without it); and `check(model, channels, sample)`,
+    which raises if the criterion does not apply. That is called before training begins, and each
+    time right before the criterion is: so it need not look again.
 
     Args:
         model: The model.
@@ -42,6 +44,25 @@ def needs_sample(criterion: Any) -> bool:
     return bool(getattr(criterion, "needs_sample", False))
 
 
+def normalization_of(criterion: Any, normalize: str = AUTO) -> str:
+    """How the scores of different layers are compared: as asked for, or else as a criterion says.
+
+    Args:
+        criterion: A criterion; what `Auto` decided for, not `Auto` itself.
+        normalize: One of `NORMALIZATIONS`, or `"auto"`.
+
+    Raises:
+        InvalidArgument: the criterion says something else.
+    """
+    own = getattr(criterion, "normalize", OF_FUNCTIONS)
+    if not isinstance(own, str) or own not in NORMALIZATIONS:
+        raise InvalidArgument(
+            f"Criterion '{name_of(criterion)}' has the attribute `normalize`: {own!r}. Expected "
+            f"one of {', '.join(map(repr, NORMALIZATIONS))}, or no such attribute."
+        )
+    return own if normalize == AUTO else normalize
+
+
 def name_of(criterion: Any) -> str:
     """What to call a criterion in messages."""
     for attribute in ("name", "__name__"):
@@ -59,7 +80,8 @@ def check(criterion: Any, model: Any, channels: ChannelMap, sample: DrawnSample 
     """Checks that a criterion applies, before any work is done.
 
     Raises:
-        InvalidArgument: it needs a sample and there is none, or the sample does not fit.
+        InvalidArgument: it needs a sample and there is none, or the sample does not fit; or its
+            attribute `normalize` is not one of those there are.
         UnsupportedModel: it does not apply to this model.
     """
     if needs_sample(criterion) and sample is None:
@@ -68,6 +90,7 @@ def check(criterion: Any, model: Any, channels: ChannelMap, sample: DrawnSample 
             "Pass sample=(x, y), or take a criterion that looks at weights only: "
             "'l2_norm', 'l1_norm' or 'bn_scale'."
         )
+    normalization_of(criterion)
     own_check = getattr(criterion, "check", None)
     if own_check is not None:
         own_check(model, channels, sample)

@@ -25,6 +25,7 @@ class BatchNormScale:
 
     name: ClassVar[str] = "bn_scale"
     needs_sample: ClassVar[bool] = False
+    normalize: ClassVar[str] = "mean"
 
     def check(self, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> None:
         """Raises if some prunable channel passes no batch normalisation."""

@@ -50,6 +50,7 @@ class CompensationAware:
 
     name: ClassVar[str] = "compensation_aware"
     needs_sample: ClassVar[bool] = True
+    normalize: ClassVar[str] = "mean"
 
     def check(self, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> None:
         """Raises without a sample, or if nothing with weights reads a layer's channels."""

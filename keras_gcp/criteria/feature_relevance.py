@@ -46,6 +46,7 @@ class FeatureRelevance:
 
     name: ClassVar[str] = "feature_relevance"
     needs_sample: ClassVar[bool] = True
+    normalize: ClassVar[str] = "norm"
 
     def check(self, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> None:
         """Raises if the model is not a classifier, labels are off, or a layer has no rule."""

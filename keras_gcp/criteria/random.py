@@ -30,6 +30,7 @@ class Random:
 
     name: ClassVar[str] = "random"
     needs_sample: ClassVar[bool] = False
+    normalize: ClassVar[str] = "rank"
 
     def __post_init__(self) -> None:
         if self.seed is None:

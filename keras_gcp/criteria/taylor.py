@@ -33,6 +33,7 @@ class Taylor:
 
     name: ClassVar[str] = "taylor"
     needs_sample: ClassVar[bool] = True
+    normalize: ClassVar[str] = "mean"
 
     def check(self, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> None:
         """Raises if the model has no loss, or the sample no labels that fit it."""

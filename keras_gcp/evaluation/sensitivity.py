@@ -17,6 +17,7 @@ from keras_gcp.channels.trace import trace
 from keras_gcp.classification.metrics import Metric, metric_for
 from keras_gcp.costs.counting import prunable_groups
 from keras_gcp.criteria.base import name_of
+from keras_gcp.criteria.normalization import AUTO
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.evaluation.masked_model import MaskedModel
 from keras_gcp.evaluation.measurement_cache import WHOLE, Cache, Key
@@ -60,7 +61,8 @@ def sensitivity(
         data: What to measure on, with labels: in the forms of `sample`. All of it is held in
             memory, or as many examples as a `keras_gcp.Sample` says. Weights of examples are
             ignored.
-        criterion: What ranks the channels of a group; as in `keras_gcp.plan`.
+        criterion: What ranks the channels of a group; as in `keras_gcp.plan`. Where several layers
+            produce them, the criterion itself says how their scores are compared.
         sample: Examples for criteria that look at data, as in `keras_gcp.plan`.
         metric: None for the first metric that the model was compiled with (accuracy if it has
             none); a name, `"loss"` included; a `keras.metrics.Metric`; or a callable
@@ -107,8 +109,9 @@ def sensitivity(
     decision = decided(scorer, channels, drawn)
     if decision.was_open:
         criterion = name_of(decision.scorer)
-    known = Cache(cache, _identity(model, examples, drawn, measured, criterion, exclude, seed))
-    scores = score(decision.scorer, channels, drawn)
+    identity = _identity(model, examples, drawn, measured, criterion, exclude, seed)
+    known = Cache(cache, identity | _comparison(decision.scorer))
+    scores = score(decision.scorer, channels, drawn, AUTO)
     everything = np.ones(channels.coupled_count, bool)
     total = 1 + len(groups) * len(wanted)
     with MaskedModel(channels, examples, measured, batch_size) as masked:
@@ -208,3 +211,9 @@ def _identity(
         "exclude": ", ".join(exclude) or "none",
         "seed": str(seed),
     }
+
+
+def _comparison(scorer: Any) -> dict[str, str]:
+    """How layers are compared that produce the same channels; caches were always by the norm."""
+    found = criteria.normalization_of(scorer)
+    return {} if found == "norm" else {"normalize": found}

@@ -25,6 +25,7 @@ from keras_gcp.pruning.planner import Planner
 from keras_gcp.pruning.stages import (
     compensated_weights,
     decided,
+    in_words,
     score,
     weighted,
 )
@@ -127,14 +128,16 @@ def smallest(
     original = Original.of_traced(channels, any_share)
     cost_model = build_cost_model(channels, original.resources)
     decision = decided(scorer, channels, drawn)
-    scores = weighted(score(decision.scorer, channels, drawn), channels, selected.prior)
+    scores = score(decision.scorer, channels, drawn, selected.normalize)
+    scores = weighted(scores, channels, selected.prior)
+    words = in_words(decision, selected.normalize)
     planner = Planner(channels, scores, selected, original, cost_model)
     search = _Search(resource, measured, at_least, verbose)
 
     def planned(share: float) -> Plan:
         budget = Budget({resource: share})
         limits = budget.limits_at(original.costs)
-        return replace(planner.plan(limits, str(budget)), criterion=decision.words)
+        return replace(planner.plan(limits, str(budget)), criterion=words)
 
     def compensated(keep: np.ndarray) -> dict[int, np.ndarray]:
         return compensated_weights(channels, keep, drawn, settings)

@@ -23,6 +23,7 @@ from keras_gcp.pruning.planner import Planner
 from keras_gcp.pruning.stages import (
     compensated_weights,
     decided,
+    in_words,
     require_costs,
     score,
     weighted,
@@ -73,7 +74,7 @@ def plan(
             layer that hides convolutions or dense layers, and cannot be opened by
             `keras_gcp.flatten`, has to be named here; its multiply-adds are not counted.
         selection: How to select: a `keras_gcp.Selection`, or a dict of its arguments `align`,
-            `floor`, `cap`, `ranking` and `prior`.
+            `floor`, `cap`, `ranking`, `prior` and `normalize`.
         seed: Seed for drawing the sample and for the random criterion.
         input_shape: The size to count multiply-adds, memory and latency at, if the model leaves
             sizes of its input open (`keras.Input((None, None, 3))`): a tuple without the batch
@@ -143,9 +144,12 @@ def _plan(
     # Scoring may take long.
     require_reachable(channels, limits, selected, cost_model, original.widths)
     decision = decided(scorer, channels, drawn)
-    scores = weighted(score(decision.scorer, channels, drawn), channels, selected.prior)
+    scores = score(decision.scorer, channels, drawn, selected.normalize)
+    scores = weighted(scores, channels, selected.prior)
     planner = Planner(channels, scores, selected, original, cost_model)
-    return replace(planner.plan(limits, str(parsed)), criterion=decision.words)
+    return replace(
+        planner.plan(limits, str(parsed)), criterion=in_words(decision, selected.normalize)
+    )
 
 
 def apply(

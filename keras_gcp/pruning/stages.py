@@ -35,18 +35,34 @@ def require_one_criterion(model: Any, decision: criteria.Decision) -> None:
     backend.assert_equal(model, "the criteria that apply to their samples", name)
 
 
-def score(scorer: Any, channels: ChannelMap, sample: DrawnSample | None) -> np.ndarray:
+def score(
+    scorer: Any, channels: ChannelMap, sample: DrawnSample | None, normalize: str
+) -> np.ndarray:
     """Scores of a criterion, checked, as one number per set of coupled channels.
 
     Where several processes train the model together: of the mean of their scores, weighted by their
     numbers of examples.
+
+    Args:
+        scorer: The criterion; of "auto", the one that was decided for.
+        channels: The model's channel map.
+        sample: The sample, or None.
+        normalize: What makes layers comparable, see `Selection`.
     """
     model = channels.model
     own = backend.run_everywhere(
         model, lambda: criteria.checked_scores(scorer, model, channels, sample)
     )
     mean = backend.mean_over_processes(model, own, weight=1 if sample is None else len(sample))
-    return criteria.coupled_scores(mean, channels)
+    return criteria.coupled_scores(mean, channels, criteria.normalization_of(scorer, normalize))
+
+
+def in_words(decision: criteria.Decision, normalize: str) -> str:
+    """The criterion, for a plan; also how layers were compared, if it says that otherwise."""
+    own = criteria.normalization_of(decision.scorer)
+    if criteria.normalization_of(decision.scorer, normalize) == own:
+        return decision.words
+    return f"{decision.words}; normalize={normalize!r}"
 
 
 def weighted(scores: np.ndarray, channels: ChannelMap, prior: Prior | None) -> np.ndarray:

@@ -5,8 +5,7 @@ Three ways to weigh channels of different groups against each other:
 - by score, `ranking="score"`: one ranking of the whole network; whatever a channel costs, the
   least relevant ones leave (`ranking`);
 - by score for what it costs, `ranking="score_per_cost"`: the kept channels have about the largest
-total
-  score that the budget can buy (`knapsack`);
+  total score that the budget can buy (`knapsack`);
 - not at all, `ranking="uniform"`: every group keeps the same share of its original width.
 
 In each way the budget is met, and no single block of channels could be put back.
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from keras_gcp.costs.cost_model import CostModel
+from keras_gcp.criteria.normalization import AUTO, NORMALIZATIONS
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.selection.candidates import Blocks, Candidates, narrowest, widest
 from keras_gcp.selection.floors import how_far
@@ -63,6 +63,13 @@ class Selection(Configured):
             cut from, or another object with its method `weighted`. Scores are multiplied by the
             drop of the metric per removed channel at each width (`Sensitivity.weighted`), so that
             groups that lose little are pruned more. None: scores count as they are.
+        normalize: What makes scores of different layers comparable. `"norm"`: each layer's are
+            divided by their L2 norm, as in the authors' program; so a channel of a wide layer
+            counts less, and wide layers lose most. `"mean"`: by the mean of their absolute values;
+            layers count alike, whatever their widths. `"rank"`: their ranks in the layer, from
+            above 0 to 1; nearly equal shares of all layers leave. `"none"`: as they are, for
+            criteria whose scores are in one unit all over the network. `"auto"`: what the criterion
+            itself says, by its attribute `normalize`; `"mean"` for a function that has none.
 
     Dicts by layer name convolutions, dense layers and embeddings, or nested models with all layers
     inside; `"*"` stands for the layers not named, which have the default otherwise.
@@ -81,6 +88,7 @@ class Selection(Configured):
     cap: Cap = None
     ranking: str = "score"
     prior: Prior | None = field(default=None, kw_only=True)
+    normalize: str = field(default=AUTO, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "align", checked_align(self.align))
@@ -88,6 +96,7 @@ class Selection(Configured):
         object.__setattr__(self, "cap", checked_cap(self.cap))
         require_one_of("ranking", self.ranking, RANKINGS)
         check_prior(self.prior)
+        require_one_of("normalize", self.normalize, (AUTO, *NORMALIZATIONS))
 
     @staticmethod
     def parse(selection: Any) -> Selection:

@@ -17,6 +17,7 @@ from keras_gcp.costs.counting import count_map
 from keras_gcp.criteria.base import name_of
 from keras_gcp.graph import Shapes
 from keras_gcp.pruning.original import Original
+from keras_gcp.pruning.stages import in_words
 from keras_gcp.sample import DrawnSample, Sample, sample_of
 from keras_gcp.sample.input_sizes import sizes_of
 from keras_gcp.schedules import min_step_of
@@ -60,7 +61,7 @@ class PrunedModel:
         if self.run.settings.shapes is not None:
             yield sizes_line(self.run.settings.shapes)
         if self.decision.was_open:
-            yield f"criterion: {self.decision.words}"
+            yield f"criterion: {self.run.settings.criterion}"
 
 
 def prepare(model: Any, arguments: Arguments, seed: int) -> PrunedModel:
@@ -117,6 +118,7 @@ def choices(arguments: Arguments, schedule: Any, pruned: PrunedModel) -> dict[st
         "min_step": min_step_of(schedule),
         "criterion": name_of(decision.scorer) if decision.was_open else arguments.criterion,
         **arguments.selection.get_config(),
+        "normalize": criteria.normalization_of(decision.scorer, arguments.selection.normalize),
         "exclude": list(arguments.exclude),
         "sample_size": None if sample is None else Sample.parse(sample).size,
         "compensation": pruned.run.settings.compensation,
@@ -142,7 +144,7 @@ def _settings(
         compensation=arguments.parsed_compensation(),
         shapes=shapes,
         run_at=sizes_to_run(model, shapes) if unseen else None,
-        criterion=decision.words,
+        criterion=in_words(decision, arguments.selection.normalize),
     )
 
 

@@ -301,8 +301,9 @@ class PruningRun:
         if holds and self.settings.selection.cap is None:
             return np.zeros(channels.coupled_count)  # Nothing has to go, so nothing is ranked.
         scorer, self.first_scores = self.first_scores or self.settings.scorer, None
-        scores = score(scorer, channels, self.sample)
-        return weighted(scores, channels, self.settings.selection.prior)
+        selection = self.settings.selection
+        scores = score(scorer, channels, self.sample, selection.normalize)
+        return weighted(scores, channels, selection.prior)
 
     def _cut(
         self, cut: Cut, plan: Plan, clock: _Clock, in_fit: bool, transaction: Transaction

@@ -12,6 +12,7 @@ from helpers import inputs_for, randomise
 
 from keras_gcp import criteria
 from keras_gcp.channels.trace import trace
+from keras_gcp.criteria.normalization import NORMALIZATIONS
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.sample import DrawnSample
 
@@ -60,7 +61,8 @@ def test_every_prunable_layer_gets_a_finite_score_per_channel(criterion, name, s
             assert scores[path].shape == coupled.shape
             assert np.isfinite(scores[path]).all()
             assert len(np.unique(scores[path].round(9))) > 1, "all channels alike"
-    assert np.isfinite(criteria.coupled_scores(scores, channels)[channels.prunable]).all()
+    coupled = criteria.coupled_scores(scores, channels, "mean")
+    assert np.isfinite(coupled[channels.prunable]).all()
 
 
 @pytest.mark.parametrize("criterion", criteria.names())
@@ -107,6 +109,13 @@ def test_a_criterion_says_itself_whether_it_needs_a_sample(criterion):
             criteria.checked_scores(chosen, model, channels, None)
     else:
         assert criteria.checked_scores(chosen, model, channels, None)
+
+
+@pytest.mark.parametrize("criterion", sorted({*criteria.names()} - {"auto"}))
+def test_a_criterion_says_itself_how_its_layers_are_compared(criterion):
+    kind = type(criteria.get(criterion))
+    assert vars(kind)["normalize"] in NORMALIZATIONS
+    assert criteria.normalization_of(criteria.get(criterion)) == kind.normalize
 
 
 @pytest.mark.parametrize("criterion", criteria.names())

@@ -111,7 +111,7 @@ def test_coupled_channels_are_scored_by_the_mean_of_their_producers_normalised_s
     def unit(path):
         return scores[path] / np.linalg.norm(scores[path])
 
-    result = criteria.coupled_scores(scores, channels)
+    result = criteria.coupled_scores(scores, channels, "norm")
     assert result.shape == (channels.coupled_count,)
     np.testing.assert_allclose(result[channels.produced["b1a_conv"]], unit("b1a_conv"))
     tied = channels.produced["stem_conv"]
@@ -119,28 +119,29 @@ def test_coupled_channels_are_scored_by_the_mean_of_their_producers_normalised_s
     members = unit("stem_conv"), unit("b1b_conv")
     np.testing.assert_allclose(result[tied], np.mean(members, axis=0))
     for reduce, function in (("sum", np.sum), ("max", np.max)):
-        reduced = criteria.coupled_scores(scores, channels, reduce)
+        reduced = criteria.coupled_scores(scores, channels, "norm", reduce)
         np.testing.assert_allclose(reduced[tied], function(members, axis=0))
 
 
-def test_the_scale_of_a_layers_scores_does_not_matter(residual):
+@pytest.mark.parametrize("normalize", ["norm", "mean", "rank"])
+def test_the_scale_of_a_layers_scores_does_not_matter(residual, normalize):
     _, channels = residual
     rng = np.random.default_rng(0)
     scores = {path: rng.random(len(c)) for path, c in channels.produced.items()}
     scaled = {path: 10.0**k * s for k, (path, s) in enumerate(scores.items())}
     np.testing.assert_allclose(
-        criteria.coupled_scores(scaled, channels),
-        criteria.coupled_scores(scores, channels),
-        rtol=1e-6,
+        criteria.coupled_scores(scaled, channels, normalize),
+        criteria.coupled_scores(scores, channels, normalize),
+        rtol=1e-12,
     )
 
 
 def test_coupled_channels_that_no_scored_layer_produces_stay(residual):
     _, channels = residual
-    result = criteria.coupled_scores({"b1a_conv": np.ones(8)}, channels)
+    result = criteria.coupled_scores({"b1a_conv": np.ones(8)}, channels, "mean")
     assert np.isfinite(result).sum() == 8
     assert (result[channels.produced["b2a_conv"]] == np.inf).all()
-    assert (criteria.coupled_scores({}, channels, "max") == np.inf).all()
+    assert (criteria.coupled_scores({}, channels, "mean", "max") == np.inf).all()
 
 
 def test_a_class_at_several_places_of_one_layer_counts_all_of_them():
@@ -149,10 +150,10 @@ def test_a_class_at_several_places_of_one_layer_counts_all_of_them():
     np.testing.assert_array_equal(coupled, np.broadcast_to(coupled[:1], coupled.shape))
     scores = np.arange(float(coupled.size))
     expected = (scores / np.linalg.norm(scores)).reshape(coupled.shape).mean(axis=0)
-    result = criteria.coupled_scores({"groups4": scores}, channels)
+    result = criteria.coupled_scores({"groups4": scores}, channels, "norm")
     np.testing.assert_allclose(result[coupled[0]], expected)
 
 
 def test_an_unknown_reduction_is_refused(residual):
     with pytest.raises(InvalidArgument, match=r"reduce='median'.*'mean', 'sum', 'max'"):
-        criteria.coupled_scores({}, residual[1], "median")
+        criteria.coupled_scores({}, residual[1], "mean", "median")

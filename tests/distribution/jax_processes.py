@@ -79,14 +79,14 @@ def scores():
     """Mean scores as the callback sees them, next to each process' own."""
     channels = keras_gcp.trace(model := fresh())
     scorer = criteria.get("feature_relevance")
-    shared = score(scorer, channels, DrawnSample(*own_sample()))
+    shared = score(scorer, channels, DrawnSample(*own_sample()), "norm")
     each = [scorer(model, channels, DrawnSample(*own_sample(i))) for i in range(count)]
     total = sum(SIZES)
     mean = {
         name: sum(size * one[name] for size, one in zip(SIZES, each, strict=True)) / total
         for name in each[0]
     }
-    by_hand = criteria.coupled_scores(mean, channels)
+    by_hand = criteria.coupled_scores(mean, channels, "norm")
     return {"shared": shared.tolist(), "by_hand": by_hand.tolist()}
 
 

@@ -50,7 +50,7 @@ def drawn_scores(model, channels, sample):
 def ranked_scores(model):
     """What selection compares: the scores of each layer, falling."""
     channels = trace(model)
-    scores = coupled_scores(drawn_scores(model, channels, None), channels)
+    scores = coupled_scores(drawn_scores(model, channels, None), channels, "mean")
     return {name: np.sort(scores[channels.produced[name]])[::-1] for name in WIDTHS}
 
 

@@ -87,16 +87,21 @@ def _chain_in_words(optimizer: Any) -> str:
     return " of ".join(type(part).__name__ for part in keras_state.optimizer_chain(optimizer))
 
 
+_BEFORE = {"normalize": "norm"}
+"""Settings of backups from before they could be set."""
+
+
 def check_identity(saved: SavedIdentity, own: Mapping[str, Any], folder: Any) -> None:
     """Refuses the backup of another training.
 
     Raises:
         InvalidArgument: it is one; the differences are named.
     """
+    there = {**_BEFORE, **saved.settings}
     differences = [
-        f"{name}: {saved.settings.get(name)} there, {value} here"
+        f"{name}: {there.get(name)} there, {value} here"
         for name, value in own["settings"].items()
-        if saved.settings.get(name) != value
+        if there.get(name) != value
     ]
     differences += _differences_of_weights(saved.weights, own["weights"])
     if differences:

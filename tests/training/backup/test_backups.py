@@ -24,6 +24,8 @@ from keras_gcp.exporting.locks import NoLocks
 from keras_gcp.training.backup import saved_state
 from keras_gcp.training.backup.folder import Backup, BackupFolder
 from keras_gcp.training.backup.memories import memories_for
+from keras_gcp.training.backup.saved_state import SavedIdentity
+from keras_gcp.training.backup.state import check_identity
 
 
 def a_backup(number=0):
@@ -496,6 +498,7 @@ DIFFERENCES = {
     "floor": ({"floor": 2}, "floor: .* there, 2 here"),
     "cap": ({"cap": {"hidden": 4}}, r"cap: None there, \{'hidden': 4\} here"),
     "ranking": ({"ranking": "score_per_cost"}, "ranking: score there, score_per_cost here"),
+    "normalize": ({"normalize": "rank"}, r"normalize: \w+ there, rank here"),
     "exclude": ({"exclude": ["hidden"]}, r"exclude: \[\] there, \['hidden'\] here"),
     "sample_size": (
         {"sample": keras_gcp.Sample(data(), size=16)},
@@ -527,6 +530,16 @@ def test_the_backup_of_another_plan_is_refused_with_the_difference_named(name, k
     with pytest.raises(InvalidArgument, match=f"belongs to another training: .*{message}"):
         train(killed, **options)
     assert len(BackupFolder(killed).files()) == 2
+
+
+@pytest.mark.parametrize(("own", "is_taken"), [("norm", True), ("mean", False)])
+def test_a_backup_that_does_not_say_how_layers_were_compared_is_one_by_the_norm(own, is_taken):
+    older = SavedIdentity({"align": "1"}, [])
+    now = {"settings": {"align": "1", "normalize": own}, "weights": []}
+    if is_taken:
+        return check_identity(older, now, "folder")
+    with pytest.raises(InvalidArgument, match="another training: normalize: norm there, mean here"):
+        check_identity(older, now, "folder")
 
 
 class LastOnesMatter:
