@@ -27,9 +27,10 @@ flags.DEFINE_string("align", "auto", "Widths to prefer: auto, or a number.")
 flags.DEFINE_float("floor", 0.1, "Least width of a layer, as a share of its own.")
 flags.DEFINE_enum(
     "ranking",
-    "score",
-    ["score", "score_per_cost", "uniform"],
-    "One ranking by score, by score for cost, or equal shares of all layers.",
+    "auto",
+    ["auto", "score", "score_per_cost", "uniform"],
+    "One ranking by score, by score for cost, or equal shares of all layers: auto is what the "
+    "criterion says.",
 )
 flags.DEFINE_enum(
     "normalize",

@@ -18,9 +18,11 @@ from keras_gcp.sample import DrawnSample
 class Criterion(Protocol):
     """Scores channels: a plain callable; a user's own function will do.
 
-    It may have three attributes more: `needs_sample`, False for criteria that look at weights only;
+    It may have attributes more: `needs_sample`, False for criteria that look at weights only;
     `normalize`, how its scores of different layers are compared (`"norm"`, `"mean"`, `"rank"` or
-    `"none"`, see `keras_gcp.Selection`; `"mean"` without it); and `check(model, channels, sample)`,
+    `"none"`, see `keras_gcp.Selection`; `"mean"` without it); `ranking`, `"score_per_cost"` if its
+    scores are worth dividing by costs; `predicts_loss`, True if the sum of the scores of all that
+    leaves is how much the loss is expected to rise; and `check(model, channels, sample)`,
     which raises if the criterion does not apply. That is called before training begins, and each
     time right before the criterion is: so it need not look again.
 
@@ -61,6 +63,16 @@ def normalization_of(criterion: Any, normalize: str = AUTO) -> str:
             f"one of {', '.join(map(repr, NORMALIZATIONS))}, or no such attribute."
         )
     return own if normalize == AUTO else normalize
+
+
+def ranking_of(criterion: Any) -> str:
+    """How a criterion's channels are ranked over the network, unless a selection says it."""
+    return str(getattr(criterion, "ranking", "score"))
+
+
+def predicts_loss(criterion: Any) -> bool:
+    """Whether scores of a criterion are rises of the loss, that sum up over channels."""
+    return bool(getattr(criterion, "predicts_loss", False))
 
 
 def name_of(criterion: Any) -> str:

@@ -95,6 +95,8 @@ class LossAware:
     name: ClassVar[str] = "loss_aware"
     needs_sample: ClassVar[bool] = True
     normalize: ClassVar[str] = "none"
+    ranking: ClassVar[str] = "score_per_cost"
+    predicts_loss: ClassVar[bool] = True
 
     def check(self, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> None:
         """Raises without a sample, without labels where only they tell, or without readers."""

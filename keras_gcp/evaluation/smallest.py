@@ -27,6 +27,8 @@ from keras_gcp.pruning.stages import (
     decided,
     in_words,
     score,
+    scores_are_losses,
+    settled,
     weighted,
 )
 from keras_gcp.sample import draw_sample, sample_of
@@ -128,10 +130,12 @@ def smallest(
     original = Original.of_traced(channels, any_share)
     cost_model = build_cost_model(channels, original.resources)
     decision = decided(scorer, channels, drawn)
+    words = in_words(decision, selected.normalize)
+    selected = settled(selected, decision.scorer)
     scores = score(decision.scorer, channels, drawn, selected.normalize)
     scores = weighted(scores, channels, selected.prior)
-    words = in_words(decision, selected.normalize)
-    planner = Planner(channels, scores, selected, original, cost_model)
+    predicts = scores_are_losses(selected, decision.scorer)
+    planner = Planner(channels, scores, selected, original, cost_model, predicts)
     search = _Search(resource, measured, at_least, verbose)
 
     def planned(share: float) -> Plan:

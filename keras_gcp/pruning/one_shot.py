@@ -26,6 +26,8 @@ from keras_gcp.pruning.stages import (
     in_words,
     require_costs,
     score,
+    scores_are_losses,
+    settled,
     weighted,
 )
 from keras_gcp.sample import sample_of
@@ -144,9 +146,11 @@ def _plan(
     # Scoring may take long.
     require_reachable(channels, limits, selected, cost_model, original.widths)
     decision = decided(scorer, channels, drawn)
-    scores = score(decision.scorer, channels, drawn, selected.normalize)
+    settled_on = settled(selected, decision.scorer)
+    scores = score(decision.scorer, channels, drawn, settled_on.normalize)
     scores = weighted(scores, channels, selected.prior)
-    planner = Planner(channels, scores, selected, original, cost_model)
+    predicts = scores_are_losses(settled_on, decision.scorer)
+    planner = Planner(channels, scores, settled_on, original, cost_model, predicts)
     return replace(
         planner.plan(limits, str(parsed)), criterion=in_words(decision, selected.normalize)
     )

@@ -29,6 +29,8 @@ class Planner:
         selection: How to select.
         original: What shares of widths refer to, with the resources of the limits.
         cost_model: The costs of the model in these resources.
+        scores_are_losses: Whether the sum of the scores of all that leaves is how much the loss is
+            expected to rise.
     """
 
     def __init__(
@@ -38,9 +40,11 @@ class Planner:
         selection: Selection,
         original: Original,
         cost_model: CostModel,
+        scores_are_losses: bool = False,
     ) -> None:
         self._channels, self._scores = channels, scores
         self._selection, self._original = selection, original
+        self._scores_are_losses = scores_are_losses
         self._resources, self._cost_model = original.resources, cost_model
         self._before: Costs | None = None  # Corrections are for narrower models than this one.
 
@@ -76,4 +80,5 @@ class Planner:
             self._original.widths,
             budget=budget,
             cost_model=cost_model,
+            scores_are_losses=self._scores_are_losses,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ from keras_gcp.channels.map import ChannelMap
 from keras_gcp.compensation import Compensation, compensated
 from keras_gcp.costs.costs import Costs
 from keras_gcp.costs.counting import count_map, prunable_groups
-from keras_gcp.criteria.base import name_of
+from keras_gcp.criteria.base import name_of, predicts_loss, ranking_of
+from keras_gcp.criteria.normalization import AUTO
 from keras_gcp.errors import VerificationFailed
 from keras_gcp.sample import DrawnSample
+from keras_gcp.selection import Selection
 from keras_gcp.selection.prior import Prior
 
 
@@ -55,6 +58,24 @@ def score(
     )
     mean = backend.mean_over_processes(model, own, weight=1 if sample is None else len(sample))
     return criteria.coupled_scores(mean, channels, criteria.normalization_of(scorer, normalize))
+
+
+def settled(selection: Selection, scorer: Any) -> Selection:
+    """A selection in which nothing is left to the criterion.
+
+    Args:
+        selection: What the user asked for.
+        scorer: The criterion; of "auto", the one that was decided for.
+    """
+    ranking = ranking_of(scorer) if selection.ranking == AUTO else selection.ranking
+    normalize = criteria.normalization_of(scorer, selection.normalize)
+    return replace(selection, ranking=ranking, normalize=normalize)
+
+
+def scores_are_losses(selection: Selection, scorer: Any) -> bool:
+    """Whether scores, as they are selected by, are still what a criterion predicts of the loss."""
+    as_they_are = selection.normalize == "none" and selection.prior is None
+    return as_they_are and predicts_loss(scorer)
 
 
 def in_words(decision: criteria.Decision, normalize: str) -> str:

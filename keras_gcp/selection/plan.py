@@ -33,6 +33,8 @@ class Plan(PlanData):
         counted_at: Sizes of the model's inputs, without batch axes, that costs were counted at,
             where the model leaves them open; empty where it does not, or none were known.
         criterion: What ranked the channels, and why that, if it was not named by the user.
+        predicted_losses: Prunable group to how much the loss is expected to rise by what it loses,
+            before any training; empty if the criterion does not predict it.
     """
 
     def __repr__(self) -> str:
@@ -94,6 +96,15 @@ class Plan(PlanData):
         members = {m.path for group in self.groups for m in group.members}
         return {path: len(keep) for path, keep in self.layers.items() if path in members}
 
+    @property
+    def predicted_loss(self) -> float | None:
+        """How much the loss is expected to rise, before any training after the cut.
+
+        None if the criterion does not predict it; `"loss_aware"` does. In units of the loss that
+        the model is compiled with; of several cuts the sum.
+        """
+        return sum(self.predicted_losses.values()) if self.predicted_losses else None
+
     def keeps_what_is_kept_by(self, other: Plan) -> bool:
         """Whether two plans for the same model are the same cut, even for different budgets."""
         return self.layers.keys() == other.layers.keys() and all(
@@ -139,7 +150,16 @@ class Plan(PlanData):
                 for one in later.slack
             ),
             checks=later.checks,
+            predicted_losses=self._losses_with(later),
         )
+
+    def _losses_with(self, later: Plan) -> dict[str, float]:
+        """Of both cuts; nothing, if only one of them knows."""
+        both = [one.predicted_losses for one in (self, later) if one.removed_channels]
+        if not all(both):
+            return {}
+        names = dict.fromkeys(name for losses in both for name in losses)
+        return {name: sum(losses.get(name, 0.0) for losses in both) for name in names}
 
     def __str__(self) -> str:
         return self.explain()

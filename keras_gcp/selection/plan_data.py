@@ -98,3 +98,4 @@ class PlanData:
     outlooks: tuple[str, ...] = ()
     counted_at: Shapes = ()
     criterion: str = ""
+    predicted_losses: Mapping[str, float] = dataclasses.field(default_factory=dict)

@@ -51,6 +51,7 @@ class _SavedPlan:
     outlooks: list[str]
     counted_at: tuple[tuple[int, ...], ...]
     criterion: str
+    predicted_losses: Mapping[str, float]
 
 
 def written(plan: PlanData) -> str:
@@ -73,6 +74,7 @@ def written(plan: PlanData) -> str:
             "outlooks": list(plan.outlooks),
             "counted_at": plan.counted_at,
             "criterion": plan.criterion,
+            "predicted_losses": dict(plan.predicted_losses),
         },
         indent=1,
     )
@@ -106,7 +108,7 @@ def _completed(data: Any) -> Any:
     if data.get("format") == 1:
         (data,) = with_new_name([data], "spent", "slack")
     new: dict[str, Any] = {"slack": [], "checks": [], "uncounted": {}, "outlooks": []}
-    complete = {**new, "counted_at": [], "criterion": "", **data}
+    complete = {**new, "counted_at": [], "criterion": "", "predicted_losses": {}, **data}
     for name in ("before", "after"):
         if isinstance(complete.get(name), dict):
             complete[name] = {"further": {}, "activation_macs": 0, **complete[name]}
@@ -189,6 +191,7 @@ def _fields_of(saved: _SavedPlan) -> dict[str, Any]:
         outlooks=tuple(saved.outlooks),
         counted_at=saved.counted_at,
         criterion=saved.criterion,
+        predicted_losses=saved.predicted_losses,
     )
 
 

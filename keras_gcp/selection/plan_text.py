@@ -9,17 +9,18 @@ from keras_gcp.selection.plan_data import PlanData, PlannedGroup
 from keras_gcp.selection.slack import SLACK_COLUMNS
 
 _COLUMNS = ("group", "kept", "share", "members", "anchored because, or limited")
+_LOSS = "predicted loss"
 
 
 def explanation(plan: PlanData) -> str:
     """The text of `Plan.explain`."""
-    return "\n".join([table(_COLUMNS, _rows(plan)), *_lines(plan)])
+    return "\n".join([table(_columns(plan), _rows(plan)), *_lines(plan)])
 
 
 def html(plan: PlanData) -> str:
     """The same for notebooks."""
     below = [line for text in _lines(plan) for line in text.splitlines()]
-    return html_table(_COLUMNS, _rows(plan), below)
+    return html_table(_columns(plan), _rows(plan), below)
 
 
 def _lines(plan: PlanData) -> list[str]:
@@ -31,6 +32,8 @@ def _lines(plan: PlanData) -> list[str]:
         lines.append(f"budget: {plan.budget}")
     if plan.criterion:
         lines.append(f"criterion: {plan.criterion}")
+    if plan.predicted_losses:
+        lines.append(f"{_LOSS}: {sum(plan.predicted_losses.values()):+.3g} before any training")
     if plan.slack:
         lines.append(table(SLACK_COLUMNS, [one.row() for one in plan.slack]))
     lines.extend(map(str, plan.checks))
@@ -38,6 +41,10 @@ def _lines(plan: PlanData) -> list[str]:
     lines.extend(f"not followed: {reason}" for reason in plan.notes.values())
     lines.extend(f"beside it: {outlook}" for outlook in plan.outlooks)
     return lines
+
+
+def _columns(plan: PlanData) -> tuple[str, ...]:
+    return (*_COLUMNS[:3], _LOSS, *_COLUMNS[3:]) if plan.predicted_losses else _COLUMNS
 
 
 def _rows(plan: PlanData) -> list[list[str]]:
@@ -51,7 +58,10 @@ def _row(plan: PlanData, group: PlannedGroup) -> list[str]:
     members = [m.path for m in group.members]
     shown = ", ".join(members[:4]) + (f", … ({len(members)})" if len(members) > 4 else "")
     share = f"{kept / width:.0%}" if width else ""
-    return [group.name, f"{kept} of {width}", share, shown, group.anchored or group.note or ""]
+    loss = plan.predicted_losses.get(group.name)
+    losses = ["" if not loss else f"{loss:+.2g}"] if plan.predicted_losses else []
+    limited = group.anchored or group.note or ""
+    return [group.name, f"{kept} of {width}", share, *losses, shown, limited]
 
 
 def _cost_lines(plan: PlanData) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ def choose(
     budget: str = "",
     cost_model: CostModel | None = None,
     base: Mapping[str, int] | None = None,
+    scores_are_losses: bool = False,
 ) -> Plan:
     """Selects channels of a traced model under limits.
 
@@ -46,6 +48,8 @@ def choose(
         cost_model: The costs of the model; needed where a limit is on a further resource.
         base: Group to its channels before earlier cuts (`sizes_before`); what became of the limits
             is said of these cuts, too.
+        scores_are_losses: Whether the sum of the scores of all that leaves is how much the loss is
+            expected to rise.
 
     Raises:
         ImpossibleBudget: floors and alignment do not let the limits be met.
@@ -62,9 +66,19 @@ def choose(
     keep = np.ones(channels.coupled_count, bool)
     for group, one, count in zip(groups, candidates, kept.tolist(), strict=True):
         keep[group.coupled] = one.best(count)
-    return plan_of(
-        channels, keep, cost_model, budget, slack_of(candidates, cost_model, limits, kept)
-    )
+    slack = slack_of(candidates, cost_model, limits, kept)
+    plan = plan_of(channels, keep, cost_model, budget, slack)
+    if not scores_are_losses:
+        return plan
+    return replace(plan, predicted_losses=_losses(groups, coupled_scores, keep))
+
+
+def _losses(
+    groups: Sequence[Group], coupled_scores: np.ndarray, keep: np.ndarray
+) -> dict[str, float]:
+    """By group the sum of the scores of what leaves."""
+    gone = {one.name: one.coupled[~keep[one.coupled]] for one in groups}
+    return {name: float(coupled_scores[coupled].sum()) for name, coupled in gone.items()}
 
 
 def require_reachable(

@@ -40,6 +40,7 @@ from keras_gcp.validation import require_one_of
 from keras_gcp.validation.configured import Configured
 
 RANKINGS = ("score", "score_per_cost", "uniform")
+"""What a criterion may say (but "uniform"); a selection may say "auto", too."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,7 +59,8 @@ class Selection(Configured):
             leave, whatever they cost. `"score_per_cost"`: the kept channels have the largest total
             score that the budget buys (to about 1 %), so that a layer whose channels are costly
             loses more of them. `"uniform"`: every layer keeps the same share of its width, as far
-            as `align`, `floor` and `cap` let it; scores rank within layers only.
+            as `align`, `floor` and `cap` let it; scores rank within layers only. `"auto"`: what the
+            criterion itself says, by its attribute `ranking`; `"score"` if it has none.
         prior: What `keras_gcp.sensitivity` measured on the model, or on the wider one that it was
             cut from, or another object with its method `weighted`. Scores are multiplied by the
             drop of the metric per removed channel at each width (`Sensitivity.weighted`), so that
@@ -86,7 +88,7 @@ class Selection(Configured):
     align: Align = "auto"
     floor: Floor = DEFAULT_FLOOR
     cap: Cap = None
-    ranking: str = "score"
+    ranking: str = AUTO
     prior: Prior | None = field(default=None, kw_only=True)
     normalize: str = field(default=AUTO, kw_only=True)
 
@@ -94,7 +96,7 @@ class Selection(Configured):
         object.__setattr__(self, "align", checked_align(self.align))
         object.__setattr__(self, "floor", checked_floor(self.floor))
         object.__setattr__(self, "cap", checked_cap(self.cap))
-        require_one_of("ranking", self.ranking, RANKINGS)
+        require_one_of("ranking", self.ranking, (AUTO, *RANKINGS))
         check_prior(self.prior)
         require_one_of("normalize", self.normalize, (AUTO, *NORMALIZATIONS))
 

@@ -17,7 +17,7 @@ from keras_gcp.costs.counting import count_map
 from keras_gcp.criteria.base import name_of
 from keras_gcp.graph import Shapes
 from keras_gcp.pruning.original import Original
-from keras_gcp.pruning.stages import in_words
+from keras_gcp.pruning.stages import in_words, settled
 from keras_gcp.sample import DrawnSample, Sample, sample_of
 from keras_gcp.sample.input_sizes import sizes_of
 from keras_gcp.schedules import min_step_of
@@ -118,7 +118,8 @@ def choices(arguments: Arguments, schedule: Any, pruned: PrunedModel) -> dict[st
         "min_step": min_step_of(schedule),
         "criterion": name_of(decision.scorer) if decision.was_open else arguments.criterion,
         **arguments.selection.get_config(),
-        "normalize": criteria.normalization_of(decision.scorer, arguments.selection.normalize),
+        "normalize": pruned.run.settings.selection.normalize,
+        "ranking": pruned.run.settings.selection.ranking,
         "exclude": list(arguments.exclude),
         "sample_size": None if sample is None else Sample.parse(sample).size,
         "compensation": pruned.run.settings.compensation,
@@ -138,7 +139,7 @@ def _settings(
     unseen = arguments.verify and sample is None
     return Settings(
         scorer=decision.scorer,
-        selection=arguments.selection,
+        selection=settled(arguments.selection, decision.scorer),
         exclude=arguments.exclude,
         verify=arguments.verify,
         compensation=arguments.parsed_compensation(),

@@ -22,7 +22,13 @@ from keras_gcp.costs.counting import count_map
 from keras_gcp.criteria import FirstScores
 from keras_gcp.keras_state import Transaction
 from keras_gcp.pruning.original import Original
-from keras_gcp.pruning.stages import compensated_weights, require_costs, score, weighted
+from keras_gcp.pruning.stages import (
+    compensated_weights,
+    require_costs,
+    score,
+    scores_are_losses,
+    weighted,
+)
 from keras_gcp.sample import DrawnSample
 from keras_gcp.sample.input_sizes import sizes_in
 from keras_gcp.selection.plan import Plan
@@ -175,6 +181,8 @@ class PruningRun:
 
         base = sizes_before(self.plan, found.channels) if self.plan else None
 
+        predicts = scores_are_losses(self.settings.selection, self.settings.scorer)
+
         def chosen(cost_model: CostModel) -> Plan:
             return choose(
                 found.channels,
@@ -184,6 +192,7 @@ class PruningRun:
                 self.original.widths,
                 cost_model=cost_model,
                 base=base,
+                scores_are_losses=predicts,
             )
 
         resources_now = self.original.resources

@@ -43,8 +43,7 @@ def first_scores(
         return None
     # This process' own scores: the caller waits for the others, and must not do so twice.
     first = criteria.FirstScores(settings.scorer, model, channels, sample)
-    normalize = criteria.normalization_of(first, settings.selection.normalize)
-    scores = criteria.coupled_scores(first.scores, channels, normalize)
+    scores = criteria.coupled_scores(first.scores, channels, settings.selection.normalize)
     weighted(scores, channels, settings.selection.prior)
     return None if known and not criteria.needs_sample(settings.scorer) else first
 
