@@ -139,19 +139,31 @@ _GEOMETRIES: Mapping[type | str, Callable[[Any, Sequence[int]], PatchGeometry | 
 
 LEAST_ROWS = 4096
 ROWS_PER_ENTRY = 4
+"""Enough to rank channels by."""
+
+_THOROUGH = 4
+"""So many times as many rows where numbers are fitted that the network goes on with."""
+
+_MOST_NUMBERS = 2**26
+"""Of these: some 256 MB."""
 
 
-def some_places(shape: tuple[int, ...], entries: int) -> tuple[np.ndarray, ...]:
+def some_places(
+    shape: tuple[int, ...], entries: int, thorough: bool = False
+) -> tuple[np.ndarray, ...]:
     """Enough places of a tensor to fit that many numbers; all of them if there are few.
 
     Args:
         shape: `(examples, *space)`.
         entries: Numbers in a patch.
+        thorough: Whether more of them are wanted, as far as memory allows.
 
     Returns:
         One array of indices per axis. The same ones every time.
     """
     total, most = math.prod(shape), max(LEAST_ROWS, ROWS_PER_ENTRY * entries)
+    if thorough:
+        most = max(most, min(_THOROUGH * most, _MOST_NUMBERS // max(entries, 1)))
     if total <= most:
         return np.unravel_index(np.arange(total), shape)
     chosen = np.random.default_rng(0).choice(total, most, replace=False)

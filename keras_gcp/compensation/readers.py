@@ -102,7 +102,7 @@ def _refitted(place: Place, reader: Reader) -> Values:
         np.moveaxis(as_floats(x), axis, -1).reshape(-1, len(coupled))
         for x in place.values_of(reader.source)
     )
-    (rows,) = some_places((len(wide),), int(kept.sum()))
+    (rows,) = some_places((len(wide),), int(kept.sum()), thorough=True)
     value = ops.convert_to_numpy(reader.kernel)
     kernel = np.moveaxis(value, reader.axis, 0).reshape(len(coupled), -1).astype(wide.dtype)
     wanted, left = wide[rows] @ kernel, narrow[rows][:, kept]

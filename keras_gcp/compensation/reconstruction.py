@@ -82,7 +82,7 @@ def _refitted(
     """
     kept = place.keep[place.channels.weights[id(product.variable)].axes[product.axis]]
     entries = kept[product.positions]
-    at = some_places(wanted.shape[:-1], int(entries.sum()))
+    at = some_places(wanted.shape[:-1], int(entries.sum()), thorough=True)
     rows = product.rows(x, at, kept)
     now, then = present[at][:, product.outputs], wanted[at][:, product.outputs]
     bias = getattr(place.layer, "bias", None)

@@ -22,6 +22,7 @@ from keras_gcp.selection.floors import Floors, how_far
 from keras_gcp.selection.plan import Plan, check_plan
 from keras_gcp.selection.plan_data import PlannedGroup, PlannedMember
 from keras_gcp.selection.ranking import holds
+from keras_gcp.selection.select import AUTO, RANKINGS
 from keras_gcp.selection.widths import Producer, allowed_widths, bounds_of, check_layers
 
 
@@ -62,7 +63,9 @@ def choose(
     candidates = candidates_of(channels, coupled_scores, selection, original_widths, base)
     cost_model = build_cost_model(channels) if cost_model is None else cost_model
     _require_reachable(channels, candidates, cost_model, limits)
-    kept = select(candidates, cost_model, limits, selection.ranking)
+    # Scores alone do not say how they want to be ranked; where a criterion does, it is set before.
+    ranking = RANKINGS[0] if selection.ranking == AUTO else selection.ranking
+    kept = select(candidates, cost_model, limits, ranking)
     keep = np.ones(channels.coupled_count, bool)
     for group, one, count in zip(groups, candidates, kept.tolist(), strict=True):
         keep[group.coupled] = one.best(count)
