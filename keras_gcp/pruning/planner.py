@@ -29,6 +29,8 @@ class Planner:
         selection: How to select.
         original: What shares of widths refer to, with the resources of the limits.
         cost_model: The costs of the model in these resources.
+        left: `(coupled_count,)` booleans, True = not gone by an earlier plan; all if None. The
+            plans are for the model as it was before that.
     """
 
     def __init__(
@@ -38,18 +40,20 @@ class Planner:
         selection: Selection,
         original: Original,
         cost_model: CostModel,
+        left: np.ndarray | None = None,
     ) -> None:
         self._channels, self._scores = channels, scores
-        self._selection, self._original = selection, original
+        self._selection, self._original, self._left = selection, original, left
         self._resources, self._cost_model = original.resources, cost_model
         self._before: Costs | None = None  # Corrections are for narrower models than this one.
 
-    def plan(self, limits: Mapping[str, float], budget: str) -> Plan:
+    def plan(self, limits: Mapping[str, float], budget: str, for_real: bool = True) -> Plan:
         """The plan whose costs stay within limits.
 
         Args:
             limits: What may remain, by resource.
             budget: The limits in words.
+            for_real: Whether costs that can be measured are; otherwise predictions are trusted.
 
         Raises:
             ImpossibleBudget: floors and alignment, or real files, do not let the limits be met.
@@ -59,6 +63,7 @@ class Planner:
             limits,
             self._resources,
             lambda cost_model: self._choose(cost_model, limits, budget),
+            for_real,
             cost_model=self._cost_model,
         )
         if found.resources is not self._resources:
@@ -76,4 +81,5 @@ class Planner:
             self._original.widths,
             budget=budget,
             cost_model=cost_model,
+            left=self._left,
         )
