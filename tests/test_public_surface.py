@@ -40,7 +40,7 @@ def test_public_names_and_arguments_are_as_documented():
         "sample budget schedule criterion exclude selection compensation guard distillation verify "
         "on_failure backup_dir reset seed verbose input_shape"
     )
-    planned = "model budget criterion sample exclude selection"
+    planned = "model budget criterion sample exclude selection rounds"
     names = {
         keras_gcp.plan: f"{planned} seed input_shape",
         keras_gcp.prune: f"{planned} compensation seed input_shape",

@@ -6,6 +6,7 @@
 - `steps`: models that `TimeDistributed` repeats.
 - `replaying`: what `keras_gcp.flatten` needs to run a graph again on other symbolic tensors.
 - `optimizers`: which optimizers a model has, and their slots.
+- `compiling`: the loss that a model was compiled with, for copies of it.
 - `devices`: where its variables live.
 - `states`: batches of a fixed size, and what recurrent layers keep between them.
 - `fitting`: a `fit` that is about to begin, or is running.
@@ -27,6 +28,7 @@
 """
 
 from keras_gcp.keras_state.attention import OUTPUT_SHAPE, Projections, projections
+from keras_gcp.keras_state.compiling import compile_alike
 from keras_gcp.keras_state.devices import (
     check_strategy,
     least_width_of_strided_pointwise,
@@ -120,6 +122,7 @@ __all__ = [
     "calls_between",
     "carries_mask",
     "check_strategy",
+    "compile_alike",
     "compiled_metrics",
     "copied_lambda",
     "factored_slots",

@@ -11,6 +11,7 @@ import numpy as np
 from keras_gcp import backend, criteria, keras_state, resources
 from keras_gcp.backend.comparison import example_count, random_inputs
 from keras_gcp.backend.sizes_to_run import sizes_for_cut
+from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned, trace_at
 from keras_gcp.compensation import AUTO
 from keras_gcp.compensation import parse as parse_compensation
@@ -19,16 +20,13 @@ from keras_gcp.costs.costs import Costs
 from keras_gcp.costs.counting import build_cost_model, count_map
 from keras_gcp.keras_state import Transaction
 from keras_gcp.pruning.original import Original
-from keras_gcp.pruning.planner import Planner
+from keras_gcp.pruning.rounds import Rounds, checked_rounds
 from keras_gcp.pruning.stages import (
     compensated_weights,
     decided,
     in_words,
     require_costs,
-    score,
-    scores_are_losses,
     settled,
-    weighted,
 )
 from keras_gcp.sample import sample_of
 from keras_gcp.sample.input_sizes import sizes_of
@@ -50,6 +48,7 @@ def plan(
     *,
     exclude: Sequence[str] = (),
     selection: Any = Selection(),
+    rounds: int = 1,
     seed: int | None = None,
     input_shape: Any = None,
 ) -> Plan:
@@ -77,6 +76,11 @@ def plan(
             `keras_gcp.flatten`, has to be named here; its multiply-adds are not counted.
         selection: How to select: a `keras_gcp.Selection`, or a dict of its arguments `align`,
             `floor`, `cap`, `ranking`, `prior` and `normalize`.
+        rounds: In how many cuts to go to the budget, each leaving about the same share of what
+            there is. Each but the first asks the criterion again, about a copy that is cut as
+            planned so far and compensated (if there is a sample) by what this model computes.
+            Widths, floors and budget are those of this model, and so is the plan. Every further
+            round takes as long as scoring and `apply`.
         seed: Seed for drawing the sample and for the random criterion.
         input_shape: The size to count multiply-adds, memory and latency at, if the model leaves
             sizes of its input open (`keras.Input((None, None, 3))`): a tuple without the batch
@@ -108,6 +112,8 @@ def plan(
         sample,
         exclude=exclude,
         selection=selection,
+        rounds=rounds,
+        compensation=AUTO,
         seed=seed,
         input_shape=input_shape,
         in_place=True,
@@ -122,11 +128,14 @@ def _plan(
     *,
     exclude: Sequence[str],
     selection: Any,
+    rounds: int,
+    compensation: Any,
     seed: int | None,
     input_shape: Any,
     in_place: bool,
 ) -> Plan:
     """`plan`; `in_place` tells whether the model itself may be cut by it, or only a copy."""
+    rounds = checked_rounds(rounds)
     parsed, selected = Budget.parse(budget), Selection.parse(selection)
     resources.require_environment(parsed)
     scorer = criteria.get(criterion, seed=seed)
@@ -146,14 +155,24 @@ def _plan(
     # Scoring may take long.
     require_reachable(channels, limits, selected, cost_model, original.widths)
     decision = decided(scorer, channels, drawn)
-    settled_on = settled(selected, decision.scorer)
-    scores = score(decision.scorer, channels, drawn, settled_on.normalize)
-    scores = weighted(scores, channels, selected.prior)
-    predicts = scores_are_losses(settled_on, decision.scorer)
-    planner = Planner(channels, scores, settled_on, original, cost_model, predicts)
-    return replace(
-        planner.plan(limits, str(parsed)), criterion=in_words(decision, selected.normalize)
+
+    def cut_copy(so_far: Plan) -> ChannelMap:
+        narrow = apply(model, so_far, drawn, compensation=compensation)
+        keras_state.compile_alike(narrow, model)  # Criteria may look at the loss.
+        return trace_at(shapes, narrow, exclude)
+
+    way = Rounds(
+        channels,
+        decision.scorer,
+        drawn,
+        settled(selected, decision.scorer),
+        original,
+        cost_model,
+        cut_copy,
     )
+    found = way.plan(limits, costs, str(parsed), rounds)
+    words = in_words(decision, selected.normalize)
+    return replace(found, criterion=words if rounds == 1 else f"{words}; in {rounds} rounds")
 
 
 def apply(
@@ -223,11 +242,14 @@ def prune(
     *,
     exclude: Sequence[str] = (),
     selection: Any = Selection(),
+    rounds: int = 1,
     compensation: Any = AUTO,
     seed: int | None = None,
     input_shape: Any = None,
 ) -> Any:
     """`plan`, then `apply`: a narrow copy that meets a budget. Arguments as there.
+
+    With several `rounds`, copies on the way are compensated as the result is.
 
     Example:
 
@@ -235,6 +257,7 @@ def prune(
     small = keras_gcp.prune(model, {"macs": 0.5, "parameters": 0.6})
     ```
     """
+    rounds = checked_rounds(rounds)
     drawn = sample_of(sample, seed, model)
     parse_compensation(compensation, drawn is not None)
     chosen = _plan(
@@ -244,6 +267,8 @@ def prune(
         drawn,
         exclude=exclude,
         selection=selection,
+        rounds=rounds,
+        compensation=compensation,
         seed=seed,
         input_shape=input_shape,
         in_place=False,

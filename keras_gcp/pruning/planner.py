@@ -31,6 +31,8 @@ class Planner:
         cost_model: The costs of the model in these resources.
         scores_are_losses: Whether the sum of the scores of all that leaves is how much the loss is
             expected to rise.
+        left: `(coupled_count,)` booleans, True = not gone by an earlier plan; all if None. The
+            plans are for the model as it was before that.
     """
 
     def __init__(
@@ -41,19 +43,21 @@ class Planner:
         original: Original,
         cost_model: CostModel,
         scores_are_losses: bool = False,
+        left: np.ndarray | None = None,
     ) -> None:
         self._channels, self._scores = channels, scores
-        self._selection, self._original = selection, original
+        self._selection, self._original, self._left = selection, original, left
         self._scores_are_losses = scores_are_losses
         self._resources, self._cost_model = original.resources, cost_model
         self._before: Costs | None = None  # Corrections are for narrower models than this one.
 
-    def plan(self, limits: Mapping[str, float], budget: str) -> Plan:
+    def plan(self, limits: Mapping[str, float], budget: str, for_real: bool = True) -> Plan:
         """The plan whose costs stay within limits.
 
         Args:
             limits: What may remain, by resource.
             budget: The limits in words.
+            for_real: Whether costs that can be measured are; otherwise predictions are trusted.
 
         Raises:
             ImpossibleBudget: floors and alignment, or real files, do not let the limits be met.
@@ -63,6 +67,7 @@ class Planner:
             limits,
             self._resources,
             lambda cost_model: self._choose(cost_model, limits, budget),
+            for_real,
             cost_model=self._cost_model,
         )
         if found.resources is not self._resources:
@@ -81,4 +86,5 @@ class Planner:
             budget=budget,
             cost_model=cost_model,
             scores_are_losses=self._scores_are_losses,
+            left=self._left,
         )

@@ -86,11 +86,23 @@ def in_words(decision: criteria.Decision, normalize: str) -> str:
     return f"{decision.words}; normalize={normalize!r}"
 
 
-def weighted(scores: np.ndarray, channels: ChannelMap, prior: Prior | None) -> np.ndarray:
-    """Scores of coupled channels, as what was measured before would have them."""
+def weighted(
+    scores: np.ndarray, channels: ChannelMap, prior: Prior | None, left: np.ndarray | None = None
+) -> np.ndarray:
+    """Scores of coupled channels, as what was measured before would have them.
+
+    Args:
+        scores: `(coupled_count,)`.
+        channels: The model's channel map.
+        prior: What was measured, or None.
+        left: `(coupled_count,)` booleans, True = not gone already; all if None.
+    """
     if prior is None:
         return scores
-    return prior.weighted(scores, {one.name: one.coupled for one in prunable_groups(channels)})
+    groups = {one.name: one.coupled for one in prunable_groups(channels)}
+    if left is not None:
+        groups = {name: coupled[left[coupled]] for name, coupled in groups.items()}
+    return prior.weighted(scores, groups)
 
 
 def compensated_weights(

@@ -150,16 +150,8 @@ class Plan(PlanData):
                 for one in later.slack
             ),
             checks=later.checks,
-            predicted_losses=self._losses_with(later),
+            predicted_losses=summed_losses(self, later),
         )
-
-    def _losses_with(self, later: Plan) -> dict[str, float]:
-        """Of both cuts; nothing, if only one of them knows."""
-        both = [one.predicted_losses for one in (self, later) if one.removed_channels]
-        if not all(both):
-            return {}
-        names = dict.fromkeys(name for losses in both for name in losses)
-        return {name: sum(losses.get(name, 0.0) for losses in both) for name in names}
 
     def __str__(self) -> str:
         return self.explain()
@@ -203,3 +195,12 @@ def check_plan(plan: Any) -> None:
             "`plan` expects what `keras_gcp.plan` returned, or `Plan.from_json` read. Received an "
             f"object of type {type(plan).__name__}."
         )
+
+
+def summed_losses(first: Plan, later: Plan) -> dict[str, float]:
+    """By group the predicted losses of two cuts; nothing, if only one of them predicts any."""
+    cuts = [one.predicted_losses for one in (first, later) if one.removed_channels]
+    if not all(cuts):
+        return {}
+    names = dict.fromkeys(name for losses in cuts for name in losses)
+    return {name: sum(losses.get(name, 0.0) for losses in cuts) for name in names}

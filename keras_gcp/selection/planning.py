@@ -36,6 +36,7 @@ def choose(
     cost_model: CostModel | None = None,
     base: Mapping[str, int] | None = None,
     scores_are_losses: bool = False,
+    left: np.ndarray | None = None,
 ) -> Plan:
     """Selects channels of a traced model under limits.
 
@@ -51,6 +52,8 @@ def choose(
             is said of these cuts, too.
         scores_are_losses: Whether the sum of the scores of all that leaves is how much the loss is
             expected to rise.
+        left: `(coupled_count,)` booleans, True = not gone already; all if None. Channels that are
+            gone stay so, and what became of the limits is said of them, too.
 
     Raises:
         ImpossibleBudget: floors and alignment do not let the limits be met.
@@ -60,27 +63,28 @@ def choose(
     if "macs" in limits:
         require_known_positions(channels)
     groups = prunable_groups(channels)
-    candidates = candidates_of(channels, coupled_scores, selection, original_widths, base)
+    left = np.ones(channels.coupled_count, bool) if left is None else left
+    candidates = candidates_of(channels, coupled_scores, selection, original_widths, base, left)
     cost_model = build_cost_model(channels) if cost_model is None else cost_model
     _require_reachable(channels, candidates, cost_model, limits)
     # Scores alone do not say how they want to be ranked; where a criterion does, it is set before.
     ranking = RANKINGS[0] if selection.ranking == AUTO else selection.ranking
     kept = select(candidates, cost_model, limits, ranking)
-    keep = np.ones(channels.coupled_count, bool)
+    keep = left.copy()
     for group, one, count in zip(groups, candidates, kept.tolist(), strict=True):
-        keep[group.coupled] = one.best(count)
+        keep[_left_of(group, left)] = one.best(count)
     slack = slack_of(candidates, cost_model, limits, kept)
     plan = plan_of(channels, keep, cost_model, budget, slack)
     if not scores_are_losses:
         return plan
-    return replace(plan, predicted_losses=_losses(groups, coupled_scores, keep))
+    return replace(plan, predicted_losses=_losses(groups, coupled_scores, left & ~keep))
 
 
 def _losses(
-    groups: Sequence[Group], coupled_scores: np.ndarray, keep: np.ndarray
+    groups: Sequence[Group], coupled_scores: np.ndarray, leaving: np.ndarray
 ) -> dict[str, float]:
     """By group the sum of the scores of what leaves."""
-    gone = {one.name: one.coupled[~keep[one.coupled]] for one in groups}
+    gone = {one.name: one.coupled[leaving[one.coupled]] for one in groups}
     return {name: float(coupled_scores[coupled].sum()) for name, coupled in gone.items()}
 
 
@@ -140,19 +144,34 @@ def candidates_of(
     selection: Selection,
     original_widths: Mapping[str, int] | None = None,
     base: Mapping[str, int] | None = None,
+    left: np.ndarray | None = None,
 ) -> list[Candidates]:
-    """The prunable groups, as selection sees them."""
+    """The prunable groups, as selection sees them; arguments as for `choose`."""
     _require_layers(channels, selection)
+    groups = prunable_groups(channels)
+    known = {**({} if left is None else _sizes_of_cut(groups, left)), **(base or {})}
     return [
         _candidates(
             group,
-            coupled_scores[group.coupled],
+            coupled_scores[_left_of(group, left)],
             _original(group, channels, original_widths or {}),
             selection,
-            (base or {}).get(group.name),
+            known.get(group.name),
         )
-        for group in prunable_groups(channels)
+        for group in groups
     ]
+
+
+def _left_of(group: Group, left: np.ndarray | None) -> np.ndarray:
+    """The channels of a group that are not gone."""
+    return group.coupled if left is None else group.coupled[left[group.coupled]]
+
+
+def _sizes_of_cut(groups: Sequence[Group], left: np.ndarray) -> dict[str, int]:
+    """The groups with their channels before cuts, if there were any."""
+    if all(left[group.coupled].all() for group in groups):
+        return {}
+    return {group.name: len(group.coupled) for group in groups}
 
 
 def _candidates(

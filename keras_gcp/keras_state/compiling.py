@@ -1,0 +1,21 @@
+"""The loss that a model was compiled with, for copies of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def compile_alike(copy: Any, model: Any) -> None:
+    """Gives a copy the loss of a compiled model; no metrics, and a new optimizer.
+
+    Losses are the same objects. One that a class of the user's own computes (`compute_loss`) stays
+    behind: copies are plain models.
+
+    Args:
+        copy: A copy of the model, which may be narrower.
+        model: The model.
+    """
+    if not getattr(model, "compiled", False) or model.loss is None:
+        return
+    arguments = getattr(getattr(model, "_compile_config", None), "config", {})
+    copy.compile(loss=model.loss, loss_weights=arguments.get("loss_weights"))
