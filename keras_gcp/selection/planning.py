@@ -13,6 +13,7 @@ from keras_gcp.costs.budget import Budget
 from keras_gcp.costs.cost_model import ALWAYS, CostModel, left_out
 from keras_gcp.costs.costs import Costs
 from keras_gcp.costs.counting import build_cost_model, prunable_groups, require_known_positions
+from keras_gcp.criteria.normalization import AUTO
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
 from keras_gcp.formatting import amount
 from keras_gcp.selection import Candidates, Selection, Slack, select, slack_of
@@ -22,7 +23,7 @@ from keras_gcp.selection.floors import Floors, how_far
 from keras_gcp.selection.plan import Plan, check_plan
 from keras_gcp.selection.plan_data import PlannedGroup, PlannedMember
 from keras_gcp.selection.ranking import holds
-from keras_gcp.selection.select import AUTO, RANKINGS
+from keras_gcp.selection.select import RANKINGS
 from keras_gcp.selection.widths import Producer, allowed_widths, bounds_of, check_layers
 
 
