@@ -35,7 +35,7 @@ def _concatenations() -> keras.Model:
     for _ in range(2):
         for _ in range(3):
             x = layers.Concatenate()([x, _normalised(_normalised(x, 24, 1), 12)])
-        x = layers.AveragePooling2D()(_normalised(x, 24, 1))
+        x = layers.AveragePooling2D(2)(_normalised(x, 24, 1))
     branches = [_normalised(x, 16, 1), _normalised(_normalised(x, 16, 1), 24)]
     x = layers.Concatenate()([*branches, _normalised(layers.MaxPooling2D(3, 1, "same")(x), 16, 1)])
     return _classifier(inputs, layers.GlobalAveragePooling2D()(x))
@@ -59,8 +59,8 @@ def _vgg() -> keras.Model:
     """Plain convolutions, Flatten, dense layers."""
     inputs = keras.Input((16, 16, 1))
     x = _normalised(_normalised(inputs, 16), 16)
-    x = _normalised(_normalised(layers.MaxPooling2D()(x), 32), 32)
-    x = _normalised(layers.MaxPooling2D()(x), 64)
+    x = _normalised(_normalised(layers.MaxPooling2D(2)(x), 32), 32)
+    x = _normalised(layers.MaxPooling2D(2)(x), 64)
     x = layers.Dense(64, activation="relu")(layers.Flatten()(x))
     return _classifier(inputs, x)
 
