@@ -77,7 +77,7 @@ class LossAware:
     division by (1 - r)^2 is ours, chosen by measurement (docs/defaults.md).
 
     Args:
-        examples: At most so many examples are used.
+        examples: At most so many examples are used; for covariances, half of them.
         draws: How many labels are drawn for each of them.
         batch_size: Examples per pass; bounds the memory.
 
@@ -124,7 +124,7 @@ class LossAware:
         for gate in gates:
             coupled = channels.weights[id(gate.variable)].axes[gate.axis]
             np.add.at(losses, coupled, moments.gates[gate.key] / 2)
-        for reader, x in readers_with_inputs(model, channels, few, self.examples):
+        for reader, x in readers_with_inputs(model, channels, few, self.examples // 2):
             products = products_read(reader, x)
             if products is not None:
                 moment = moments.outputs[id(reader.call)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,11 @@ from keras_gcp.backend.calls import as_floats, batches_in, input_tensors, last_u
 from keras_gcp.channels.map import ChannelMap, Weight
 from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.errors import UnsupportedModel
-from keras_gcp.graph import Call, Tensor
+from keras_gcp.graph import Call, Graph, Tensor
 from keras_gcp.sample import DrawnSample
+
+
+_MOST_NUMBERS = 2**26
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,13 +84,14 @@ def readers_with_inputs(
         model: The model.
         channels: Its channel map.
         sample: Examples.
-        examples: At most so many of them are used.
+        examples: At most so many of them are used, and as many as fit into some 256 MB per tensor.
     """
     by_call: dict[int, list[Reader]] = {}
     for reader in readers_of(channels):
         by_call.setdefault(id(reader.call), []).append(reader)
     graph, last = channels.graph, last_uses(channels.graph)
-    inputs = input_tensors(model, graph, sample.x, min(examples, len(sample)))
+    count = max(1, min(examples, len(sample), _MOST_NUMBERS // _largest(graph)))
+    inputs = input_tensors(model, graph, sample.x, count)
     batches = batches_in(model, inputs)
     values = {x.index: value for x, value in zip(graph.inputs, inputs, strict=True)}
     weights = list(zip(model.weights, backend.local_weights(model), strict=True))
@@ -99,6 +104,15 @@ def readers_with_inputs(
         for x in call.inputs:
             if last.get(x.index) == at:
                 values.pop(x.index, None)
+
+
+def _largest(graph: Graph) -> int:
+    """Numbers in the largest tensor of one example, as far as sizes are known."""
+    return max(
+        math.prod(size or 1 for size in (*call.repeats, *x.shape[1:]))
+        for call in graph.calls
+        for x in (*call.inputs, *call.outputs)
+    )
 
 
 def numbered(coupled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -85,14 +85,15 @@ def second_moments(
     given = needs_labels(likelihoods)
     shapes = [] if given else _output_shapes(model, sample)
     derivative = _Derivative(channels, likelihoods, tapped, gates, given)
-    x = sample.x_of_loss if given else sample.x
+    if given:
+        x, labels = sample.x_of_loss, sample.y
+    else:  # One after the other in one pass: nothing is compiled twice.
+        x = keras.tree.map_structure(lambda part: np.concatenate([part] * draws), sample.x)
+        labels = _noise(likelihoods, shapes, sample, draws)
     total = [np.zeros(1) for _ in [*tapped, *gates]]
-    rounds = 1 if given else draws
-    for number in range(rounds):
-        labels = sample.y if given else _noise(likelihoods, shapes, sample, number)
-        for moments, share in backend.over_batches(derivative, model, x, labels, batch_size):
-            for at, one in enumerate(moments):
-                total[at] = total[at] + share / rounds * ops.convert_to_numpy(one).astype(float)
+    for moments, share in backend.over_batches(derivative, model, x, labels, batch_size):
+        for at, one in enumerate(moments):
+            total[at] = total[at] + share * ops.convert_to_numpy(one).astype(float)
     count = len(tapped)
     outputs = {id(call): one for call, one in zip(tapped, total[:count], strict=True)}
     return Moments(outputs, {gate.key: one for gate, one in zip(gates, total[count:], strict=True)})
@@ -108,14 +109,15 @@ def _noise(
     likelihoods: Sequence[Likelihood],
     shapes: Sequence[tuple[int, ...]],
     sample: DrawnSample,
-    number: int,
+    draws: int,
 ) -> list[np.ndarray]:
     """What decides the labels. An example has the same ones wherever it stands in the sample."""
-    rows = []
-    for at in range(len(sample)):
-        digest = digest_of(x[at] for x in keras.tree.flatten(sample.x))
-        rng = np.random.default_rng([int(digest[:16], 16), number])
-        rows.append([o.noise(s, rng) for o, s in zip(likelihoods, shapes, strict=True)])
+    seeds = [
+        int(digest_of(x[at] for x in keras.tree.flatten(sample.x))[:16], 16)
+        for at in range(len(sample))
+    ]
+    rngs = [np.random.default_rng([seed, number]) for number in range(draws) for seed in seeds]
+    rows = [[o.noise(s, rng) for o, s in zip(likelihoods, shapes, strict=True)] for rng in rngs]
     return [np.stack(column).astype(np.float32) for column in zip(*rows, strict=True)]
 
 
