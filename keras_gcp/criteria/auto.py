@@ -13,20 +13,26 @@ from keras_gcp.classification.labels import check_targets
 from keras_gcp.criteria.base import Criterion, check, name_of
 from keras_gcp.criteria.compensation_aware import CompensationAware
 from keras_gcp.criteria.feature_relevance import FeatureRelevance
+from keras_gcp.criteria.loss_aware import LossAware
 from keras_gcp.criteria.taylor import Taylor
 from keras_gcp.criteria.weight_norm import L2Norm
 from keras_gcp.errors import InvalidArgument, UnsupportedModel, first_sentence
 from keras_gcp.sample import DrawnSample
 
-WITH_A_SAMPLE: tuple[Callable[[], Any], ...] = (FeatureRelevance, CompensationAware, Taylor)
-"""In the order in which they are tried; docs/decisions.md says why in this one."""
+WITH_A_SAMPLE: tuple[Callable[[], Any], ...] = (
+    LossAware,
+    CompensationAware,
+    FeatureRelevance,
+    Taylor,
+)
+"""In the order in which they are tried; docs/defaults.md says why in this one."""
 
 WITHOUT: Callable[[], Any] = L2Norm
 
 
 @dataclass(frozen=True)
 class Auto:
-    """Feature relevance where it applies, else the best other criterion that does.
+    """`"loss_aware"` where it applies, else the best other criterion that does.
 
     Where it is asked for scores it decides again; what scores more than once decides beforehand, by
     `decided`. It has no `normalize`: the criterion that it decides for says how layers are

@@ -17,7 +17,6 @@ from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Call, Graph, Tensor
 from keras_gcp.sample import DrawnSample
 
-
 _MOST_NUMBERS = 2**26
 
 

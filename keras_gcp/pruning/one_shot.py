@@ -62,10 +62,9 @@ def plan(
             `keras_gcp.timed`), or of `keras_gcp.absolute(count)`; or a `keras_gcp.Budget`, whose
             shares may be those of another model. All entries must hold.
         criterion: Name of a criterion, or a callable `(model, channels, sample) -> {path of a
-            producing layer: (width,) scores}`, larger = keep. `"auto"`: `"feature_relevance"` where
-            it applies (a classifier, labels that are its classes, only layers it can be followed
-            through), else the first of `"compensation_aware"`, `"taylor"` and `"l2_norm"` that
-            does; without a sample, `"l2_norm"`. `plan.explain()` says which, and why.
+            producing layer: (width,) scores}`, larger = keep. `"auto"`: `"loss_aware"` where
+            it applies, else the first of `"compensation_aware"`, `"feature_relevance"`, `"taylor"`
+            and `"l2_norm"` that does; without a sample, `"l2_norm"`. `plan.explain()` says which, and why.
         sample: Examples for criteria that look at data, as `fit` takes them: `x`, `(x, y)` or
             `(x, y, weight)`, with `x` a dict by name or a list in the order of `model.inputs` for
             several inputs; a `tf.data.Dataset`, a `keras.utils.PyDataset`, or another iterable of

@@ -73,10 +73,9 @@ class GradualChannelPruning(keras.callbacks.Callback):
             between a tenth and a half of the epochs. Its `min_step` is the share of the original
             cost that is worth an event.
         criterion: Name of a criterion, or a callable `(model, channels, sample) -> {path of a
-            producing layer: (width,) scores}`, larger = keep. `"auto"`: `"feature_relevance"` where
-            it applies (a classifier, labels that are its classes, only layers it can be followed
-            through), else the first of `"compensation_aware"`, `"taylor"` and `"l2_norm"` that
-            does; decided once, when training begins, and said with the reason.
+            producing layer: (width,) scores}`, larger = keep. `"auto"`: `"loss_aware"` where
+            it applies, else the first of `"compensation_aware"`, `"feature_relevance"`, `"taylor"`
+            and `"l2_norm"` that does; decided once, when training begins, and said with the reason.
         exclude: Names (or paths) of layers whose outputs, and all that is tied to them, stay.
         selection: How to select: a `keras_gcp.Selection`, or a dict of its arguments `align`,
             `floor`, `cap`, `ranking`, `prior` and `normalize`.

@@ -180,7 +180,7 @@ def test_the_least_channel_costs_what_is_predicted():
     scores = criterion(model, trace(model), DrawnSample(x, None))["hidden"]
     (gone,) = set(range(12)) - set(plan.kept("hidden").tolist())
     assert scores[gone] == pytest.approx(scores.min(), rel=1e-3)
-    assert rise(model, plan, x) == pytest.approx(plan.predicted_loss, rel=0.15)
+    assert rise(model, plan, x) == pytest.approx(plan.predicted_loss, rel=0.3)
 
 
 def test_channels_that_others_stand_in_for_cost_nothing():
