@@ -64,7 +64,8 @@ def plan(
         criterion: Name of a criterion, or a callable `(model, channels, sample) -> {path of a
             producing layer: (width,) scores}`, larger = keep. `"auto"`: `"loss_aware"` where
             it applies, else the first of `"compensation_aware"`, `"feature_relevance"`, `"taylor"`
-            and `"l2_norm"` that does; without a sample, `"l2_norm"`. `plan.explain()` says which, and why.
+            and `"l2_norm"` that does; without a sample, `"l2_norm"`. `plan.explain()` says which,
+            and why.
         sample: Examples for criteria that look at data, as `fit` takes them: `x`, `(x, y)` or
             `(x, y, weight)`, with `x` a dict by name or a list in the order of `model.inputs` for
             several inputs; a `tf.data.Dataset`, a `keras.utils.PyDataset`, or another iterable of
