@@ -142,10 +142,10 @@ def test_every_layer_keeps_the_same_share_where_none_ranks_above_another():
     ids=str,
 )
 def test_prune_follows_the_plan_with_the_same_arguments(options):
-    model = randomise(networks.plain())
-    narrow = keras_gcp.prune(model, {"macs": 0.5}, selection={"align": 1, **options})
-    chosen = keras_gcp.plan(model, {"macs": 0.5}, selection={"align": 1, **options})
-    other = keras_gcp.plan(model, {"macs": 0.5}, selection={"align": 1})
+    model, plain = randomise(networks.plain()), {"align": 1, "normalize": "norm"}
+    narrow = keras_gcp.prune(model, {"macs": 0.5}, selection={**plain, **options})
+    chosen = keras_gcp.plan(model, {"macs": 0.5}, selection={**plain, **options})
+    other = keras_gcp.plan(model, {"macs": 0.5}, selection=plain)
     assert {name: narrow.get_layer(name).filters for name in ("a_conv", "b_conv")} == {
         name: chosen.widths()[name] for name in ("a_conv", "b_conv")
     }
