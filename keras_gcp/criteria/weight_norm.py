@@ -23,7 +23,7 @@ class L1Norm:
 
     name: ClassVar[str] = "l1_norm"
     needs_sample: ClassVar[bool] = False
-    normalize: ClassVar[str] = "mean"
+    normalize: ClassVar[str] = "rank"
 
     def __call__(
         self, model: Any, channels: ChannelMap, sample: DrawnSample | None = None
@@ -41,7 +41,7 @@ class L2Norm:
 
     name: ClassVar[str] = "l2_norm"
     needs_sample: ClassVar[bool] = False
-    normalize: ClassVar[str] = "mean"
+    normalize: ClassVar[str] = "rank"
 
     def __call__(
         self, model: Any, channels: ChannelMap, sample: DrawnSample | None = None
