@@ -29,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import exam
 
 import keras_gcp
 from benchmarks import trained_networks
+from benchmarks.data import cifar10
 from benchmarks.records import Records, Row, machine
-from examples.datasets import load
 from keras_gcp.formatting import table
 
 _STEPS = 400
@@ -43,10 +43,8 @@ flags.DEFINE_string("output", None, "JSON lines file; default under benchmarks/r
 
 FLAGS = flags.FLAGS
 
-OURS = {
-    "ours": ("auto", "auto"),
-    "ours, not compensated": (None, False),
-}
+OURS = {"ours": "auto", "ours, not compensated": None}
+"""Name to what is done about what a cut takes away."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -73,7 +71,7 @@ def _runs(network: str, share: float, widths: str) -> dict[str, Callable[[], Row
         return {"Torch-Pruning": partial(peer, network, share, align)}
     # Networks with random weights are cut for the time it takes; there is nothing to compensate.
     names = OURS if network == "trained resnet8" else ["ours, not compensated"]
-    return {name: partial(ours, network, share, align, *OURS[name]) for name in names}
+    return {name: partial(ours, network, share, align, OURS[name]) for name in names}
 
 
 def _build(network: str) -> keras.Model:
@@ -84,29 +82,25 @@ def _build(network: str) -> keras.Model:
 
 
 def _test_images() -> tuple[np.ndarray, np.ndarray]:
-    data = load("cifar10", standardise=False)
+    data = cifar10()
     return data.x_test, data.y_test
 
 
 # ---- ours
 
 
-def ours(
-    network: str, share: float, align: int, compensate: str | None, recalibrate: str | bool
-) -> Row:
+def ours(network: str, share: float, align: int, compensation: str | None) -> Row:
     """Plan, then cut in place; proof of the cut included."""
     model = _build(network)
     before = keras_gcp.count(model)
     sample = None
-    if compensate is not None and network == "trained resnet8":
-        data = load("cifar10", standardise=False)
+    if compensation is not None and network == "trained resnet8":
+        data = cifar10()
         sample = keras_gcp.sample.draw_sample((data.x_train, data.y_train), 512, 0, model)
     began = time.perf_counter()
     plan = keras_gcp.plan(model, {"macs": share}, "l2_norm", selection={"align": align})
     planned = time.perf_counter()
-    keras_gcp.narrow(
-        model, plan, sample=sample, compensation=keras_gcp.Compensation(compensate, recalibrate)
-    )
+    keras_gcp.narrow(model, plan, sample, compensation=compensation)
     ended = time.perf_counter()
     accuracy = None
     if network == "trained resnet8":

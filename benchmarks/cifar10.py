@@ -22,8 +22,9 @@ from absl import app, flags
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import examples`
 
 import keras_gcp
+from benchmarks.data import cifar10
 from benchmarks.records import Records, machine
-from examples.datasets import Data, load
+from examples.datasets import Data
 from examples.training import Recipe, Training, same_widths_from_scratch, train
 from keras_gcp.formatting import table
 from keras_gcp.selection.plan import Plan
@@ -41,8 +42,8 @@ flags.DEFINE_integer("verbose", 1, "0: silent, 1: progress bars.")
 FLAGS = flags.FLAGS
 
 PRUNED: Mapping[str, dict[str, Any]] = {
-    "pruned": {"compensate": "least_squares", "recalibrate": True},
-    "uncompensated": {"compensate": None, "recalibrate": False},
+    "pruned": {"compensation": "least_squares"},
+    "uncompensated": {"compensation": None},
 }
 
 
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     name = f"cifar10_{FLAGS.network}_{FLAGS.recipe}"
     output = Path(FLAGS.output or results / f"{name}.jsonl")
     records = Records(output, ("seed", "run"))
-    data = load("cifar10")
+    data = cifar10(standardise=True)
     for seed in map(int, FLAGS.seeds):
         for kind in FLAGS.runs:
             records.get(partial(run, kind, data, seed, records), seed=seed, run=kind)

@@ -1,20 +1,23 @@
 """Which criterion, way of comparing layers, ranking and number of rounds to take by default.
 
     python benchmarks/defaults.py --networks=resnet8,lite0_10 --settings=loss_aware,l2_norm/rank
+    python benchmarks/defaults.py --criteria=loss_aware,l2_norm --normalize=mean,rank --rounds=1,3
     python benchmarks/defaults.py --summary
 
 One cut of trained networks of several kinds, no training after it. A setting is
-`criterion[/normalize[/ranking[/rounds]]]`; what is left out is the criterion's own. Criteria in
-`--bare` see no sample, and nothing is compensated. Every row is written at once.
+`criterion[/normalize[/ranking[/rounds]]]`; what is left out, or "auto", is the criterion's own.
+With `--bare` criteria see no sample, and nothing is compensated. Every row is written at once; a
+setting that fails is a row with the error, and is tried again once its line is deleted.
 """
 
 from __future__ import annotations
 
-import statistics
+import itertools
+import os
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -25,53 +28,117 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import exam
 
 import keras_gcp
 from benchmarks import trained_networks
+from benchmarks.data import Missing
 from benchmarks.records import Records, Row, machine
+from benchmarks.regret import compared, markdown
+from examples.datasets import DatasetUnavailable
 from keras_gcp.formatting import table
 
+COMPENSATIONS = {"auto": "auto", "none": None, "least_squares": "least_squares", "fold": "fold"}
+
 flags.DEFINE_list("networks", list(trained_networks.NETWORKS), "Names of trained networks.")
-flags.DEFINE_list("settings", ["loss_aware", "feature_relevance", "l2_norm"], "See above.")
+flags.DEFINE_list("settings", None, "See above; instead of the product of the next four.")
+flags.DEFINE_list("criteria", ["loss_aware", "feature_relevance", "l2_norm"], "Criteria.")
+flags.DEFINE_list("normalize", ["auto"], "Ways of comparing layers: auto, norm, mean, rank, none.")
+flags.DEFINE_list("rankings", ["auto"], "auto, score, score_per_cost or uniform.")
+flags.DEFINE_list("rounds", ["1"], "Numbers of rounds.")
+flags.DEFINE_enum("compensation", "auto", list(COMPENSATIONS), "Of the cut (not between rounds).")
 flags.DEFINE_list("shares", ["0.75", "0.5", "0.35"], "Shares of the multiply-adds that remain.")
 flags.DEFINE_list("seeds", ["0"], "Seeds of the sample.")
 flags.DEFINE_integer("sample_size", 512, "Images of the sample.")
 flags.DEFINE_integer("test_images", 2000, "Images that are measured on; 0: all of them.")
 flags.DEFINE_boolean("bare", False, "Without a sample.")
 flags.DEFINE_boolean("summary", False, "Only print the table of what is there.")
+flags.DEFINE_string("resnet20", None, "File of the trained ResNet-20, as KERAS_GCP_RESNET20.")
+flags.DEFINE_string("cache", None, "Folder of the networks on digits, as KERAS_GCP_CACHE.")
 flags.DEFINE_string("output", None, "JSON lines file; default under benchmarks/results.")
 
 FLAGS = flags.FLAGS
-_KEYS = ("network", "setting", "share", "seed", "sample_size", "test_images")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How channels are chosen."""
+
+    criterion: str
+    normalize: str = "auto"
+    ranking: str = "auto"
+    rounds: int = 1
+
+    @staticmethod
+    def parse(text: str) -> Setting:
+        """The setting of `criterion[/normalize[/ranking[/rounds]]]`."""
+        criterion, normalize, ranking, rounds, *more = [*text.split("/"), "", "", ""][:5]
+        if any(more):
+            raise ValueError(f"A setting has at most four parts. Received: {text!r}.")
+        return Setting(criterion, normalize or "auto", ranking or "auto", int(rounds or 1))
+
+    def __str__(self) -> str:
+        parts = [self.normalize, self.ranking, str(self.rounds)]
+        while parts and parts[-1] in ("auto", "1"):
+            parts.pop()
+        return "/".join([self.criterion, *parts])
+
+
+_SETTING = tuple(Setting.__dataclass_fields__)
+_KEYS = ("network", *_SETTING, "compensation", "share", "seed", "sample_size", "test_images")
 
 
 def main(arguments: Sequence[str]) -> None:
     """Runs what is missing, then prints the tables."""
     if len(arguments) > 1:
         raise app.UsageError(f"Unknown arguments: {arguments[1:]}")
+    for flag, variable in (("resnet20", "KERAS_GCP_RESNET20"), ("cache", "KERAS_GCP_CACHE")):
+        if FLAGS[flag].value:
+            os.environ[variable] = FLAGS[flag].value
     output = Path(FLAGS.output or Path(__file__).parent / "results" / "defaults.jsonl")
-    records = Records(output, _KEYS)
+    records = Records(output, _KEYS, today)
     if not FLAGS.summary:
+        chosen = settings()
         for network in FLAGS.networks:
-            _run_all(network, records)
+            _run_all(network, chosen, records)
             _load.cache_clear()
-    text = summary(records.rows())
-    print(text)
-    output.with_suffix(".txt").write_text(text + "\n", encoding="utf-8")
+    for suffix, text in summary(records.rows()).items():
+        if suffix == ".txt":
+            print(text)
+        output.with_suffix(suffix).write_text(text + "\n", encoding="utf-8")
 
 
-def _run_all(network: str, records: Records) -> None:
+def settings() -> list[Setting]:
+    """Those that the flags name."""
+    if FLAGS.settings:
+        return [Setting.parse(text) for text in FLAGS.settings]
+    ways = (FLAGS.criteria, FLAGS.normalize, FLAGS.rankings, map(int, FLAGS.rounds))
+    return [Setting(*way) for way in itertools.product(*ways)]
+
+
+def today(row: Row) -> Row:
+    """Rows had a column "setting", and were all compensated if there was a sample."""
+    if "setting" not in row:
+        return row
+    rest = {name: value for name, value in row.items() if name != "setting"}
+    return {**vars(Setting.parse(row["setting"])), "compensation": "auto", **rest}
+
+
+def _run_all(network: str, chosen: Sequence[Setting], records: Records) -> None:
     size = 0 if FLAGS.bare else FLAGS.sample_size
-    for setting in FLAGS.settings:
-        for share in map(float, FLAGS.shares):
-            for seed in map(int, FLAGS.seeds):
-                row = records.get(
-                    partial(run, network, setting, share, seed, size),
-                    network=network,
-                    setting=setting,
-                    share=share,
-                    seed=seed,
-                    sample_size=size,
-                    test_images=FLAGS.test_images,
-                )
-                print(network, setting, share, seed, row.get("score", row.get("error")), flush=True)
+    shares, seeds = map(float, FLAGS.shares), map(int, FLAGS.seeds)
+    for setting, share, seed in itertools.product(chosen, shares, seeds):
+        try:
+            row = records.get(
+                partial(run, network, setting, share, seed, size),
+                network=network,
+                **vars(setting),
+                compensation=FLAGS.compensation,
+                share=share,
+                seed=seed,
+                sample_size=size,
+                test_images=FLAGS.test_images,
+            )
+        except (Missing, DatasetUnavailable) as error:
+            print(f"{network} is left out. {error}", flush=True)
+            return
+        print(network, setting, share, seed, row.get("score", row.get("error")), flush=True)
 
 
 @cache
@@ -81,47 +148,48 @@ def _load(network: str) -> tuple[trained_networks.Trained, Any, float, float]:
     return found, model, *_measured(model, found)
 
 
-def run(network: str, setting: str, share: float, seed: int, size: int) -> Row:
+def run(network: str, setting: Setting, share: float, seed: int, size: int) -> Row:
     """One cut, and what is left of the accuracy; an error is a row, too."""
     found, model, dense_loss, dense = _load(network)
-    criterion, selection, rounds = parsed(setting)
+    before = {"dense": dense, "dense_loss": dense_loss, "machine": machine()}
     sample = keras_gcp.Sample((found.x_sample, found.y_sample), size=size) if size else None
     began = time.perf_counter()
     try:
-        plan = keras_gcp.plan(
-            model,
-            {"macs": share},
-            criterion,
-            sample,
-            selection=selection,
-            rounds=rounds,
-            seed=seed,
-        )
-        narrow = keras_gcp.apply(model, plan, sample, seed=seed)
-    except keras_gcp.KerasGCPError as error:
-        return {"error": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
-    seconds = time.perf_counter() - began
-    narrow.compile(loss=model.loss, metrics=["accuracy"])
-    loss, score = _measured(narrow, found)
+        plan, narrow = _cut(model, setting, share, sample, seed)
+        seconds = time.perf_counter() - began
+        narrow.compile(loss=model.loss, metrics=["accuracy"])
+        loss, score = _measured(narrow, found)
+    except Exception as error:
+        text = str(error).partition("\n")[0]
+        return {"error": f"{type(error).__name__}: {text}", **before}
     return {
         "score": score,
-        "dense": dense,
+        "loss": loss,
         "loss_rise": loss - dense_loss,
-        "predicted_loss": plan.predicted_loss,
+        "predicted_loss": getattr(plan, "predicted_loss", None),
+        "decided": plan.criterion,
         "macs_share": plan.after.macs / plan.before.macs,
         "parameters_share": plan.after.parameters / plan.before.parameters,
         "widths": list(plan.widths().values()),
         "seconds": seconds,
-        "machine": machine(),
+        **before,
     }
 
 
-def parsed(setting: str) -> tuple[str, dict[str, str], int]:
-    """Criterion, selection and rounds of a setting."""
-    criterion, *rest = setting.split("/")
-    named = dict(zip(("normalize", "ranking", "rounds"), rest, strict=False))
-    rounds = int(named.pop("rounds", 1))
-    return criterion, {name: value for name, value in named.items() if value}, rounds
+def _cut(model: Any, setting: Setting, share: float, sample: Any, seed: int) -> tuple[Any, Any]:
+    """The plan, and the narrow model."""
+    selection = {"normalize": setting.normalize, "ranking": setting.ranking}
+    plan = keras_gcp.plan(
+        model,
+        {"macs": share},
+        setting.criterion,
+        sample,
+        selection=selection,
+        rounds=setting.rounds,
+        seed=seed,
+    )
+    compensation = COMPENSATIONS[FLAGS.compensation]
+    return plan, keras_gcp.apply(model, plan, sample, compensation=compensation, seed=seed)
 
 
 def _measured(model: Any, found: trained_networks.Trained) -> tuple[float, float]:
@@ -129,48 +197,39 @@ def _measured(model: Any, found: trained_networks.Trained) -> tuple[float, float
     return float(loss), float(score)
 
 
-def summary(rows: Sequence[Row]) -> str:
-    """A table for every share, with and without a sample; the smallest worst regret first."""
-    parts = [f"One cut, no training after it; {rows[0]['machine']}" if rows else "Nothing yet."]
-    for sampled in (True, False):
-        for share in sorted({row["share"] for row in rows}, reverse=True):
-            own = [r for r in rows if r["share"] == share and bool(r["sample_size"]) == sampled]
-            if own:
-                parts.append(_table(own, share, sampled))
-    return "\n\n".join(parts)
+def summary(rows: Sequence[Row]) -> dict[str, str]:
+    """A table for every share, size of the sample and number of test images: text and Markdown."""
+    if not rows:
+        return {".txt": "Nothing yet."}
+    intro = (
+        "One cut, no training after it: accuracy in % (vww: answers that stay the same), and how "
+        "many points a setting is behind the best one.\n" + "\n".join(_machines(rows))
+    )
+    texts, marks = [intro], [intro]
+    same = ("sample_size", "share", "test_images")
+    for key in sorted({tuple(row[name] for name in same) for row in rows}, reverse=True):
+        own = [{**row, "setting": _label(row)} for row in rows if key == _of(row, same)]
+        comparison = compared(own)
+        size, share, images = key
+        sampled = f"a sample of {size}" if size else "no sample"
+        title = f"{share:.0%} of the MACs, {sampled}, {images or 'all'} test images"
+        texts.append(table(comparison.columns, comparison.lines, title=title, width=200))
+        marks.append(markdown(comparison, title))
+    return {".txt": "\n\n".join(texts), ".md": "\n\n".join(marks)}
 
 
-def _table(rows: Sequence[Row], share: float, sampled: bool) -> str:
-    scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    dense: dict[str, float] = {}
-    for row in rows:
-        scores[row["setting"]][row["network"]].append(100 * row.get("score", 0.0))
-        dense[row["network"]] = max(dense.get(row["network"], 0.0), 100 * row.get("dense", 0.0))
-    means = {
-        setting: {network: statistics.mean(found) for network, found in by_network.items()}
-        for setting, by_network in scores.items()
-    }
-    regrets = {setting: _regrets(one, means) for setting, one in means.items()}
-    lines = [
-        [
-            setting,
-            *(f"{means[setting][n]:.1f}" if n in means[setting] else "" for n in dense),
-            f"{max(regrets[setting]):.1f}",
-            f"{statistics.mean(regrets[setting]):.1f}",
-        ]
-        for setting in sorted(means, key=lambda s: (-len(means[s]), max(regrets[s])))
-    ]
-    lines.insert(0, ["dense", *(f"{one:.1f}" for one in dense.values()), "", ""])
-    words = "with a sample, compensated" if sampled else "without a sample"
-    title = f"{share:.0%} of the MACs, {words}"
-    return table(["setting", *dense, "worst", "mean regret"], lines, title=title, width=160)
+def _of(row: Row, names: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in names)
 
 
-def _regrets(own: Mapping[str, float], means: Mapping[str, Mapping[str, float]]) -> list[float]:
-    """By network: how many points behind the best setting there."""
-    return [
-        max(m[network] for m in means.values() if network in m) - own[network] for network in own
-    ]
+def _machines(rows: Sequence[Row]) -> list[str]:
+    return sorted({row["machine"] for row in rows if "machine" in row})
+
+
+def _label(row: Row) -> str:
+    setting = Setting(*_of(row, _SETTING))
+    way = row["compensation"]
+    return str(setting) if way == "auto" else f"{setting}, compensation {way}"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from fresh weights; bytes and latency of the TFLite files. Paired differences ar
 
 from __future__ import annotations
 
-import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from absl import app, flags
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import examples`
 
 import keras_gcp
+from benchmarks.intervals import difference
 from benchmarks.records import Records, Row, machine
 from examples.datasets import load
 from examples.training import Recipe, same_widths_from_scratch, train
@@ -36,8 +36,6 @@ flags.DEFINE_string("output", None, "JSON lines file; default under benchmarks/r
 FLAGS = flags.FLAGS
 
 BUDGET = {"macs": 0.45}
-T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
-"""Quantiles of Student's t by degrees of freedom."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -125,24 +123,14 @@ def summary(rows: Sequence[Row]) -> str:
         "ResNet-20 on scikit-learn digits (16x16), 20 epochs; last-epoch test accuracy "
         f"(500 images); {rows[0]['machine']}",
         table([*columns, "bytes /", "latency /"], cells),
-        _difference("pruned - dense", [row["pruned"] - row["dense"] for row in rows]),
-        _difference("pruned - scratch", [row["pruned"] - row["scratch"] for row in rows]),
-        _difference(
-            "pruned - uncompensated", [row["pruned"] - row["uncompensated"] for row in rows]
+        *(
+            difference(f"pruned - {other}", [row["pruned"] - row[other] for row in rows], "split")
+            for other in ("dense", "scratch", "uncompensated")
         ),
         "bytes / and latency /: factor by which the TFLite file got smaller and faster (batch 1, "
         "one thread, median of interleaved rounds)",
     ]
     return "\n".join(lines)
-
-
-def _difference(name: str, values: Sequence[float]) -> str:
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return f"{name}: {100 * mean:+.2f} points (one split)"
-    half = T_975[len(values) - 1] * statistics.stdev(values) / len(values) ** 0.5
-    low, high = 100 * (mean - half), 100 * (mean + half)
-    return f"{name}: {100 * mean:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}"
 
 
 if __name__ == "__main__":

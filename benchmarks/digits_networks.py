@@ -1,4 +1,7 @@
-"""Small networks of several kinds, trained on scikit-learn's digits in seconds."""
+"""Small networks of several kinds, trained on scikit-learn's digits in seconds.
+
+They are kept in build/trained, or in the folder that KERAS_GCP_CACHE names.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from keras import layers
 
 from examples.datasets import batches, load
 
-CACHE = Path(os.environ.get("KERAS_GCP_CACHE", Path(__file__).parents[1] / "build" / "trained"))
+CACHE = Path(__file__).parents[1] / "build" / "trained"
 EPOCHS = 12
 
 
@@ -91,7 +94,7 @@ NETWORKS: Mapping[str, Callable[[], keras.Model]] = {
 
 def trained(name: str) -> keras.Model:
     """A trained network; trained now if it is not in the cache."""
-    path = CACHE / f"{name}.keras"
+    path = Path(os.environ.get("KERAS_GCP_CACHE", CACHE)) / f"{name}.keras"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         _train(name).save(path)

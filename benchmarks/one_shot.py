@@ -26,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import exam
 
 import keras_gcp
 from benchmarks import trained_networks
+from benchmarks.data import cifar10
 from benchmarks.records import Records, Row, machine
-from examples.datasets import Data, load
+from examples.datasets import Data
 from keras_gcp import criteria
 from keras_gcp.formatting import table
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
     output = Path(FLAGS.output or Path(__file__).parent / "results" / "one_shot.jsonl")
     keys = ("criterion", "compensation", "share", "seed", "epochs", "sample_size")
     records = Records(output, keys)
-    data = load("cifar10", standardise=False)
+    data = cifar10()
     for share in map(float, FLAGS.shares):
         for seed in map(int, FLAGS.seeds):
             for criterion in FLAGS.criteria:

@@ -20,16 +20,20 @@ class Records:
     Args:
         path: The JSON lines file; made with its folder when the first row is added.
         keys: Columns that tell rows apart.
+        today: Gives a row that an earlier version wrote the columns of today.
     """
 
-    def __init__(self, path: Path, keys: tuple[str, ...]) -> None:
-        self.path, self._keys = path, keys
+    def __init__(
+        self, path: Path, keys: tuple[str, ...], today: Callable[[Row], Row] = lambda row: row
+    ) -> None:
+        self.path, self._keys, self._today = path, keys, today
 
     def rows(self) -> list[Row]:
         """All rows."""
         if not self.path.exists():
             return []
-        return [json.loads(line) for line in self.path.read_text("utf-8").splitlines() if line]
+        lines = self.path.read_text("utf-8").splitlines()
+        return [self._today(json.loads(line)) for line in lines if line]
 
     def find(self, **key: Any) -> Row | None:
         """The row with these key values, or None."""

@@ -1,15 +1,13 @@
 """Trained networks with their data, for benchmarks of what a cut does to them.
 
 Networks and images lie beside the repository, or in the folders that KERAS_GCP_TRAINED and
-KERAS_GCP_DATA name. Small networks on scikit-learn's digits are trained here, in seconds, and kept
-in a cache.
+KERAS_GCP_DATA name; KERAS_GCP_RESNET20 names the file of that network. Small networks on
+scikit-learn's digits are trained here, in seconds, and kept in a cache.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +17,9 @@ import keras
 import numpy as np
 
 from benchmarks import digits_networks
+from benchmarks.data import BESIDE, Missing, cifar10, existing, imagenette, script
 
-_BESIDE = Path(__file__).resolve().parents[2] / "shared"
-FOLDER = Path(os.environ.get("KERAS_GCP_TRAINED", _BESIDE / "models"))
-DATA = Path(os.environ.get("KERAS_GCP_DATA", _BESIDE / "data"))
+FOLDER = Path(os.environ.get("KERAS_GCP_TRAINED", BESIDE / "models"))
 OWN = Path(__file__).parent / "networks"
 """Networks that were trained by these benchmarks, and are kept with them."""
 
@@ -48,20 +45,7 @@ class Trained:
 
 def resnet8() -> keras.Model:
     """MLPerf Tiny's ResNet-8, 87.19 % on the test images of CIFAR-10; not compiled."""
-    return keras.models.load_model(FOLDER / "resnet8_cifar10.h5", compile=False)
-
-
-def cifar10() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """CIFAR-10 as float32 images from 0 to 255 and int32 labels `(n,)`."""
-    if (DATA / "unpack_cifar10.py").exists():
-        parts = _module(DATA, "unpack_cifar10").load_data()
-    else:
-        parts = keras.datasets.cifar10.load_data()
-    (x, y), (x_test, y_test) = parts
-    return (
-        (x.astype(np.float32), y.reshape(-1).astype(np.int32)),
-        (x_test.astype(np.float32), y_test.reshape(-1).astype(np.int32)),
-    )
+    return keras.models.load_model(existing(FOLDER / "resnet8_cifar10.h5"), compile=False)
 
 
 def _compiled(model: Any, from_logits: bool = False) -> Any:
@@ -71,32 +55,40 @@ def _compiled(model: Any, from_logits: bool = False) -> Any:
 
 
 def _resnet8(limit: int | None) -> Trained:
-    train, (x_test, y_test) = cifar10()
-    return Trained(lambda: _compiled(resnet8()), *train, x_test[:limit], y_test[:limit])
+    found = cifar10()
+    x_test, y_test = found.x_test[:limit], found.y_test[:limit]
+    return Trained(lambda: _compiled(resnet8()), found.x_train, found.y_train, x_test, y_test)
 
 
 def _resnet20(limit: int | None) -> Trained:
     """Trained by these benchmarks for 8 epochs: standardised images."""
-    (x, y), (x_test, y_test) = cifar10()
-    mean = x.mean(axis=(0, 1, 2), dtype=np.float64).astype(np.float32)
-    deviation = x.std(axis=(0, 1, 2), dtype=np.float64).astype(np.float32)
-    x, x_test = (x - mean) / deviation, (x_test - mean) / deviation
+    path = _resnet20_path()
+    found = cifar10(standardise=True)
 
     def build() -> Any:
-        return _compiled(keras.models.load_model(OWN / "resnet20_cifar10.keras", compile=False))
+        return _compiled(keras.models.load_model(path, compile=False))
 
-    return Trained(build, x, y, x_test[:limit], y_test[:limit])
+    x_test, y_test = found.x_test[:limit], found.y_test[:limit]
+    return Trained(build, found.x_train, found.y_train, x_test, y_test)
+
+
+def _resnet20_path() -> Path:
+    name = "resnet20_cifar10.keras"
+    if "KERAS_GCP_RESNET20" in os.environ:
+        return existing(Path(os.environ["KERAS_GCP_RESNET20"]))
+    places = [folder / name for folder in (FOLDER, OWN) if (folder / name).exists()]
+    if not places:
+        raise Missing(f"{name} is neither in {FOLDER} nor in {OWN}.")
+    return places[0]
 
 
 def _efficientnet(limit: int | None, classes: int) -> Trained:
     """ImageNet's EfficientNet-Lite0 at 160 pixels, best of ten logits or of a thousand."""
-    images = _module(DATA, "unpack_imagenette")
-    network = _module(FOLDER, "efficientnet_lite0")
-    x, y, _ = images.load_part("train", str(DATA), 1000)
-    x_test, y_test, _ = images.load_part("val", str(DATA), limit or 2000)
+    path = existing(FOLDER / "efficientnet_lite0_imagenet.keras")
+    network = script(FOLDER, "efficientnet_lite0")
+    images, (x, y, x_test, y_test) = imagenette(1000, limit or 2000)
 
     def build() -> Any:
-        path = FOLDER / "efficientnet_lite0_imagenet.keras"
         model = keras.models.load_model(path, compile=False)
         if classes == 10:
             narrow = network.select_classes(model, images.IMAGENET_INDEX, (160, 160, 3))
@@ -111,15 +103,13 @@ def _efficientnet(limit: int | None, classes: int) -> Trained:
 
 def _vww(limit: int | None) -> Trained:
     """MLPerf Tiny's MobileNet for visual wake words: how often its own answers stay the same."""
-    images = _module(DATA, "unpack_imagenette")
 
     def build() -> Any:
         return _compiled(_load_vww())
 
-    x, _, _ = images.load_part("train", str(DATA), 1000)
-    x_test, _, _ = images.load_part("val", str(DATA), limit or 2000)
-    x, x_test = (_at_96(part) for part in (x, x_test))
     model = build()
+    _, (x, _, x_test, _) = imagenette(1000, limit or 2000)
+    x, x_test = (_at_96(part) for part in (x, x_test))
     y, y_test = (
         model.predict(part, batch_size=100, verbose=0).argmax(axis=-1) for part in (x, x_test)
     )
@@ -135,7 +125,8 @@ class _OldDepthwise(keras.layers.DepthwiseConv2D):
 
 def _load_vww() -> Any:
     known = {"DepthwiseConv2D": _OldDepthwise}
-    old = keras.models.load_model(FOLDER / "vww_96.h5", compile=False, custom_objects=known)
+    path = existing(FOLDER / "vww_96.h5")
+    old = keras.models.load_model(path, compile=False, custom_objects=known)
 
     def plain(layer: Any) -> Any:
         if isinstance(layer, _OldDepthwise):
@@ -162,12 +153,6 @@ def _digits(name: str, limit: int | None) -> Trained:
         return _compiled(digits_networks.trained(name))
 
     return Trained(build, x, y, x_test[:limit], y_test[:limit])
-
-
-def _module(folder: Path, name: str) -> Any:
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
-    return importlib.import_module(name)
 
 
 NETWORKS: Mapping[str, Callable[[int | None], Trained]] = {

@@ -66,6 +66,24 @@ class EpochSeconds(keras.callbacks.Callback):
         self._last = now
 
 
+class SameBatches(keras.callbacks.Callback):
+    """Lets a training that goes on after a crash see the batches that it would have seen.
+
+    Args:
+        shuffled: Training batches that change with every epoch.
+    """
+
+    def __init__(self, shuffled: keras.utils.PyDataset) -> None:
+        super().__init__()
+        self._shuffled, self._has_begun = shuffled, False
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if not self._has_begun:
+            for _ in range(epoch):
+                self._shuffled.on_epoch_end()
+        self._has_begun = True
+
+
 def compile_for(model: keras.Model, data: Data, recipe: Recipe) -> None:
     """Compiles a classifier with softmax output for a recipe."""
     steps = -(-len(data.x_train) // recipe.batch_size) * recipe.epochs
@@ -95,12 +113,13 @@ def train(
     """
     compile_for(model, data, recipe)
     start = time.perf_counter()
+    shuffled = batches(data, recipe.batch_size, augment=recipe.augment, seed=recipe.seed)
     history = model.fit(
-        batches(data, recipe.batch_size, augment=recipe.augment, seed=recipe.seed),
+        shuffled,
         epochs=recipe.epochs,
         validation_data=(data.x_test, data.y_test),
         validation_batch_size=500,
-        callbacks=[*callbacks, EpochSeconds()],
+        callbacks=[*callbacks, SameBatches(shuffled), EpochSeconds()],
         verbose=verbose,
     ).history
     seconds = time.perf_counter() - start
