@@ -47,7 +47,7 @@ def test_the_demo_prunes_exports_and_reports(tmp_path):
         "--verbose=1",
         f"--output_dir={tmp_path}",
     )
-    assert "criterion: feature_relevance\n" in printed
+    assert "criterion: loss_aware\n" in printed
     assert "channels removed" in printed
     won = printed[printed.rindex("dense") :]
     for row in ("test accuracy", "test accuracy, int8 file", "MACs", "parameters"):
