@@ -28,8 +28,8 @@ from keras_gcp.sample import DrawnSample
 from keras_gcp.sample.input_sizes import has_open_sizes, sizes_in
 from keras_gcp.surgery.masking import masked_values
 
-_MOST_NUMBERS = 2**26
-"""Of the largest tensor, all examples together: some 256 MB in each network."""
+_MOST_NUMBERS = 2**27
+"""Of the largest tensor, all examples together: some 512 MB in each network."""
 
 
 def compensated(
@@ -44,7 +44,7 @@ def compensated(
     Args:
         channels: The model's channel map.
         keep: `(coupled_count,)` booleans, True = kept.
-        sample: Examples; as many are used as fit into some 256 MB per tensor.
+        sample: Examples; as many are used as fit into some 512 MB per tensor.
         settings: What is to be done.
 
     Returns:

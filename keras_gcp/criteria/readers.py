@@ -17,7 +17,7 @@ from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Call, Graph, Tensor
 from keras_gcp.sample import DrawnSample
 
-_MOST_NUMBERS = 2**26
+_MOST_NUMBERS = 2**27
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ def readers_with_inputs(
         model: The model.
         channels: Its channel map.
         sample: Examples.
-        examples: At most so many of them are used, and as many as fit into some 256 MB per tensor.
+        examples: At most so many of them are used, and as many as fit into some 512 MB per tensor.
     """
     by_call: dict[int, list[Reader]] = {}
     for reader in readers_of(channels):
