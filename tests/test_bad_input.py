@@ -164,7 +164,9 @@ def test_a_class_without_samples_is_a_warning():
     model = compiled(networks.plain())
     few = (x[y != 3], y[y != 3])
     with pytest.warns(UserWarning, match="class"):
-        model.fit(x, y, epochs=2, verbose=0, callbacks=[callback(few)])
+        model.fit(
+            x, y, epochs=2, verbose=0, callbacks=[callback(few, criterion="feature_relevance")]
+        )
     assert keras_gcp.count(model).channels <= 10
 
 

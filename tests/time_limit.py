@@ -10,9 +10,13 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The limit is an option, for machines that are much slower."""
+    """The limit is an option, for machines that are much slower or faster.
+
+    Tests are written for 5 s. The same one took 4 s and 9 s on machines that call themselves the
+    same, and 12 s beside other work; what is refused must not depend on that.
+    """
     told = "processor time that a fast test may take, without its fixtures and other processes"
-    parser.addoption("--most-seconds", type=float, default=5.0, help=told)
+    parser.addoption("--most-seconds", type=float, default=15.0, help=told)
 
 
 @pytest.hookimpl(wrapper=True)

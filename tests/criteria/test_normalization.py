@@ -174,7 +174,7 @@ def test_a_plan_says_how_layers_were_compared_if_the_criterion_does_not():
     own = criteria.get("l2_norm").normalize
     assert said("auto") == said(own) == "l2_norm"
     assert said("none") == "l2_norm; normalize='none'"
-    assert said("rank", "auto") == "l2_norm; the others need a sample; normalize='rank'"
+    assert said("mean", "auto") == "l2_norm; the others need a sample; normalize='mean'"
 
 
 # ---- with the other choices
