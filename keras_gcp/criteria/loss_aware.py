@@ -90,8 +90,8 @@ class LossAware:
     """
 
     examples: int = 512
-    draws: int = 2
-    batch_size: int = 32
+    draws: int = 1
+    batch_size: int = 64
 
     name: ClassVar[str] = "loss_aware"
     needs_sample: ClassVar[bool] = True
