@@ -37,9 +37,10 @@ PRIVATE_STATE = {
     "keras.layers.MultiHeadAttention": "_key_dense _output_dense _query_dense _value_dense",
     "keras.Sequential": "_functional",
     "keras.Model": (
-        "_aggregate_additional_loss _initial_epoch compute_loss make_train_function "
-        "predict_function test_function train_function"
+        "_aggregate_additional_loss _compile_loss _initial_epoch compute_loss "
+        "make_train_function predict_function test_function train_function"
     ),
+    "keras.src.trainers.compile_utils.CompileLoss": "_user_loss_weights",
     "keras.src.models.functional.Functional": (
         "_inputs _inputs_struct _nodes_by_depth _outputs _outputs_struct"
     ),

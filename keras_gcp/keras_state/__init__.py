@@ -28,7 +28,7 @@
 """
 
 from keras_gcp.keras_state.attention import OUTPUT_SHAPE, Projections, projections
-from keras_gcp.keras_state.compiling import compile_alike
+from keras_gcp.keras_state.compiling import compile_alike, loss_weights
 from keras_gcp.keras_state.devices import (
     check_strategy,
     least_width_of_strided_pointwise,
@@ -68,7 +68,6 @@ from keras_gcp.keras_state.graph_replay import (
     twin,
 )
 from keras_gcp.keras_state.inputs import ordered_inputs, pack_inputs, packed_inputs
-from keras_gcp.keras_state.losses import loss_weights
 from keras_gcp.keras_state.metrics import compiled_metrics, higher_is_better
 from keras_gcp.keras_state.optimizers import (
     build_optimizer,

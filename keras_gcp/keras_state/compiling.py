@@ -1,8 +1,13 @@
-"""The loss that a model was compiled with, for copies of it."""
+"""The loss that a model was compiled with."""
 
 from __future__ import annotations
 
 from typing import Any
+
+
+def loss_weights(model: Any) -> Any:
+    """What the loss of each output weighs, as the user gave it; None if nothing was given."""
+    return getattr(getattr(model, "_compile_loss", None), "_user_loss_weights", None)
 
 
 def compile_alike(copy: Any, model: Any) -> None:
@@ -17,5 +22,4 @@ def compile_alike(copy: Any, model: Any) -> None:
     """
     if not getattr(model, "compiled", False) or model.loss is None:
         return
-    arguments = getattr(getattr(model, "_compile_config", None), "config", {})
-    copy.compile(loss=model.loss, loss_weights=arguments.get("loss_weights"))
+    copy.compile(loss=model.loss, loss_weights=loss_weights(model))
