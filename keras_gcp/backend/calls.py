@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,8 @@ from keras import ops
 
 from keras_gcp import backend, keras_state
 from keras_gcp.graph import Call, Graph, Tensor, map_structure
+from keras_gcp.sample import DrawnSample
+from keras_gcp.sample.input_sizes import has_open_sizes, sizes_in
 
 
 def run_call(call: Call, values: Mapping[int, Any]) -> list[Any]:
@@ -110,6 +113,33 @@ def input_tensors(model: Any, graph: Graph, x: Any, count: int) -> list[Any]:
         ops.convert_to_tensor(array[rows], dtype=tensor.dtype)
         for array, tensor in zip(arrays, graph.inputs, strict=True)
     ]
+
+
+_MOST_NUMBERS = 2**27
+"""Of the largest tensor, all examples together: some 512 MB."""
+
+
+def inputs_that_fit(
+    model: Any, graph: Graph, sample: DrawnSample, count: int | None = None
+) -> list[Any]:
+    """`input_tensors` of as many examples as fit into some 512 MB per tensor.
+
+    Args:
+        model: The model.
+        graph: Its graph.
+        sample: Examples.
+        count: At most so many; None for as many as there are.
+    """
+    # At the sample's own size, where the model leaves it open; costs may be counted at another.
+    sizes = sizes_in(model, sample) if has_open_sizes(model) else None
+    calls = graph.calls if sizes is None else keras_state.read_graph(model, sizes).calls
+    largest = max(
+        math.prod(size or 1 for size in (*call.repeats, *x.shape[1:]))
+        for call in calls
+        for x in (*call.inputs, *call.outputs)
+    )
+    most = len(sample) if count is None else min(count, len(sample))
+    return input_tensors(model, graph, sample.x, max(1, min(most, _MOST_NUMBERS // largest)))
 
 
 def as_floats(x: Any) -> np.ndarray:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from keras import layers
-
-from keras_gcp.channels.registry import entry_for
 
 
 @dataclass(frozen=True)
@@ -18,7 +15,7 @@ class PatchGeometry:
     """How patches lie on an input `(examples, *space, channels)`.
 
     Attributes:
-        sizes: Patch size, by dimension of space; empty for a dense layer.
+        sizes: Patch size, by dimension of space.
         strides: Steps from patch to patch.
         dilations: Steps inside a patch.
         before: Zeros that padding puts in front.
@@ -70,12 +67,6 @@ class PatchGeometry:
         return at, (between == 0) & (at >= 0) & (at < length)
 
 
-def geometry_of(layer: Any, space: Sequence[int]) -> PatchGeometry | None:
-    """The geometry of a layer on inputs of some height and width; None if it has no patches."""
-    entry = entry_for(layer, _GEOMETRIES)
-    return None if entry is None else entry(layer, space)
-
-
 def convolution_geometry(layer: Any, space: Sequence[int]) -> PatchGeometry:
     """That of a plain, grouped or separable convolution, on inputs of some height and width."""
     sizes, strides = tuple(layer.kernel_size), tuple(layer.strides)
@@ -119,22 +110,6 @@ def _padding(padding: str, length: int, size: int, stride: int, dilation: int) -
     if padding == "causal":
         return reach, patches
     return max(0, (patches - 1) * stride + reach + 1 - length) // 2, patches
-
-
-def _of_convolution(layer: Any, space: Sequence[int]) -> PatchGeometry | None:
-    return convolution_geometry(layer, space) if layer.groups == 1 else None
-
-
-def _of_dense(layer: Any, space: Sequence[int]) -> PatchGeometry | None:
-    return PatchGeometry((), (), (), (), ())
-
-
-_GEOMETRIES: Mapping[type | str, Callable[[Any, Sequence[int]], PatchGeometry | None]] = {
-    layers.Conv1D: _of_convolution,
-    layers.Conv2D: _of_convolution,
-    layers.Conv3D: _of_convolution,
-    layers.Dense: _of_dense,
-}
 
 
 LEAST_ROWS = 4096

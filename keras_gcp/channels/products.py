@@ -42,8 +42,8 @@ class Product:
     @property
     def positions(self) -> np.ndarray:
         """`(entries,)`, the position along the kernel's axis that each entry belongs to."""
-        *taps, width, _ = self._arranged(np.empty(self.variable.shape)).shape
-        return np.tile(np.arange(width), math.prod(taps))
+        *taps, _ = (size for at, size in enumerate(self.variable.shape) if at != self.axis)
+        return np.tile(np.arange(self.variable.shape[self.axis]), math.prod(taps))
 
     def rows(
         self, x: np.ndarray, places: Sequence[np.ndarray], kept: np.ndarray | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -14,7 +13,7 @@ from keras import ops
 from keras_gcp import backend, keras_state
 from keras_gcp.backend.calls import (
     batches_in,
-    input_tensors,
+    inputs_that_fit,
     last_uses,
     run_alone,
     without_activation,
@@ -25,11 +24,7 @@ from keras_gcp.compensation.reconstruction import reconstruction_for
 from keras_gcp.compensation.settings import Compensation
 from keras_gcp.graph import Call
 from keras_gcp.sample import DrawnSample
-from keras_gcp.sample.input_sizes import has_open_sizes, sizes_in
 from keras_gcp.surgery.masking import masked_values
-
-_MOST_NUMBERS = 2**27
-"""Of the largest tensor, all examples together: some 512 MB in each network."""
 
 
 def compensated(
@@ -55,22 +50,7 @@ def compensated(
         return {}
     with backend.without_gradients():
         paired = _PairedPass(channels, keep, settings)
-        return paired.run(_inputs(channels, sample))
-
-
-def _inputs(channels: ChannelMap, sample: DrawnSample) -> list[Any]:
-    """The model's input tensors, of as many examples as the memory allows."""
-    # At the sample's own size, where the model leaves it open; costs may be counted at another.
-    model = channels.model
-    sizes = sizes_in(model, sample) if has_open_sizes(model) else None
-    graph = keras_state.read_graph(model, sizes)
-    largest = max(
-        math.prod(size or 1 for size in (*call.repeats, *x.shape[1:]))
-        for call in graph.calls
-        for x in (*call.inputs, *call.outputs)
-    )
-    examples = max(1, min(len(sample), _MOST_NUMBERS // largest))
-    return input_tensors(model, channels.graph, sample.x, examples)
+        return paired.run(inputs_that_fit(channels.model, channels.graph, sample))
 
 
 class _PairedPass:

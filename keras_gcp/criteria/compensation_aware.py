@@ -11,8 +11,8 @@ from keras import ops
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.criteria.greedy import greedy_order
-from keras_gcp.criteria.read_rows import coupled_entries, joined_rows, products_read
-from keras_gcp.criteria.readers import Reader, numbered, readers_with_inputs, require_readers
+from keras_gcp.criteria.read_rows import blocks_of, joined_rows, products_read
+from keras_gcp.criteria.readers import Reader, readers_with_inputs, require_readers
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.sample import DrawnSample
 
@@ -32,11 +32,11 @@ class CompensationAware:
     score is that reduction, as a share of the whole variance, added over all layers that read the
     channel. All that leaves with a channel is chosen at once: its entries of a patch, its places
     after `Flatten`. A channel that others can stand in for scores low, however large it is; so this
-    criterion belongs with `compensate="least_squares"`.
+    criterion belongs with `compensation="least_squares"`.
 
     Xie et al., "Compensating Pruned Channels", 2021 (arXiv 2108.13728): `gain_j = |W Sigma_{:,j|S}
     M^-T|^2` with `M M^T = Sigma_{jj|S}`, where S are the channels chosen so far. Where a kernel has
-    more inputs than there are rows of the sample, with the ridge of `compensate="least_squares"`.
+    more inputs than there are rows of the sample, with the ridge of `compensation="least_squares"`.
 
     The groups of a grouped convolution lose a position all at once: it is worth what it explains of
     the outputs of all of them, each by itself. Recurrent layers, attention and einsums score their
@@ -86,7 +86,7 @@ def _gains(reader: Reader, x: np.ndarray, block: np.ndarray) -> tuple[np.ndarray
         return reader.coupled, _independent(kernel, reader.axis, reader.coupled, x, block)
     rows, places = joined_rows(reader, products, x)
     matrix = np.concatenate([product.matrix(kernel) for product in products])
-    own, blocks = numbered(coupled_entries(reader, products))
+    own, blocks = blocks_of(reader, products)
     ridge = _ridge(places, len(products[0].positions))
     picked, gains = greedy_order(rows, matrix, blocks, ridge)
     gains /= max(gains.sum(), 1e-30)

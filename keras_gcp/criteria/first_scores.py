@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_gcp.channels.map import ChannelMap
-from keras_gcp.criteria.base import checked_scores, name_of, needs_sample, normalization_of
+from keras_gcp.criteria.base import checked_scores, name_of, needs_sample
 from keras_gcp.sample import DrawnSample
 from keras_gcp.sample.digest import digest_of
 
@@ -36,7 +36,6 @@ class FirstScores:
         self, criterion: Any, model: Any, channels: ChannelMap, sample: DrawnSample | None
     ) -> None:
         self.name, self.needs_sample = name_of(criterion), needs_sample(criterion)
-        self.normalize = normalization_of(criterion)
         self._criterion, self._sample = criterion, sample
         self.scores = checked_scores(criterion, model, channels, sample)
         self._state = _state_of(model)

@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_gcp import keras_state
 from keras_gcp.channels.map import ChannelMap
-from keras_gcp.channels.products import Product, products_of
+from keras_gcp.channels.products import Product
 from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.criteria.curvature import (
     Gate,
@@ -21,10 +21,9 @@ from keras_gcp.criteria.curvature import (
 )
 from keras_gcp.criteria.falling import falling
 from keras_gcp.criteria.greedy import greedy_order
-from keras_gcp.criteria.read_rows import coupled_entries, joined_rows, products_read
+from keras_gcp.criteria.read_rows import blocks_of, is_product, joined_rows, products_read
 from keras_gcp.criteria.readers import (
     Reader,
-    numbered,
     readers_of,
     readers_with_inputs,
     require_readers,
@@ -41,6 +40,7 @@ _LEAST_CURVATURE = 1e-6
 """Directions of the outputs that bend the loss less, as a share of the first one, are left out."""
 
 _LARGEST_SHARE = 0.99
+"""Beyond it the last channel of a layer would outweigh all others in sums of scores."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class LossAware:
     Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate Curvature", 2015; Grosse
     and Martens, "A Kronecker-factored Approximate Fisher Matrix for Convolution Layers", 2016;
     Wang et al., "EigenDamage", 2019; Kurtic et al., "ZipLM", 2023. The greedy order is that of
-    `"compensation_aware"` (arXiv 2108.13728); the
-    division by (1 - r)^2 is ours, chosen by measurement (docs/defaults.md).
+    `"compensation_aware"` (arXiv 2108.13728); the division by (1 - r)^2 is ours, chosen by
+    measurement (docs/decisions.md).
 
     Args:
         examples: At most so many examples are used; for covariances, half of them.
@@ -138,22 +138,12 @@ def _places(channels: ChannelMap) -> tuple[list[Call], list[Gate]]:
     calls: dict[int, Call] = {}
     gates: dict[tuple[int, int], Gate] = {}
     for reader in readers_of(channels):
-        if _is_product(reader):
+        if is_product(reader):
             calls[id(reader.call)] = reader.call
         else:
             gate = Gate(reader.weight.variable, reader.axis)
             gates[gate.key] = gate
     return list(calls.values()), list(gates.values())
-
-
-def _is_product(reader: Reader) -> bool:
-    rank = max(len(reader.source.shape) - 2, 0)
-    products = products_of(reader.call.operation, (8,) * rank)  # Of any size.
-    return (
-        products is not None
-        and products[0].variable is reader.weight.variable
-        and products[0].axis == reader.axis
-    )
 
 
 def _losses(
@@ -173,7 +163,7 @@ def _losses(
     rows /= np.where(deviations > 0, deviations, 1)
     root = _root(moment)
     matrix = np.concatenate([one.matrix(kernel) @ root[one.outputs] for one in products])
-    own, blocks = numbered(coupled_entries(reader, products))
+    own, blocks = blocks_of(reader, products)
     picked, gains = greedy_order(rows, deviations[:, None] * matrix, blocks, RIDGE)
     losses = np.zeros(len(own))
     losses[picked] = falling(_with_growing_error(gains / 2))

@@ -18,16 +18,27 @@ def products_read(reader: Reader, x: np.ndarray) -> tuple[Product, ...] | None:
         reader: The reader.
         x: What it reads, `(examples, ...)` as its layer receives it.
     """
-    products = products_of(reader.call.operation, _turned(reader, x).shape[1:-1])
+    return _products_at(reader, _turned(reader, x).shape[1:-1])
+
+
+def is_product(reader: Reader) -> bool:
+    """Whether `products_read` will find any, which does not depend on sizes."""
+    return _products_at(reader, (8,) * (len(reader.source.shape) - 2)) is not None
+
+
+def _products_at(reader: Reader, space: Sequence[int]) -> tuple[Product, ...] | None:
+    products = products_of(reader.call.operation, space)
     if products is None or products[0].variable is not reader.weight.variable:
         return None
     return products if products[0].axis == reader.axis else None
 
 
 def joined_rows(
-    reader: Reader, products: Sequence[Product], x: np.ndarray, centred: bool = True
+    reader: Reader, products: Sequence[Product], x: np.ndarray
 ) -> tuple[np.ndarray, int]:
     """`(rows, places)`: rows with the entries of all products side by side, and of how many places.
+
+    Of each entry only deviations from its mean.
 
     Entries of different products must not stand in for each other: one group of a convolution
     cannot read what another one reads. So their rows are put into blocks on a diagonal, whose
@@ -38,15 +49,13 @@ def joined_rows(
         reader: The reader.
         products: Its products.
         x: What it reads.
-        centred: Whether only deviations from the mean count.
     """
     x = _turned(reader, x)
     entries = len(products[0].positions)
     places = some_places((len(x), *products[0].counts), entries)
     count = len(places[0])
     parts = [product.rows(x, places).astype(np.float64) for product in products]
-    if centred:
-        parts = [rows - rows.mean(axis=0) for rows in parts]
+    parts = [rows - rows.mean(axis=0) for rows in parts]
     if len(parts) == 1:
         return parts[0], count
     triangles = [np.asarray(np.linalg.qr(rows, mode="r")) for rows in parts]
@@ -59,9 +68,16 @@ def joined_rows(
     return scale * joined.reshape(len(parts) * height, -1), count
 
 
-def coupled_entries(reader: Reader, products: Sequence[Product]) -> np.ndarray:
-    """The coupled channel of every entry of `joined_rows`."""
-    return reader.coupled[np.concatenate([product.positions for product in products])]
+def blocks_of(reader: Reader, products: Sequence[Product]) -> tuple[np.ndarray, np.ndarray]:
+    """The coupled channels that are read, and for each entry of `joined_rows` which one it is.
+
+    All that leaves with a channel is one block: its entries of a patch, its places after Flatten,
+    its copies. Numbers are given in the order in which channels first come in.
+    """
+    coupled = reader.coupled[np.concatenate([product.positions for product in products])]
+    found, first, inverse = np.unique(coupled, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return found[order], np.argsort(order)[inverse]
 
 
 def _turned(reader: Reader, x: np.ndarray) -> np.ndarray:

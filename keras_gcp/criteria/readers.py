@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +9,12 @@ from typing import Any
 import numpy as np
 
 from keras_gcp import backend
-from keras_gcp.backend.calls import as_floats, batches_in, input_tensors, last_uses, run_alone
+from keras_gcp.backend.calls import as_floats, batches_in, inputs_that_fit, last_uses, run_alone
 from keras_gcp.channels.map import ChannelMap, Weight
 from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.errors import UnsupportedModel
-from keras_gcp.graph import Call, Graph, Tensor
+from keras_gcp.graph import Call, Tensor
 from keras_gcp.sample import DrawnSample
-
-_MOST_NUMBERS = 2**27
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +86,7 @@ def readers_with_inputs(
     for reader in readers_of(channels):
         by_call.setdefault(id(reader.call), []).append(reader)
     graph, last = channels.graph, last_uses(channels.graph)
-    count = max(1, min(examples, len(sample), _MOST_NUMBERS // _largest(graph)))
-    inputs = input_tensors(model, graph, sample.x, count)
+    inputs = inputs_that_fit(model, graph, sample, examples)
     batches = batches_in(model, inputs)
     values = {x.index: value for x, value in zip(graph.inputs, inputs, strict=True)}
     weights = list(zip(model.weights, backend.local_weights(model), strict=True))
@@ -103,26 +99,6 @@ def readers_with_inputs(
         for x in call.inputs:
             if last.get(x.index) == at:
                 values.pop(x.index, None)
-
-
-def _largest(graph: Graph) -> int:
-    """Numbers in the largest tensor of one example, as far as sizes are known."""
-    return max(
-        math.prod(size or 1 for size in (*call.repeats, *x.shape[1:]))
-        for call in graph.calls
-        for x in (*call.inputs, *call.outputs)
-    )
-
-
-def numbered(coupled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different ones in the order they first come in, and for each entry which it is.
-
-    All that leaves with a channel is one block: its entries of a patch, its places after Flatten,
-    its copies.
-    """
-    found, first, inverse = np.unique(coupled, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    return found[order], np.argsort(order)[inverse]
 
 
 def _source(call: Call, coupled: np.ndarray, channels: ChannelMap) -> Tensor:

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_gcp.channels.patches import geometry_of, some_places
+from keras_gcp.channels.patches import some_places
+from keras_gcp.channels.products import products_of
 
 CASES = {
     "3x3 same": ((9, 7, 3), lambda: layers.Conv2D(4, 3, padding="same")),
@@ -28,20 +29,20 @@ def test_windows_times_kernel_is_what_the_layer_computes(name):
     layer.build((None, *shape))
     x = np.random.default_rng(0).normal(size=(2, *shape)).astype("float32")
     y = keras.ops.convert_to_numpy(layer(x))
-    geometry = geometry_of(layer, shape[:-1])
-    places = some_places((len(x), *geometry.counts), entries=1)
+    (product,) = products_of(layer, shape[:-1])
+    places = some_places((len(x), *product.counts), entries=1)
     assert len(places[0]) == y[..., 0].size
-    rows = geometry.rows(x, places)
+    rows = product.rows(x, places)
     kernel = keras.ops.convert_to_numpy(layer.kernel)
     computed = rows @ kernel.reshape(-1, kernel.shape[-1])
     np.testing.assert_allclose(computed, y.reshape(computed.shape), rtol=1e-4, atol=1e-5)
 
 
-def test_grouped_convolutions_and_other_layers_have_no_windows():
-    grouped = layers.Conv2D(4, 3, groups=2)
+def test_layers_that_sum_over_no_channels_have_no_windows():
+    grouped = layers.Conv2D(4, 3, groups=4)
     grouped.build((None, 8, 8, 4))
-    assert geometry_of(grouped, (8, 8)) is None
-    assert geometry_of(layers.ReLU(), (8, 8)) is None
+    assert products_of(grouped, (8, 8)) is None
+    assert products_of(layers.ReLU(), (8, 8)) is None
 
 
 def test_a_choice_of_places_is_the_same_every_time_and_without_repetition():

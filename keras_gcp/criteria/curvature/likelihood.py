@@ -8,7 +8,8 @@
 | sigmoid | not of quantities | `"bernoulli"`, of probabilities |
 | none | a binary cross-entropy, or none and one number | `"bernoulli"`, of logits |
 | anything | of quantities | `"gaussian"` |
-| anything | one of the user's own, or none that is known | what the labels are: `"given"` |
+| another one | none | `"gaussian"` |
+| anything | another one, such as the user's own | what the labels are: `"given"` |
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from keras import losses, ops
 
 from keras_gcp import backend
-from keras_gcp.classification.head import last_function
+from keras_gcp.classification.head import BINARY_LOSSES, CATEGORICAL_LOSSES, last_function
 from keras_gcp.classification.labels import REGRESSION_LOSSES, losses_by_output
 from keras_gcp.graph import Graph
 
@@ -30,15 +31,7 @@ CATEGORICAL, BERNOULLI, GAUSSIAN, GIVEN = "categorical", "bernoulli", "gaussian"
 
 _LEAST_PROBABILITY = 1e-7
 
-_CATEGORICAL = frozenset(
-    {
-        losses.categorical_crossentropy,
-        losses.categorical_focal_crossentropy,
-        losses.sparse_categorical_crossentropy,
-        losses.kl_divergence,
-    }
-)
-_BINARY = frozenset({losses.binary_crossentropy, losses.binary_focal_crossentropy})
+_CATEGORICAL = CATEGORICAL_LOSSES | {losses.kl_divergence}
 
 
 @dataclass(frozen=True)
@@ -111,28 +104,23 @@ def likelihoods_of(model: Any, graph: Graph) -> list[Likelihood]:
         model: The model.
         graph: Its calls.
     """
+    places = range(len(graph.outputs))
+    if not backend.has_loss(model):
+        return [_likelihood(graph, place, None, 1.0) for place in places]
     own = type(model).compute_loss is not keras.Model.compute_loss
-    compiled = losses_by_output(model) if backend.has_loss(model) and not own else None
-    if compiled is None:
-        known = not backend.has_loss(model)
-        compiled = [(None, {}, 1.0)] * len(graph.outputs)
-    else:
-        known = True
-    return [
-        _likelihood(graph, place, *one) if known else Likelihood(GIVEN)
-        for place, one in enumerate(compiled)
-    ]
+    found = None if own else losses_by_output(model)
+    if found is None:
+        return [Likelihood(GIVEN) for _ in places]
+    return [_likelihood(graph, place, *one) for place, one in zip(places, found, strict=True)]
 
 
-def _likelihood(
-    graph: Graph, place: int, loss: Any, settings: dict[str, Any], weight: float
-) -> Likelihood:
+def _likelihood(graph: Graph, place: int, loss: Any, weight: float) -> Likelihood:
     if weight == 0.0:
         return Likelihood(GAUSSIAN, weight=0.0)
     function, shape = last_function(graph, place), graph.outputs[place].shape
     if loss in REGRESSION_LOSSES:
         return Likelihood(GAUSSIAN, weight=weight)
-    if loss is not None and loss not in _CATEGORICAL | _BINARY:
+    if loss is not None and loss not in _CATEGORICAL | BINARY_LOSSES:
         return Likelihood(GIVEN, weight=weight)
     if function in ("softmax", "log_softmax"):
         return Likelihood(CATEGORICAL, _FORMS[function], weight)
@@ -143,7 +131,7 @@ def _likelihood(
     several = len(shape) == 2 and (shape[-1] or 0) > 1
     if loss in _CATEGORICAL or (loss is None and several):
         return Likelihood(CATEGORICAL, "logits", weight)
-    if loss in _BINARY:
+    if loss in BINARY_LOSSES:
         return Likelihood(BERNOULLI, "logits", weight)
     return Likelihood(GAUSSIAN, weight=weight)
 

@@ -118,7 +118,7 @@ def _noise(
     ]
     rngs = [np.random.default_rng([seed, number]) for number in range(draws) for seed in seeds]
     rows = [[o.noise(s, rng) for o, s in zip(likelihoods, shapes, strict=True)] for rng in rngs]
-    return [np.stack(column).astype(np.float32) for column in zip(*rows, strict=True)]
+    return [np.stack(column) for column in zip(*rows, strict=True)]
 
 
 class _Derivative:
