@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from examples.datasets import Data, load
+from examples.datasets import Data, load, standardised
 
 BESIDE = Path(__file__).resolve().parents[2] / "shared"
 FOLDER = Path(os.environ.get("KERAS_GCP_DATA", BESIDE / "data"))
@@ -30,11 +30,8 @@ def cifar10(standardise: bool = False) -> Data:
     (x, y), (x_test, y_test) = script(FOLDER, "unpack_cifar10").load_data()
     x, x_test = x.astype(np.float32), x_test.astype(np.float32)
     if standardise:
-        mean = x.mean(axis=(0, 1, 2), dtype=np.float64).astype(np.float32)
-        deviation = x.std(axis=(0, 1, 2), dtype=np.float64).astype(np.float32)
-        x, x_test = (x - mean) / deviation, (x_test - mean) / deviation
-    labels = (part.reshape(-1).astype(np.int32) for part in (y, y_test))
-    y, y_test = labels
+        x, x_test = standardised(x, x_test)
+    y, y_test = (part.reshape(-1).astype(np.int32) for part in (y, y_test))
     return Data("cifar10", x, y, x_test, y_test, classes=10, pad=4, flip=True)
 
 

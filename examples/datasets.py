@@ -147,9 +147,7 @@ def load(name: str, *, seed: int = 0, scale: int = 2, standardise: bool = True) 
     x_train, y_train, x_test, y_test = arrays
     x_train, x_test = _as_images(x_train), _as_images(x_test)
     if standardise:
-        mean = x_train.mean(axis=(0, 1, 2), dtype=np.float64).astype(np.float32)
-        deviation = x_train.std(axis=(0, 1, 2), dtype=np.float64).astype(np.float32)
-        x_train, x_test = (x_train - mean) / deviation, (x_test - mean) / deviation
+        x_train, x_test = standardised(x_train, x_test)
     return Data(
         name=name,
         x_train=x_train,
@@ -160,6 +158,13 @@ def load(name: str, *, seed: int = 0, scale: int = 2, standardise: bool = True) 
         pad=pad,
         flip=source.flip,
     )
+
+
+def standardised(x_train: np.ndarray, x_test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Images with mean 0 and standard deviation 1 of each channel, over the training images."""
+    mean = x_train.mean(axis=(0, 1, 2), dtype=np.float64).astype(np.float32)
+    deviation = x_train.std(axis=(0, 1, 2), dtype=np.float64).astype(np.float32)
+    return (x_train - mean) / deviation, (x_test - mean) / deviation
 
 
 def batches(

@@ -44,8 +44,8 @@ _BY_NAME = {
 }
 _AFFINE = frozenset({"BatchNormalization", "Cast", "Dropout", "Identity", "Rescaling"})
 
-_BINARY_LOSSES = frozenset({losses.binary_crossentropy, losses.binary_focal_crossentropy})
-_CATEGORICAL_LOSSES = frozenset(
+BINARY_LOSSES = frozenset({losses.binary_crossentropy, losses.binary_focal_crossentropy})
+CATEGORICAL_LOSSES = frozenset(
     {
         losses.categorical_crossentropy,
         losses.categorical_focal_crossentropy,
@@ -164,7 +164,7 @@ def _kind(shape: tuple[int | None, ...], activation: str, loss: Any) -> tuple[st
     """`(kind, what told it)`; without a kind, the reason."""
     several, flat = shape[-1] != 1, len(shape) == 2
     if activation == "sigmoid":
-        if several and loss in _CATEGORICAL_LOSSES:
+        if several and loss in CATEGORICAL_LOSSES:
             return "multi-class", "loss"
         if not flat and loss in REGRESSION_LOSSES:
             return None, "with such a loss its channels are quantities, such as colours"
@@ -177,11 +177,11 @@ def _kind(shape: tuple[int | None, ...], activation: str, loss: Any) -> tuple[st
 
 
 def _kind_of_linear(several: bool, loss: Any) -> tuple[str | None, str]:
-    if loss in _BINARY_LOSSES:
+    if loss in BINARY_LOSSES:
         return ("multi-label" if several else "binary"), "loss"
-    if several and loss in _CATEGORICAL_LOSSES:
+    if several and loss in CATEGORICAL_LOSSES:
         return "multi-class", "loss"
-    if loss in REGRESSION_LOSSES | _CATEGORICAL_LOSSES:
+    if loss in REGRESSION_LOSSES | CATEGORICAL_LOSSES:
         return None, "a linear output with such a loss is a regression"
     return ("multi-class" if several else "binary"), "shape"
 

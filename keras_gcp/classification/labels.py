@@ -76,19 +76,19 @@ def loss_function(loss: Any) -> tuple[Any, dict[str, Any]]:
     return loss, {}
 
 
-def losses_by_output(model: Any) -> list[tuple[Any, dict[str, Any], float]] | None:
+def losses_by_output(model: Any) -> list[tuple[Any, float]] | None:
     """For every output the loss on it, as `loss_function` tells it, and what it weighs.
 
     Returns:
         An output without a loss has None, and weighs 0. None if only Keras knows which is whose.
     """
-    names = list(getattr(model, "output_names", ())) or [t.name for t in model.outputs]
-    found = keras.tree.flatten(model.loss) if len(names) == 1 else _by_output(model.loss, names)
+    names = _output_names(model)
+    found = _one_for_each(model.loss, names)
     weights = _by_output(keras_state.loss_weights(model), names)
     if found is None or weights is None or not len(found) == len(weights) == len(names):
         return None
     return [
-        (None, {}, 0.0) if loss is None else (*loss_function(loss), 1.0 if w is None else float(w))
+        (None, 0.0) if loss is None else (loss_function(loss)[0], 1.0 if w is None else float(w))
         for loss, w in zip(found, weights, strict=True)
     ]
 
@@ -141,11 +141,8 @@ def _paired(model: Any, y: Any, of: str) -> list[tuple[_Output, np.ndarray]]:
     Raises:
         InvalidArgument: labels are missing for some output that has a loss.
     """
-    names = list(getattr(model, "output_names", ())) or [t.name for t in model.outputs]
-    if len(names) == 1:
-        found, labels = keras.tree.flatten(model.loss), keras.tree.flatten(y)
-    else:
-        found, labels = _by_output(model.loss, names), _by_output(y, names)
+    names = _output_names(model)
+    found, labels = _one_for_each(model.loss, names), _one_for_each(y, names)
     if found is None or labels is None or len(found) != len(names):
         return []
     wanted = [place for place, loss in enumerate(found) if loss is not None]
@@ -166,6 +163,17 @@ def _paired(model: Any, y: Any, of: str) -> list[tuple[_Output, np.ndarray]]:
         (_Output(names[place], shapes[place], *loss_function(found[place])), labels[place])
         for place in wanted
     ]
+
+
+def _output_names(model: Any) -> list[str]:
+    return list(getattr(model, "output_names", ())) or [t.name for t in model.outputs]
+
+
+def _one_for_each(values: Any, names: Sequence[str]) -> list[Any] | None:
+    """`_by_output`; with a single output there is nothing to tell apart, however it is wrapped."""
+    if len(names) == 1:
+        return list(keras.tree.flatten(values))
+    return _by_output(values, names)
 
 
 def _by_output(values: Any, names: Sequence[str]) -> list[Any] | None:

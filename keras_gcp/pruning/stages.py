@@ -80,8 +80,7 @@ def scores_are_losses(selection: Selection, scorer: Any) -> bool:
 
 def in_words(decision: criteria.Decision, normalize: str) -> str:
     """The criterion, for a plan; also how layers were compared, if it says that otherwise."""
-    own = criteria.normalization_of(decision.scorer)
-    if criteria.normalization_of(decision.scorer, normalize) == own:
+    if normalize in (AUTO, criteria.normalization_of(decision.scorer)):
         return decision.words
     return f"{decision.words}; normalize={normalize!r}"
 

@@ -96,15 +96,6 @@ class Plan(PlanData):
         members = {m.path for group in self.groups for m in group.members}
         return {path: len(keep) for path, keep in self.layers.items() if path in members}
 
-    @property
-    def predicted_loss(self) -> float | None:
-        """How much the loss is expected to rise, before any training after the cut.
-
-        None if the criterion does not predict it; `"loss_aware"` does. In units of the loss that
-        the model is compiled with; of several cuts the sum.
-        """
-        return sum(self.predicted_losses.values()) if self.predicted_losses else None
-
     def keeps_what_is_kept_by(self, other: Plan) -> bool:
         """Whether two plans for the same model are the same cut, even for different budgets."""
         return self.layers.keys() == other.layers.keys() and all(

@@ -99,3 +99,12 @@ class PlanData:
     counted_at: Shapes = ()
     criterion: str = ""
     predicted_losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def predicted_loss(self) -> float | None:
+        """How much the loss is expected to rise, before any training after the cut.
+
+        None if the criterion does not predict it; `"loss_aware"` does. In units of the loss that
+        the model is compiled with; of several cuts the sum.
+        """
+        return sum(self.predicted_losses.values()) if self.predicted_losses else None

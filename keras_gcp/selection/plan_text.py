@@ -9,7 +9,6 @@ from keras_gcp.selection.plan_data import PlanData, PlannedGroup
 from keras_gcp.selection.slack import SLACK_COLUMNS
 
 _COLUMNS = ("group", "kept", "share", "members", "anchored because, or limited")
-_LOSS = "predicted loss"
 
 
 def explanation(plan: PlanData) -> str:
@@ -32,8 +31,8 @@ def _lines(plan: PlanData) -> list[str]:
         lines.append(f"budget: {plan.budget}")
     if plan.criterion:
         lines.append(f"criterion: {plan.criterion}")
-    if plan.predicted_losses:
-        lines.append(f"{_LOSS}: {sum(plan.predicted_losses.values()):+.3g} before any training")
+    if plan.predicted_loss is not None:
+        lines.append(f"predicted loss: {plan.predicted_loss:+.3g}, of the cuts alone")
     if plan.slack:
         lines.append(table(SLACK_COLUMNS, [one.row() for one in plan.slack]))
     lines.extend(map(str, plan.checks))
@@ -44,7 +43,7 @@ def _lines(plan: PlanData) -> list[str]:
 
 
 def _columns(plan: PlanData) -> tuple[str, ...]:
-    return (*_COLUMNS[:3], _LOSS, *_COLUMNS[3:]) if plan.predicted_losses else _COLUMNS
+    return (*_COLUMNS[:3], "loss", *_COLUMNS[3:]) if plan.predicted_losses else _COLUMNS
 
 
 def _rows(plan: PlanData) -> list[list[str]]:
