@@ -120,15 +120,20 @@ _MOST_NUMBERS = 2**27
 
 
 def inputs_that_fit(
-    model: Any, graph: Graph, sample: DrawnSample, count: int | None = None
+    model: Any,
+    graph: Graph,
+    sample: DrawnSample,
+    count: int | None = None,
+    most_numbers: int = _MOST_NUMBERS,
 ) -> list[Any]:
-    """`input_tensors` of as many examples as fit into some 512 MB per tensor.
+    """`input_tensors` of as many examples as fit into memory.
 
     Args:
         model: The model.
         graph: Its graph.
         sample: Examples.
         count: At most so many; None for as many as there are.
+        most_numbers: How many the largest tensor may have.
     """
     # At the sample's own size, where the model leaves it open; costs may be counted at another.
     sizes = sizes_in(model, sample) if has_open_sizes(model) else None
@@ -139,7 +144,7 @@ def inputs_that_fit(
         for x in (*call.inputs, *call.outputs)
     )
     most = len(sample) if count is None else min(count, len(sample))
-    return input_tensors(model, graph, sample.x, max(1, min(most, _MOST_NUMBERS // largest)))
+    return input_tensors(model, graph, sample.x, max(1, min(most, most_numbers // largest)))
 
 
 def as_floats(x: Any) -> np.ndarray:

@@ -6,7 +6,22 @@
 - Means and variances of normalizations follow the change of their inputs.
 """
 
+from keras_gcp.compensation.noise import makes_up_for_examples
 from keras_gcp.compensation.paired_pass import compensated
-from keras_gcp.compensation.settings import AUTO, NO_COMPENSATION, Compensation, parse
+from keras_gcp.compensation.settings import (
+    AUTO,
+    METHODS,
+    NO_COMPENSATION,
+    Compensation,
+    parse,
+)
 
-__all__ = ["AUTO", "NO_COMPENSATION", "Compensation", "compensated", "parse"]
+__all__ = [
+    "AUTO",
+    "METHODS",
+    "NO_COMPENSATION",
+    "Compensation",
+    "compensated",
+    "makes_up_for_examples",
+    "parse",
+]

@@ -19,8 +19,9 @@ from keras_gcp.backend.calls import (
     without_activation,
 )
 from keras_gcp.channels.map import ChannelMap
+from keras_gcp.compensation.noise import noise_sample, normalizes, with_known_statistics
 from keras_gcp.compensation.place import Place
-from keras_gcp.compensation.reconstruction import reconstruction_for
+from keras_gcp.compensation.reconstruction import reconstruction_for, statistics_by_channel
 from keras_gcp.compensation.settings import Compensation
 from keras_gcp.graph import Call
 from keras_gcp.sample import DrawnSample
@@ -28,7 +29,7 @@ from keras_gcp.surgery.masking import masked_values
 
 
 def compensated(
-    channels: ChannelMap, keep: np.ndarray, sample: DrawnSample, settings: Compensation
+    channels: ChannelMap, keep: np.ndarray, sample: DrawnSample | None, settings: Compensation
 ) -> dict[int, np.ndarray]:
     """What weights have to become so that a cut changes as little as possible.
 
@@ -39,7 +40,8 @@ def compensated(
     Args:
         channels: The model's channel map.
         keep: `(coupled_count,)` booleans, True = kept.
-        sample: Examples; as many are used as fit into some 512 MB per tensor.
+        sample: Examples; as many are used as fit into some 512 MB per tensor. None: noise takes
+            their place, and layers that no normalization comes before stay as they are.
         settings: What is to be done.
 
     Returns:
@@ -48,9 +50,17 @@ def compensated(
     """
     if not settings or keep.all():
         return {}
+    model, graph = channels.model, channels.graph
     with backend.without_gradients():
-        paired = _PairedPass(channels, keep, settings)
-        return paired.run(inputs_that_fit(channels.model, channels.graph, sample))
+        if sample is not None:
+            return _PairedPass(channels, keep, settings).run(inputs_that_fit(model, graph, sample))
+        noise = noise_sample(model, channels.counted_at)
+        inputs = inputs_that_fit(model, graph, noise, most_numbers=_MOST_NUMBERS_OF_NOISE)
+        return _NoisePass(channels, keep, settings).run(inputs)
+
+
+_MOST_NUMBERS_OF_NOISE = 2**24
+"""Of the largest tensor: some 64 MB. A cut without a sample should take no longer than it must."""
 
 
 class _PairedPass:
@@ -89,7 +99,8 @@ class _PairedPass:
         """Runs one call in both networks, and reconstructs its layer if its inputs have changed."""
         changed = any(wide[x.index] is not narrow[x.index] for x in call.inputs)
         operation = call.operation
-        reconstruct = None if self._is_spared(operation) else reconstruction_for(operation)
+        stays = self._is_spared(operation) or not self._is_known(call)
+        reconstruct = None if stays else reconstruction_for(operation)
         once = self._times_called[id(operation)] == 1
         layer = operation if reconstruct is not None else None  # An LSTM needs its activations.
         with without_activation(layer) as activation:
@@ -135,6 +146,10 @@ class _PairedPass:
             return False
         return hasattr(layer, "moving_mean") and reconstruction_for(layer) is not None
 
+    def _is_known(self, call: Call) -> bool:
+        """Whether what enters a call is what enters it in use."""
+        return True
+
     def _is_spared(self, operation: Any) -> bool:
         return bool(self._settings.spare_frozen) and not getattr(operation, "trainable", True)
 
@@ -151,9 +166,48 @@ class _PairedPass:
     ) -> list[Any]:
         own = [v for v in getattr(call.operation, "weights", ()) if id(v) in self._weights]
         values_of = {id(v): weights.get(id(v), self._weights[id(v)]) for v in own}
+        values_of |= self._statistics(call, values, restricted)
         mapping = [(v, ops.convert_to_tensor(values_of[id(v)], dtype=v.dtype)) for v in own]
         with ExitStack() as stack:
             if restricted and id(call.operation) in self._mixings:
                 function = self._mixings[id(call.operation)]
                 stack.enter_context(keras_state.replaced_call(call.operation, function))
             return run_alone(self._model, call, values, mapping, self._batches)
+
+    def _statistics(
+        self, call: Call, values: Mapping[int, Any], restricted: bool
+    ) -> dict[int, np.ndarray]:
+        """What a call normalizes by in place of the statistics that it has learned: nothing."""
+        return {}
+
+
+class _NoisePass(_PairedPass):
+    """The same on noise: normalizations take the statistics of what they receive."""
+
+    def __init__(self, channels: ChannelMap, keep: np.ndarray, settings: Compensation) -> None:
+        super().__init__(channels, keep, settings)
+        self._known = with_known_statistics(channels.graph)
+        self._wide_statistics: dict[int, dict[int, np.ndarray]] = {}
+
+    def _is_known(self, call: Call) -> bool:
+        return all(x.index in self._known for x in call.inputs)
+
+    def _statistics(
+        self, call: Call, values: Mapping[int, Any], restricted: bool
+    ) -> dict[int, np.ndarray]:
+        """In the cut network those of the wide one, apart from what follows the cut."""
+        layer = call.operation
+        if not normalizes(layer):
+            return {}
+        own = dict(
+            zip(
+                (id(layer.moving_mean), id(layer.moving_variance)),
+                statistics_by_channel(layer, values[call.inputs[0].index]),
+                strict=True,
+            )
+        )
+        if not restricted:
+            self._wide_statistics[id(layer)] = own
+            return own
+        follows = {key: own[key] for key in own if key in self._reconstructed}
+        return {**self._wide_statistics[id(layer)], **follows}

@@ -114,19 +114,24 @@ def _reconstruct_normalization(place: Place) -> Values:
     """
     layer = place.layer
     wide, narrow = (as_floats(x[0]) for x in (place.wide_inputs, place.narrow_inputs))
-    axis = layer.axis % wide.ndim
     mean, variance = (ops.convert_to_numpy(v) for v in (layer.moving_mean, layer.moving_variance))
     new_variance = variance
     if place.settings.recalibrate:
-        old, new = (_variance_by_channel(x, axis) for x in (wide, narrow))
+        old, new = (_variance_by_channel(x, layer.axis) for x in (wide, narrow))
         ratio = np.where(old > 0, new / np.where(old > 0, old, 1), 1)
         new_variance = np.maximum((variance + layer.epsilon) * ratio - layer.epsilon, 0)
     stretch = np.sqrt((new_variance + layer.epsilon) / (variance + layer.epsilon))
-    before, now = (_mean_by_channel(x, axis) for x in (wide, narrow))
+    before, now = (_mean_by_channel(x, layer.axis) for x in (wide, narrow))
     values = {id(layer.moving_mean): (now - (before - mean) * stretch).astype(mean.dtype)}
     if place.settings.recalibrate:
         values[id(layer.moving_variance)] = new_variance.astype(variance.dtype)
     return values
+
+
+def statistics_by_channel(layer: Any, x: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of what enters a normalization, channel by channel."""
+    floats = as_floats(x)
+    return _mean_by_channel(floats, layer.axis), _variance_by_channel(floats, layer.axis)
 
 
 def _mean_by_channel(x: np.ndarray, axis: int) -> np.ndarray:

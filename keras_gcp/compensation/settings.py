@@ -57,25 +57,26 @@ class Compensation(Configured):
 NO_COMPENSATION = Compensation(None, False)
 
 
-def parse(compensation: Any, has_sample: bool, spare_frozen: bool = False) -> Compensation:
+def parse(compensation: Any, has_examples: bool, spare_frozen: bool = False) -> Compensation:
     """The compensation that a user means.
 
     Args:
-        compensation: `"auto"` (least squares, if there is a sample), a method's name, None (none at
-            all), or a `Compensation`.
-        has_sample: Whether there are examples.
+        compensation: `"auto"` (least squares, if there are examples), a method's name, None (none
+            at all), or a `Compensation`.
+        has_examples: Whether there is a sample, or noise that may take its place.
         spare_frozen: What is done about frozen layers where the user does not say it.
 
     Raises:
         InvalidArgument: an unknown value, or one that needs a sample where there is none.
     """
     wanted = _of(compensation)
-    if wanted and not has_sample:
+    if wanted and not has_examples:
         if isinstance(compensation, str) and compensation == AUTO:
             return NO_COMPENSATION
         raise InvalidArgument(
             f"`compensation={compensation!r}` needs examples, and no sample was given. Pass "
-            "`sample=(x, y)`, or leave `compensation` out."
+            "`sample=(x, y)`, or leave `compensation` out. (Outside `fit`, noise can take their "
+            "place if the model has BatchNormalization layers, and inputs of floats only.)"
         )
     return replace(wanted, spare_frozen=spare_frozen) if wanted.spare_frozen is None else wanted
 

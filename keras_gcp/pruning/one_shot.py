@@ -13,7 +13,7 @@ from keras_gcp.backend.comparison import example_count, random_inputs
 from keras_gcp.backend.sizes_to_run import sizes_for_cut
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned, trace_at
-from keras_gcp.compensation import AUTO
+from keras_gcp.compensation import AUTO, METHODS, Compensation, makes_up_for_examples
 from keras_gcp.compensation import parse as parse_compensation
 from keras_gcp.costs.budget import Budget
 from keras_gcp.costs.costs import Costs
@@ -28,7 +28,7 @@ from keras_gcp.pruning.stages import (
     require_costs,
     settled,
 )
-from keras_gcp.sample import sample_of
+from keras_gcp.sample import DrawnSample, sample_of
 from keras_gcp.sample.input_sizes import sizes_of
 from keras_gcp.selection import Selection
 from keras_gcp.selection.blockers import require_prunable
@@ -194,7 +194,9 @@ def apply(
         sample: Examples to compensate the cut with, as in `keras_gcp.plan`. Labels are not looked
             at.
         compensation: What is done about what removed channels did: `"least_squares"`, `"fold"`,
-            None, or a `keras_gcp.Compensation`. `"auto"`: least squares if there is a sample.
+            None, or a `keras_gcp.Compensation`. `"auto"`: least squares if there is a sample, else
+            nothing. If there is none, and another value asks for it, noise takes its place, to
+            which the model's `BatchNormalization` layers give the statistics of the training data.
         seed: Seed for drawing the sample.
         input_shape: The size at which the copy is compared, if the model leaves sizes of its input
             open; as in `plan`. None: that of the sample, or of the plan, or one that the model
@@ -212,7 +214,7 @@ def apply(
     keras_state.require_functional(model)
     check_plan(plan)
     drawn = sample_of(sample, seed, model)
-    settings = parse_compensation(compensation, drawn is not None)
+    settings = _settings_of(compensation, drawn, model)
     shapes = sizes_for_cut(model, drawn, input_shape, plan.counted_at)
     channels = trace_as_planned(model, shapes=shapes)
     keep = keep_of(plan, channels)  # Refuses a foreign plan before anything is built.
@@ -249,7 +251,9 @@ def prune(
 ) -> Any:
     """`plan`, then `apply`: a narrow copy that meets a budget. Arguments as there.
 
-    With several `rounds`, copies on the way are compensated as the result is.
+    With several `rounds`, copies on the way are compensated as the result is. Without a sample,
+    `compensation="auto"` is least squares on noise, if the model has `BatchNormalization` layers
+    and inputs of floats (see `apply`); else nothing.
 
     Example:
 
@@ -259,7 +263,9 @@ def prune(
     """
     rounds = checked_rounds(rounds)
     drawn = sample_of(sample, seed, model)
-    parse_compensation(compensation, drawn is not None)
+    keras_state.require_functional(model)
+    compensation = _best_of(compensation, drawn, model)
+    _settings_of(compensation, drawn, model)  # Refuses it before the long part.
     chosen = _plan(
         model,
         budget,
@@ -318,7 +324,7 @@ def narrow(
     check_plan(plan)
     keras_state.check_strategy(model)
     drawn = sample_of(sample, seed, model)
-    settings = parse_compensation(compensation, drawn is not None)
+    settings = _settings_of(compensation, drawn, model)
     given = [] if optimizer is None else [optimizer]
     for one in [*given, *keras_state.optimizers_of(model)]:
         check_optimizer(one)
@@ -331,6 +337,26 @@ def narrow(
     before = keras_state.backend_values(model)
     _carry_out(Cut(channels, keep, values), plan, inputs, optimizers=given)
     keras_state.notice_cut(model, before)
+
+
+def _settings_of(compensation: Any, sample: DrawnSample | None, model: Any) -> Compensation:
+    """How a cut is compensated: on the sample; where there is none and one asks for it, on noise.
+
+    `"auto"` does not ask: without a sample, `apply` and `narrow` carry out a plan to the letter.
+    """
+    noise = not _is_auto(compensation) and makes_up_for_examples(model)
+    has_examples = sample is not None or noise
+    return parse_compensation(compensation, has_examples)
+
+
+def _best_of(compensation: Any, sample: DrawnSample | None, model: Any) -> Any:
+    """What `"auto"` means to `prune`, which is free to choose: noise is better than nothing."""
+    is_open = _is_auto(compensation) and sample is None
+    return METHODS[0] if is_open and makes_up_for_examples(model) else compensation
+
+
+def _is_auto(compensation: Any) -> bool:
+    return isinstance(compensation, str) and compensation == AUTO
 
 
 def _carry_out(

@@ -114,13 +114,13 @@ def compensated_weights(
 
     Any of their results compensates; but it has to be the same in all of them.
     """
-    if sample is None:
-        return {}
     model = channels.model
     found = backend.run_everywhere(model, lambda: compensated(channels, keep, sample, settings))
     names = {id(variable): f"{i}" for i, variable in enumerate(model.weights)}
     mean = backend.mean_over_processes(
-        model, {names[k]: v for k, v in found.items()}, weight=len(sample)
+        model,
+        {names[k]: v for k, v in found.items()},
+        weight=1 if sample is None else len(sample),
     )
     return {key: mean[names[key]].astype(value.dtype) for key, value in found.items()}
 

@@ -264,14 +264,9 @@ def test_unknown_settings_are_refused(arguments, message):
 @pytest.mark.parametrize(
     "arguments", [{"compensation": "fold"}, {"compensation": keras_gcp.Compensation(None)}]
 )
-def test_without_a_sample_compensation_is_refused(arguments):
+def test_in_fit_compensation_without_a_sample_is_refused(arguments):
     with pytest.raises(InvalidArgument, match="needs examples"):
         pruning(sample=None, **arguments)
-    model = networks.plain()
-    with pytest.raises(InvalidArgument, match="needs examples"):
-        keras_gcp.prune(model, {"macs": 0.5}, **arguments)
-    with pytest.raises(InvalidArgument, match="needs examples"):
-        keras_gcp.narrow(model, random_plan(model), **arguments)
 
 
 def test_narrow_in_place_compensates_as_apply_does():

@@ -271,11 +271,14 @@ def test_a_copy_that_computes_something_else_is_noticed(monkeypatch):
         keras_gcp.prune(randomise(networks.plain()), {"macs": 0.5}, selection={"align": 1})
 
 
-def test_prune_is_plan_then_apply():
+@pytest.mark.parametrize("compensation", [None, "least_squares"])
+def test_prune_is_plan_then_apply(compensation):
     model = randomise(networks.residual())
-    pruned = keras_gcp.prune(model, {"macs": 0.5}, criterion="l1_norm", selection={"align": 2})
-    plan = keras_gcp.plan(model, {"macs": 0.5}, criterion="l1_norm", selection={"align": 2})
-    assert_equal_arrays(pruned.get_weights(), keras_gcp.apply(model, plan).get_weights())
+    arguments = {"criterion": "l1_norm", "selection": {"align": 2}}
+    pruned = keras_gcp.prune(model, {"macs": 0.5}, **arguments, compensation=compensation)
+    plan = keras_gcp.plan(model, {"macs": 0.5}, **arguments)
+    applied = keras_gcp.apply(model, plan, compensation=compensation)
+    assert_equal_arrays(pruned.get_weights(), applied.get_weights())
 
 
 # ---- narrow: in place, in custom training loops

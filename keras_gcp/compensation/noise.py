@@ -1,0 +1,97 @@
+"""Examples where there are none: noise, to which normalizations give the statistics of real data.
+
+A trained `BatchNormalization` knows the mean and the variance of what it hands on: `beta` and
+`gamma ** 2`. So noise that is normalized by its own statistics, and then scaled and shifted by the
+trained `gamma` and `beta`, has in every channel the mean and the variance that the training data
+had, in the first layer as in the last. What channels have to do with one another it does not know;
+images whose neighbouring pixels are alike come nearer to that than independent pixels.
+
+Sources: Nagel et al., "Data-free quantization through weight equalization and bias correction",
+2019 (arXiv 1906.04721), take means from normalizations in closed form; here whole layers are
+refitted, through any layers in between. Images with a spectrum that falls as 1/f: Field, "Relations
+between the statistics of natural images and the response properties of cortical cells", 1987.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_gcp import keras_state
+from keras_gcp.backend.comparison import random_inputs
+from keras_gcp.graph import Graph, Shapes
+from keras_gcp.sample import DrawnSample
+
+EXAMPLES = 256
+"""More make no difference: noise has no rare examples."""
+
+
+def makes_up_for_examples(model: Any) -> bool:
+    """Whether noise says something about a model: it normalizes, and is fed with numbers."""
+    numbers = all("float" in symbol.dtype for symbol in model.inputs)
+    return numbers and any(map(normalizes, keras_state.operations(model)))
+
+
+def normalizes(operation: Any) -> bool:
+    """Whether what leaves an operation has statistics that are known from training."""
+    return isinstance(operation, layers.BatchNormalization)
+
+
+def with_known_statistics(graph: Graph) -> frozenset[int]:
+    """Indices of the tensors that all ways from the inputs reach through a normalization.
+
+    The others have the scale of the noise, which says nothing.
+    """
+    known: set[int] = set()
+    for call in graph.calls:
+        if normalizes(call.operation) or all(x.index in known for x in call.inputs):
+            known.update(x.index for x in call.outputs)
+    return frozenset(known)
+
+
+def noise_sample(model: Any, shapes: Shapes | None = None) -> DrawnSample:
+    """Noise in place of examples, the same each time.
+
+    Args:
+        model: The model.
+        shapes: The sizes of its inputs; None where its own are fixed.
+    """
+    count = keras_state.whole_batches(model, EXAMPLES)
+    drawn = random_inputs(model, count, shapes=shapes)
+    return DrawnSample(keras.tree.map_structure(pink, drawn), None)
+
+
+def pink(noise: np.ndarray) -> np.ndarray:
+    """Noise whose neighbouring places are alike: amplitudes fall with the frequency.
+
+    Args:
+        noise: White noise, `(examples, places..., channels)` or, as
+            `keras.config.image_data_format()` says, `(examples, channels, places...)`.
+
+    Returns:
+        The same shape, of variance 1; unchanged if there is one place only.
+    """
+    first = keras.config.image_data_format() == "channels_first"
+    axes = tuple(range(2, noise.ndim)) if first else tuple(range(1, noise.ndim - 1))
+    if not axes or noise.size == 0:
+        return noise
+    spectrum = np.fft.fftn(noise.astype(np.float32), axes=axes) * _amplitudes(noise.shape, axes)
+    result = np.fft.ifftn(spectrum, axes=axes).real
+    return (result / result.std()).astype(noise.dtype)
+
+
+def _amplitudes(shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
+    """One over the frequency, of a shape that broadcasts; finite where the frequency is zero."""
+    squares = np.zeros([1] * len(shape))
+    for axis in axes:
+        frequencies = np.fft.fftfreq(shape[axis])
+        squares = squares + np.square(np.expand_dims(frequencies, _others(axis, len(shape))))
+    slowest = 1 / max(shape[axis] for axis in axes)
+    return 1 / np.maximum(np.sqrt(squares), slowest)
+
+
+def _others(axis: int, count: int) -> tuple[int, ...]:
+    return tuple(a for a in range(count) if a != axis)
