@@ -107,44 +107,55 @@ def input_tensors(model: Any, graph: Graph, x: Any, count: int) -> list[Any]:
 
     Whole batches, if the model has a fixed batch size.
     """
-    arrays = keras_state.ordered_inputs(model, x)
-    rows = np.linspace(0, len(arrays[0]) - 1, keras_state.whole_batches(model, count)).astype(int)
+    total = len(keras_state.ordered_inputs(model, x)[0])
+    return tensors_of(model, graph, x, evenly(total, keras_state.whole_batches(model, count)))
+
+
+def tensors_of(model: Any, graph: Graph, x: Any, rows: np.ndarray) -> list[Any]:
+    """Examples as the model's input tensors."""
     return [
         ops.convert_to_tensor(array[rows], dtype=tensor.dtype)
-        for array, tensor in zip(arrays, graph.inputs, strict=True)
+        for array, tensor in zip(keras_state.ordered_inputs(model, x), graph.inputs, strict=True)
     ]
 
 
-_MOST_NUMBERS = 2**27
+def evenly(total: int, count: int) -> np.ndarray:
+    """`count` rows of `total`, at the same distances."""
+    return np.linspace(0, total - 1, count).astype(int)
+
+
+MOST_NUMBERS = 2**27
 """Of the largest tensor, all examples together: some 512 MB."""
 
 
 def inputs_that_fit(
-    model: Any,
-    graph: Graph,
-    sample: DrawnSample,
-    count: int | None = None,
-    most_numbers: int = _MOST_NUMBERS,
+    model: Any, graph: Graph, sample: DrawnSample, count: int | None = None
 ) -> list[Any]:
-    """`input_tensors` of as many examples as fit into memory.
+    """`input_tensors` of as many examples as fit into some 512 MB per tensor.
 
     Args:
         model: The model.
         graph: Its graph.
         sample: Examples.
         count: At most so many; None for as many as there are.
-        most_numbers: How many the largest tensor may have.
     """
+    most = len(sample) if count is None else min(count, len(sample))
+    fit = MOST_NUMBERS // max(numbers_by_call(model, graph, sample))
+    return input_tensors(model, graph, sample.x, max(1, min(most, fit)))
+
+
+def numbers_by_call(model: Any, graph: Graph, sample: DrawnSample) -> list[int]:
+    """How many numbers the largest tensor of every call has, for one example."""
     # At the sample's own size, where the model leaves it open; costs may be counted at another.
     sizes = sizes_in(model, sample) if has_open_sizes(model) else None
     calls = graph.calls if sizes is None else keras_state.read_graph(model, sizes).calls
-    largest = max(
-        math.prod(size or 1 for size in (*call.repeats, *x.shape[1:]))
+    return [
+        max(
+            math.prod(size or 1 for size in (*call.repeats, *x.shape[1:]))
+            for x in (*call.inputs, *call.outputs)
+        )
         for call in calls
-        for x in (*call.inputs, *call.outputs)
-    )
-    most = len(sample) if count is None else min(count, len(sample))
-    return input_tensors(model, graph, sample.x, max(1, min(most, most_numbers // largest)))
+    ]
 
 
 def as_floats(x: Any) -> np.ndarray:

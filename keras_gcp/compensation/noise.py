@@ -26,7 +26,13 @@ from keras_gcp.graph import Graph, Shapes
 from keras_gcp.sample import DrawnSample
 
 EXAMPLES = 256
-"""More make no difference: noise has no rare examples."""
+
+RIDGE_OF_NOISE = 1.0
+"""What channels have to do with one another is that of noise: kernels are held to what they are.
+
+One cut to 75 % of the multiply-adds by `l2_norm`: EfficientNet-Lite0 keeps 37.5 % with the ridge of
+real examples, 69 % with this one, 64.5 % if nothing but means is made up for; a ResNet-8 71.1, 73.0
+and 70.4 %; a small network on digits 98.6, 97.4 and 79.6 %."""
 
 
 def makes_up_for_examples(model: Any) -> bool:

@@ -12,14 +12,24 @@ from keras import ops
 
 from keras_gcp import backend, keras_state
 from keras_gcp.backend.calls import (
+    MOST_NUMBERS,
     batches_in,
-    inputs_that_fit,
+    evenly,
     last_uses,
+    numbers_by_call,
     run_alone,
+    tensors_of,
     without_activation,
 )
 from keras_gcp.channels.map import ChannelMap
-from keras_gcp.compensation.noise import noise_sample, normalizes, with_known_statistics
+from keras_gcp.compensation.joining import examples_by_call
+from keras_gcp.compensation.least_squares import RIDGE
+from keras_gcp.compensation.noise import (
+    RIDGE_OF_NOISE,
+    noise_sample,
+    normalizes,
+    with_known_statistics,
+)
 from keras_gcp.compensation.place import Place
 from keras_gcp.compensation.reconstruction import reconstruction_for, statistics_by_channel
 from keras_gcp.compensation.settings import Compensation
@@ -40,8 +50,8 @@ def compensated(
     Args:
         channels: The model's channel map.
         keep: `(coupled_count,)` booleans, True = kept.
-        sample: Examples; as many are used as fit into some 512 MB per tensor. None: noise takes
-            their place, and layers that no normalization comes before stay as they are.
+        sample: Examples; in every layer as many are used as fit into some 512 MB per tensor. None:
+            noise takes their place, and layers that no normalization comes before stay as they are.
         settings: What is to be done.
 
     Returns:
@@ -50,20 +60,17 @@ def compensated(
     """
     if not settings or keep.all():
         return {}
-    model, graph = channels.model, channels.graph
     with backend.without_gradients():
         if sample is not None:
-            return _PairedPass(channels, keep, settings).run(inputs_that_fit(model, graph, sample))
-        noise = noise_sample(model, channels.counted_at)
-        inputs = inputs_that_fit(model, graph, noise, most_numbers=_MOST_NUMBERS_OF_NOISE)
-        return _NoisePass(channels, keep, settings).run(inputs)
-
-
-_MOST_NUMBERS_OF_NOISE = 2**24
-"""Of the largest tensor: some 64 MB. A cut without a sample should take no longer than it must."""
+            return _PairedPass(channels, keep, settings).run(sample)
+        noise = noise_sample(channels.model, channels.counted_at)
+        return _NoisePass(channels, keep, settings).run(noise)
 
 
 class _PairedPass:
+    _most_numbers = MOST_NUMBERS
+    _ridge = RIDGE
+
     def __init__(self, channels: ChannelMap, keep: np.ndarray, settings: Compensation) -> None:
         self._model, self._channels = channels.model, channels
         self._keep, self._settings = keep, settings
@@ -72,6 +79,7 @@ class _PairedPass:
         self._masked = {id(v): value for v, value in masked_values(channels, keep)}
         self._reconstructed: dict[int, np.ndarray] = {}
         self._batches = 1
+        self._last_uses = last_uses(channels.graph)
         calls = channels.graph.calls
         self._times_called = Counter(id(call.operation) for call in calls)
         self._mixings = {
@@ -80,20 +88,94 @@ class _PairedPass:
             if not keep[mixing.ids].all()
         }
 
-    def run(self, inputs: list[Any]) -> dict[int, np.ndarray]:
+    def run(self, sample: DrawnSample) -> dict[int, np.ndarray]:
         """Reconstructs from the inputs to the outputs."""
-        self._batches = batches_in(self._model, inputs)
-        graph = self._channels.graph
-        last = last_uses(graph)
-        wide = {x.index: value for x, value in zip(graph.inputs, inputs, strict=True)}
-        narrow = dict(wide)
+        graph, counts = self._channels.graph, self._counts(sample)
+        rows = _spread(len(sample), counts[0])
+        wide, narrow = self._entering(sample, rows[: counts[0]])
         for at, call in enumerate(graph.calls):
+            if at in counts and at > 0:
+                now = len(next(iter(wide.values())))
+                self._join(sample, rows[now : counts[at]], at, counts[0], wide, narrow)
             self._advance(call, wide, narrow)
-            for x in call.inputs:
-                if last.get(x.index) == at:
-                    wide.pop(x.index, None)
-                    narrow.pop(x.index, None)
+            self._forget(at, wide, narrow)
         return self._reconstructed
+
+    def _counts(self, sample: DrawnSample) -> dict[int, int]:
+        """Position of a call to the number of examples from there on."""
+        model, graph = self._model, self._channels.graph
+        numbers = numbers_by_call(model, graph, sample)
+        counts = examples_by_call(numbers, len(sample), self._most_numbers)
+        if self._may_join():
+            return counts
+        return {0: keras_state.whole_batches(model, counts[0])}
+
+    def _may_join(self) -> bool:
+        """Whether the first axis of every tensor is that of the examples, and of any size."""
+        graph = self._channels.graph
+        tensors = (*graph.inputs, *(x for call in graph.calls for x in call.outputs))
+        folded = any(call.repeats for call in graph.calls)
+        return not folded and all(x.shape[:1] == (None,) for x in tensors)
+
+    def _entering(
+        self, sample: DrawnSample, rows: np.ndarray
+    ) -> tuple[dict[int, Any], dict[int, Any]]:
+        """Examples as they enter both networks."""
+        graph = self._channels.graph
+        inputs = tensors_of(self._model, graph, sample.x, rows)
+        self._batches = batches_in(self._model, inputs)
+        wide = {x.index: value for x, value in zip(graph.inputs, inputs, strict=True)}
+        return wide, dict(wide)
+
+    def _join(
+        self,
+        sample: DrawnSample,
+        rows: np.ndarray,
+        at: int,
+        size: int,
+        wide: dict[int, Any],
+        narrow: dict[int, Any],
+    ) -> None:
+        """Lets more examples catch up, through the layers that are reconstructed already.
+
+        Args:
+            sample: The examples.
+            rows: Which ones.
+            at: The call before which they join.
+            size: At most so many run at the same time.
+            wide: What the examples before them are at that call; grows.
+            narrow: The same in the cut network.
+        """
+        parts = [(dict(wide), dict(narrow))]
+        for start in range(0, len(rows), size):
+            own = self._entering(sample, rows[start : start + size])
+            for position, call in enumerate(self._channels.graph.calls[:at]):
+                self._replay(call, *own)
+                self._forget(position, *own)
+            parts.append(own)
+        for index in list(wide):
+            is_same = wide[index] is narrow[index]
+            wide[index] = ops.concatenate([one[index] for one, _ in parts])
+            narrow[index] = (
+                wide[index] if is_same else ops.concatenate([one[index] for _, one in parts])
+            )
+
+    def _replay(self, call: Call, wide: dict[int, Any], narrow: dict[int, Any]) -> None:
+        """Runs one call in both networks, with what reconstruction has found."""
+        changed = any(wide[x.index] is not narrow[x.index] for x in call.inputs)
+        outputs = results = self._run(call, wide, {})
+        if changed or self._is_cut(call):
+            weights = {**self._masked, **self._reconstructed}
+            results = self._run(call, narrow, weights, restricted=True)
+        for x, a, b in zip(call.outputs, outputs, results, strict=True):
+            wide[x.index], narrow[x.index] = a, b
+
+    def _forget(self, at: int, wide: dict[int, Any], narrow: dict[int, Any]) -> None:
+        """Lets go of what no later call reads."""
+        for x in self._channels.graph.calls[at].inputs:
+            if self._last_uses.get(x.index) == at:
+                wide.pop(x.index, None)
+                narrow.pop(x.index, None)
 
     def _advance(self, call: Call, wide: dict[int, Any], narrow: dict[int, Any]) -> None:
         """Runs one call in both networks, and reconstructs its layer if its inputs have changed."""
@@ -133,6 +215,7 @@ class _PairedPass:
             keep=self._keep,
             settings=self._settings,
             before_normalization=len(readers) == 1 and self._normalizes(readers[0]),
+            ridge=self._ridge,
             run=run,
             wide_inputs=[wide[x.index] for x in call.inputs],
             narrow_inputs=[narrow[x.index] for x in call.inputs],
@@ -182,7 +265,13 @@ class _PairedPass:
 
 
 class _NoisePass(_PairedPass):
-    """The same on noise: normalizations take the statistics of what they receive."""
+    """The same on noise: normalizations take the statistics of what they receive.
+
+    A cut without a sample should take no longer than it must: some 64 MB per tensor.
+    """
+
+    _most_numbers = 2**24
+    _ridge = RIDGE_OF_NOISE
 
     def __init__(self, channels: ChannelMap, keep: np.ndarray, settings: Compensation) -> None:
         super().__init__(channels, keep, settings)
@@ -191,6 +280,9 @@ class _NoisePass(_PairedPass):
 
     def _is_known(self, call: Call) -> bool:
         return all(x.index in self._known for x in call.inputs)
+
+    def _may_join(self) -> bool:
+        return False  # The statistics are those of the examples that were there.
 
     def _statistics(
         self, call: Call, values: Mapping[int, Any], restricted: bool
@@ -211,3 +303,9 @@ class _NoisePass(_PairedPass):
             return own
         follows = {key: own[key] for key in own if key in self._reconstructed}
         return {**self._wide_statistics[id(layer)], **follows}
+
+
+def _spread(total: int, first: int) -> np.ndarray:
+    """All rows, some evenly spread ones first: examples may be sorted by class."""
+    chosen = evenly(total, first)
+    return np.concatenate([chosen, np.setdiff1d(np.arange(total), chosen)])

@@ -23,6 +23,7 @@ class Place:
         keep: `(coupled_count,)`, True = kept.
         settings: What is wanted.
         before_normalization: Whether only a BatchNormalization reads its output.
+        ridge: How much a kernel is held to what it is, see `correction`.
         run: New values of variables to the layer's output in the cut network.
         wide_inputs: Its input tensors in the wide network.
         narrow_inputs: Those in the cut one.
@@ -34,6 +35,7 @@ class Place:
     keep: np.ndarray
     settings: Compensation
     before_normalization: bool
+    ridge: float
     run: Callable[[Mapping[int, np.ndarray]], Any]
     wide_inputs: list[Any]
     narrow_inputs: list[Any]

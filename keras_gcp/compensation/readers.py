@@ -109,7 +109,7 @@ def _refitted(place: Place, reader: Reader) -> Values:
     new = np.where(kept[:, None], kernel, 0)
     if place.settings.method == "least_squares":
         missing = wanted - left @ new[kept]
-        new[kept] += correction(left, missing, reader.intercept)
+        new[kept] += correction(left, missing, reader.intercept, place.ridge)
     shape = (len(coupled), *np.delete(value.shape, reader.axis))
     values = {id(reader.kernel): np.moveaxis(new.reshape(shape), 0, reader.axis)}
     values = {key: one.astype(value.dtype) for key, one in values.items()}

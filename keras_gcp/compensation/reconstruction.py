@@ -91,7 +91,8 @@ def _refitted(
     if not _reproduces(rows, matrix[entries], constant, now):
         return None
     new = np.zeros_like(matrix)
-    change = correction(rows, then - now, bias is not None or place.before_normalization)
+    intercept = bias is not None or place.before_normalization
+    change = correction(rows, then - now, intercept, place.ridge)
     new[entries] = matrix[entries] + change
     return new
 
