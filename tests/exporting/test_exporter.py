@@ -416,17 +416,10 @@ def test_keras_files_leave_out_the_optimizer_unless_it_is_asked_for(tmp_path, im
     for now, then in zip(goes_on.optimizer.variables, model.optimizer.variables, strict=True):
         np.testing.assert_array_equal(now, then)
     for file in (without, with_it):
-        for now, then in zip(keras.models.load_model(file.path).get_weights(), weights, strict=True):
+        for now, then in zip(
+            keras.models.load_model(file.path).get_weights(), weights, strict=True
+        ):
             np.testing.assert_array_equal(now, then)
-
-
-def test_a_sample_may_have_labels(plain, images, tmp_path):
-    y = np.arange(len(images)) % 4
-    (file,) = export(plain, tmp_path, ["tflite_int8"], sample=(images, y), name="labels")
-    (other,) = export(plain, tmp_path, ["tflite_int8"], sample=images, name="none")
-
-    assert (file.examples, file.compared_on) == (32, "sample")
-    assert file.path.read_bytes() == other.path.read_bytes()
 
 
 def test_the_result_prints_as_a_table_of_80_columns(plain, images, tmp_path):

@@ -217,6 +217,6 @@ def test_a_layer_that_cannot_be_made_again_is_refused_with_the_reason(tmp_path):
         def get_config(self):
             return super().get_config()  # Without `factor`.
 
-    with pytest.raises(UnsupportedModel, match=r"(?s)cannot be loaded back.*Forgetful"):
+    with pytest.raises(UnsupportedModel, match=r"(?s)cannot be written as keras.*Forgetful"):
         export(network(Forgetful(2)), tmp_path, ["keras"])
     assert list(tmp_path.iterdir()) == []
