@@ -99,21 +99,21 @@ def compare(
     comparison.plot("comparison.svg", cost="latency_ms")
     ```
     """
-    named = _named(models_or_files)
+    things = named(models_or_files)
     measure_latency = require_flag("measure_latency", measure_latency)
     threads = require_integer("threads", threads, least=1)
     require_one_of("on_failure", on_failure, ("raise", "skip"))
     verbose = require_verbose(verbose)
     failures = _Failures(on_failure == "skip")
-    for name, given in named.items():
+    for name, given in things.items():
         failures.of(name, lambda name=name, given=given: kind_of(name, given))
     worker.prepare()
     workspace = Workspace()
-    folders = {name: workspace.path / str(i) for i, name in enumerate(named)}
+    folders = {name: workspace.path / str(i) for i, name in enumerate(things)}
     for folder in folders.values():
         folder.mkdir()
-    bar = keras.utils.Progbar(3 * len(named), verbose=verbose, unit_name="step")
-    measuring = _Measuring(named, folders, failures, bar)
+    bar = keras.utils.Progbar(3 * len(things), verbose=verbose, unit_name="step")
+    measuring = _Measuring(things, folders, failures, bar)
     return measuring.comparison(data, metric, mode, measure_latency, threads)
 
 
@@ -172,7 +172,9 @@ class _Measuring:
             found = metric_for(metric, first.model, drawn, mode)
         rows = self._each(
             {name: rows[name] for name in rows if name not in self._failures.texts},
-            lambda name, one: counted_and_converted(one, samples.get(name), self._folders[name]),
+            lambda name, one: counted_and_converted(
+                one, samples.get(name), self._folders[name], measure_latency
+            ),
         )
         values = {}
         if found is not None:
@@ -226,8 +228,12 @@ class _Measuring:
         return ComparedModel(name, "unknown", path, error=self._failures.texts[name])
 
 
-def _named(models_or_files: Any) -> dict[str, Any]:
-    """What is compared, by name: the user's, the model's or the file's own, each once."""
+def named(models_or_files: Any) -> dict[str, Any]:
+    """What is compared, by name: the user's, the model's or the file's own, each once.
+
+    Raises:
+        InvalidArgument: it is no list or dict of something.
+    """
     given = models_or_files
     if isinstance(given, Mapping):
         pairs = list(given.items())
@@ -243,13 +249,13 @@ def _named(models_or_files: Any) -> dict[str, Any]:
             "`models_or_files` expects one model or path at least, with texts as names. Received: "
             f"{[name for name, _ in pairs]}."
         )
-    named: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, one in pairs:
         number, unique = 1, name
-        while unique in named:
+        while unique in found:
             number, unique = number + 1, f"{name} ({number + 1})"
-        named[unique] = one
-    return named
+        found[unique] = one
+    return found
 
 
 def _own_name(one: Any) -> str:

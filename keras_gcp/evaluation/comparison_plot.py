@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -92,12 +93,14 @@ def _set_axes(axes: Any, points: Sequence[Point], text: Callable[[float], str]) 
 
 
 def _write_names(drawing: Any, axes: Any, points: Sequence[Point], scale: MetricScale) -> None:
-    """Names beside each point, where no name and no point stands yet."""
+    """Names beside each point, where no name, no point and no line stands yet."""
     drawing.draw_without_rendering()  # Only then it is known where points are, in pixels.
     pixel = drawing.dpi / 72
     groups = _together(points, axes.transData.transform, scale, 6 * pixel)
     around = 6 * pixel
     taken = [(x - around, y - around, x + around, y + around) for x, y, _ in groups]
+    best = sorted((x, y) for x, y, group in groups if any(point.is_best for point in group))
+    taken += _steps(best, 2 * pixel)
     box = axes.get_window_extent()
     for x, y, group in groups:
         lines = _lines(group, scale)
@@ -117,6 +120,16 @@ def _write_names(drawing: Any, axes: Any, points: Sequence[Point], scale: Metric
             color=INK if is_best else FAINT,
             fontweight="bold" if is_best else "normal",
         )
+
+
+def _steps(best: Sequence[tuple[float, float]], thickness: float) -> list[Box]:
+    """What the line of the front covers."""
+    found = []
+    for (x, y), (next_x, next_y) in itertools.pairwise(best):
+        low, high = min(y, next_y), max(y, next_y)
+        found.append((x, y - thickness, next_x, y + thickness))
+        found.append((next_x - thickness, low, next_x + thickness, high))
+    return found
 
 
 def _together(

@@ -147,13 +147,16 @@ def opened(name: str, given: Any, folder: Path) -> Opened:
     return _foreign(name, kind, path, folder)
 
 
-def counted_and_converted(one: Opened, sample: DrawnSample | None, folder: Path) -> Opened:
+def counted_and_converted(
+    one: Opened, sample: DrawnSample | None, folder: Path, to_be_timed: bool
+) -> Opened:
     """With the costs of a Keras model, and a file to be timed.
 
     Args:
         one: What was opened.
         sample: Examples that tell sizes which the model leaves open, or None.
         folder: Where the file is made, of its own.
+        to_be_timed: Whether a file is needed though the size is known.
     """
     if not one.is_keras:
         return one
@@ -161,15 +164,11 @@ def counted_and_converted(one: Opened, sample: DrawnSample | None, folder: Path)
     is_open = shapes is None and has_open_sizes(one.model)
     costs = count_map(trace_at(shapes, one.model, ()), () if is_open else counted([_PEAK]))
     notes = [f"multiply-adds leave out {', '.join(costs.uncounted)}"] if costs.uncounted else []
-    timed = folder / "model.tflite"
-    if keras.config.backend() != "tensorflow":
-        timed, reason = None, f"TensorFlow writes it, Keras runs on {keras.config.backend()}"
-    elif is_open:
-        timed, reason = None, "its input sizes are open; pass data"
-    else:
-        timed, reason = _converted(one.model, timed, shapes)
-    if timed is None:
-        notes.append(f"no TFLite file to be timed: {reason}")
+    timed, reason = None, ""
+    if to_be_timed or one.bytes is None:
+        timed, reason = _converted(one.model, folder / "model.tflite", shapes, is_open)
+    if reason:
+        notes.append(f"no TFLite file of it: {reason}")
     size = None if timed is None else files.size_of(timed)
     return replace(
         one,
@@ -182,8 +181,12 @@ def counted_and_converted(one: Opened, sample: DrawnSample | None, folder: Path)
     )
 
 
-def _converted(model: Any, path: Path, shapes: Any) -> tuple[Path | None, str]:
+def _converted(model: Any, path: Path, shapes: Any, is_open: bool) -> tuple[Path | None, str]:
     """The file; or None, and why there is none."""
+    if keras.config.backend() != "tensorflow":
+        return None, f"TensorFlow writes it, and Keras runs on {keras.config.backend()}"
+    if is_open:
+        return None, "sizes of its input are open, and data would tell them"
     try:
         write_file(model, path, shapes=shapes)
     except KerasGCPError as error:  # Of layers that TFLite does not have, say.
