@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -106,7 +107,7 @@ def compare(
     verbose = require_verbose(verbose)
     failures = _Failures(on_failure == "skip")
     for name, given in things.items():
-        failures.of(name, lambda name=name, given=given: kind_of(name, given))
+        failures.of(name, partial(kind_of, name, given))
     worker.prepare()
     workspace = Workspace()
     folders = {name: workspace.path / str(i) for i, name in enumerate(things)}
@@ -202,7 +203,7 @@ class _Measuring:
     ) -> dict[str, Any]:
         found = {}
         for name, one in items.items():
-            result = self._failures.of(name, lambda name=name, one=one: function(name, one))
+            result = self._failures.of(name, partial(function, name, one))
             if result is not None:
                 found[name] = result
             if step:
@@ -213,7 +214,7 @@ class _Measuring:
         self, done: Mapping[str, ComparedModel], rows: Mapping[str, Opened], threads: int
     ) -> dict[str, ComparedModel]:
         """The rows with their latencies, each file called alone first: one may not run at all."""
-        files = {name: rows[name].timed for name in done if rows[name].timed is not None}
+        files = {n: path for n in done if (path := rows[n].timed) is not None}
         runs = self._each(files, lambda _, path: runs_for(path, threads, TURN), step=False)
         timed = _latencies({name: files[name] for name in runs}, threads, runs)
         return {

@@ -122,7 +122,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
     The logs (and so the progress bar, `History`, and callbacks further down the list, such as
     `CSVLogger`) carry what is left of the original for every epoch, as shares: `macs_left`,
     `parameters_left`, `channels_left` and further resources of the budget. `costs` has the numbers.
-    Where a `keras.callbacks.TensorBoard` is in the same fit, it shows every event as a run `pruning`.
+    A `keras.callbacks.TensorBoard` in the same fit shows every event, as a run `pruning`.
 
     Raises:
         InvalidArgument: an argument is malformed; at construction, or when training begins.

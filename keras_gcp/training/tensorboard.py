@@ -52,7 +52,7 @@ class EventLog:
         if plan is None or not self._files:
             return
         text = f"{when(event.epoch, event.step)}\n\n```\n{plan.explain()}\n```"
-        picture = _widths_picture(plan)
+        picture = _widths_picture(plan, list(event.widths))
         for file in self._files:
             file.text("plan", text, at)
             if picture is not None:
@@ -106,13 +106,13 @@ def _numbers(event: Event) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if value is not None}
 
 
-def _widths_picture(plan: Plan) -> bytes | None:
-    """Channels of every layer, kept ones dark, as PNG; None without Matplotlib."""
+def _widths_picture(plan: Plan, layers: Sequence[str]) -> bytes | None:
+    """Channels of layers, kept ones dark, as PNG; None without Matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:  # Told when training began.
         return None
-    names = list(plan.layers)
+    names = [name for name in layers if name in plan.layers]
     whole = [len(plan.layers[name]) for name in names]
     kept = [int(plan.layers[name].sum()) for name in names]
     columns = math.ceil(len(names) / 40)
