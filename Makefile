@@ -115,6 +115,7 @@ test-backends: env .venv-jax/$(BACKEND_STAMP) .venv-torch/$(BACKEND_STAMP)  ## t
 	KERAS_BACKEND=jax $(JAX_SETTINGS) .venv-jax/bin/python tests/backend_scores.py build/backends
 	KERAS_BACKEND=torch .venv-torch/bin/python tests/backend_scores.py build/backends
 	KERAS_GCP_BACKENDS=build/backends $(PYTHON) -m pytest tests/test_backends_agree.py
+	$(PYTHON) -m pytest -m slow tests/exporting/test_other_backends.py
 
 test-versions: env $(KERAS_VERSIONS:%=build/keras-%/.made)  ## what touches private Keras state, on several versions of Keras
 	rm -rf build/versions

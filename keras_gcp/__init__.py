@@ -35,7 +35,8 @@ from keras_gcp.errors import (
     UnsupportedModel,
     VerificationFailed,
 )
-from keras_gcp.evaluation import Smallest, frontier, sensitivity, smallest
+from keras_gcp.evaluation import Smallest, compare, frontier, sensitivity, smallest
+from keras_gcp.evaluation.comparison_result import Comparison
 from keras_gcp.evaluation.frontier_result import Frontier
 from keras_gcp.evaluation.sensitivity_result import Sensitivity
 from keras_gcp.exporting import export
@@ -51,6 +52,7 @@ __all__ = [
     "AccuracyGuard",
     "BackupFailed",
     "Budget",
+    "Comparison",
     "Compensation",
     "Distillation",
     "ExportMismatch",
@@ -71,6 +73,7 @@ __all__ = [
     "__version__",
     "absolute",
     "apply",
+    "compare",
     "count",
     "elementwise",
     "export",

@@ -13,7 +13,8 @@ from keras_gcp.criteria.relevance import rules
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = [page for page in sorted(DOCS.glob("*.md")) if "```python" in page.read_text("utf-8")]
 
-SLOW = {"budgets", "events", "long_trainings"}  # Processes of their own, or many trainings.
+SLOW = {"budgets", "events", "export", "long_trainings"}
+"""Processes of their own, many files, or many trainings."""
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,15 @@ from keras_gcp.errors import InvalidArgument, UnsupportedModel, VerificationFail
 from keras_gcp.selection.plan import Plan
 
 PUBLIC = set(
-    "AccuracyGuard BackupFailed Budget Compensation Distillation ExportMismatch Frontier "
-    "GradualChannelPruning ImpossibleBudget InvalidArgument KerasGCPError Plan ReplicasDisagree "
-    "Sample Selection Sensitivity Smallest UnsupportedKeras UnsupportedModel VerificationFailed "
-    "__version__ absolute apply count elementwise export flatten frontier models narrow plan "
-    "prune register_relevance_rule register_rule relevance_scores schedules sensitivity smallest "
-    "timed trace".split()
+    "AccuracyGuard BackupFailed Budget Comparison Compensation Distillation ExportMismatch "
+    "Frontier GradualChannelPruning ImpossibleBudget InvalidArgument KerasGCPError Plan "
+    "ReplicasDisagree Sample Selection Sensitivity Smallest UnsupportedKeras UnsupportedModel "
+    "VerificationFailed __version__ absolute apply compare count elementwise export flatten "
+    "frontier models narrow plan prune register_relevance_rule register_rule relevance_scores "
+    "schedules sensitivity smallest timed trace".split()
 )
 
-RECORDS = {"Frontier", "Plan", "Sensitivity", "Smallest"}
+RECORDS = {"Comparison", "Frontier", "Plan", "Sensitivity", "Smallest"}
 """What functions return; nobody makes them by hand."""
 
 

@@ -80,7 +80,7 @@ def sensitivity_curves(
     """
     if not curves:
         raise InvalidArgument("There are no groups to draw: none was measured with fewer channels.")
-    scale = _Scale.of(metric, [baseline, *(value for c in curves for _, value in c.points)])
+    scale = MetricScale.of(metric, [baseline, *(value for c in curves for _, value in c.points)])
     colored, others = curves[: len(_COLORS)], curves[len(_COLORS) :]
     title = f"What each group costs when it alone gets narrower ({len(curves)} groups)"
     with figure(path, 11.0, 5.2, title) as drawing:
@@ -134,7 +134,7 @@ def frontier_curve(
     """
     if not points:
         raise InvalidArgument("There are no points to draw.")
-    scale = _Scale.of(metric, (point.value for point in points))
+    scale = MetricScale.of(metric, (point.value for point in points))
     name = _RESOURCE_NAMES.get(resource, resource)
     title = f"One training, {len(points)} models: {metric} against {name}"
     with figure(path, 9.5, 5.0, title) as drawing:
@@ -191,7 +191,7 @@ def _macs(point: SizePoint) -> list[str]:
     return [] if point.macs is None else [f"{formatting.count(point.macs)} MACs"]
 
 
-class _Scale:
+class MetricScale:
     """How a metric is shown: shares in percent, anything else as it is."""
 
     def __init__(self, metric: str, percent: bool) -> None:
@@ -200,9 +200,9 @@ class _Scale:
         self.label = f"{metric}, %" if percent else metric
 
     @staticmethod
-    def of(metric: str, values: Iterable[float]) -> _Scale:
+    def of(metric: str, values: Iterable[float]) -> MetricScale:
         share = any(word in metric.lower() for word in ("acc", "precision", "recall"))
-        return _Scale(metric, share and all(0 <= value <= 1 for value in values))
+        return MetricScale(metric, share and all(0 <= value <= 1 for value in values))
 
     def number(self, value: float) -> float:
         return self._factor * value
@@ -211,7 +211,7 @@ class _Scale:
         return f"{100 * value:.1f} %" if self._unit else formatting.three_digits(value)
 
 
-def _draw_curve(axes: Any, curve: Curve, baseline: float, scale: _Scale, **style: Any) -> None:
+def _draw_curve(axes: Any, curve: Curve, baseline: float, scale: MetricScale, **style: Any) -> None:
     heights = {100.0: scale.number(baseline)}
     heights.update((100 * share, scale.number(value)) for share, value in curve.points)
     axes.plot(list(heights), list(heights.values()), "o-", markersize=4, **style)

@@ -22,12 +22,12 @@ from keras_gcp.exporting.comparison import largest_difference
 from keras_gcp.exporting.formats import FORMATS, Materials, check_formats
 from keras_gcp.exporting.precision import is_mixed_precision
 from keras_gcp.exporting.quiet import silenced
-from keras_gcp.exporting.records import ExportedFile, Loading
+from keras_gcp.exporting.records import ExportedFile, ExportedFiles, Loading
 from keras_gcp.exporting.runtime import operators
 from keras_gcp.exporting.samples import CALIBRATION_EXAMPLES, Examples, examples_for
 from keras_gcp.exporting.structure import output_names
 from keras_gcp.exporting.worker import WorkerDied
-from keras_gcp.validation import between, require_path
+from keras_gcp.validation import between, require_flag, require_path
 
 COMPARED_EXAMPLES = 32
 
@@ -40,7 +40,8 @@ def export(
     *,
     tolerance: float | Mapping[str, float] | None = None,
     name: str | None = None,
-) -> tuple[ExportedFile, ...]:
+    include_optimizer: bool = False,
+) -> ExportedFiles:
     """Writes a model in several formats, each file proved equal to the model.
 
     Every file is written aside, loaded back, and compared with the model on up to 32
@@ -51,7 +52,7 @@ def export(
 
     | format | file | compared by | default tolerance |
     |---|---|---|---|
-    | `"keras"` | `<name>.keras` (with the optimizer, to train on) | relative maximum | 1e-5 |
+    | `"keras"` | `<name>.keras`, uncompiled (see `include_optimizer`) | relative maximum | 1e-5 |
     | `"saved_model"` | folder `<name>_saved_model` | relative maximum | 1e-5 |
     | `"tflite"` | `<name>.tflite`, 32-bit floats | relative maximum | 1e-4 |
     | `"tflite_float16"` | `<name>_float16.tflite`, weights in 16 bits | relative rms | 0.01 |
@@ -70,23 +71,28 @@ def export(
     process of their own, started once: TensorFlow's converter is known to crash, as on recurrent
     layers in 8 bits (unless `unroll=True`), which is then an error here.
 
-    A `.keras` file names losses, metrics, optimizers and layers of your own, it does not hold
-    them; `loads_with` of its record says how it loads without them, or with which, and if they
-    are not registered with Keras, there is a warning. The other formats hold all they need.
+    A `.keras` file names layers of your own (and with the optimizer, losses and metrics, too), it
+    does not hold them; `loads_with` of its record says how it loads without them, or with which,
+    and if they are not registered with Keras, there is a warning. The other formats hold all they
+    need.
 
     Args:
         model: Functional or Sequential model, built.
         directory: Folder for the files; made if missing.
         formats: Which files, see above.
-        sample: Real inputs, as in `keras_gcp.plan`; labels are not looked at. Compared on 32 of
-            them, int8 calibrated on 256, evenly spread over arrays, the first ones of a data set.
-            None: compared on random normal inputs (seeded), and the record says so.
+        sample: Real examples, as in `keras_gcp.plan`: `x` or `(x, y)`, arrays or a data set; labels
+            are not looked at. Compared on 32 of them, int8 calibrated on 256, evenly spread over
+            arrays, the first ones of a data set. None: compared on random normal inputs (seeded),
+            and the record says so.
         tolerance: Largest difference allowed: one number for every format asked for, or a dict
             by format. None: as above.
         name: Name of the files; None: the model's name.
+        include_optimizer: Whether the `.keras` file holds what training goes on from: loss,
+            metrics, and the optimizer with its slots (two numbers for each weight with Adam, so the
+            file is three times as large). False: the model alone; compile it again to train it.
 
     Returns:
-        One `ExportedFile` per format, in the order of `formats`.
+        One `ExportedFile` per format, in the order of `formats`; a tuple that prints as a table.
 
     Raises:
         ExportMismatch: If a file does not compute what the model computes.
@@ -96,12 +102,14 @@ def export(
     Example:
 
     ```python
-    for file in keras_gcp.export(model, "exported", sample=x_test):
-        print(file.format, file.bytes, file.max_difference)
+    files = keras_gcp.export(model, "exported", sample=(x_test, y_test))
+    print(files)
+    small = keras.models.load_model(files[0].path)
     ```
     """
     _check_model(model)
     check_formats(formats, has_sample=sample is not None)
+    include_optimizer = require_flag("include_optimizer", include_optimizer)
     tolerances = {f: _tolerance_of(f, tolerance, formats, model) for f in formats}
     name = _file_name(model.name if name is None else name)
     batch = keras_state.fixed_batch(model) or 1
@@ -112,9 +120,9 @@ def export(
     if any(FORMATS[f].is_tflite for f in formats):
         worker.prepare()
     with files.workspace(directory) as folder, keras_state.states_put_back(model):
-        subject = _Subject(model, examples.spread(compared), examples, folder)
+        subject = _Subject(model, examples.spread(compared), examples, folder, include_optimizer)
         expected = _reference(subject)
-        return tuple(
+        return ExportedFiles(
             _export_one(subject, expected, f, tolerances[f], directory, name) for f in formats
         )
 
@@ -125,6 +133,7 @@ class _Subject:
     compared: Examples
     examples: Examples
     folder: Path
+    include_optimizer: bool
 
 
 def _export_one(
@@ -182,9 +191,10 @@ def _warn_of_own_code(path: Path, loading: Loading) -> None:
 
 def _write_and_run(subject: _Subject, format_name: str, path: Path) -> list[np.ndarray]:
     kind, calibration = FORMATS[format_name], subject.examples.spread(CALIBRATION_EXAMPLES)
+    materials = Materials(subject.folder / "batch_of_one", calibration, subject.include_optimizer)
     doing = "written"
     try:
-        kind.write(subject.model, path, Materials(subject.folder / "batch_of_one", calibration))
+        kind.write(subject.model, path, materials)
         doing = "loaded back and run"
         with _on_cpu():
             return kind.run(subject.model, path, subject.compared.arrays)

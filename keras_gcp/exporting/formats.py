@@ -24,10 +24,12 @@ class Materials:
     Attributes:
         saved_model: Where the TFLite formats share their first stage.
         calibration: Examples for `"tflite_int8"`, and sizes of inputs that the model leaves open.
+        include_optimizer: Whether `"keras"` is to go on training as this model would.
     """
 
     saved_model: Path
     calibration: Examples | None
+    include_optimizer: bool = False
 
 
 Writer = Callable[[keras.Model, Path, Materials], None]
@@ -71,6 +73,10 @@ def _from_model_alone(write: Callable[[keras.Model, Path], None]) -> Writer:
     return lambda model, path, materials: write(model, path)
 
 
+def _write_keras(model: keras.Model, path: Path, materials: Materials) -> None:
+    writers.write_keras(model, path, materials.include_optimizer)
+
+
 def _tflite(kind: str, tolerance: float, measure: str, needs_sample: bool = False) -> Format:
     """A format of `keras_gcp.exporting.conversion.KINDS`, which also ends the file's name."""
 
@@ -92,7 +98,7 @@ def _tflite(kind: str, tolerance: float, measure: str, needs_sample: bool = Fals
 FORMATS: dict[str, Format] = {
     "keras": Format(
         ".keras",
-        _from_model_alone(writers.write_keras),
+        _write_keras,
         writers.run_keras,
         tolerance=1e-5,
         loading=loading_of,
@@ -114,6 +120,7 @@ FORMATS: dict[str, Format] = {
         writers.run_onnx,
         tolerance=1e-4,
         packages=("tf2onnx", "onnxruntime"),
+        by_tensorflow=True,
     ),
 }
 
@@ -158,5 +165,5 @@ def _check_packages(name: str) -> None:
     if missing:
         raise InvalidArgument(
             f"The format '{name}' needs {' and '.join(missing)}, which cannot be imported. "
-            f"Install with `pip install {' '.join(missing)}`."
+            f"Install with `pip install {' '.join(missing)}`, or keras-gcp with its extra [onnx]."
         )

@@ -1,9 +1,12 @@
-"""What is known about one exported file after it was checked."""
+"""What is known about exported files after they were checked."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from keras_gcp import formatting
 
 
 @dataclass(frozen=True)
@@ -59,3 +62,46 @@ class ExportedFile:
     examples: int = 0
     loads_with: str = ""
     custom_objects: tuple[str, ...] = ()
+
+
+class ExportedFiles(tuple[ExportedFile, ...]):
+    """The files of one export, in the order of `formats`; printed, a table of them."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        files = (f"{file.format} {formatting.file_size(file.bytes)}" for file in self)
+        return f"<ExportedFiles: {', '.join(files)}>"
+
+    def __str__(self) -> str:
+        return "\n".join([formatting.table(_COLUMNS, self._rows(), width=80), *self._lines()])
+
+    def _repr_html_(self) -> str:
+        return formatting.html_table(_COLUMNS, self._rows(), self._lines())
+
+    def _rows(self) -> list[list[Any]]:
+        return [
+            [
+                file.format,
+                file.path.name,
+                formatting.file_size(file.bytes),
+                f"{file.max_difference:.2g}",
+                f"{file.tolerance:g}",
+                formatting.seconds(file.seconds),
+            ]
+            for file in self
+        ]
+
+    def _lines(self) -> list[str]:
+        """Where the files are, what was compared, and what the user has to know to load them."""
+        folders = sorted({str(file.path.parent) for file in self})
+        compared = sorted({f"{file.examples} {_SOURCES[file.compared_on]}" for file in self})
+        return [
+            *(f"in the folder {folder}" for folder in folders),
+            *(f"difference from the model on {examples}" for examples in compared),
+            *(f"{f.path.name} loads with {f.loads_with}" for f in self if f.custom_objects),
+        ]
+
+
+_COLUMNS = ("format", "file", "size", "difference", "allowed", "took")
+_SOURCES = {"sample": "examples of the sample", "random": "random inputs"}

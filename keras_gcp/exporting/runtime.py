@@ -105,16 +105,25 @@ def operators(path: Path | str) -> tuple[str, ...]:
     Read from the file's operator table, not from an interpreter, which shows what a delegate
     made of it.
     """
-    schema = _schema()
-    model = schema.Model.GetRootAs(Path(path).read_bytes(), 0)
+    model = schema_of_files().Model.GetRootAs(Path(path).read_bytes(), 0)
+    return tuple(sorted(set(operator_kinds(model))))
+
+
+def operator_kinds(model: Any) -> list[str]:
+    """Names of the operators in a file's table, in its order.
+
+    Args:
+        model: The file, read with `schema_of_files`.
+    """
+    schema = schema_of_files()
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if name[0] != "_"}
     codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
-    return tuple(sorted({_operator_name(code, names, schema) for code in codes}))
+    return [_operator_name(code, names, schema) for code in codes]
 
 
 def builtin_names() -> frozenset[str]:
     """Names of the operators that every TFLite runtime has."""
-    names = {name for name in vars(_schema().BuiltinOperator) if not name.startswith("_")}
+    names = {name for name in vars(schema_of_files().BuiltinOperator) if not name.startswith("_")}
     return frozenset(names - {"CUSTOM"})
 
 
@@ -126,7 +135,7 @@ def _operator_name(code: Any, names: Mapping[int, str], schema: Any) -> str:
     return names[number]
 
 
-def _schema() -> Any:
+def schema_of_files() -> Any:
     """The generated reader of the file format, from whichever package has it."""
     if importlib.util.find_spec("ai_edge_litert"):
         from ai_edge_litert import schema_py_generated as schema

@@ -1,7 +1,8 @@
-"""How long a .tflite file takes for one example, alone or against others."""
+"""How long a .tflite or .onnx file takes for one example, alone or against others."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from keras_gcp.errors import InvalidArgument, KerasGCPError, UnsupportedModel
-from keras_gcp.exporting import runtime
+from keras_gcp.exporting import foreign_files, runtime
 from keras_gcp.exporting.worker import WorkerDied, in_words, in_worker
 from keras_gcp.validation import require_integer
 
@@ -61,13 +62,13 @@ class LatencyComparison:
 
 
 def latency(path: str | Path, threads: int = 1, runs: int = 300, warmup: int = 30) -> Latency:
-    """Measures one .tflite file on random inputs.
+    """Measures one .tflite or .onnx file on random inputs.
 
     For a ratio of two files use `compare_latency`: single measurements minutes apart differ by
     what else the machine does.
 
     Args:
-        path: The .tflite file.
+        path: The file; its name ends in .onnx if it is one for ONNX Runtime.
         threads: Threads of the runtime.
         runs: Timed calls.
         warmup: Calls before them, not timed.
@@ -92,7 +93,7 @@ def compare_latency(
     runs: int = 40,
     warmup: int = 30,
 ) -> LatencyComparison:
-    """Measures several .tflite files in turns: A B C, A B C, ...
+    """Measures several .tflite or .onnx files in turns: A B C, A B C, ...
 
     Args:
         paths: At least two files; the first is what the others are compared with.
@@ -157,15 +158,14 @@ def runs_for(path: Path | str, threads: int, milliseconds: float) -> int:
 
 
 def _latency(path: str | Path, threads: int, runs: int, warmup: int) -> Latency:
-    interpreter = _ready(path, threads, warmup)
-    return _summary(path, _timed(interpreter, runs), threads)
+    return _summary(path, _timed(_ready(path, threads, warmup), runs), threads)
 
 
 def _comparison(
     paths: Sequence[str | Path], threads: int, rounds: int, runs: int, warmup: int
 ) -> LatencyComparison:
-    interpreters = [_ready(path, threads, warmup) for path in paths]
-    turns = [[_timed(interpreter, runs) for interpreter in interpreters] for _ in range(rounds)]
+    calls = [_ready(path, threads, warmup) for path in paths]
+    turns = [[_timed(call, runs) for call in calls] for _ in range(rounds)]
     times = np.asarray(turns)  # (rounds, files, runs), milliseconds
     medians = np.median(times, axis=2)
     ratios = medians[:, :1] / medians
@@ -180,28 +180,42 @@ def _comparison(
 
 
 def _steady_milliseconds(path: Path | str, threads: int, rounds: int, turn: float) -> float:
-    interpreter = _ready(path, threads, warmup=2)
-    runs = _runs_in(turn, interpreter)
-    return min(statistics.median(_timed(interpreter, runs)) for _ in range(rounds))
+    call = _ready(path, threads, warmup=2)
+    runs = _runs_in(turn, call)
+    return min(statistics.median(_timed(call, runs)) for _ in range(rounds))
 
 
 def _runs_for(path: Path | str, threads: int, milliseconds: float) -> int:
     return _runs_in(milliseconds, _ready(path, threads, warmup=2))
 
 
-def _runs_in(milliseconds: float, interpreter: Any) -> int:
-    once = min(_timed(interpreter, 3))
+Call = Callable[[], object]
+"""Runs a file once, on inputs that it has already."""
+
+
+def _runs_in(milliseconds: float, call: Call) -> int:
+    once = min(_timed(call, 3))
     return int(min(max(milliseconds / once, 3), 200))
 
 
-def _ready(path: str | Path, threads: int, warmup: int) -> Any:
+def _ready(path: str | Path, threads: int, warmup: int) -> Call:
+    call = _onnx_call(path, threads) if _is_onnx(path) else _tflite_call(path, threads)
+    for _ in range(warmup):
+        call()
+    return call
+
+
+def _is_onnx(path: str | Path) -> bool:
+    return Path(path).suffix == ".onnx"
+
+
+def _tflite_call(path: str | Path, threads: int) -> Call:
     interpreter = runtime.load_interpreter(path, threads)
     generator = np.random.default_rng(0)
     for details in interpreter.get_input_details():
         interpreter.set_tensor(details["index"], _random_input(generator, details))
-    for _ in range(warmup):
-        interpreter.invoke()
-    return interpreter
+    invoke: Call = interpreter.invoke
+    return invoke
 
 
 def _random_input(generator: np.random.Generator, details: dict[str, Any]) -> np.ndarray:
@@ -212,11 +226,22 @@ def _random_input(generator: np.random.Generator, details: dict[str, Any]) -> np
     return runtime.to_stored(generator.standard_normal(shape), details)
 
 
-def _timed(interpreter: Any, runs: int) -> list[float]:
+def _onnx_call(path: str | Path, threads: int) -> Call:
+    session = foreign_files.onnx_session(str(path), threads)
+    generator = np.random.default_rng(0)
+    feed = {}
+    for end in map(foreign_files.onnx_end, session.get_inputs()):
+        shape = [size or 1 for size in end.shape]
+        numbers = generator.standard_normal(shape) if "float" in end.dtype else np.zeros(shape)
+        feed[end.name] = numbers.astype(end.dtype)
+    return lambda: session.run(None, feed)
+
+
+def _timed(call: Call, runs: int) -> list[float]:
     milliseconds = []
     for _ in range(runs):
         begin = time.perf_counter_ns()
-        interpreter.invoke()
+        call()
         milliseconds.append((time.perf_counter_ns() - begin) / 1e6)
     return milliseconds
 
@@ -229,5 +254,11 @@ def _summary(path: str | Path, times: Sequence[float] | np.ndarray, threads: int
         p90=float(np.percentile(times, 90)),
         threads=threads,
         runs=len(times),
-        runtime=runtime.runtime_name(),
+        runtime=_runtime_of(path),
     )
+
+
+def _runtime_of(path: str | Path) -> str:
+    if _is_onnx(path):
+        return f"onnxruntime {importlib.metadata.version('onnxruntime')}"
+    return runtime.runtime_name()

@@ -29,8 +29,12 @@ def run_model(model: keras.Model, arrays: Sequence[np.ndarray]) -> list[np.ndarr
     return in_batches(run, arrays, keras_state.fixed_batch(model))
 
 
-def write_keras(model: keras.Model, path: Path) -> None:
+def write_keras(model: keras.Model, path: Path, include_optimizer: bool) -> None:
+    """Without the optimizer also without losses and metrics: it loads as it is, uncompiled."""
     model.save(path)
+    if model.compiled and not include_optimizer:
+        # Loaded and saved again, through Keras' own functions: the model itself stays compiled.
+        load_for_comparison(model, path).save(path)
 
 
 def run_keras(model: keras.Model, path: Path, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -56,13 +56,13 @@ class PlottingUnavailable(KerasGCPError, ImportError):
 
 @contextlib.contextmanager
 def figure(path: str | Path, width: float, height: float, title: str) -> Iterator[Any]:
-    """A figure to draw on; written to `path` as PNG when the block ends without an error.
+    """A figure to draw on; written to `path` when the block ends without an error.
 
     It belongs to no window and no `pyplot` state, so drawing inside a training run in a
     notebook disturbs nothing.
 
     Args:
-        path: The PNG file.
+        path: The file: SVG if its name ends in .svg, else PNG.
         width: Inches.
         height: Inches.
         title: Heading of the whole figure.
@@ -74,7 +74,7 @@ def figure(path: str | Path, width: float, height: float, title: str) -> Iterato
         drawing.suptitle(title, x=0.012, ha="left", fontsize=14, fontweight="bold")
         yield drawing
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        drawing.savefig(path, format="png")
+        drawing.savefig(path, format="svg" if Path(path).suffix == ".svg" else "png")
 
 
 def _require_matplotlib() -> Any:

@@ -42,6 +42,7 @@ from keras_gcp.training.pruning_run import PruningRun
 from keras_gcp.training.running_fit import RunningFit
 from keras_gcp.training.settings import AUTO, Arguments
 from keras_gcp.training.step_times import Savings
+from keras_gcp.training.tensorboard import EventLog
 from keras_gcp.training.trial_runs import check_monitor, check_removals
 from keras_gcp.validation.configured import call_text, changed_fields
 
@@ -121,6 +122,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
     The logs (and so the progress bar, `History`, and callbacks further down the list, such as
     `CSVLogger`) carry what is left of the original for every epoch, as shares: `macs_left`,
     `parameters_left`, `channels_left` and further resources of the budget. `costs` has the numbers.
+    A `keras.callbacks.TensorBoard` in the same fit shows every event, as a run `pruning`.
 
     Raises:
         InvalidArgument: an argument is malformed; at construction, or when training begins.
@@ -243,7 +245,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
             self._begin(model, schedule, seed)
         elif self._fit is not None:
             scheduler.restore(self._fit.scheduler.to_dict())
-        self._fit = RunningFit(schedule, scheduler, others, to_reset)
+        log = EventLog(others, writes=backend.process_index(model) == 0)
+        self._fit = RunningFit(schedule, scheduler, others, to_reset, log)
         if scheduler.adaptive is not None:
             check_monitor(scheduler.adaptive.monitor, model, self._required_run(), others)
         self._learn_from_teacher()
@@ -278,6 +281,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         run = self._required_run()
         run.times.pause()
         run.note_retracing()
+        self._required_fit().log.retraced(run.events)
         if self._teacher is not None:
             self._teacher.check_used(self.model)
         if logs is None:
@@ -290,6 +294,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         if self._teacher is not None:
             self._teacher.detach(self.model)
         self._backups.clear()
+        self._required_fit().log.close()
         self._warn_if_unmet()
         if self._verbosity and self.events:
             say(savings_line(self._required_run().savings, self.events, self.skipped))
@@ -360,6 +365,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
         position = self._backups.go_on(self._training())
         if position is not None:
             self._went_on(position)
+        step = None if fit.scheduler.unit == "epoch" else fit.steps_before
+        fit.log.begin(self._required_run().shares_left, epoch, step)
         # Of an earlier fit, or before the restart.
         if self.events or self.skipped or fit.scheduler.has_begun:
             fit.scheduler.drop_before(epoch if fit.scheduler.unit == "epoch" else fit.steps_before)
@@ -418,12 +425,14 @@ class GradualChannelPruning(keras.callbacks.Callback):
 
     def _put_off(self, refused: SkippedEvent) -> None:
         self._required_fit().scheduler.left_out()
+        self._required_fit().log.skipped(refused)
         if self._verbosity:
             say(f"{when(refused.epoch, refused.step)}: nothing removed · {refused.error}")
 
     def _skip(self, skipped: SkippedEvent) -> None:
         self._required_fit().scheduler.left_out()
         self._required_run().skipped.append(skipped)
+        self._required_fit().log.skipped(skipped)
         warnings.warn(
             f"The event before {when(skipped.epoch, skipped.step)} failed and was skipped; the "
             f"model is as it was before. {skipped.error}",
@@ -438,6 +447,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
 
     def _report(self, event: Event) -> None:
         run = self._required_run()
+        self._required_fit().log.event(event, run.shares_left, run.plan)
         if self._verbosity:
             costs = run.original.costs
             say(event_line(event, costs.macs, costs.parameters, costs.further))

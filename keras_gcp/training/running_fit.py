@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_gcp.schedules import AdaptiveSchedule, Schedule
 from keras_gcp.schedules.scheduler import Scheduler
+from keras_gcp.training.tensorboard import EventLog
 
 
 @dataclass
@@ -19,6 +20,7 @@ class RunningFit:
         scheduler: Which of them are to come.
         other_callbacks: The other callbacks of the fit.
         to_reset: Those whose memory of a best model a cut clears.
+        log: Where events are written for TensorBoard.
         has_begun: Whether the first epoch has begun.
         epoch: The epoch that is going on, from 0.
         steps_before: Training steps done before it.
@@ -29,6 +31,7 @@ class RunningFit:
     scheduler: Scheduler
     other_callbacks: Sequence[Any]
     to_reset: Sequence[Any]
+    log: EventLog
     has_begun: bool = False
     epoch: int = 0
     steps_before: int = 0

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from keras_gcp import formatting
 from keras_gcp.errors import ExportMismatch, InvalidArgument, UnsupportedModel
 from keras_gcp.exporting import FORMATS, export, worker
 from keras_gcp.exporting.formats import Format
@@ -377,13 +378,61 @@ def test_missing_converter_packages_are_named(plain, tmp_path, monkeypatch):
 
 
 def test_onnx_equals_keras(forked, pair, tmp_path):
-    pytest.importorskip("tf2onnx")
-    pytest.importorskip("onnxruntime")
-
     (file,) = export(forked, tmp_path, ["onnx"], sample=pair)
 
     assert file.path.name == "forked.onnx"
     assert file.max_difference < 1e-5
+
+
+def test_onnx_inputs_are_matched_in_dictionaries(tmp_path, images):
+    a, b = layers.Input((8, 8, 3), name="a"), layers.Input((8, 8, 3), name="b")
+    pooled = layers.GlobalAveragePooling2D()(layers.Subtract()([a, b]))
+    model = keras.Model({"b": b, "a": a}, {"u": layers.Dense(3)(pooled), "t": pooled})
+
+    (file,) = export(model, tmp_path, ["onnx"], sample={"b": images, "a": images[::-1]})
+
+    assert file.max_difference < 1e-5
+
+
+def trained(images) -> keras.Model:
+    inputs = layers.Input(images.shape[1:])
+    outputs = layers.Dense(2)(layers.Dense(64, activation="relu")(layers.Flatten()(inputs)))
+    model = keras.Model(inputs, outputs, name="net")
+    model.compile("adam", "mse", metrics=["mae"], run_eagerly=True)
+    model.fit(images, np.zeros((len(images), 2)), verbose=0)
+    return model
+
+
+def test_keras_files_leave_out_the_optimizer_unless_it_is_asked_for(tmp_path, images):
+    model = trained(images)
+    weights = model.get_weights()
+    (without,) = export(model, tmp_path, ["keras"], name="without")
+    (with_it,) = export(model, tmp_path, ["keras"], name="with", include_optimizer=True)
+
+    assert without.bytes < 0.45 * with_it.bytes  # Adam has two slots for every weight.
+    assert model.compiled and len(model.optimizer.variables) > 8
+    assert not keras.models.load_model(without.path).compiled
+    goes_on = keras.models.load_model(with_it.path)
+    for now, then in zip(goes_on.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(now, then)
+    for file in (without, with_it):
+        for now, then in zip(
+            keras.models.load_model(file.path).get_weights(), weights, strict=True
+        ):
+            np.testing.assert_array_equal(now, then)
+
+
+def test_the_result_prints_as_a_table_of_80_columns(plain, images, tmp_path):
+    files = export(plain, tmp_path, ["keras", "tflite"], sample=images)
+
+    text, page = str(files), files._repr_html_()
+    assert max(map(len, text.splitlines())) <= 80 + len(str(tmp_path))
+    for file in files:
+        size = formatting.file_size(file.bytes)
+        for shown in (file.format, file.path.name, size, f"{file.tolerance:g}"):
+            assert shown in text and shown in page
+    assert f"in the folder {tmp_path}" in text and "32 examples of the sample" in text
+    assert isinstance(files, tuple) and len(repr(files)) < 80
 
 
 def test_export_prints_nothing(plain, tmp_path, capfd):

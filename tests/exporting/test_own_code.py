@@ -116,7 +116,7 @@ def exported(model, folder):
     """The record of the file, and the warning about it, if there was one."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        (file,) = export(model, folder, ["keras"])
+        (file,) = export(model, folder, ["keras"], include_optimizer=True)
     told = [str(one.message) for one in caught if "code of your own" in str(one.message)]
     return file, told
 
@@ -153,6 +153,12 @@ def test_what_the_model_consists_of_is_named_and_compared(build, names, tmp_path
     assert OR not in file.loads_with and "compile=False" not in file.loads_with
     assert (file.max_difference, len(told)) == (0.0, 1)
     assert_each_way_loads(model, file)
+
+
+def test_without_the_optimizer_nothing_of_training_is_needed(tmp_path):
+    (file,) = export(network(loss=dice_loss, metrics=[bias]), tmp_path, ["keras"])
+    assert (file.loads_with, file.custom_objects) == ("keras.models.load_model(path)", ())
+    assert not keras.models.load_model(file.path).compiled
 
 
 def test_layers_and_a_loss_are_told_apart(tmp_path):
@@ -211,6 +217,6 @@ def test_a_layer_that_cannot_be_made_again_is_refused_with_the_reason(tmp_path):
         def get_config(self):
             return super().get_config()  # Without `factor`.
 
-    with pytest.raises(UnsupportedModel, match=r"(?s)cannot be loaded back.*Forgetful"):
+    with pytest.raises(UnsupportedModel, match=r"(?s)cannot be written as keras.*Forgetful"):
         export(network(Forgetful(2)), tmp_path, ["keras"])
     assert list(tmp_path.iterdir()) == []

@@ -35,3 +35,12 @@ def test_examples_are_spread_over_the_whole_sample():
 
     assert examples.spread(4).arrays[0].tolist() == [0, 33, 66, 99]
     assert len(examples.spread(1000)) == 100
+
+
+def test_labels_are_not_looked_at(plain, images):
+    y = np.arange(len(images)) % 4
+    for sample in ((images, y), [(images[:24], y[:24]), (images[24:], y[24:])]):
+        examples = examples_for(plain, sample, 32)
+
+        np.testing.assert_array_equal(examples.arrays[0], images)
+        assert examples.source == "sample"

@@ -129,6 +129,12 @@ def call_export(given, **one):
     return keras_gcp.export(**{**common, **one})
 
 
+def call_compare(given, **one):
+    data = given["examples"] if one.keys() & {"metric", "mode"} else 5
+    common = {"models_or_files": [given["compiled"]], "data": data, "verbose": 0}
+    return keras_gcp.compare(**{**common, "measure_latency": False, **one})
+
+
 def call_relevance(given, **one):
     common = {"model": given["model"], "x": given["x"], "y": given["y"]}
     return keras_gcp.relevance_scores(**{**common, **one})
@@ -148,6 +154,7 @@ CALLS = {
     keras_gcp.smallest: call_smallest,
     keras_gcp.frontier: call_frontier,
     keras_gcp.export: call_export,
+    keras_gcp.compare: call_compare,
     keras_gcp.relevance_scores: call_relevance,
     keras_gcp.count: lambda given, **one: keras_gcp.count(**{"model": given["model"], **one}),
     keras_gcp.trace: lambda given, **one: keras_gcp.trace(**{"model": given["model"], **one}),
