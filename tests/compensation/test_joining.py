@@ -43,7 +43,7 @@ def seen(monkeypatch):
         reconstruct = own(layer)
 
         def record(place):
-            kept = place.keep[place.channels.tensors[place.call.inputs[0].index]]
+            kept = place.keep[place.channels.tensors[place.call.inputs[0].index].reshape(-1)]
             wide, narrow = (np.array(x[0]) for x in (place.wide_inputs, place.narrow_inputs))
             found[layer.name] = wide, narrow[..., kept]
             return reconstruct(place)
