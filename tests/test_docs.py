@@ -15,11 +15,16 @@ PAGES = [page for page in sorted(DOCS.glob("*.md")) if "```python" in page.read_
 
 SLOW = {"budgets", "events", "long_trainings"}  # Processes of their own, or many trainings.
 
+MARKS = {
+    **{page: [pytest.mark.slow] for page in SLOW},
+    "tfmot": [pytest.mark.slow, pytest.mark.needs_tfmot],
+}
+
 
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in SLOW else [])
+        pytest.param(page, id=page.stem, marks=MARKS.get(page.stem, ()))
         for page in PAGES
     ],
 )

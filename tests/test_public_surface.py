@@ -20,7 +20,7 @@ PUBLIC = set(
     "Sample Selection Sensitivity Smallest UnsupportedKeras UnsupportedModel VerificationFailed "
     "__version__ absolute apply count elementwise export flatten frontier models narrow plan "
     "prune register_relevance_rule register_rule relevance_scores schedules sensitivity smallest "
-    "timed trace".split()
+    "tfmot timed trace".split()
 )
 
 RECORDS = {"Frontier", "Plan", "Sensitivity", "Smallest"}
