@@ -23,10 +23,7 @@ MARKS = {
 
 @pytest.mark.parametrize(
     "page",
-    [
-        pytest.param(page, id=page.stem, marks=MARKS.get(page.stem, ()))
-        for page in PAGES
-    ],
+    [pytest.param(page, id=page.stem, marks=MARKS.get(page.stem, ())) for page in PAGES],
 )
 def test_the_code_of_the_page_runs(page, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

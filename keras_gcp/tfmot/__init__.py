@@ -1,8 +1,8 @@
 """tensorflow-model-optimization after pruning: int8 training, single zeros, shared weights.
 
 tfmot knows models of Keras 2 (`tf_keras`) only. Here a Keras 3 model is carried over, proved equal,
-handed to tfmot, and its weights are carried back. Needs `pip install "keras-gcp[tfmot]"`; nothing of
-it is imported before one of these functions is called, and no environment variable is left behind.
+handed to tfmot, and its weights are carried back. Needs `pip install "keras-gcp[tfmot]"`; nothing
+of it is imported before one of these functions is called, and no environment variable stays set.
 
 ```python
 tuned = keras_gcp.tfmot.quantize_aware(pruned)

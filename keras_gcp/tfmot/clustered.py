@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,14 +38,9 @@ class Clustered(Tuned):
             if kind_of(call) in layers.CLUSTERED
         }
 
-    def strip(self) -> Any:
-        self._centred = self._over.packages.tfmot.clustering.keras.strip_clustering(self.model)
-        return super().strip()
-
-    strip.__doc__ = Tuned.strip.__doc__
-
-    def _weights(self, layer: Any) -> list[Any]:
-        return list(self._centred.get_layer(layer.name).get_weights())
+    def _trained(self) -> Callable[[Any], list[Any]]:
+        stripped = self._over.packages.tfmot.clustering.keras.strip_clustering(self.model)
+        return lambda layer: list(stripped.get_layer(layer.name).get_weights())
 
 
 def cluster(model: Any, clusters: int) -> Clustered:

@@ -88,9 +88,7 @@ def _named(value: Any, argument: str, module: Any) -> Any:
     if not isinstance(value, str | Mapping):
         return value
     try:
-        if isinstance(value, str):
-            return module.get(value)
-        return _object(value, module)
+        return _by_its_name(value, module) if isinstance(value, str) else _object(value, module)
     except (ValueError, TypeError, AttributeError) as error:
         shown = value if isinstance(value, str) else value.get("class_name")
         raise InvalidArgument(
@@ -101,6 +99,13 @@ def _named(value: Any, argument: str, module: Any) -> Any:
 
 
 _EXAMPLES = {"loss": "'sparse_categorical_crossentropy'", "metrics": "['accuracy']"}
+
+
+def _by_its_name(name: str, module: Any) -> Any:
+    found = module.get(name)
+    if not callable(found):  # Names that it does not know, some versions give back as they are.
+        raise ValueError(f"unknown: {name}")
+    return found
 
 
 def _object(described: Mapping[str, Any], module: Any) -> Any:

@@ -1,4 +1,4 @@
-"""tf_keras and tensorflow-model-optimization: imported when they are needed, and leaving no trace."""
+"""tf_keras and tensorflow-model-optimization, imported when they are needed, leaving no trace."""
 
 from __future__ import annotations
 

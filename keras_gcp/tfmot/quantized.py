@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-from keras_gcp.exporting import ExportedFile
-from keras_gcp.tfmot import bridge, equality, packages, refusals, tflite
+from keras_gcp.tfmot import bridge, equality, packages, refusals
 from keras_gcp.tfmot.tuned import Tuned
+
+_PREFIX = "quant_"
 
 
 class QuantizeAware(Tuned):
@@ -21,26 +22,17 @@ class QuantizeAware(Tuned):
     _kind, _held_to, _suffix = "tflite_trained_int8", "tflite_int8", "_qat_int8"
     _needs_training = "has not learnt the ranges of its activations yet"
 
-    def export(
-        self, directory: str | Path, sample: Any = None, *, name: str | None = None
-    ) -> ExportedFile:
-        file = super().export(directory, sample, name=name)
-        tflite.require_integers(file.path)
-        return file
-
-    export.__doc__ = Tuned.export.__doc__
-
     def _to_export(self) -> Any:
         return self.model
 
-    def _weights(self, layer: Any) -> list[Any]:
+    def _trained(self) -> Callable[[Any], list[Any]]:
+        return self._weights_of
+
+    def _weights_of(self, layer: Any) -> list[Any]:
         # The wrapper takes over what it rounds, and keeps the names of weights.
         wrapper = self.model.get_layer(f"{_PREFIX}{layer.name}")
         values = {weight.name: weight.numpy() for weight in wrapper.weights}
         return [values[weight.name] for weight in layer.weights]
-
-
-_PREFIX = "quant_"
 
 
 def quantize_aware(model: Any) -> QuantizeAware:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,9 +44,7 @@ class Sparse(Tuned):
 
     def zeros(self) -> dict[str, float]:
         """Share of zeros in the kernel of each layer that is treated, by its path."""
-        return {
-            path: float(np.mean(kernel == 0)) for path, kernel in self._kernels().items()
-        }
+        return {path: float(np.mean(kernel == 0)) for path, kernel in self._kernels().items()}
 
     def _before(self, x: Any, epochs: int, batch_size: int | None, options: Any) -> None:
         if self._is_trained or self._schedule is None:
@@ -59,8 +57,8 @@ class Sparse(Tuned):
     def _callbacks(self) -> list[Any]:
         return [self._over.packages.tfmot.sparsity.keras.UpdatePruningStep()]
 
-    def _weights(self, layer: Any) -> list[Any]:
-        return list(_inner(self.model, layer.name).get_weights())
+    def _trained(self) -> Callable[[Any], list[Any]]:
+        return lambda layer: list(_inner(self.model, layer.name).get_weights())
 
     def _require_trained(self) -> None:
         super()._require_trained()

@@ -22,7 +22,7 @@ from keras_gcp.exporting.quiet import silenced
 from keras_gcp.exporting.runtime import operators, tensor_types
 from keras_gcp.exporting.samples import examples_for
 from keras_gcp.exporting.tflite import run_tflite, signature_names
-from keras_gcp.exporting.worker import in_worker, in_words, prepare
+from keras_gcp.exporting.worker import in_words, in_worker, prepare
 from keras_gcp.tfmot.bridge import Bridge
 from keras_gcp.validation import require_path
 
@@ -30,7 +30,13 @@ COMPARED = 32
 
 
 def write(
-    over: Bridge, model: Any, kind: str, like: str, directory: Any, sample: Any, name: str
+    over: Bridge,
+    model: Any,
+    kind: str,
+    like: str,
+    directory: Any,
+    sample: Any,
+    name: str,
 ) -> ExportedFile:
     """Writes the file.
 
@@ -66,6 +72,8 @@ def write(
                 f"{examples.source} examples, allowed {held.tolerance:.3g}. It was removed. Pass "
                 "real examples as `sample=`, and train longer if there were few steps."
             )
+        if like == "tflite_int8":
+            _require_integers(aside)
         files.replace(aside, target)
     return ExportedFile(
         format=like,
@@ -79,20 +87,6 @@ def write(
         tolerance=held.tolerance,
         examples=len(examples),
     )
-
-
-def require_integers(path: Path) -> None:
-    """Refuses a file of 8 bits in which something is still computed in floating point.
-
-    Raises:
-        UnsupportedModel: there is such a tensor.
-    """
-    if floats := tensor_types(path) & {"FLOAT32", "FLOAT16", "FLOAT64"}:
-        raise UnsupportedModel(
-            f"The file '{path}' is not all of integers: it has tensors of {', '.join(floats)}, "
-            "since the converter knows no 8-bit form of some layer. Expected layers of which "
-            "devices compute all in 8 bits."
-        )
 
 
 def outputs_of(model: Any, arrays: Sequence[Any], batch: int | None = None) -> list[np.ndarray]:
@@ -121,6 +115,15 @@ def _convert_and_run(
             f"Model '{model.name}' cannot be converted to TFLite. The converter says: "
             f"{in_words(error)[:600]}"
         ) from error
+
+
+def _require_integers(path: Path) -> None:
+    if floats := sorted(tensor_types(path) & {"FLOAT32", "FLOAT16", "FLOAT64"}):
+        raise UnsupportedModel(
+            f"The file '{path.name}' is not all of integers: it has tensors of "
+            f"{', '.join(floats)}, since the converter knows no 8-bit form of some layer. It was "
+            "removed. Expected layers of which devices compute all in 8 bits."
+        )
 
 
 def _write_saved_model(over: Bridge, model: Any, folder: Path, batch: int) -> None:

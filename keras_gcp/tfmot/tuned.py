@@ -1,7 +1,9 @@
-"""What `quantize_aware`, `sparsify` and `cluster` return: a model to train on, and what comes of it."""
+"""What `quantize_aware`, `sparsify` and `cluster` return: a model to train, and what it gives."""
 
 from __future__ import annotations
 
+import abc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from keras_gcp.tfmot.bridge import Bridge
 from keras_gcp.validation import require_integer
 
 
-class Tuned:
+class Tuned(abc.ABC):
     """A tf_keras model in the wrappers of tfmot, and the Keras 3 model that it came from.
 
     Attributes:
@@ -108,7 +110,9 @@ class Tuned:
         """`evaluate` of the tf_keras model: loss and metrics, rounding included where it rounds."""
         if not self._is_compiled:
             self.compile()
-        return self.model.evaluate(data.arranged(self.source, x, self._over.packages.tf), y, **options)
+        return self.model.evaluate(
+            data.arranged(self.source, x, self._over.packages.tf), y, **options
+        )
 
     def predict(self, x: Any, **options: Any) -> Any:
         """`predict` of the tf_keras model."""
@@ -122,10 +126,10 @@ class Tuned:
             InvalidArgument: it was not trained as far as that is needed.
         """
         self._require_trained()
-        plain = bridge.build(self._over)
+        plain, weights_of = bridge.build(self._over), self._trained()
         for call in self._over.weighted():
-            name = self._over.name(call)
-            plain.get_layer(name).set_weights(self._weights(plain.get_layer(name)))
+            layer = plain.get_layer(self._over.name(call))
+            layer.set_weights(weights_of(layer))
         return plain
 
     def to_keras(self) -> Any:
@@ -166,8 +170,8 @@ class Tuned:
 
     # --- what the techniques do differently ------------------------------------------------------
 
-    def _before(self, x: Any, epochs: int, batch_size: int | None, options: Any) -> None:
-        """Before a training."""
+    def _before(self, x: Any, epochs: int, batch_size: int | None, options: Any) -> None:  # noqa: B027 (most need nothing)
+        """What has to be done before a training."""
 
     def _callbacks(self) -> list[Any]:
         return []
@@ -175,9 +179,9 @@ class Tuned:
     def _to_export(self) -> Any:
         return self.strip()
 
-    def _weights(self, layer: Any) -> list[Any]:
-        """Trained weights of a plain layer, in its order."""
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _trained(self) -> Callable[[Any], list[Any]]:
+        """What finds, for a plain layer, the trained weights in its order."""
 
     def _require_trained(self) -> None:
         if not self._is_trained:
