@@ -1,4 +1,4 @@
-"""The twin in tf_keras computes what the Keras 3 model computes, and weights find their way back."""
+"""The twin in tf_keras computes what the Keras 3 model computes, and weights come back."""
 
 from __future__ import annotations
 
