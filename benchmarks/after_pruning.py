@@ -16,6 +16,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,8 @@ class Files:
         }.items():
             if self.records.find(file=name, seed=FLAGS.seed) is None:
                 tuned = make(pruned)
-                seconds = _timed(lambda: tuned.fit(*self.data, batch_size=64, verbose=2))
-                self.add(name, lambda: tuned.export(folder, self.data[0]), seconds)
+                seconds = _timed(partial(tuned.fit, *self.data, batch_size=64, verbose=2))
+                self.add(name, partial(tuned.export, folder, self.data[0]), seconds)
 
     def _measured(self, file: Any) -> Row:
         found = in_worker(runtime.run_file, str(file.path), {"input_1": self.test[0]})

@@ -22,24 +22,24 @@ class Clustered(Tuned):
         clusters: Number of different values in each kernel.
     """
 
-    _suffix = "_clustered"
+    file_suffix = "_clustered"
 
     def __init__(self, over: Any, model: Any, clusters: int) -> None:
         super().__init__(over, model)
         self.clusters = clusters
-        self._is_trained = True  # The values are there from the beginning.
+        self.is_trained = True  # The values are there from the beginning.
 
     def values(self) -> dict[str, int]:
         """Number of different weights in the kernel of each layer that is treated, by its path."""
         stripped = self.strip()
         return {
-            call.path: np.unique(_kernel(stripped, self._over.name(call), call)).size
-            for call in self._over.weighted()
+            call.path: np.unique(_kernel(stripped, self.over.name(call), call)).size
+            for call in self.over.weighted()
             if kind_of(call) in layers.CLUSTERED
         }
 
     def _trained(self) -> Callable[[Any], list[Any]]:
-        stripped = self._over.packages.tfmot.clustering.keras.strip_clustering(self.model)
+        stripped = self.over.packages.tfmot.clustering.keras.strip_clustering(self.model)
         return lambda layer: list(stripped.get_layer(layer.name).get_weights())
 
 

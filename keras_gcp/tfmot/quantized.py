@@ -19,8 +19,8 @@ class QuantizeAware(Tuned):
         model: The tf_keras model, wrapped by tfmot.
     """
 
-    _kind, _held_to, _suffix = "tflite_trained_int8", "tflite_int8", "_qat_int8"
-    _needs_training = "has not learnt the ranges of its activations yet"
+    file_kind, file_format, file_suffix = "tflite_trained_int8", "tflite_int8", "_qat_int8"
+    untrained = "has not learnt the ranges of its activations yet"
 
     def _to_export(self) -> Any:
         return self.model

@@ -35,8 +35,8 @@ class Sparse(Tuned):
         share: Share of zeros in each kernel, or "2:4".
     """
 
-    _kind, _suffix = "tflite_sparse", "_sparse"
-    _needs_training = "has no zeros yet"
+    file_kind, file_suffix = "tflite_sparse", "_sparse"
+    untrained = "has no zeros yet"
 
     def __init__(self, over: Bridge, model: Any, share: float | str, schedule: Any) -> None:
         super().__init__(over, model)
@@ -47,15 +47,15 @@ class Sparse(Tuned):
         return {path: float(np.mean(kernel == 0)) for path, kernel in self._kernels().items()}
 
     def _before(self, x: Any, epochs: int, batch_size: int | None, options: Any) -> None:
-        if self._is_trained or self._schedule is None:
+        if self.is_trained or self._schedule is None:
             return
-        count = data.steps(x, epochs, batch_size, options, self._over.packages.tf)
+        count = data.steps(x, epochs, batch_size, options, self.over.packages.tf)
         last = max(1, int(_OF_TRAINING * count))
         self._schedule.frequency = max(1, last // _UPDATES)
         self._schedule.end_step = last // self._schedule.frequency * self._schedule.frequency
 
     def _callbacks(self) -> list[Any]:
-        return [self._over.packages.tfmot.sparsity.keras.UpdatePruningStep()]
+        return [self.over.packages.tfmot.sparsity.keras.UpdatePruningStep()]
 
     def _trained(self) -> Callable[[Any], list[Any]]:
         return lambda layer: list(_inner(self.model, layer.name).get_weights())
@@ -77,9 +77,9 @@ class Sparse(Tuned):
         kinds = _kinds(self.share)
         return {
             call.path: getattr(
-                _inner(self.model, self._over.name(call)), kinds[kind_of(call)]
+                _inner(self.model, self.over.name(call)), kinds[kind_of(call)]
             ).numpy()
-            for call in self._over.weighted()
+            for call in self.over.weighted()
             if kind_of(call) in kinds
         }
 

@@ -22,14 +22,20 @@ class Tuned(abc.ABC):
     Attributes:
         source: The Keras 3 model; it never changes.
         model: The tf_keras model, wrapped by tfmot.
+        over: How its layers are called there.
+        is_trained: Whether `fit` has ended once.
+        file_kind: How the file is converted, a key of `exporting.conversion.KINDS`.
+        file_format: The format of `keras_gcp.export` that the file is held to.
+        file_suffix: Follows the model's name in that of the file.
+        untrained: What is wrong before `fit`, in words that follow the model's name.
     """
 
-    _kind, _held_to, _suffix = "tflite", "tflite", ""
-    _needs_training = "is not trained yet"
+    file_kind, file_format, file_suffix = "tflite", "tflite", ""
+    untrained = "is not trained yet"
 
     def __init__(self, over: Bridge, model: Any) -> None:
         self.source, self.model = over.source, model
-        self._over, self._is_compiled, self._is_trained = over, False, False
+        self.over, self._is_compiled, self.is_trained = over, False, False
 
     def compile(
         self,
@@ -50,7 +56,7 @@ class Tuned(abc.ABC):
         Raises:
             InvalidArgument: there is no loss, or tf_keras has none of that kind.
         """
-        k2 = self._over.packages.tf_keras
+        k2 = self.over.packages.tf_keras
         self.model.compile(
             **compiling.settings(self.source, k2, loss, optimizer, learning_rate, metrics)
         )
@@ -92,7 +98,7 @@ class Tuned(abc.ABC):
         given = (loss, optimizer, learning_rate, metrics)
         if not self._is_compiled or any(one is not None for one in given):
             self.compile(*given)
-        tf = self._over.packages.tf
+        tf = self.over.packages.tf
         x = data.arranged(self.source, x, tf)
         self._before(x, epochs, batch_size, options)
         found = self.model.fit(
@@ -103,7 +109,7 @@ class Tuned(abc.ABC):
             callbacks=[*self._callbacks(), *callbacks],
             **self._arranged(options),
         )
-        self._is_trained = True
+        self.is_trained = True
         return found
 
     def evaluate(self, x: Any, y: Any = None, **options: Any) -> Any:
@@ -111,12 +117,12 @@ class Tuned(abc.ABC):
         if not self._is_compiled:
             self.compile()
         return self.model.evaluate(
-            data.arranged(self.source, x, self._over.packages.tf), y, **options
+            data.arranged(self.source, x, self.over.packages.tf), y, **options
         )
 
     def predict(self, x: Any, **options: Any) -> Any:
         """`predict` of the tf_keras model."""
-        x = data.arranged(self.source, x, self._over.packages.tf)
+        x = data.arranged(self.source, x, self.over.packages.tf)
         return self.model.predict(x, **options)
 
     def strip(self) -> Any:
@@ -126,9 +132,9 @@ class Tuned(abc.ABC):
             InvalidArgument: it was not trained as far as that is needed.
         """
         self._require_trained()
-        plain, weights_of = bridge.build(self._over), self._trained()
-        for call in self._over.weighted():
-            layer = plain.get_layer(self._over.name(call))
+        plain, weights_of = bridge.build(self.over), self._trained()
+        for call in self.over.weighted():
+            layer = plain.get_layer(self.over.name(call))
             layer.set_weights(weights_of(layer))
         return plain
 
@@ -140,8 +146,8 @@ class Tuned(abc.ABC):
             VerificationFailed: the two do not compute the same.
         """
         stripped = self.strip()
-        copy = bridge.back(self._over, stripped)
-        equality.prove(self._over, stripped, copy)
+        copy = bridge.back(self.over, stripped)
+        equality.prove(self.over, stripped, copy)
         return copy
 
     def export(
@@ -163,9 +169,9 @@ class Tuned(abc.ABC):
             InvalidArgument: it was not trained as far as that is needed.
         """
         self._require_trained()
-        name = f"{self.source.name}{self._suffix}" if name is None else name
+        name = f"{self.source.name}{self.file_suffix}" if name is None else name
         return tflite.write(
-            self._over, self._to_export(), self._kind, self._held_to, directory, sample, name
+            self.over, self._to_export(), self.file_kind, self.file_format, directory, sample, name
         )
 
     # --- what the techniques do differently ------------------------------------------------------
@@ -184,9 +190,9 @@ class Tuned(abc.ABC):
         """What finds, for a plain layer, the trained weights in its order."""
 
     def _require_trained(self) -> None:
-        if not self._is_trained:
+        if not self.is_trained:
             raise InvalidArgument(
-                f"The model '{self.source.name}' {self._needs_training}. Call `fit` first; a few "
+                f"The model '{self.source.name}' {self.untrained}. Call `fit` first; a few "
                 "epochs at a small learning rate are usual."
             )
 
@@ -194,11 +200,11 @@ class Tuned(abc.ABC):
         held_out = options.get("validation_data")
         if not isinstance(held_out, list | tuple):
             return options
-        x = data.arranged(self.source, held_out[0], self._over.packages.tf)
+        x = data.arranged(self.source, held_out[0], self.over.packages.tf)
         return {**options, "validation_data": (x, *held_out[1:])}
 
     def __repr__(self) -> str:
-        state = "trained" if self._is_trained else "not trained yet"
+        state = "trained" if self.is_trained else "not trained yet"
         return f"<{type(self).__name__} of '{self.source.name}', {state}>"
 
 

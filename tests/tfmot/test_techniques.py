@@ -98,7 +98,7 @@ def test_a_share_of_zeros_is_reached_in_the_first_training_and_stored_sparsely(
 
 def test_a_training_that_ended_early_is_noticed_and_goes_on(pruned, data):
     tuned = sparsify(pruned, 0.75)
-    k2 = tuned._over.packages.tf_keras
+    k2 = tuned.over.packages.tf_keras
 
     class Stop(k2.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -166,7 +166,7 @@ def test_what_belongs_to_keras_3_is_refused_in_its_training(pruned, data):
 def test_what_the_converter_cannot_do_in_integers_is_said(pruned, data, tmp_path, monkeypatch):
     tuned = quantize_aware(pruned)
     fit(tuned, data)
-    monkeypatch.setattr(type(tuned), "_kind", "tflite")  # The ranges stay unused: floats.
+    monkeypatch.setattr(type(tuned), "file_kind", "tflite")  # The ranges stay unused: floats.
     with pytest.raises(UnsupportedModel, match="FLOAT32"):
         tuned.export(tmp_path, sample=data[0])
     assert list(tmp_path.iterdir()) == []
