@@ -246,7 +246,7 @@ def test_names_in_a_signature_are_no_words_of_python():
 
     inputs = [layers.Input((2,), name=name) for name in ("in", "x_in", "lambda")]
     model = keras.Model(inputs, layers.Dense(1, name="is")(layers.Add()(inputs)))
-    assert signature_names(model) == (["x_in", "x_in_2", "x_lambda"], ["x_is"])
+    assert signature_names(model) == (["x_in", "x_in_1", "x_lambda"], ["x_is"])
 
 
 def test_operators_that_tflite_lacks_are_refused_by_name(tmp_path):
