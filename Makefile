@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo lint format test test-all test-jax test-torch test-backends test-versions \
+.PHONY: help env demo lint format test test-all test-jax test-torch test-tfmot test-backends test-versions \
   wheel-test clean distclean
 
 VENV := .venv
@@ -21,7 +21,7 @@ TENSORFLOW_CHOICE := $(VENV)/.tensorflow-build
 TENSORFLOW_DEFAULT := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),tensorflow-cpu,tensorflow)
 TENSORFLOW ?= $(shell cat $(TENSORFLOW_CHOICE) 2>/dev/null || echo $(TENSORFLOW_DEFAULT))
 
-# Environments of the other backends. PyTorch's version is fixed so that pip takes its CPU build where
+# Environments of the other backends, and of tfmot. PyTorch's version is fixed so that pip takes its CPU build where
 # one is at hand (`PIP_FIND_LINKS`, or PyTorch's own index in `PIP_EXTRA_INDEX_URL`). The ordinary
 # build of several GB also does.
 JAX ?= jax
@@ -29,7 +29,7 @@ TORCH ?= torch==2.13.0
 BACKEND_STAMP := .made-from-pyproject
 
 # Tests of exported files, examples, pictures and packages are TensorFlow's, or not of the core.
-CORE_TESTS := $(filter-out %/examples/ %/exporting/ %/models/ %/reporting/ %/distribution/,$(wildcard tests/*/)) \
+CORE_TESTS := $(filter-out %/examples/ %/exporting/ %/models/ %/reporting/ %/distribution/ %/tfmot/,$(wildcard tests/*/)) \
   $(filter-out tests/test_packaging.py tests/test_docs.py tests/test_trained_networks.py,$(wildcard tests/test_*.py))
 
 # JAX compiles every operation for every shape; what it compiled is kept from one run to the next.
@@ -91,7 +91,7 @@ test: env  ## lint and the fast tests, side by side
 
 test-all: lint wheel-test  ## lint, all tests, the wheel in an empty environment, all backends
 	$(PYTEST) -m "" --durations=$(SLOWEST) $(PYTEST_ARGS)
-	$(MAKE) test-jax test-torch test-backends
+	$(MAKE) test-jax test-torch test-tfmot test-backends
 
 test-jax: .venv-jax/$(BACKEND_STAMP)  ## the core's tests on JAX, without TensorFlow
 	KERAS_BACKEND=jax $(JAX_SETTINGS) .venv-jax/bin/python $(PYTEST_OPTIONS) -rs $(CORE_TESTS) $(PYTEST_ARGS)
@@ -101,12 +101,19 @@ test-torch: .venv-torch/$(BACKEND_STAMP)  ## the core's tests on PyTorch, withou
 	KERAS_BACKEND=torch .venv-torch/bin/python $(PYTEST_OPTIONS) -rs $(CORE_TESTS) $(PYTEST_ARGS)
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest -m "" tests/distribution
 
+test-tfmot: .venv-tfmot/$(BACKEND_STAMP)  ## tensorflow-model-optimization after pruning, beside tf_keras
+	.venv-tfmot/bin/python $(PYTEST_OPTIONS) -m "" -rs tests/tfmot \
+	  "tests/test_docs.py::test_the_code_of_the_page_runs[tfmot]" $(PYTEST_ARGS)
+
 .venv-jax/$(BACKEND_STAMP): BACKEND := $(JAX)
 .venv-torch/$(BACKEND_STAMP): BACKEND := $(TORCH)
+.venv-tfmot/$(BACKEND_STAMP): BACKEND := tensorflow
+.venv-tfmot/$(BACKEND_STAMP): EXTRAS := test,tfmot
+.venv-%/$(BACKEND_STAMP): EXTRAS ?= test
 .venv-%/$(BACKEND_STAMP): pyproject.toml
 	@python=$$(PYTHON3="$(PYTHON3)" bash .ci/find-python) && "$$python" -m venv .venv-$*
 	@echo "Installing packages into .venv-$*"
-	@.venv-$*/bin/python -m pip install $(PIP_FLAGS) "$(BACKEND)" --editable ".[test]"
+	@.venv-$*/bin/python -m pip install $(PIP_FLAGS) "$(BACKEND)" --editable ".[$(EXTRAS)]"
 	@touch $@
 
 test-backends: env .venv-jax/$(BACKEND_STAMP) .venv-torch/$(BACKEND_STAMP)  ## the same scores and plans on three backends
@@ -144,4 +151,4 @@ clean:  ## remove caches and build products
 	find . -name __pycache__ -type d -not -path './.venv*/*' -prune -exec rm -rf {} +
 
 distclean: clean  ## clean, and remove all environments
-	rm -rf $(VENV) .venv-jax .venv-torch
+	rm -rf $(VENV) .venv-jax .venv-torch .venv-tfmot

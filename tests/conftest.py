@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
 import subprocess
 import sys
@@ -33,6 +34,8 @@ if keras.config.backend() == "torch":
     torch.backends.mkldnn.enabled = False
     # What would take its place is off by 1e-4 where batches are of 16 and more.
     torch.backends.nnpack.set_flags(False)
+
+HAS_TFMOT = importlib.util.find_spec("tensorflow_model_optimization") is not None
 
 pytest_plugins = ["pytester"]
 
@@ -78,6 +81,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         reasons = [mark.args[1] for mark in item.iter_markers("not_on") if mark.args[0] == backend]
         if backend != "tensorflow":
             reasons += [mark.args[0] for mark in item.iter_markers("needs_tensorflow")]
+        if not HAS_TFMOT and item.get_closest_marker("needs_tfmot"):
+            reason = "tensorflow-model-optimization is not installed here; see `make test-tfmot`"
+            item.add_marker(pytest.mark.skip(reason=reason))
         for reason in reasons:
             item.add_marker(pytest.mark.skip(reason=f"not on {backend}: {reason}"))
 

@@ -16,13 +16,15 @@ PAGES = [page for page in sorted(DOCS.glob("*.md")) if "```python" in page.read_
 SLOW = {"budgets", "events", "export", "long_trainings"}
 """Processes of their own, many files, or many trainings."""
 
+MARKS = {
+    **{page: [pytest.mark.slow] for page in SLOW},
+    "tfmot": [pytest.mark.slow, pytest.mark.needs_tfmot],
+}
+
 
 @pytest.mark.parametrize(
     "page",
-    [
-        pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in SLOW else [])
-        for page in PAGES
-    ],
+    [pytest.param(page, id=page.stem, marks=MARKS.get(page.stem, ())) for page in PAGES],
 )
 def test_the_code_of_the_page_runs(page, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

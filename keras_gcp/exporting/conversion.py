@@ -81,9 +81,22 @@ def _int8(tf: Any, converter: Any, calibration: Calibration | None, batch: int) 
     converter.inference_output_type = tf.int8
 
 
+def _sparse(tf: Any, converter: Any, calibration: Calibration | None, batch: int) -> None:
+    converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
+
+
+def _trained_int8(tf: Any, converter: Any, calibration: Calibration | None, batch: int) -> None:
+    """The model knows its ranges: quantization-aware training has found them."""
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_input_type = tf.int8
+    converter.inference_output_type = tf.int8
+
+
 KINDS: dict[str, Callable[[Any, Any, Calibration | None, int], None]] = {
     "tflite": _plain,
     "tflite_float16": _float16,
     "tflite_dynamic": _dynamic,
     "tflite_int8": _int8,
+    "tflite_sparse": _sparse,
+    "tflite_trained_int8": _trained_int8,
 }

@@ -121,6 +121,17 @@ def operator_kinds(model: Any) -> list[str]:
     return [_operator_name(code, names, schema) for code in codes]
 
 
+def tensor_types(path: Path | str) -> frozenset[str]:
+    """Types of number of all tensors in a .tflite file, such as `INT8`, weights included."""
+    schema = _schema()
+    names = {code: name for name, code in vars(schema.TensorType).items() if name[0] != "_"}
+    model = schema.Model.GetRootAs(Path(path).read_bytes(), 0)
+    graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
+    return frozenset(
+        names[graph.Tensors(i).Type()] for graph in graphs for i in range(graph.TensorsLength())
+    )
+
+
 def builtin_names() -> frozenset[str]:
     """Names of the operators that every TFLite runtime has."""
     names = {name for name in vars(schema_of_files().BuiltinOperator) if not name.startswith("_")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -154,11 +155,11 @@ def _refusal(model: keras.Model, kind: str, error: Exception) -> str:
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-    """Names fit for a signature: letters, digits and underscores, each once."""
+    """Names fit for a signature: letters, digits and underscores, no word of Python, each once."""
     unique: list[str] = []
     for name in names:
         clean = re.sub(r"\W", "_", name, flags=re.ASCII)
-        clean = clean if clean[:1].isalpha() else f"x_{clean}"
+        clean = clean if clean[:1].isalpha() and not keyword.iskeyword(clean) else f"x_{clean}"
         number, candidate = 1, clean
         while candidate in unique:
             number, candidate = number + 1, f"{clean}_{number}"

@@ -241,6 +241,15 @@ def test_exchanged_outputs_of_equal_shape_are_seen(forked, pair, tmp_path, monke
         export(forked, tmp_path, ["tflite"], sample=pair)
 
 
+def test_names_in_a_signature_are_no_words_of_python():
+    """TensorFlow makes arguments of a function of them."""
+    from keras_gcp.exporting.tflite import signature_names
+
+    inputs = [layers.Input((2,), name=name) for name in ("in", "x_in", "lambda")]
+    model = keras.Model(inputs, layers.Dense(1, name="is")(layers.Add()(inputs)))
+    assert signature_names(model) == (["x_in", "x_in_1", "x_lambda"], ["x_is"])
+
+
 def test_operators_that_tflite_lacks_are_refused_by_name(tmp_path):
     inputs = layers.Input((8, 8, 3))
     x = keras.ops.erfinv(keras.ops.tanh(layers.Conv2D(4, 3)(inputs)))
