@@ -68,8 +68,8 @@ def compensated(
 
 
 class _PairedPass:
-    _most_numbers = MOST_NUMBERS
-    _ridge = RIDGE
+    most_numbers = MOST_NUMBERS
+    ridge = RIDGE
 
     def __init__(self, channels: ChannelMap, keep: np.ndarray, settings: Compensation) -> None:
         self._model, self._channels = channels.model, channels
@@ -105,7 +105,7 @@ class _PairedPass:
         """Position of a call to the number of examples from there on."""
         model, graph = self._model, self._channels.graph
         numbers = numbers_by_call(model, graph, sample)
-        counts = examples_by_call(numbers, len(sample), self._most_numbers)
+        counts = examples_by_call(numbers, len(sample), self.most_numbers)
         if self._may_join():
             return counts
         return {0: keras_state.whole_batches(model, counts[0])}
@@ -215,7 +215,7 @@ class _PairedPass:
             keep=self._keep,
             settings=self._settings,
             before_normalization=len(readers) == 1 and self._normalizes(readers[0]),
-            ridge=self._ridge,
+            ridge=self.ridge,
             run=run,
             wide_inputs=[wide[x.index] for x in call.inputs],
             narrow_inputs=[narrow[x.index] for x in call.inputs],
@@ -270,8 +270,8 @@ class _NoisePass(_PairedPass):
     A cut without a sample should take no longer than it must: some 64 MB per tensor.
     """
 
-    _most_numbers = 2**24
-    _ridge = RIDGE_OF_NOISE
+    most_numbers = 2**24
+    ridge = RIDGE_OF_NOISE
 
     def __init__(self, channels: ChannelMap, keep: np.ndarray, settings: Compensation) -> None:
         super().__init__(channels, keep, settings)

@@ -123,7 +123,7 @@ def operator_kinds(model: Any) -> list[str]:
 
 def tensor_types(path: Path | str) -> frozenset[str]:
     """Types of number of all tensors in a .tflite file, such as `INT8`, weights included."""
-    schema = _schema()
+    schema = schema_of_files()
     names = {code: name for name, code in vars(schema.TensorType).items() if name[0] != "_"}
     model = schema.Model.GetRootAs(Path(path).read_bytes(), 0)
     graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]

@@ -30,7 +30,7 @@ def test_examples_grow_and_fit(numbers, total, most):
 @pytest.fixture
 def few_at_first(monkeypatch):
     """The first layers of small networks see a few examples only."""
-    monkeypatch.setattr(paired_pass._PairedPass, "_most_numbers", 8 * 8 * 12 * 10)
+    monkeypatch.setattr(paired_pass._PairedPass, "most_numbers", 8 * 8 * 12 * 10)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_the_result_is_that_of_all_examples_at_once(few_at_first, monkeypatch):
     x = inputs_for(model, batch=64)
     plan = random_plan(model)
     joined = keras_gcp.apply(model, plan, (x, None))
-    monkeypatch.setattr(paired_pass._PairedPass, "_most_numbers", 2**30)
+    monkeypatch.setattr(paired_pass._PairedPass, "most_numbers", 2**30)
     at_once = keras_gcp.apply(model, plan, (x, None))
     out, expected = (one.predict(x, verbose=0) for one in (joined, at_once))
     plain = keras_gcp.apply(model, plan).predict(x, verbose=0)
