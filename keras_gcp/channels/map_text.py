@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from keras_gcp.formatting import html_table, listed, table, wrapped
+from keras_gcp.formatting import footnoted, html_table, listed, table, wrapped
 
-COLUMNS = ("group", "channels", "tied to it", "stays because, or limited")
+COLUMNS = ("group", "channels", "tied to it", "stays because")
 
 _MOST_NAMES = 2
 
@@ -46,8 +46,10 @@ def below(free: int, total: int, refusals: Mapping[str, str], causes: Iterable[s
 
 def text(rows: list[list[str]], lines: list[str]) -> str:
     """Table and lines."""
-    tables = [table(COLUMNS, rows)] if rows else []
-    return "\n".join([*tables, *map(wrapped, lines)])
+    limits, notes = footnoted([row[-1] for row in rows])
+    short = [[*row[:-1], limit] for row, limit in zip(rows, limits, strict=True)]
+    tables = [table(COLUMNS, short)] if rows else []
+    return "\n".join([*tables, *map(wrapped, [*notes, *lines])])
 
 
 def html(rows: list[list[str]], lines: list[str]) -> str:

@@ -102,7 +102,11 @@ class Frontier:
         ]
         columns = ["budget", f"{self.resource} left", "MACs", "parameters", self.metric]
         text = table([*columns, "epochs trained", "file"], rows)
-        return f"{text}\n{wrapped(f'in the folder {self.points[0].path.parent}')}" if self.points else text
+        return (
+            f"{text}\n{wrapped(f'in the folder {self.points[0].path.parent}')}"
+            if self.points
+            else text
+        )
 
     def plot(self, path: str | Path) -> Path:
         """Draws the metric against the share that is left.

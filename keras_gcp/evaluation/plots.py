@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_gcp import formatting
+from keras_gcp.costs.cost_model import in_words
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.reporting.style import (
     BLUE,
@@ -27,7 +28,6 @@ from keras_gcp.reporting.width_chart import shortened
 _COLORS = (VERMILION, BLUE, ORANGE, GREEN, PURPLE, SKY)
 _REFERENCE = {"color": DENSE, "linewidth": 1.2, "linestyle": (0, (4, 3))}
 _LEAST_GAP = 0.17  # of the width of the picture: below, labels of neighbours would overlap
-_RESOURCE_NAMES = {"macs": "MACs"}
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def frontier_curve(
     if not points:
         raise InvalidArgument("There are no points to draw.")
     scale = _Scale.of(metric, (point.value for point in points))
-    name = _RESOURCE_NAMES.get(resource, resource)
+    name = in_words(resource)
     title = f"One training, {len(points)} models: {metric} against {name}"
     with figure(path, 9.5, 5.0, title) as drawing:
         axes = drawing.subplots()

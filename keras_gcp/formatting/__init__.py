@@ -1,5 +1,6 @@
 """Numbers, lines and tables as people read them."""
 
+from keras_gcp.formatting.footnotes import footnoted
 from keras_gcp.formatting.lines import LINE, listed, parts_line, shortened, shortened_names, wrapped
 from keras_gcp.formatting.numbers import (
     amount,
@@ -20,6 +21,7 @@ __all__ = [
     "count",
     "factor",
     "file_size",
+    "footnoted",
     "html_lines",
     "html_table",
     "listed",

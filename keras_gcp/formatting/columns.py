@@ -12,8 +12,8 @@ GAP = 2
 """Characters between two columns."""
 
 _LEAST_NAME = 8
-_SHORT_NAME = 17  # What is left of other names before those in the first column are shortened.
-_LEAST_TEXT = 16  # Of cells of several words: narrower ones become towers.
+_SHORT_NAME = 14  # What is left of other names before those in the first column are shortened.
+_LEAST_TEXT = 14  # Of cells of several words: narrower ones become towers.
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,8 @@ def wrapped(text: str, width: int = LINE, indent: str = "  ") -> str:
 
 
 def _broken(line: str, width: int, indent: str) -> list[str]:
+    if len(line) <= width:
+        return [line]
     room = width - len(indent)
     words = re.sub(r"\S+", lambda word: shortened(word[0], room), line)
     return textwrap.wrap(

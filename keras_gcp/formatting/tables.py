@@ -75,8 +75,8 @@ def table(
             justify="right" if column.numbers else "left",
             width=column.width,
         )
-    for row in zip(*(column.cells for column in shown), strict=True):
-        grid.add_row(*map(Text, row))
+    for texts in zip(*(column.cells for column in shown), strict=True):
+        grid.add_row(*map(Text, texts))
     output = io.StringIO()
     whole = max(width, sum(column.width + GAP for column in shown))
     console = Console(file=output, width=whole, color_system=None, force_terminal=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from keras_gcp.costs.cost_model import left_out
-from keras_gcp.formatting import amount, html_lines, html_table, listed, table, wrapped
+from keras_gcp.formatting import amount, footnoted, html_lines, html_table, listed, table, wrapped
 from keras_gcp.graph import Shapes
 from keras_gcp.selection.plan_data import PlanData, PlannedGroup
 from keras_gcp.selection.slack import SLACK_COLUMNS
@@ -14,8 +14,11 @@ _MOST_NAMES = 2
 
 def explanation(plan: PlanData) -> str:
     """The text of `Plan.explain`; no line is longer than that of a terminal."""
+    rows = _rows(plan)
+    limits, notes = footnoted([row[-1] for row in rows])
+    short = [[*row[:-1], limit] for row, limit in zip(rows, limits, strict=True)]
     blocks = [
-        [table(_columns(plan), _rows(plan))],
+        [table(_columns(plan), short), *map(wrapped, notes)],
         [wrapped(line) for line in _lines(plan)],
         [table(SLACK_COLUMNS, _slack_rows(plan))] if plan.slack else [],
         [wrapped(line) for line in _remarks(plan)],
