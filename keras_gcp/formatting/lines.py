@@ -39,7 +39,7 @@ def shortened_names(names: Iterable[str], width: int) -> dict[str, str]:
         Name to what is shown of it.
 
     >>> shortened_names(["block11_expand_conv", "block12_expand_conv"], 11)
-    {'block11_expand_conv': 'block11_…nv', 'block12_expand_conv': 'block12_…nv'}
+    {'block11_expand_conv': 'block11…onv', 'block12_expand_conv': 'block12…onv'}
     """
     every = list(dict.fromkeys(names))
     heads = sorted(range(width), key=lambda head: abs(head - width // 2))

@@ -42,10 +42,10 @@ def table(
     Example:
 
     >>> print(table(["layer", "kept"], [["conv_1", "8 of 16"], ["conv_2", "16 of 16"]]))
-    layer        kept
-    ─────────────────
-    conv_1    8 of 16
-    conv_2   16 of 16
+    layer       kept
+    ────────────────
+    conv_1   8 of 16
+    conv_2  16 of 16
     """
     from rich import box
     from rich.console import Console

@@ -72,6 +72,7 @@ def outlook_line(outlook: Outlook) -> str:
     goal = _goal(outlook)
     events, free, anchored = _events_in(outlook), _prunable_in(outlook), _anchored_in(outlook)
     steps = [(0, 0, 0), (0, 1, 0), (1, 1, 0), (1, 2, 0), (1, 2, 1), (2, 2, 1), (2, 2, 2)]
+    steps += [(3, 2, 2), (3, 3, 2)]
     lines = [f"{goal}{events[e]} · {free[f]}{anchored[a]}" for e, f, a in steps]
     return _first_that_fits([*lines, lines[0]])
 
@@ -90,30 +91,31 @@ def _limit(resource: str, limit: float | Absolute | Timed) -> str:
     return f"{in_words(resource)} {100 * share:.3g} %"
 
 
-def _events_in(outlook: Outlook) -> tuple[str, str, str]:
+def _events_in(outlook: Outlook) -> tuple[str, ...]:
     """When events take place, in more and in fewer words."""
     if not outlook.events:
-        return (f" as {outlook.monitor} says",) * 3
-    unit, events = outlook.unit, outlook.events
+        return (f" as {outlook.monitor} says",) * 4
+    unit, events, number = outlook.unit, outlook.events, _events(len(outlook.events))
     units = unit if len(events) == 1 else f"{unit}s"
-    ends = f"{events[0]:,} to {events[-1]:,}" if len(events) > 1 else f"{events[0]:,}"
-    number = f", {_events(len(events))}, {units} {ends}"
-    if len(events) > _LISTED_EVENTS:
-        return (number,) * 3
     every = ", ".join(f"{at:,}" for at in events)
-    return f" before {units} {every}", f", {units} {every}", number
+    ends = f"{events[0]:,} to {events[-1]:,}" if len(events) > 1 else every
+    short = (f", {number}, {units} {ends}", f", {number} to {unit} {events[-1]:,}")
+    if len(events) > _LISTED_EVENTS:
+        return (short[0], *short, short[1])
+    return (f" before {units} {every}", f", {units} {every}", *short)
 
 
-def _prunable_in(outlook: Outlook) -> tuple[str, str, str]:
+def _prunable_in(outlook: Outlook) -> tuple[str, ...]:
     free, every = f"{outlook.prunable:,}", f"{outlook.channels:,}"
     return (
         f"{free} of {every} channels can be pruned",
         f"{free} of {every} channels prunable",
         f"{free}/{every} prunable",
+        f"{free} prunable",
     )
 
 
-def _anchored_in(outlook: Outlook) -> tuple[str, str, str]:
+def _anchored_in(outlook: Outlook) -> tuple[str, ...]:
     names = outlook.anchored
     if not names:
         return " · nothing anchored", "", ""
