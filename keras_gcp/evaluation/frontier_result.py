@@ -112,7 +112,7 @@ class Frontier:
         """Draws the metric against the share that is left.
 
         Args:
-            path: PNG file to write.
+            path: SVG, PDF or PNG file to write.
 
         Raises:
             PlottingUnavailable: Matplotlib is not installed (`pip install keras-gcp[examples]`).

@@ -23,10 +23,10 @@ from keras_gcp.reporting.style import (
     VERMILION,
     figure,
 )
-from keras_gcp.reporting.width_chart import shortened
 
 _COLORS = (VERMILION, BLUE, ORANGE, GREEN, PURPLE, SKY)
 _REFERENCE = {"color": DENSE, "linewidth": 1.2, "linestyle": (0, (4, 3))}
+_LONGEST_NAME = 30
 _LEAST_GAP = 0.17  # of the width of the picture: below, labels of neighbours would overlap
 
 
@@ -69,7 +69,7 @@ def sensitivity_curves(
         curves: The most sensitive group first.
         baseline: The metric of the whole model.
         metric: Its name.
-        path: PNG file to write.
+        path: SVG, PDF or PNG file to write.
 
     Returns:
         The path.
@@ -87,8 +87,9 @@ def sensitivity_curves(
         axes = drawing.subplots()
         axes.set_prop_cycle(color=_COLORS)
         # In the order in which the lines end, from above.
+        names = formatting.shortened_at_words((curve.name for curve in colored), _LONGEST_NAME)
         for curve in sorted(colored, key=lambda one: -scale.number(one.points[-1][1])):
-            label = f"{shortened(curve.name)}: {scale.text(curve.points[-1][1])}"
+            label = f"{names[curve.name]}: {scale.text(curve.points[-1][1])}"
             _draw_curve(axes, curve, baseline, scale, label=label, zorder=3)
         for i, curve in enumerate(others):
             name = None if i else f"{len(others)} less sensitive ones"
@@ -122,7 +123,7 @@ def frontier_curve(
         points: The widest model first.
         metric: Name of the metric.
         resource: What `share` counts.
-        path: PNG file to write.
+        path: SVG, PDF or PNG file to write.
         whole_first: Whether the first point is the model before any cut: a line marks its metric.
 
     Returns:

@@ -110,7 +110,7 @@ class Sensitivity:
         """Draws the curves of all groups, the most sensitive ones in colour.
 
         Args:
-            path: PNG file to write.
+            path: SVG, PDF or PNG file to write.
 
         Raises:
             PlottingUnavailable: Matplotlib is not installed (`pip install keras-gcp[examples]`).

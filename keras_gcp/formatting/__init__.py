@@ -1,7 +1,15 @@
 """Numbers, lines and tables as people read them."""
 
 from keras_gcp.formatting.footnotes import footnoted
-from keras_gcp.formatting.lines import LINE, listed, parts_line, shortened, shortened_names, wrapped
+from keras_gcp.formatting.lines import (
+    LINE,
+    listed,
+    parts_line,
+    shortened,
+    shortened_at_words,
+    shortened_names,
+    wrapped,
+)
 from keras_gcp.formatting.numbers import (
     amount,
     count,
@@ -31,6 +39,7 @@ __all__ = [
     "percent",
     "seconds",
     "shortened",
+    "shortened_at_words",
     "shortened_names",
     "table",
     "three_digits",

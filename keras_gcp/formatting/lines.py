@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 LINE = 80
@@ -51,6 +52,33 @@ def shortened_names(names: Iterable[str], width: int) -> dict[str, str]:
         if len(set(best.values())) == len(every):
             break
     return best
+
+
+def shortened_at_words(names: Iterable[str], width: int) -> dict[str, str]:
+    """As `shortened_names`, but whole words go, where the names consist of words.
+
+    >>> shortened_at_words(["stage2/block1/shortcut_conv"], 24)
+    {'stage2/block1/shortcut_conv': 'stage2/…/shortcut_conv'}
+    """
+    every = list(dict.fromkeys(names))
+    long = {name: _without_words(name, width) for name in every if len(name) > width}
+    taken = Counter(every) + Counter(short for shorts in long.values() for short in set(shorts))
+    found = {name: name for name in every}
+    for name, shorts in long.items():
+        own = (short for short in shorts if taken[short] == 1)  # of no other name
+        found[name] = next(own, shortened(name, width))
+    return found if len(set(found.values())) == len(every) else shortened_names(every, width)
+
+
+def _without_words(name: str, width: int) -> list[str]:
+    """The name without some neighbouring words, as few as can be, those in its middle first."""
+    words = re.findall(r"[^_/.\-]+|[_/.\-]+", name)
+    places = [i for i, word in enumerate(words) if word[0] not in "_/.-"]
+    cuts = [(start, stop + 1) for start in places for stop in places if start <= stop]
+    middle = len(words) / 2
+    cuts.sort(key=lambda cut: (cut[1] - cut[0], abs((cut[0] + cut[1]) / 2 - middle)))
+    texts = ("".join([*words[:start], "…", *words[stop:]]) for start, stop in cuts)
+    return [text for text in texts if 1 < len(text) <= width]
 
 
 def wrapped(text: str, width: int = LINE, indent: str = "  ") -> str:
