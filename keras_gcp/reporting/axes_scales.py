@@ -60,7 +60,7 @@ def ticks_between(low: float, high: float) -> list[float]:
     """Accuracies to write at an axis that is stretched towards 100 %, none too close to the next.
 
     >>> ticks_between(50.0, 100.0)
-    [60, 80, 90, 95, 98, 99, 99.5, 100]
+    [60, 80, 90, 95, 98, 99, 99.5, 99.8, 100]
     """
     ends = [_closeness_of(end) for end in (low, high)]
     gap = _LEAST_GAP * (ends[1] - ends[0])
