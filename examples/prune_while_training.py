@@ -177,7 +177,7 @@ def accuracies(
     found = {"test accuracy": Accuracy(dense.accuracy if dense else None, pruned.accuracy)}
     if "tflite_int8" in exported.files:
         before, after = exported.files["tflite_int8"]
-        found["test accuracy, int8 file"] = Accuracy(
+        found["accuracy, int8 file"] = Accuracy(
             file_accuracy(wide, before, data) if dense else None, file_accuracy(model, after, data)
         )
     return found
