@@ -169,5 +169,5 @@ def _latency_row(name: str, comparison: LatencyComparison) -> list[str]:
             f"{three_digits(one.milliseconds)} ({three_digits(one.p10)}–{three_digits(one.p90)})"
             for one in comparison.latencies
         ),
-        f"{percent(1 / comparison.speedups[1])} ({low:.1f}–{high:.1f})",
+        f"{percent(1 / comparison.speedups[1], 0)} ({low:.0f}–{high:.0f})",
     ]

@@ -125,7 +125,8 @@ def main(arguments: Sequence[str]) -> None:
         wide.optimizer.build(wide.trainable_variables)
     exported = export_both(wide, model, data, FLAGS.formats, directory, FLAGS.network)
     runs = {"pruned": pruned, "dense": dense, "scratch": scratch}
-    report = report_on(pruning, runs, data, exported, directory)
+    found = accuracies(wide, model, runs, data, exported)
+    report = report_on(pruning, runs, data, found, exported, directory)
     (directory / "plan.json").write_text(pruning.plan.to_json(), encoding="utf-8")
     results = {
         "accuracy": {name: run.accuracy for name, run in runs.items() if run},
@@ -134,7 +135,7 @@ def main(arguments: Sequence[str]) -> None:
     (directory / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     print(pruning.plan.explain())
     print()
-    print(outcome_table(wide, model, accuracies(wide, model, runs, data, exported), exported))
+    print(outcome_table(wide, model, found, exported))
     print("\n".join(notes_on(pruning, runs, data, exported)))
     print(f"Report: {report}")
 
@@ -176,7 +177,7 @@ def accuracies(
     found = {"test accuracy": Accuracy(dense.accuracy if dense else None, pruned.accuracy)}
     if "tflite_int8" in exported.files:
         before, after = exported.files["tflite_int8"]
-        found["test accuracy, int8 file"] = Accuracy(
+        found["accuracy, int8 file"] = Accuracy(
             file_accuracy(wide, before, data) if dense else None, file_accuracy(model, after, data)
         )
     return found
@@ -216,13 +217,14 @@ def report_on(
     pruning: keras_gcp.GradualChannelPruning,
     runs: Runs,
     data: Data,
+    found: Mapping[str, Accuracy],
     exported: Exported,
     directory: Path,
 ) -> Path:
     """Writes the report of a run."""
-    plan, pruned, dense = pruning.plan, runs["pruned"], runs["dense"]
+    plan, pruned, dense, scratch = pruning.plan, *(runs[n] for n in ("pruned", "dense", "scratch"))
     summary: dict[str, tuple[float | None, float]] = {
-        "test accuracy": (dense.accuracy if dense else None, pruned.accuracy),
+        **{name: (accuracy.dense, accuracy.pruned) for name, accuracy in found.items()},
         "MACs": (plan.before.macs, plan.after.macs),
         "parameters": (plan.before.parameters, plan.after.parameters),
         **{
@@ -241,6 +243,12 @@ def report_on(
         files=exported.sizes,
         latencies=exported.medians,
         latency_spreads=exported.spreads,
+        prunable=(plan.before.channels, plan.after.channels),
+        controls={"test accuracy": {"same widths from scratch": scratch.accuracy}}
+        if scratch
+        else {},
+        test_images=len(data.x_test),
+        seeds=[FLAGS.seed],
         notes=[
             f"Network {FLAGS.network}, data {FLAGS.dataset}, seed {FLAGS.seed}.",
             f"Criterion {plan.criterion} on {FLAGS.sample_size} training images; budget "

@@ -199,3 +199,8 @@ class WithFactors(keras.optimizers.SGD):
     def build(self, variables):
         super().build(variables)
         self.factors = [self.add_variable((3, *v.shape), name="factor") for v in variables]
+
+
+def one_line(text):
+    """A printed text without the breaks of its lines."""
+    return " ".join(text.split())

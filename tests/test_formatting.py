@@ -8,7 +8,7 @@ import pytest
 
 from keras_gcp import formatting
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.formatting import table
+from keras_gcp.formatting import LINE, shortened, shortened_names, table, wrapped
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,51 @@ def test_values_of_all_kinds_have_a_text():
 def test_rows_of_the_wrong_length_are_refused():
     with pytest.raises(InvalidArgument, match="1 cells for 2 columns"):
         table(["a", "b"], [["only one"]])
+
+
+def test_names_too_long_for_a_table_lose_their_middle_and_are_never_broken():
+    names = [f"conv{i}_block{j}_preact_1_convolution" for i in range(3) for j in range(9, 12)]
+    rows = [[name, "8 of 16", f"{name}, {name}", "because " * 9] for name in names]
+    text = table(["group", "kept", "tied", "why"], rows)
+    shown = [line.split()[0] for line in text.splitlines()[2:] if not line.startswith(" ")]
+
+    assert max(map(len, text.splitlines())) <= LINE
+    assert len(set(shown)) == len(shown) == len(names)  # They differ in their middle.
+    for name, short in zip(names, shown, strict=True):
+        head, _, tail = short.partition("…")
+        assert name.startswith(head) and name.endswith(tail)
+    assert text.count("8 of 16") == len(names)
+
+
+def test_names_that_fit_are_shown_whole():
+    text = table(["group", "why"], [["stage1_block1_conv1", "because " * 20]])
+    assert "stage1_block1_conv1 " in text and "…" not in text
+
+
+def test_numbers_are_never_shortened_though_the_table_gets_wider():
+    numbers = [f"{i}234,567" for i in range(1, 10)] * 2
+    text = table([f"{i}" for i in range(len(numbers))], [numbers])
+    assert text.splitlines()[-1].split() == numbers
+
+
+@pytest.mark.parametrize("width", [5, 9, 16, 40])
+def test_shortened_texts_keep_both_ends_and_their_length(width):
+    name = "stage_3/block_17/first_convolution_2"
+    short = shortened(name, width)
+    assert len(short) == min(width, len(name)) and short[0] == "s" and short[-1] == "2"
+    assert shortened("conv", width) == "conv"
+
+
+def test_names_that_only_differ_at_one_place_stay_different():
+    for place in (0, 6, 10, 20, 29):
+        names = ["x" * place + letter + "y" * (29 - place) for letter in "abc"]
+        assert len(set(shortened_names(names, 12).values())) == 3
+
+
+def test_long_lines_are_broken_between_words_and_short_ones_left_alone():
+    text = "  spaces   stay  where a line   fits"
+    assert wrapped(text) == text
+    long = " ".join(["word"] * 40) + " " + "n" * 100
+    lines = wrapped(long).splitlines()
+    assert max(map(len, lines)) <= LINE and all(line.startswith("  ") for line in lines[1:])
+    assert " ".join(lines).split()[:-1] == ["word"] * 40 and lines[-1].endswith("n…" + "n" * 38)

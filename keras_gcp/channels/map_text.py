@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from keras_gcp.formatting import html_table, table
+from keras_gcp.formatting import footnoted, html_table, listed, table, wrapped
 
-COLUMNS = ("group", "channels", "layers", "stays because, or limited")
+COLUMNS = ("group", "channels", "tied to it", "stays because")
 
-_MOST_NAMES = 4
+_MOST_NAMES = 2
 
 
 def group_row(
@@ -19,13 +19,12 @@ def group_row(
     Args:
         name: Name of the group.
         channels: How many it has.
-        layers: Layers that produce them.
+        layers: Layers that produce them, that of the name first.
         anchored: Why it stays whole, or None.
         least: What it has to keep, and why, or None.
     """
-    paths = list(layers)
-    more = f", … ({len(paths)})" if len(paths) > _MOST_NAMES else ""
-    return [name, str(channels), ", ".join(paths[:_MOST_NAMES]) + more, anchored or least or ""]
+    tied = listed(list(layers)[1:], _MOST_NAMES)
+    return [name, str(channels), tied, anchored or least or ""]
 
 
 def below(free: int, total: int, refusals: Mapping[str, str], causes: Iterable[str]) -> list[str]:
@@ -47,7 +46,10 @@ def below(free: int, total: int, refusals: Mapping[str, str], causes: Iterable[s
 
 def text(rows: list[list[str]], lines: list[str]) -> str:
     """Table and lines."""
-    return "\n".join([table(COLUMNS, rows), *lines] if rows else lines)
+    limits, notes = footnoted([row[-1] for row in rows])
+    short = [[*row[:-1], limit] for row, limit in zip(rows, limits, strict=True)]
+    tables = [table(COLUMNS, short)] if rows else []
+    return "\n".join([*tables, *map(wrapped, [*notes, *lines])])
 
 
 def html(rows: list[list[str]], lines: list[str]) -> str:

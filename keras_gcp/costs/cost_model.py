@@ -34,6 +34,11 @@ RESOURCES = ALWAYS + FURTHER
 """What a budget can be counted in."""
 
 
+def in_words(resource: str) -> str:
+    """A resource as it is printed."""
+    return "MACs" if resource == "macs" else resource
+
+
 def left_out(uncounted: Mapping[str, str], most: int | None = None) -> list[str]:
     """Lines that name what a number of multiply-adds leaves out; none if it is all of them.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keras_gcp.costs.cost_model import left_out
-from keras_gcp.formatting import amount, html_table, table
+from keras_gcp.formatting import amount, html_table, table, wrapped
 
 _LAYER_COLUMNS = ("layer", "MACs", "parameters")
 
@@ -87,7 +87,7 @@ class ModelCosts(Costs):
         return f"<ModelCosts: {macs}parameters={self.parameters:,}, channels={self.channels:,}>"
 
     def __str__(self) -> str:
-        return "\n".join([table(_LAYER_COLUMNS, self._rows()), *self._lines()])
+        return "\n".join([table(_LAYER_COLUMNS, self._rows()), *map(wrapped, self._lines())])
 
     def _repr_html_(self) -> str:
         return html_table(_LAYER_COLUMNS, self._rows(), self._lines())

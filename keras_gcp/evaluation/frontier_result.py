@@ -11,7 +11,7 @@ from typing import Any
 
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.exporting.files import written_at_once
-from keras_gcp.formatting import table
+from keras_gcp.formatting import table, wrapped
 from keras_gcp.validation import between, require_path
 from keras_gcp.validation.plain_data import DoesNotFit, check_finite, loaded, parsed, with_new_name
 
@@ -102,13 +102,17 @@ class Frontier:
         ]
         columns = ["budget", f"{self.resource} left", "MACs", "parameters", self.metric]
         text = table([*columns, "epochs trained", "file"], rows)
-        return f"{text}\nin the folder {self.points[0].path.parent}" if self.points else text
+        return (
+            f"{text}\n{wrapped(f'in the folder {self.points[0].path.parent}')}"
+            if self.points
+            else text
+        )
 
     def plot(self, path: str | Path) -> Path:
         """Draws the metric against the share that is left.
 
         Args:
-            path: PNG file to write.
+            path: SVG, PDF or PNG file to write.
 
         Raises:
             PlottingUnavailable: Matplotlib is not installed (`pip install keras-gcp[examples]`).

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_gcp import formatting
+from keras_gcp.costs.cost_model import in_words
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.reporting.style import (
     BLUE,
@@ -22,12 +23,11 @@ from keras_gcp.reporting.style import (
     VERMILION,
     figure,
 )
-from keras_gcp.reporting.width_chart import shortened
 
 _COLORS = (VERMILION, BLUE, ORANGE, GREEN, PURPLE, SKY)
 _REFERENCE = {"color": DENSE, "linewidth": 1.2, "linestyle": (0, (4, 3))}
+_LONGEST_NAME = 30
 _LEAST_GAP = 0.17  # of the width of the picture: below, labels of neighbours would overlap
-_RESOURCE_NAMES = {"macs": "MACs"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def sensitivity_curves(
         curves: The most sensitive group first.
         baseline: The metric of the whole model.
         metric: Its name.
-        path: PNG file to write.
+        path: SVG, PDF or PNG file to write.
 
     Returns:
         The path.
@@ -87,8 +87,9 @@ def sensitivity_curves(
         axes = drawing.subplots()
         axes.set_prop_cycle(color=_COLORS)
         # In the order in which the lines end, from above.
+        names = formatting.shortened_at_words((curve.name for curve in colored), _LONGEST_NAME)
         for curve in sorted(colored, key=lambda one: -scale.number(one.points[-1][1])):
-            label = f"{shortened(curve.name)}: {scale.text(curve.points[-1][1])}"
+            label = f"{names[curve.name]}: {scale.text(curve.points[-1][1])}"
             _draw_curve(axes, curve, baseline, scale, label=label, zorder=3)
         for i, curve in enumerate(others):
             name = None if i else f"{len(others)} less sensitive ones"
@@ -122,7 +123,7 @@ def frontier_curve(
         points: The widest model first.
         metric: Name of the metric.
         resource: What `share` counts.
-        path: PNG file to write.
+        path: SVG, PDF or PNG file to write.
         whole_first: Whether the first point is the model before any cut: a line marks its metric.
 
     Returns:
@@ -135,7 +136,7 @@ def frontier_curve(
     if not points:
         raise InvalidArgument("There are no points to draw.")
     scale = MetricScale.of(metric, (point.value for point in points))
-    name = _RESOURCE_NAMES.get(resource, resource)
+    name = in_words(resource)
     title = f"One training, {len(points)} models: {metric} against {name}"
     with figure(path, 9.5, 5.0, title) as drawing:
         axes = drawing.subplots()

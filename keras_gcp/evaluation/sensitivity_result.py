@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.formatting import table
+from keras_gcp.formatting import table, wrapped
 from keras_gcp.validation.plain_data import DoesNotFit, check_finite, parsed
 
 FORMAT = 1
@@ -95,8 +95,10 @@ class Sensitivity:
             rows.append([group.name, group.width, *values])
         lines = [
             table(["group", "channels", *(f"{share:.0%}" for share in shares)], rows),
-            f"{self.metric} when one group alone keeps a share of its channels; the whole model: "
-            f"{self.baseline:.4f}, on {self.examples:,} examples",
+            wrapped(
+                f"{self.metric} when one group alone keeps a share of its channels; the whole "
+                f"model: {self.baseline:.4f}, on {self.examples:,} examples"
+            ),
         ]
         if limited:
             lines.append(
@@ -108,7 +110,7 @@ class Sensitivity:
         """Draws the curves of all groups, the most sensitive ones in colour.
 
         Args:
-            path: PNG file to write.
+            path: SVG, PDF or PNG file to write.
 
         Raises:
             PlottingUnavailable: Matplotlib is not installed (`pip install keras-gcp[examples]`).

@@ -8,11 +8,9 @@ from keras_gcp.reporting.plots import (
     training_curves,
     width_bars,
 )
-from keras_gcp.training.messages import event_line
 
 __all__ = [
     "PlottingUnavailable",
-    "event_line",
     "files_chart",
     "table",
     "training_curves",

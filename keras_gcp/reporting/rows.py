@@ -1,4 +1,4 @@
-"""The texts of a report's cards and tables, made of numbers."""
+"""The texts of a report's tables, made of numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from keras_gcp import formatting
-from keras_gcp.training.event_records import STAGES, Event
+from keras_gcp.training.event_records import STAGES, Event, when
 
 EMPTY = "–"
 
@@ -17,21 +17,28 @@ Spreads = tuple[tuple[float, float], tuple[float, float]]
 """10th and 90th percentile of what was measured before, and of what was measured after."""
 
 
-@dataclass(frozen=True)
-class Card:
-    """One number in large type, what it was before, and the change in words."""
+_FORMAT_NAMES = {
+    "keras": "Keras",
+    "saved_model": "SavedModel",
+    "tflite": "TFLite float32",
+    "tflite_float16": "TFLite float16",
+    "tflite_dynamic": "TFLite int8 weights",
+    "tflite_int8": "TFLite int8",
+    "onnx": "ONNX",
+}
 
-    name: str
-    after: str
-    before: str | None
-    change: str
+
+def format_name(name: str) -> str:
+    """A format of `keras_gcp.export` in words."""
+    return _FORMAT_NAMES.get(name, name)
 
 
 @dataclass(frozen=True)
 class EventRow:
-    """One event; sizes with their share of the original."""
+    """One event; sizes with their share of the original, seconds with those of all stages first."""
 
-    epoch: int
+    number: str
+    when: str
     progress: str
     channels: str
     macs: str
@@ -39,8 +46,8 @@ class EventRow:
     parameters: str
     parameters_share: str
     loss: str
-    seconds: tuple[str, ...]
     total: str
+    seconds: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -67,18 +74,10 @@ class WidthRow:
     kept: str
 
 
-def card(name: str, before: float | None, after: float) -> Card:
-    """The card of one summary entry; its name says what kind of number it is."""
-    text, change = _kind_of(name)
-    if before is None:
-        return Card(name, text(after), None, "")
-    return Card(name, text(after), text(before), change(before, after))
-
-
 def event_rows(events: Sequence[Event]) -> list[EventRow]:
     """One row per event, in order."""
     stages = stages_of(events)
-    return [_event_row(event, events[0], stages) for event in events]
+    return [_event_row(i + 1, event, events[0], stages) for i, event in enumerate(events)]
 
 
 def stages_of(events: Sequence[Event]) -> tuple[str, ...]:
@@ -93,7 +92,7 @@ def file_rows(
     formats = [*sizes, *(name for name in latencies if name not in sizes)]
     return [
         FileRow(
-            name,
+            format_name(name),
             *_pair(sizes.get(name), formatting.file_size),
             *_latencies(latencies.get(name), spreads.get(name)),
         )
@@ -121,38 +120,10 @@ def width_rows(before: Mapping[str, int], after: Mapping[str, int]) -> list[Widt
     ]
 
 
-def _kind_of(name: str) -> tuple[Callable[[float], str], Callable[[float, float], str]]:
-    if "accuracy" in name.lower():
-        return formatting.percent, _points
-    if "seconds" in name.lower():
-        return formatting.seconds, _unsaid  # one run each: what differs may be noise
-    if name.lower().endswith("_ms"):
-        return formatting.milliseconds, _words("less", "more")
-    if "bytes" in name.lower():
-        return formatting.file_size, _words("smaller", "larger")
-    return formatting.count, _words("fewer", "more")
-
-
-def _points(before: float, after: float) -> str:
-    return f"{100 * (after - before):+.1f} points".replace("-", "−")
-
-
-def _unsaid(before: float, after: float) -> str:
-    return ""
-
-
-def _words(less: str, more: str) -> Callable[[float, float], str]:
-    def change(before: float, after: float) -> str:
-        if after <= before:
-            return f"{formatting.factor(before, after)} {less}"
-        return f"{formatting.factor(after, before)} {more}"
-
-    return change
-
-
-def _event_row(event: Event, first: Event, stages: Sequence[str]) -> EventRow:
+def _event_row(number: int, event: Event, first: Event, stages: Sequence[str]) -> EventRow:
     return EventRow(
-        epoch=event.epoch,
+        number=str(number),
+        when=when(event.epoch, event.step),
         progress=formatting.percent(event.progress, 0),
         channels=f"{event.removed_channels:,}",
         macs=EMPTY if event.macs_after is None else formatting.count(event.macs_after),
@@ -160,8 +131,8 @@ def _event_row(event: Event, first: Event, stages: Sequence[str]) -> EventRow:
         parameters=formatting.count(event.parameters_after),
         parameters_share=formatting.percent(event.parameters_after / first.parameters_before),
         loss=f"{_loss(event.loss_before)} → {_loss(event.loss_after)}",
-        seconds=tuple(f"{event.seconds[stage]:.2f}" for stage in stages),
         total=f"{sum(event.seconds.values()):.2f}",
+        seconds=tuple(f"{event.seconds[stage]:.2f}" for stage in stages),
     )
 
 

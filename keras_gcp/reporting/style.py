@@ -22,13 +22,18 @@ DENSE = "#8A939C"
 TRACK = "#D5DBE1"
 INK = "#1F2933"
 FAINT = "#6B7682"
+EDGE = "#B8C0C8"
+GRID = "#E8ECEF"
+CARD = "#FFFFFF"
 
 DPI = 150
+NARROW = 4.6
+"""Inches of a picture for a telephone."""
 _STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 11,
     "text.color": INK,
-    "axes.edgecolor": "#B8C0C8",
+    "axes.edgecolor": EDGE,
     "axes.labelcolor": INK,
     "axes.titlesize": 12,
     "axes.titleweight": "bold",
@@ -37,7 +42,7 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#E8ECEF",
+    "grid.color": GRID,
     "grid.linewidth": 0.8,
     "xtick.color": FAINT,
     "ytick.color": FAINT,
@@ -45,9 +50,12 @@ _STYLE = {
     "ytick.labelcolor": INK,
     "legend.frameon": False,
     "lines.linewidth": 2.0,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
+    "figure.facecolor": CARD,
+    "savefig.facecolor": CARD,
+    "svg.fonttype": "none",  # Letters stay letters: they can be searched, copied and read aloud.
+    "svg.hashsalt": "keras_gcp",
 }
+_SUFFIXES = (".svg", ".pdf")
 
 
 class PlottingUnavailable(KerasGCPError, ImportError):
@@ -62,7 +70,7 @@ def figure(path: str | Path, width: float, height: float, title: str) -> Iterato
     notebook disturbs nothing.
 
     Args:
-        path: The file: SVG if its name ends in .svg, else PNG.
+        path: The file: SVG or PDF if it ends so, else PNG.
         width: Inches.
         height: Inches.
         title: Heading of the whole figure.
@@ -71,10 +79,15 @@ def figure(path: str | Path, width: float, height: float, title: str) -> Iterato
     with matplotlib.rc_context(_STYLE):
         drawing = matplotlib.figure.Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         drawing.get_layout_engine().set(h_pad=0.08, w_pad=0.12)
-        drawing.suptitle(title, x=0.012, ha="left", fontsize=14, fontweight="bold")
+        drawing.suptitle(
+            title, x=0.012, ha="left", fontsize=14 if width > NARROW else 11, fontweight="bold"
+        )
         yield drawing
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        drawing.savefig(path, format="svg" if Path(path).suffix == ".svg" else "png")
+        suffix = Path(path).suffix.lower()
+        kind = suffix[1:] if suffix in _SUFFIXES else "png"
+        undated = {"svg": "Date", "pdf": "CreationDate"}.get(kind)
+        drawing.savefig(path, format=kind, metadata={undated: None} if undated else None)
 
 
 def _require_matplotlib() -> Any:

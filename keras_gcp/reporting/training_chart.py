@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from keras_gcp import formatting
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.reporting.axes_scales import all_positive, show_end_of
 from keras_gcp.reporting.style import (
     BLUE,
     DENSE,
     GREEN,
+    NARROW,
     ORANGE,
     VERMILION,
     figure,
@@ -30,17 +31,21 @@ def training_curves(
     events: Sequence[Event],
     path: str | Path,
     reference_history: History | None = None,
+    narrow: bool = False,
 ) -> Path:
     """Draws accuracy, loss, and the shares of MACs and parameters left, over the epochs.
 
-    Epoch 0 ends at 1 on the horizontal axis, so an event before epoch 5 stands at 5.
+    Epoch 0 ends at 1 on the horizontal axis, so an event before epoch 5 stands at 5. Axes show the
+    end of the training: that of accuracies is stretched towards 100 % where they get there, and
+    leaves out what only the first third of the epochs reached; that of losses is logarithmic.
 
     Args:
         history: `History.history` of the run: `loss` at least; `accuracy`, `val_loss`,
             `val_accuracy` (or another metric that ends in `accuracy`) are drawn if there.
         events: Its events.
-        path: PNG file to write.
+        path: SVG, PDF or PNG file to write.
         reference_history: The same of a run without pruning, drawn in grey.
+        narrow: Whether it is for a telephone.
 
     Returns:
         The path.
@@ -61,16 +66,26 @@ def training_curves(
     ]
     if events:
         panels.append(partial(_draw_size, events=events, epochs=len(history["loss"])))
-    with figure(path, 12.0, 0.9 + 2.5 * len(panels), _title(events)) as drawing:
-        grid = drawing.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    height = 0.9 + (3.2 if narrow else 2.6) * len(panels)
+    title = _title(events, narrow)
+    with figure(path, NARROW if narrow else 12.0, height, title) as drawing:
+        grid = drawing.subplots(len(panels), 1, sharex=not narrow, squeeze=False)[:, 0]
+        end = _longest(history, reference_history) + 0.3
         for axes, draw in zip(grid, panels, strict=True):
             draw(axes)
             _mark_events(axes, events)
-            axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.03), fontsize=10)
+            _place_legend(axes, narrow, below=-0.2 if axes is grid[-1] else -0.1)
+            axes.set_xlim(0, end)
+            axes.xaxis.get_major_locator().set_params(integer=True)
         grid[-1].set_xlabel("epochs trained")
-        grid[-1].set_xlim(0, _longest(history, reference_history) + 0.3)
-        grid[-1].xaxis.get_major_locator().set_params(integer=True)
     return Path(path)
+
+
+def _place_legend(axes: Any, narrow: bool, below: float) -> None:
+    if narrow:
+        axes.legend(loc="upper left", bbox_to_anchor=(-0.05, below), fontsize=8.5)
+    else:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.03), fontsize=10)
 
 
 def accuracy_name(history: History) -> str | None:
@@ -97,13 +112,14 @@ def size_steps(events: Sequence[Event], epochs: int, what: str) -> tuple[list[in
     return places, [*shares, shares[-1]]
 
 
-def _title(events: Sequence[Event]) -> str:
+def _title(events: Sequence[Event], narrow: bool) -> str:
     if not events:
         return "Training without an event"
     what, name = _measured_sizes(events)[0]
     share = formatting.percent(size_steps(events, 0, what)[1][-1])
     times = "one event" if len(events) == 1 else f"{len(events)} events"
-    return f"One training run, {times}, {share} of the {name} left"
+    start = "" if narrow else "One training run, "
+    return f"{start}{times}, {share} of the {name} left"
 
 
 def _measured_sizes(events: Sequence[Event]) -> list[tuple[str, str]]:
@@ -121,7 +137,7 @@ def _draw_metric(axes: Any, name: str, history: History, reference: History | No
             if not len(values.get(key, ())):
                 continue
             heights = [factor * value for value in values[key]]
-            last = f"{heights[-1]:.1f}{unit}" if unit else f"{heights[-1]:.3g}"
+            last = f"{heights[-1]:.2f}{unit}" if unit else f"{heights[-1]:.3g}"
             axes.plot(
                 range(1, len(heights) + 1),
                 heights,
@@ -131,15 +147,12 @@ def _draw_metric(axes: Any, name: str, history: History, reference: History | No
                 marker="o" if len(heights) <= _LAST_EPOCH_WITH_MARKERS else None,
                 markersize=3.5,
             )
-    if name == "loss" and spans_decades(line.get_ydata() for line in axes.lines):
+    lines = [list(line.get_ydata()) for line in axes.lines]
+    if name != "loss":
+        show_end_of(axes, lines)
+    elif all_positive(lines):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
-
-
-def spans_decades(lines: Iterable[Sequence[float]]) -> bool:
-    """Whether the first epochs would press all later ones to the ground of a linear axis."""
-    values = [value for line in lines for value in line if math.isfinite(value)]
-    return bool(values) and min(values) > 0 and max(values) > 30 * min(values)
 
 
 def _draw_size(axes: Any, events: Sequence[Event], epochs: int) -> None:

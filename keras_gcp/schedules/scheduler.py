@@ -44,6 +44,7 @@ class Scheduler:
         put_off: Events that were too small, and go with the next one.
         progress: Share of the way that is gone.
         values: What the adaptive schedule monitors, one per epoch since the last event.
+        scheduled: How many events a schedule that knows has in all.
     """
 
     to_come: dict[int, float] = field(default_factory=dict)
@@ -53,6 +54,22 @@ class Scheduler:
     put_off: int = 0
     progress: float = 0.0
     values: list[float] = field(default_factory=list)
+    scheduled: int = 0
+
+    def __post_init__(self) -> None:
+        self.scheduled = self.scheduled or len(self.to_come)
+
+    def numbers_of(self, due: DueEvent) -> tuple[int, int] | None:
+        """From which to which event of the schedule one stands for; None if that is not known.
+
+        >>> scheduler = Scheduler({2: 0.5, 4: 1.0})
+        >>> scheduler.numbers_of(scheduler.due_at(2))
+        (1, 1)
+        """
+        if self.adaptive is not None:
+            return None
+        last = self.scheduled - len(self.to_come)
+        return last - due.merged + 1, last
 
     @property
     def has_begun(self) -> bool:

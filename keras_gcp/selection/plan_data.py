@@ -41,7 +41,8 @@ class PlannedGroup:
         members: The producing layers.
         positions: Positions of the group's channels in the first member's output.
         anchored: Why none of it may be pruned, or None.
-        note: What else limits it, or None.
+        note: What it has to keep, and why, or None.
+        least: How many channels that are; 0 if it is not known (plans of older versions).
     """
 
     name: str
@@ -49,6 +50,13 @@ class PlannedGroup:
     positions: tuple[int, ...]
     anchored: str | None
     note: str | None = None
+    least: int = 0
+
+    def limit_of(self, kept: int) -> str:
+        """Why it keeps what it keeps, if something forbids less; else an empty text."""
+        if self.anchored:
+            return self.anchored
+        return (self.note or "") if not self.least or kept <= self.least else ""
 
 
 @dataclass(frozen=True)

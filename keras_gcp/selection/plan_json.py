@@ -112,6 +112,10 @@ def _completed(data: Any) -> Any:
     for name in ("before", "after"):
         if isinstance(complete.get(name), dict):
             complete[name] = {"further": {}, "activation_macs": 0, **complete[name]}
+    if isinstance(complete.get("groups"), list):
+        complete["groups"] = [
+            {"least": 0, **one} if type(one) is dict else one for one in complete["groups"]
+        ]
     if complete.get("format") == 1:
         for name in ("slack", "checks"):
             complete[name] = with_new_name(complete[name], "coin", "resource")
@@ -128,6 +132,7 @@ def _check_groups(saved: _SavedPlan) -> None:
     parts: dict[str, int] = defaultdict(int)
     for number, group in enumerate(saved.groups):
         where = f"groups[{number}]"
+        _counted(f"{where}.least", group.least)
         if not group.members:
             raise DoesNotFit(f"{where}.members is empty")
         for member in group.members:

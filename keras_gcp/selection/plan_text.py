@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 from keras_gcp.costs.cost_model import left_out
-from keras_gcp.formatting import amount, html_table, table
+from keras_gcp.formatting import amount, footnoted, html_lines, html_table, listed, table, wrapped
 from keras_gcp.graph import Shapes
 from keras_gcp.selection.plan_data import PlanData, PlannedGroup
 from keras_gcp.selection.slack import SLACK_COLUMNS
 
-_COLUMNS = ("group", "kept", "share", "members", "anchored because, or limited")
+_COLUMNS = ("group", "kept", "share", "tied to it", "stays because")
+_MOST_NAMES = 2
 
 
 def explanation(plan: PlanData) -> str:
-    """The text of `Plan.explain`."""
-    return "\n".join([table(_columns(plan), _rows(plan)), *_lines(plan)])
+    """The text of `Plan.explain`; no line is longer than that of a terminal."""
+    rows = _rows(plan)
+    limits, notes = footnoted([row[-1] for row in rows])
+    short = [[*row[:-1], limit] for row, limit in zip(rows, limits, strict=True)]
+    blocks = [
+        [table(_columns(plan), short), *map(wrapped, notes)],
+        [wrapped(line) for line in _lines(plan)],
+        [table(SLACK_COLUMNS, _slack_rows(plan))] if plan.slack else [],
+        [wrapped(line) for line in _remarks(plan)],
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
 def html(plan: PlanData) -> str:
     """The same for notebooks."""
-    below = [line for text in _lines(plan) for line in text.splitlines()]
-    return html_table(_columns(plan), _rows(plan), below)
+    groups = html_table(_columns(plan), _rows(plan), _lines(plan))
+    slack = html_table(SLACK_COLUMNS, _slack_rows(plan)) if plan.slack else ""
+    return groups + slack + html_lines(_remarks(plan))
+
+
+def _slack_rows(plan: PlanData) -> list[list[str]]:
+    return [one.row() for one in plan.slack]
 
 
 def _lines(plan: PlanData) -> list[str]:
@@ -33,13 +48,17 @@ def _lines(plan: PlanData) -> list[str]:
         lines.append(f"criterion: {plan.criterion}")
     if plan.predicted_loss is not None:
         lines.append(f"predicted loss: {plan.predicted_loss:+.3g}, of the cuts alone")
-    if plan.slack:
-        lines.append(table(SLACK_COLUMNS, [one.row() for one in plan.slack]))
-    lines.extend(map(str, plan.checks))
-    lines.extend(left_out(plan.uncounted))
-    lines.extend(f"not followed: {reason}" for reason in plan.notes.values())
-    lines.extend(f"beside it: {outlook}" for outlook in plan.outlooks)
     return lines
+
+
+def _remarks(plan: PlanData) -> list[str]:
+    """What was measured, and what the numbers leave out."""
+    return [
+        *map(str, plan.checks),
+        *left_out(plan.uncounted),
+        *(f"not followed: {reason}" for reason in plan.notes.values()),
+        *(f"beside it: {outlook}" for outlook in plan.outlooks),
+    ]
 
 
 def _columns(plan: PlanData) -> tuple[str, ...]:
@@ -47,20 +66,18 @@ def _columns(plan: PlanData) -> tuple[str, ...]:
 
 
 def _rows(plan: PlanData) -> list[list[str]]:
-    """One row per group: name, what it keeps, the share, its members, what limits it."""
+    """One row per group: name, what it keeps, the share, what is tied to it, what limits it."""
     return [_row(plan, group) for group in plan.groups]
 
 
 def _row(plan: PlanData, group: PlannedGroup) -> list[str]:
     keep = plan.layers[group.members[0].path][list(group.positions)]
     kept, width = int(keep.sum()), len(group.positions)
-    members = [m.path for m in group.members]
-    shown = ", ".join(members[:4]) + (f", … ({len(members)})" if len(members) > 4 else "")
     share = f"{kept / width:.0%}" if width else ""
     loss = plan.predicted_losses.get(group.name)
     losses = ["" if not loss else f"{loss:+.2g}"] if plan.predicted_losses else []
-    limited = group.anchored or group.note or ""
-    return [group.name, f"{kept} of {width}", share, *losses, shown, limited]
+    tied = listed([member.path for member in group.members[1:]], _MOST_NAMES)
+    return [group.name, f"{kept} of {width}", share, *losses, tied, group.limit_of(kept)]
 
 
 def _cost_lines(plan: PlanData) -> list[str]:

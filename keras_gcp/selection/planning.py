@@ -321,6 +321,7 @@ def _planned(group: Any, channels: ChannelMap) -> PlannedGroup:
         positions=tuple(int(i) for i in np.flatnonzero(np.isin(lead, group.coupled))),
         anchored=group.anchored,
         note=f"keeps at least {group.least}: {group.least_reason}" if group.least > 1 else None,
+        least=group.least,
     )
 
 

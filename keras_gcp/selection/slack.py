@@ -58,12 +58,12 @@ class Slack:
     def _binding(self) -> str:
         if not self.removed:
             return f"no: {'`cap` forbids more' if self.capped else 'nothing was removed'}"
-        block = f"removed block{' that `cap` allows' if self.capped else ''}"
+        block = "removed block" + (" that `cap` allows" if self.capped else "")
         by = ", as predicted" if self.predicted else ""
         if self.is_binding:
-            return f"yes: any {block} put back would break it{by}"
+            return f"yes: no {block} fits{by}"
         if self.stopped:
-            return f"in part: {self.stopped} of {self.removed} {block}s would break it{by}"
+            return f"in part: {self.stopped} of {self.removed} {block}s do not fit{by}"
         return f"no: any {block} would fit{by}"
 
 

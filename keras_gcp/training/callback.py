@@ -14,12 +14,13 @@ from keras_gcp import backend, keras_state
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.pruning.stages import require_one_criterion
 from keras_gcp.schedules import AdaptiveSchedule, LimitingSchedule, Schedule, min_step_of
-from keras_gcp.schedules.scheduler import DueEvent
+from keras_gcp.schedules.scheduler import DueEvent, Scheduler
 from keras_gcp.selection import Selection
 from keras_gcp.selection.plan import Plan
 from keras_gcp.training.accuracy_guard import AccuracyGuard
 from keras_gcp.training.backup import state
 from keras_gcp.training.backup.manager import BackupManager
+from keras_gcp.training.closing_messages import refused_text, savings_line, unmet_line
 from keras_gcp.training.distillation import Distillation, Teacher
 from keras_gcp.training.event_records import Event, EventRequest, SkippedEvent, when
 from keras_gcp.training.fit_checks import (
@@ -28,7 +29,15 @@ from keras_gcp.training.fit_checks import (
     monitored,
     planned,
 )
-from keras_gcp.training.messages import event_line, refused_text, savings_line, say, unmet_line
+from keras_gcp.training.messages import (
+    begin_line,
+    end_open_line,
+    event_lines,
+    number_text,
+    outlook_line,
+    say,
+    stages_line,
+)
 from keras_gcp.training.other_callbacks import (
     callbacks_to_reset,
     check_only_pruner,
@@ -39,7 +48,7 @@ from keras_gcp.training.other_callbacks import (
 )
 from keras_gcp.training.preparation import PrunedModel, choices, prepare
 from keras_gcp.training.pruning_run import PruningRun
-from keras_gcp.training.running_fit import RunningFit
+from keras_gcp.training.running_fit import RunningFit, compiles_steps
 from keras_gcp.training.settings import AUTO, Arguments
 from keras_gcp.training.step_times import Savings
 from keras_gcp.training.tensorboard import EventLog
@@ -102,9 +111,10 @@ class GradualChannelPruning(keras.callbacks.Callback):
             before no longer fit, and a wider model's figures are another model's. `"auto"`: every
             `EarlyStopping` and `ModelCheckpoint(save_best_only=True)` of the same fit.
         seed: Seed for drawing the sample and for the random criterion; None draws one.
-        verbose: `"auto"`: silent if `fit` is (`verbose=0`), else as 1. 0 = silent, 1 = one line per
-            event, 2 = also the table of widths. Lines are printed as Keras prints its own; see
-            `keras.config.disable_interactive_logging`.
+        verbose: `"auto"`: silent if `fit` is (`verbose=0`), else as 1. 0 = silent. 1 = one line
+            before training; when an event begins; two when it is done; one at the end. 2 = also
+            what the stages of an event took, and the table of widths. Lines are printed as Keras
+            prints its own; see `keras.config.disable_interactive_logging`.
         input_shape: The size to count at, if the model leaves sizes of its input open
             (`keras.Input((None, None, 3))`), as in `keras_gcp.plan`. None: the size of the sample,
             if there is one. The model keeps its open sizes.
@@ -242,7 +252,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         check_known_to_optimizer(model)
         seed = self._agreed_seed(self._backups.find(model))
         if self._pruned is None or not self._pruned.is_about(model):
-            self._begin(model, schedule, seed)
+            self._begin(model, schedule, scheduler, seed)
         elif self._fit is not None:
             scheduler.restore(self._fit.scheduler.to_dict())
         log = EventLog(others, writes=backend.process_index(model) == 0)
@@ -328,15 +338,23 @@ class GradualChannelPruning(keras.callbacks.Callback):
         assert self._fit is not None
         return self._fit
 
-    def _begin(self, model: Any, schedule: Schedule | AdaptiveSchedule, seed: int) -> None:
+    def _begin(
+        self,
+        model: Any,
+        schedule: Schedule | AdaptiveSchedule,
+        scheduler: Scheduler,
+        seed: int,
+    ) -> None:
         """Looks at everything once, and says what a user should know before the first epoch."""
         pruned = backend.run_everywhere(model, lambda: prepare(model, self._arguments, seed))
         if self._backups.wanted:
             self._backups.identify(model, choices(self._arguments, schedule, pruned))
         self._pruned = pruned
         require_one_criterion(model, pruned.decision)
-        for line in pruned.first_lines() if self._verbosity else ():
-            say(line)
+        if self._verbosity:
+            say(outlook_line(pruned.outlook(self._arguments, schedule, scheduler)))
+            for line in pruned.first_remarks():
+                say(line)
 
     def _agreed_seed(self, position: state.Position | None) -> int:
         """The seed from before a restart, the user's, or a new one; the same in all processes."""
@@ -397,6 +415,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
 
     def _event(self, epoch: int, step: int | None, due: DueEvent) -> None:
         run, scheduler = self._required_run(), self._required_fit().scheduler
+        number = self._number(due)
+        self._announce(number, epoch, step)
         keras_state.put_state_back(self.model)
         try:
             check_known_to_optimizer(self.model)  # Another callback may have unfrozen layers.
@@ -416,7 +436,25 @@ class GradualChannelPruning(keras.callbacks.Callback):
         if outcome.removed_channels:
             reset_memory(self._required_fit().to_reset)
         self._learn_from_teacher()
-        self._report(outcome)
+        self._report(outcome, number)
+
+    def _number(self, due: DueEvent) -> str:
+        """Which event of the schedule it is, in words."""
+        scheduler = self._required_fit().scheduler
+        numbers = scheduler.numbers_of(due)
+        if numbers is None:
+            next_one = len(self.events) + len(self.skipped) + 1
+            return number_text(next_one, next_one, None)
+        return number_text(*numbers, scheduler.scheduled)
+
+    def _announce(self, number: str, epoch: int, step: int | None) -> None:
+        """Says that an event begins: it may take a minute, in which nothing else is printed."""
+        if not self._verbosity:
+            return
+        inside = step is not None and step > self._required_fit().steps_before
+        if inside and self.params.get("verbose") in (1, AUTO):
+            end_open_line()
+        say(begin_line(number, epoch, step, compiles=compiles_steps(self.model)))
 
     def _show_teacher(self) -> None:
         """Before the first cut, the teacher takes the weights as they are now."""
@@ -427,7 +465,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         self._required_fit().scheduler.left_out()
         self._required_fit().log.skipped(refused)
         if self._verbosity:
-            say(f"{when(refused.epoch, refused.step)}: nothing removed · {refused.error}")
+            say(f"  nothing removed: {refused.error}")
 
     def _skip(self, skipped: SkippedEvent) -> None:
         self._required_fit().scheduler.left_out()
@@ -445,14 +483,17 @@ class GradualChannelPruning(keras.callbacks.Callback):
             return schedule.limits(run.costs, merged)
         return self._arguments.budget.limits_at(run.original.costs, progress)
 
-    def _report(self, event: Event) -> None:
+    def _report(self, event: Event, number: str) -> None:
         run = self._required_run()
         self._required_fit().log.event(event, run.shares_left, run.plan)
-        if self._verbosity:
-            costs = run.original.costs
-            say(event_line(event, costs.macs, costs.parameters, costs.further))
-        if self._verbosity > 1 and run.plan:
-            say(run.plan.explain())
+        if not self._verbosity:
+            return
+        for line in event_lines(event, run.original.costs, number):
+            say(line)
+        if self._verbosity > 1:
+            say(stages_line(event))
+            if run.plan:
+                say(run.plan.explain())
 
     def _warn_if_unmet(self) -> None:
         """Says it if events were skipped or refused, or the training ended before them."""

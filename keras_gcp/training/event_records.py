@@ -16,6 +16,9 @@ STAGES = (
 and after; scores; choosing; refitting what stays; the cut itself; its proof; the guarded
 metric, before and after; and compiling the next step again."""
 
+STAGE_NAMES = {"narrow": "surgery"}
+"""Of stages that are printed under another name."""
+
 
 @dataclass(frozen=True)
 class EventRequest:

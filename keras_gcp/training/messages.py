@@ -1,201 +1,213 @@
-"""The lines that a fit prints."""
+"""The lines that a fit prints before training, and at its events."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import keras
 
 from keras_gcp import formatting
-from keras_gcp.formatting import amount
-from keras_gcp.training.event_records import STAGES, Event, SkippedEvent, when
-from keras_gcp.training.step_times import Savings, Spread
+from keras_gcp.costs.budget import Absolute, Budget, Timed
+from keras_gcp.costs.cost_model import in_words
+from keras_gcp.costs.costs import Costs
+from keras_gcp.formatting import amount, listed, parts_line, wrapped
+from keras_gcp.training.event_records import STAGE_NAMES, STAGES, Event, when
 
-_STAGE_NAMES = {"narrow": "surgery"}
+_LISTED_EVENTS = 6
 
 
 def say(text: str) -> None:
-    """Prints a line, as Keras prints its own.
+    """Prints lines, as Keras prints its own, no longer than those of a terminal.
 
-    After `keras.config.disable_interactive_logging()` it goes to the logger `keras_gcp` instead.
+    After `keras.config.disable_interactive_logging()` they go to the logger `keras_gcp` instead.
     """
     if keras.config.is_interactive_logging_enabled():
-        print(text)
+        print(wrapped(text), flush=True)
     else:
         logging.getLogger("keras_gcp").info(text)
 
 
-def event_line(
-    event: Event,
-    original_macs: int | None,
-    original_parameters: int,
-    original_further: Mapping[str, float] | None = None,
-) -> str:
-    """One line that says what an event did and what it cost.
+def end_open_line() -> None:
+    """Ends the line of Keras' progress bar, which stands open within an epoch."""
+    if keras.config.is_interactive_logging_enabled():
+        print()
+
+
+# ---- before training
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a training is going to prune.
+
+    Attributes:
+        budget: What may remain; None if the schedule says it.
+        schedule: The schedule in words, for that case.
+        unit: What events are counted in, "epoch" or "step".
+        events: Epochs or steps before which they take place; empty if they are not known.
+        monitor: What decides on events that are not known before.
+        channels: Output channels of layers, all of them.
+        prunable: Those that may be pruned.
+        anchored: Groups that stay whole.
+    """
+
+    budget: Budget | None
+    schedule: str
+    unit: str
+    events: Sequence[int]
+    monitor: str
+    channels: int
+    prunable: int
+    anchored: Sequence[str]
+
+
+def outlook_line(outlook: Outlook) -> str:
+    """One line: budget, events and when, what can be pruned, what is anchored.
+
+    If it does not fit, first the words get fewer, then details become numbers. What is too long
+    even so gets a second line, and is told in full.
+    """
+    goal = _goal(outlook)
+    events, free, anchored = _events_in(outlook), _prunable_in(outlook), _anchored_in(outlook)
+    steps = [(0, 0, 0), (0, 1, 0), (1, 1, 0), (1, 2, 0), (1, 2, 1), (2, 2, 1), (2, 2, 2)]
+    steps += [(3, 2, 2), (3, 3, 2)]
+    lines = [f"{goal}{events[e]} · {free[f]}{anchored[a]}" for e, f, a in steps]
+    return _first_that_fits([*lines, lines[0]])
+
+
+def _goal(outlook: Outlook) -> str:
+    if outlook.budget is None:
+        return f"pruning by {outlook.schedule}"
+    limits = (_limit(resource, limit) for resource, limit in outlook.budget.limits.items())
+    return f"pruning to {', '.join(limits)}"
+
+
+def _limit(resource: str, limit: float | Absolute | Timed) -> str:
+    share = limit.limit if isinstance(limit, Timed) else limit
+    if isinstance(share, Absolute):
+        return f"{in_words(resource)} {amount(resource, share.value)}"
+    return f"{in_words(resource)} {100 * share:.3g} %"
+
+
+def _events_in(outlook: Outlook) -> tuple[str, ...]:
+    """When events take place, in more and in fewer words."""
+    if not outlook.events:
+        return (f" as {outlook.monitor} says",) * 4
+    unit, events, number = outlook.unit, outlook.events, _events(len(outlook.events))
+    units = unit if len(events) == 1 else f"{unit}s"
+    every = ", ".join(f"{at:,}" for at in events)
+    ends = f"{events[0]:,} to {events[-1]:,}" if len(events) > 1 else every
+    short = (f", {number}, {units} {ends}", f", {number} to {unit} {events[-1]:,}")
+    if len(events) > _LISTED_EVENTS:
+        return (short[0], *short, short[1])
+    return (f" before {units} {every}", f", {units} {every}", *short)
+
+
+def _prunable_in(outlook: Outlook) -> tuple[str, ...]:
+    free, every = f"{outlook.prunable:,}", f"{outlook.channels:,}"
+    return (
+        f"{free} of {every} channels can be pruned",
+        f"{free} of {every} channels prunable",
+        f"{free}/{every} prunable",
+        f"{free} prunable",
+    )
+
+
+def _anchored_in(outlook: Outlook) -> tuple[str, ...]:
+    names = outlook.anchored
+    if not names:
+        return " · nothing anchored", "", ""
+    return (
+        f" · anchored: {listed(names, 3)}",
+        f" · anchored: {listed(names, 1)}",
+        f" · {len(names)} anchored",
+    )
+
+
+# ---- at events
+
+
+def number_text(first: int, last: int, of: int | None) -> str:
+    """Which event of a schedule this is, or which ones that were put together.
+
+    Args:
+        first: Number of the first of them, from 1.
+        last: Of the last.
+        of: How many the schedule has; None if that is not known.
+    """
+    total = "" if of is None else f" of {of}"
+    if first == last:
+        return f"event {last}{total}"
+    return f"events {first} {'and' if last == first + 1 else 'to'} {last}{total} in one"
+
+
+def begin_line(number: str, epoch: int, step: int | None, compiles: bool) -> str:
+    """The line before an event, which may take a while.
+
+    Args:
+        number: Which event, in words.
+        epoch: As in `Event`.
+        step: As in `Event`.
+        compiles: Whether the next step is compiled again afterwards.
+    """
+    start = f"{number}, before {when(epoch, step)}: scoring and cutting"
+    afterwards = (", then the next step compiles again", ", then compiling again")
+    return _first_that_fits([*(start + text for text in afterwards if compiles), start])
+
+
+def event_lines(event: Event, original: Costs, number: str) -> Iterator[str]:
+    """Two lines that say what an event did: what went and is left; how long it took, what it cost.
 
     Args:
         event: The event.
-        original_macs: Multiply-adds of the model before any event; None if they are unknown.
-        original_parameters: Its parameters.
-        original_further: Its cost in further resources of the budget, by resource.
-
-    Returns:
-        Text without a newline: when, channels removed, what is left and its share of the
-        original, the loss on the sample before and after, the guarded metric likewise, and the
-        seconds of each stage.
+        original: What the model cost before any event.
+        number: Which event, in words.
     """
-    left = _left(event.macs_after, original_macs)
-    parts = [
-        f"{when(event.epoch, event.step)}: {event.removed_channels:,} channels removed",
-        *([] if left is None else [f"MACs {left}"]),
-        f"parameters {_left(event.parameters_after, original_parameters)}",
-    ]
+    yield parts_line([f"  {event.removed_channels:,} channels removed", *_left(event, original)])
+    yield parts_line([f"  {number}: {formatting.seconds(_seconds(event))}", *_effects(event)])
+
+
+def stages_line(event: Event) -> str:
+    """What the stages of an event took."""
+    taken = [(stage, event.seconds[stage]) for stage in STAGES if event.seconds[stage] > 0]
+    each = (f"{STAGE_NAMES.get(stage, stage)} {seconds:.2f} s" for stage, seconds in taken)
+    return f"  {', '.join(each)}"
+
+
+def _seconds(event: Event) -> float:
+    return sum(event.seconds.values())
+
+
+def _left(event: Event, original: Costs) -> Iterator[str]:
+    if event.macs_after is not None and original.macs is not None:
+        yield f"MACs {_share_left(event.macs_after, original.macs)}"
+    yield f"parameters {_share_left(event.parameters_after, original.parameters)}"
     for resource, cost in event.further.items():
-        whole = (original_further or {}).get(resource)
+        whole = original.further.get(resource)
         share = f" ({formatting.percent(cost / whole)})" if whole else ""
-        parts.append(f"{resource} {amount(resource, cost)}{share}")
+        yield f"{resource} {amount(resource, cost)}{share}"
+
+
+def _effects(event: Event) -> Iterator[str]:
     if event.loss_before is not None and event.loss_after is not None:
-        parts.append(f"loss on the sample {event.loss_before:.4g} → {event.loss_after:.4g}")
+        yield f"loss on the sample {event.loss_before:.4g} → {event.loss_after:.4g}"
     name, before, after = event.metric, event.metric_before, event.metric_after
     if name is not None and before is not None and after is not None:
         shown = f"{formatting.metric(name, before)} → {formatting.metric(name, after)}"
-        parts.append(f"guarded {name} {shown}")
+        yield f"guarded {name} {shown}"
     if event.tries > 1:
-        parts.append(f"smaller than scheduled (try {event.tries})")
-    if event.merged > 1:
-        parts.append(f"{event.merged} events of the schedule in one")
-    taken = [(stage, event.seconds[stage]) for stage in STAGES if event.seconds[stage] > 0]
-    if taken:
-        parts.append(", ".join(f"{_STAGE_NAMES.get(s, s)} {seconds:.2f} s" for s, seconds in taken))
-    return " · ".join(parts)
+        yield f"smaller than scheduled (try {event.tries})"
 
 
-def savings_line(
-    savings: Savings, events: Sequence[Event], skipped: Sequence[SkippedEvent] = ()
-) -> str:
-    """One line that says what pruning has cost in a training, and what it has saved.
-
-    What it has saved is a range, for steps differ from epoch to epoch by themselves; where that is
-    more than what they differ by pruning, nothing is said of savings.
-
-    Args:
-        savings: The sums.
-        events: The events.
-        skipped: Events that failed or were refused.
-
-    Returns:
-        Text without a newline.
-    """
-    stages = {stage: sum(event.seconds[stage] for event in events) for stage in STAGES}
-    largest = sorted(stages, key=lambda stage: -stages[stage])[:3]
-    spent = ", ".join(f"{_STAGE_NAMES.get(s, s)} {formatting.seconds(stages[s])}" for s in largest)
-    scheduled = sum(event.merged for event in events)
-    count = _events(len(events))
-    if scheduled > len(events):
-        count += f" (in place of {scheduled}, of which some were too small)"
-    refused = sum(one.refused for one in skipped)
-    if refused:
-        count += f", {refused} more refused by the guard,"
-    cost = f"pruning: {count} took {formatting.seconds(savings.events_seconds)} ({spent})"
-    return f"{cost}; {_saved_text(savings)}"
-
-
-def _saved_text(savings: Savings) -> str:
-    """What narrower steps saved, as a range; no verdict where steps differ more by themselves."""
-    wide = _step_text(savings.wide_step_seconds, savings.wide_step_spread)
-    narrow = _step_text(savings.narrow_step_seconds, savings.narrow_step_spread)
-    if wide is None or narrow is None:
-        return "what they saved is unknown, since too few steps were timed around them"
-    change = f"a step took {wide}, now {narrow}"
-    if savings.saved_spread is None:
-        return f"{change}; too few epochs to tell what that saved"
-    least, most = savings.saved_spread
-    if least <= 0 <= most or _overlap(savings.wide_step_spread, savings.narrow_step_spread):
-        return f"{change}; what was saved in all is within the noise"
-    if most < 0:
-        return f"{change}: training took {_range(-most, -least, savings.events_seconds)} longer"
-    saved = f"{change}, which saved {_range(least, most)}"
-    if least > savings.events_seconds:
-        return f"{saved}: {_range(least, most, -savings.events_seconds)} saved in all"
-    if most < savings.events_seconds:
-        return f"{saved}: {_range(-most, -least, savings.events_seconds)} lost so far in all"
-    return f"{saved}, about as much as the events took"
-
-
-def _overlap(one: Spread | None, other: Spread | None) -> bool:
-    return one is None or other is None or (one[0] <= other[1] and other[0] <= one[1])
-
-
-def _step_text(seconds: float | None, spread: Spread | None) -> str | None:
-    if seconds is None or spread is None:
-        return None if seconds is None else _milliseconds(seconds)
-    return f"{_milliseconds(seconds)} ({' to '.join(_milliseconds(end) for end in spread)})"
-
-
-def _range(low: float, high: float, further: float = 0.0) -> str:
-    ends = [formatting.seconds(end + further) for end in (low, high)]
-    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
-
-
-def unmet_line(
-    now: Mapping[str, float],
-    limits: Mapping[str, float],
-    events: Sequence[Event],
-    skipped: Sequence[SkippedEvent],
-    to_come: int,
-) -> str | None:
-    """What a budget lacks when a training has ended, and why; None if it is met.
-
-    Args:
-        now: What the model costs, by resource.
-        limits: What was to remain.
-        events: The events.
-        skipped: Events that failed or were refused.
-        to_come: Events that had not come.
-    """
-    unmet = [
-        f"{resource} {amount(resource, now[resource])} (at most {amount(resource, limit)} wanted)"
-        for resource, limit in limits.items()
-        if now[resource] > limit
-    ]
-    if not unmet:
-        return None
-    refused = sum(one.refused for one in skipped)
-    failed, smaller = len(skipped) - refused, sum(event.tries > 1 for event in events)
-    reasons = [
-        text
-        for number, text in (
-            (failed, f"{_events(failed)} failed and {'was' if failed == 1 else 'were'} skipped"),
-            (refused, refused_text(skipped)),
-            (smaller, f"{_events(smaller)} went less far than scheduled for the same reason"),
-            (to_come, f"{to_come} had not come when the training ended"),
-        )
-        if number
-    ]
-    why = ", ".join(reasons) or "the training ended before enough events had come"
-    return f"The budget is not met: {', '.join(unmet)}. Of the schedule's events, {why}."
-
-
-def refused_text(skipped: Sequence[SkippedEvent]) -> str:
-    """How many events the guard refused, and for which metric's sake."""
-    refused = [one for one in skipped if one.refused]
-    names = sorted({one.metric or "the metric" for one in refused})
-    return (
-        f"{_events(len(refused))} would have made {', '.join(names)} worse than `max_drop` allows"
-    )
+def _share_left(now: int, original: int) -> str:
+    return f"{formatting.count(now)} ({formatting.percent(now / original)})" if original else "0"
 
 
 def _events(number: int) -> str:
     return f"{number} event" if number == 1 else f"{number} events"
 
 
-def _milliseconds(seconds: float) -> str:
-    return formatting.milliseconds(1000 * seconds)
-
-
-def _left(now: int | None, original: int | None) -> str | None:
-    """What is left of a cost; None where it is unknown."""
-    if now is None or original is None:
-        return None
-    return f"{formatting.count(now)} ({formatting.percent(now / original)})" if original else "0"
+def _first_that_fits(lines: Sequence[str]) -> str:
+    return next((line for line in lines if len(line) <= formatting.LINE), lines[-1])

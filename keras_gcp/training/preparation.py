@@ -21,11 +21,13 @@ from keras_gcp.pruning.stages import in_words, settled
 from keras_gcp.sample import DrawnSample, Sample, sample_of
 from keras_gcp.sample.input_sizes import sizes_of
 from keras_gcp.schedules import min_step_of
+from keras_gcp.schedules.scheduler import Scheduler
 from keras_gcp.selection.plan_text import sizes_line
 from keras_gcp.selection.planning import limits_of
 from keras_gcp.training.accuracy_guard import in_parts
 from keras_gcp.training.distillation import Teacher
 from keras_gcp.training.fit_checks import check_model, guarded
+from keras_gcp.training.messages import Outlook
 from keras_gcp.training.pruning_run import PruningRun
 from keras_gcp.training.settings import Arguments, Settings
 from keras_gcp.training.trial_runs import check_reachable, first_scores
@@ -42,6 +44,8 @@ class PrunedModel:
         decision: What scores its channels, and why.
         teacher: What it learns from after a cut, or None.
         uncounted: Lines on what its costs leave out.
+        channels: Output channels of all its layers.
+        anchored: Groups of channels that stay whole.
     """
 
     model: weakref.ref[Any]
@@ -50,13 +54,28 @@ class PrunedModel:
     decision: criteria.Decision
     teacher: Teacher | None
     uncounted: tuple[str, ...]
+    channels: int
+    anchored: tuple[str, ...]
 
     def is_about(self, model: Any) -> bool:
         """Whether it is this very model."""
         return self.model() is model
 
-    def first_lines(self) -> Iterator[str]:
-        """What a user should know before the first epoch."""
+    def outlook(self, arguments: Arguments, schedule: Any, scheduler: Scheduler) -> Outlook:
+        """What the training is going to prune."""
+        return Outlook(
+            budget=arguments.budget,
+            schedule=repr(schedule),
+            unit=scheduler.unit,
+            events=tuple(scheduler.to_come),
+            monitor="" if scheduler.adaptive is None else scheduler.adaptive.monitor,
+            channels=self.channels,
+            prunable=self.run.first_costs.channels,
+            anchored=self.anchored,
+        )
+
+    def first_remarks(self) -> Iterator[str]:
+        """What else a user should know before the first epoch."""
         yield from self.uncounted
         if self.run.settings.shapes is not None:
             yield sizes_line(self.run.settings.shapes)
@@ -106,7 +125,9 @@ def prepare(model: Any, arguments: Arguments, seed: int) -> PrunedModel:
     )
     teacher = _teacher(arguments, model, channels, sample)
     lines = tuple(left_out(channels.uncounted, most=3))
-    return PrunedModel(weakref.ref(model), run, seed, decision, teacher, lines)
+    anchored = tuple(group.name for group in channels.groups if group.anchored)
+    produced = sum(channels.widths().values())
+    return PrunedModel(weakref.ref(model), run, seed, decision, teacher, lines, produced, anchored)
 
 
 def choices(arguments: Arguments, schedule: Any, pruned: PrunedModel) -> dict[str, object]:

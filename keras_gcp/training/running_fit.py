@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
+
 from keras_gcp.schedules import AdaptiveSchedule, Schedule
 from keras_gcp.schedules.scheduler import Scheduler
 from keras_gcp.training.tensorboard import EventLog
@@ -51,3 +53,9 @@ class RunningFit:
         else:
             self.steps_before += self.steps_in_epoch
         self.epoch, self.steps_in_epoch = epoch, 0
+
+
+def compiles_steps(model: Any) -> bool:
+    """Whether the first step after a cut is compiled, which takes a while."""
+    eager_backend = keras.config.backend() == "torch" and not model.jit_compile
+    return not (model.run_eagerly or eager_backend)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 import pytest
+from helpers import one_line
 from keras import layers
 
 import keras_gcp
@@ -44,7 +45,9 @@ def onednn_on(monkeypatch):
 def test_on_tensorflow_without_a_gpu_sixteen_channels_stay(onednn_on, monkeypatch):
     assert least(shortcut()) == 16
     assert least(shortcut(stride=1)) == least(shortcut(size=3)) == 1
-    assert "strided 1x1 convolutions" in keras_gcp.plan(shortcut(), {"macs": 0.7}).explain()
+    assert "strided 1x1 convolutions" in one_line(
+        keras_gcp.plan(shortcut(), {"macs": 0.7}).explain()
+    )
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     assert least(shortcut()) == 1
 

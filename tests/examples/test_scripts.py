@@ -48,9 +48,13 @@ def test_the_demo_prunes_exports_and_reports(tmp_path):
         f"--output_dir={tmp_path}",
     )
     assert "criterion: loss_aware\n" in printed
-    assert "channels removed" in printed
+    assert "event 1 of 1, before epoch 1: " in printed and "channels removed" in printed
+    page = (tmp_path / "report" / "report.html").read_text("utf-8")
+    assert (
+        "same widths from scratch: " in page and "40 test images, seed\N{NO-BREAK SPACE}0" in page
+    )
     won = printed[printed.rindex("dense") :]
-    for row in ("test accuracy", "test accuracy, int8 file", "MACs", "parameters"):
+    for row in ("test accuracy", "accuracy, int8 file", "MACs", "parameters"):
         assert re.search(rf"^{row}  .*[%s]$", won, re.MULTILINE), row
     for row in ("TFLite float32, bytes", "TFLite int8, bytes", "latency float32, ms"):
         assert re.search(rf"^{row}  .*[%)]$", won, re.MULTILINE), row
@@ -62,7 +66,7 @@ def test_the_demo_prunes_exports_and_reports(tmp_path):
     assert (tmp_path / "pruned" / "resnet8.tflite").stat().st_size < (
         tmp_path / "unpruned" / "resnet8.tflite"
     ).stat().st_size
-    for name in ("report.html", "report.json", "widths.png", "training.png"):
+    for name in ("report.html", "report.json", "widths.svg", "training.svg"):
         assert (tmp_path / "report" / name).stat().st_size > 1000
     results = json.loads((tmp_path / "results.json").read_text())
     assert set(results["accuracy"]) == {"pruned", "dense", "scratch"}

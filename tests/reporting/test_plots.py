@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib.colors
 import matplotlib.image
@@ -12,14 +14,15 @@ import pytest
 
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.reporting import style
+from keras_gcp.reporting.axes_scales import all_positive, limits_of_end, ticks_between
 from keras_gcp.reporting.plots import (
     PlottingUnavailable,
     files_chart,
     training_curves,
     width_bars,
 )
-from keras_gcp.reporting.training_chart import accuracy_name, size_steps, spans_decades
-from keras_gcp.reporting.width_chart import LAYERS_PER_ROW, rows_of, shortened
+from keras_gcp.reporting.training_chart import accuracy_name, size_steps
+from keras_gcp.reporting.width_chart import LAYERS_PER_ROW, rows_of
 
 
 def pixels_of(path: Path, color: str) -> int:
@@ -56,13 +59,29 @@ def test_deep_networks_can_be_drawn(tmp_path):
     assert height > 1000
 
 
-def test_long_names_keep_both_ends():
-    name = "stage_3/block_17/first_convolution_2"
+def written_in(path: Path) -> list[str]:
+    """All texts of an SVG picture."""
+    found = ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")
+    return ["".join(one.itertext()) for one in found]
 
-    assert len(shortened(name)) < 24
-    assert shortened(name).startswith("stage_3/bl")
-    assert shortened(name).endswith("volution_2")
-    assert shortened("conv") == "conv"
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_names_of_layers_are_whole_or_lose_whole_words(tmp_path, narrow):
+    long = [f"backbone/stage_{i}/block_{i}/first_shortcut_convolution" for i in range(3)]
+    before = {"stage2_block1_shortcut_conv": 8, **dict.fromkeys(long, 8)}
+    texts = written_in(width_bars(before, before, tmp_path / "w.svg", narrow=narrow))
+
+    assert "stage2_block1_shortcut_conv" in texts
+    shown = [text for text in texts if "…" in text]
+    assert len(set(shown)) == 3
+    for text, name in zip(shown, long, strict=True):
+        words = set(re.findall("[a-z]+|[0-9]+", name))
+        assert set(re.findall("[a-z]+|[0-9]+", text)) <= words
+
+
+def test_the_title_counts_prunable_channels_as_a_plan_does(tmp_path):
+    path = width_bars({"a": 8, "b": 4}, {"a": 4, "b": 4}, tmp_path / "w.svg", prunable=(8, 4))
+    assert "4 of 8 prunable channels kept (50.0 %)" in written_in(path)
 
 
 def test_widths_of_different_layers_are_refused(tmp_path):
@@ -96,17 +115,43 @@ def test_sizes_go_down_at_the_events_and_stay(events):
 
 
 @pytest.mark.parametrize(
-    ("lines", "wide"),
-    [
-        ([[18.6, 1.0], [0.5, float("nan")]], True),
-        ([[18.6, 1.0], [2.0]], False),
-        ([[18.6, 0.0]], False),
-        ([[9.0, -0.1]], False),
-        ([], False),
-    ],
+    ("lines", "positive"),
+    [([[2.0, float("nan")]], True), ([[2.0, 0.0]], False), ([[9.0, -0.1]], False), ([], False)],
 )
-def test_losses_of_several_decades_get_a_logarithmic_axis_if_they_can(lines, wide):
-    assert spans_decades(lines) is wide
+def test_losses_get_a_logarithmic_axis_if_they_can(lines, positive):
+    assert all_positive(lines) is positive
+
+
+def test_the_axis_of_accuracies_shows_the_end_and_not_the_first_epochs():
+    low, high = limits_of_end([[10.0, 50.0, 80.0, 82.0, 83.0, 84.0]])
+    assert 78 < low < 80 and 84 < high < 86
+    assert limits_of_end([[float("nan")]]) is None
+
+
+def places_of_curves(tmp_path, accuracies):
+    """The share of the axis' height between the last accuracies of two runs."""
+    one, other = (
+        {"loss": [1.0] * 6, "accuracy": [0.1, 0.6, 0.9, 0.95, 0.97, a]} for a in accuracies
+    )
+    path = training_curves(one, [], tmp_path / "t.svg", reference_history=other)
+    text = path.read_text("utf-8")
+    (height,) = re.findall(r'viewBox="0 0 [\d.]+ ([\d.]+)"', text)
+    ends = {}
+    for color in (style.BLUE, style.DENSE):
+        lines = re.findall(rf'<path d="(M[^"]*)"[^>]*stroke: {color.lower()}', text)
+        ends[color] = float(lines[0].split()[-1])
+    return abs(ends[style.BLUE] - ends[style.DENSE]) / (float(height) / 2)
+
+
+def test_a_difference_that_matters_can_be_seen(tmp_path):
+    assert places_of_curves(tmp_path, (0.992, 0.998)) > 0.1
+    assert places_of_curves(tmp_path, (0.92, 0.91)) > 0.01
+
+
+def test_ticks_close_to_a_hundred_are_as_far_apart_as_others():
+    ticks = ticks_between(60.0, 100.0)
+    assert ticks[-1] == 100 and 99.5 in ticks and 80 in ticks
+    assert ticks_between(99.0, 100.0)[0] == 99
 
 
 def test_the_accuracy_is_found_under_its_full_name(history):

@@ -9,7 +9,7 @@ import networks
 import numpy as np
 import pytest
 from fitting import compiled
-from helpers import randomise
+from helpers import one_line, randomise
 
 import keras_gcp
 from keras_gcp import resources
@@ -140,7 +140,7 @@ def test_explain_and_json_show_the_bytes_and_how_far_off_the_prediction_was(weig
     text = plan.explain()
     before, after = (int(t.further["tflite_bytes"]) for t in (plan.before, plan.after))
     assert f"tflite_bytes: {before:,} -> {after:,}" in text
-    assert f"tflite_bytes of the real file: {after:,}, at most" in text
+    assert f"tflite_bytes of the real file: {after:,}, at most" in one_line(text)
     again = Plan.from_json(json.dumps(json.loads(plan.to_json())))
     assert (again.after, again.checks) == (plan.after, plan.checks)
     assert again.explain() == text

@@ -11,6 +11,7 @@ import networks
 import numpy as np
 import patterns
 import pytest
+from helpers import one_line
 from keras import layers
 
 import keras_gcp
@@ -289,7 +290,7 @@ def test_the_original_is_predicted_as_measured_and_the_candidate_measured(quick)
     (resource,) = resources.of_budget(Budget.parse({"latency_ms": 0.6}), trace(model))
     assert plan.before.further["latency_ms"] == pytest.approx(resource.original_ms)
     assert list(quick.glob("latency-*.json"))
-    assert "latency_ms of the real file" in plan.explain()
+    assert "latency_ms of the real file" in one_line(plan.explain())
 
 
 @tensorflow_only

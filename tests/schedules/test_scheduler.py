@@ -5,6 +5,7 @@ import itertools
 import networks
 import pytest
 from fitting import compiled, fit, pruning
+from helpers import one_line
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -119,8 +120,9 @@ def test_in_a_fit_events_that_are_too_small_are_put_together_and_the_event_says_
     fit(model, [callback], epochs=5)
     assert [(e.epoch, e.progress, e.merged) for e in callback.events] == [(2, 0.5, 2), (3, 1.0, 2)]
     assert callback.plan.after.channels == 10
-    printed = capsys.readouterr().out
-    assert "2 events of the schedule in one" in printed
+    printed = one_line(capsys.readouterr().out)
+    assert "events 1 and 2 of 4 in one, before epoch 2: " in printed
+    assert "events 3 and 4 of 4 in one, before epoch 3: " in printed
     assert "pruning: 2 events (in place of 4, of which some were too small) took" in printed
 
 

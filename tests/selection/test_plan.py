@@ -9,7 +9,7 @@ import keras
 import networks
 import numpy as np
 import pytest
-from helpers import flat_outputs, inputs_for, random_plan, randomise
+from helpers import flat_outputs, inputs_for, one_line, random_plan, randomise
 from keras import layers, ops
 
 import keras_gcp
@@ -188,7 +188,7 @@ def test_then_refuses_a_plan_that_does_not_continue(plan):
 @pytest.mark.parametrize("name", ["residual", "nested", "depthwise", "two_outputs"])
 def test_explain_lists_every_group_and_why_it_is_anchored(name):
     plan = random_plan(networks.ALL[name]())
-    text = " ".join(plan.explain().split())
+    text = one_line(plan.explain())
     for group in plan.groups:
         assert group.name in text
         keep = plan.layers[group.members[0].path][list(group.positions)]
@@ -204,7 +204,7 @@ def test_explain_names_layers_that_could_not_be_followed():
     x = keras.ops.cumsum(layers.Dense(6, name="first")(inputs), axis=-1)
     x = layers.Dense(5, name="second")(x)
     plan = random_plan(keras.Model(inputs, layers.Dense(2, name="last")(x)))
-    assert "not followed: layer 'cumsum' (class Cumsum) has no rule" in plan.explain()
+    assert "not followed: layer 'cumsum' (class Cumsum) has no rule" in one_line(plan.explain())
 
 
 # ---- plans for other models

@@ -7,6 +7,7 @@ import networks
 import numpy as np
 import pytest
 from fitting import compiled, data, fit, pruning
+from helpers import one_line
 from states import assert_same_state, state_of
 
 import keras_gcp
@@ -78,7 +79,7 @@ def test_an_event_that_costs_too_much_is_tried_with_half_and_a_quarter(capsys):
     assert callback.events[0].progress == 0.25
     assert unmet[0].startswith("The budget is not met: channels 6 (at most 2 wanted)")
     assert "1 event went less far than scheduled" in unmet[0]
-    printed = capsys.readouterr().out
+    printed = one_line(capsys.readouterr().out)
     assert "guarded accuracy 100.00 % → 75.00 % · smaller than scheduled (try 3)" in printed
 
 

@@ -396,14 +396,6 @@ def test_channels_every_removes_its_number_at_every_event():
     assert [event.removed_channels for event in callback.events] == [3, 3]
 
 
-def test_one_line_is_printed_per_event(capsys):
-    fit(compiled(networks.plain()), [pruning(verbose=1)])
-    lines = [line for line in capsys.readouterr().out.splitlines() if "channels removed" in line]
-    assert len(lines) == 1
-    for words in ("MACs", "parameters", "loss on the sample", "score", "surgery", "verify"):
-        assert words in lines[0]
-
-
 @pytest.mark.parametrize("how", ["fit is silent", "logging is not interactive", "verbose=0"])
 def test_nothing_is_printed_where_keras_prints_nothing(how, capsys, caplog):
     silent, to_log = how == "fit is silent", how == "logging is not interactive"

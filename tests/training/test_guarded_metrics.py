@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from criteria import test_auto as ordinary
 from fitting import data, fit, pruning
+from helpers import one_line
 
 import keras_gcp
 from keras_gcp import AccuracyGuard, schedules
@@ -96,13 +97,13 @@ def test_a_metric_that_may_not_rise_at_all_lets_nothing_go(capsys):
     assert (refused.metric, refused.tries, refused.metric_after) == ("mae", 3, 0.25)
     words = "may not be above 0.1. After smaller and smaller cuts it was 0.75, 0.375, 0.25."
     assert refused.error == f"mae was 0, and {words}"
-    assert words in capsys.readouterr().out
+    assert words in one_line(capsys.readouterr().out)
     assert "1 event would have made mae worse than `max_drop` allows" in unmet[0]
 
 
 def test_the_line_of_an_event_speaks_of_the_metric_by_its_name(capsys):
     trained(sums(), np.ones(8), 2.0, metric="mae", verbose=1)
-    assert "guarded mae 0 → 0.75" in capsys.readouterr().out
+    assert "guarded mae 0 → 0.75" in one_line(capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
