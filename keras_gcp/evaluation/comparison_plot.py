@@ -12,7 +12,8 @@ from typing import Any
 from keras_gcp import formatting
 from keras_gcp.evaluation.plots import MetricScale
 from keras_gcp.reporting.style import BLUE, DENSE, FAINT, INK, figure
-from keras_gcp.reporting.width_chart import shortened
+
+_LONGEST_NAME = 22
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _together(
 
 
 def _lines(group: Sequence[Point], scale: MetricScale) -> list[str]:
-    names = ", ".join(shortened(point.name) for point in group)
+    names = ", ".join(formatting.shortened(point.name, _LONGEST_NAME) for point in group)
     return textwrap.wrap(f"{names}  {scale.text(group[0].value)}", 34, break_long_words=False)
 
 
