@@ -14,7 +14,7 @@ from keras_gcp.versions import check_keras
 
 check_keras()  # Before any module that relies on private state of Keras is imported.
 
-from keras_gcp import models, schedules, tfmot
+from keras_gcp import methods, models, schedules, tfmot
 from keras_gcp._version import __version__
 from keras_gcp.channels.declared import elementwise
 from keras_gcp.channels.flattening import flatten
@@ -79,6 +79,7 @@ __all__ = [
     "export",
     "flatten",
     "frontier",
+    "methods",
     "models",
     "narrow",
     "plan",

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from keras_gcp import methods
 from keras_gcp.channels import registry
 from keras_gcp.criteria.relevance import rules
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = [page for page in sorted(DOCS.glob("*.md")) if "```python" in page.read_text("utf-8")]
+PAGES = [page for page in sorted(DOCS.rglob("*.md")) if "```python" in page.read_text("utf-8")]
 
 SLOW = {"budgets", "events", "export", "long_trainings"}
 """Processes of their own, many files, or many trainings."""
@@ -32,6 +33,11 @@ def test_the_code_of_the_page_runs(page, monkeypatch, tmp_path):
     monkeypatch.setattr(rules, "_RULES", dict(rules._RULES))
     blocks = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
     exec(compile("\n".join(blocks), str(page), "exec"), {"__name__": page.stem})
+
+
+def test_every_published_system_has_a_page():
+    told = set(re.findall(r"docs/methods/(\w+)\.md", methods.__doc__))
+    assert told == {page.stem for page in PAGES if page.parent.name == "methods"}
 
 
 def test_there_is_a_page_on_own_layers():

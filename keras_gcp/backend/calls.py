@@ -36,6 +36,32 @@ def run_call(call: Call, values: Mapping[int, Any]) -> list[Any]:
     return list(keras.tree.flatten(call.operation(*args, **kwargs)))
 
 
+def all_values(
+    graph: Graph,
+    inputs: Sequence[Any],
+    instead: Callable[[Any], Callable[[Any], Any] | None] = lambda operation: None,
+) -> dict[int, Any]:
+    """Every tensor of a model by its index; differentiable, with the weights as they are.
+
+    Args:
+        graph: The model's calls.
+        inputs: Its inputs, in order.
+        instead: What an operation of one input is to compute; None: what it does at inference.
+    """
+    values = {
+        tensor.index: ops.convert_to_tensor(value, dtype=tensor.dtype)
+        for tensor, value in zip(graph.inputs, inputs, strict=True)
+    }
+    for call in graph.calls:
+        other = instead(call.operation)
+        if other is None:
+            outputs = run_call(call, values)
+        else:
+            outputs = [other(values[call.inputs[0].index])]
+        values.update({y.index: v for y, v in zip(call.outputs, outputs, strict=True)})
+    return values
+
+
 def run_alone(
     model: Any,
     call: Call,
@@ -63,6 +89,33 @@ def run_alone(
         for number in range(batches)
     ]
     return [ops.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+
+
+def run_calls(
+    model: Any, graph: Graph, inputs: Sequence[Any]
+) -> Iterator[tuple[Call, Mapping[int, Any]]]:
+    """Runs a model call by call, without derivatives; no variable changes.
+
+    Args:
+        model: The model.
+        graph: Its calls.
+        inputs: Its input tensors.
+
+    Yields:
+        `(call, values)` after each call: tensor index to value, at least for what enters the call
+        and what it returns. Tensors are let go after their last use.
+    """
+    last, batches = last_uses(graph), batches_in(model, inputs)
+    values = {x.index: value for x, value in zip(graph.inputs, inputs, strict=True)}
+    weights = list(zip(model.weights, backend.local_weights(model), strict=True))
+    for at, call in enumerate(graph.calls):
+        with backend.without_gradients():
+            outputs = run_alone(model, call, values, weights, batches)
+        values.update({y.index: v for y, v in zip(call.outputs, outputs, strict=True)})
+        yield call, values
+        for x in call.inputs:
+            if last.get(x.index) == at:
+                values.pop(x.index, None)
 
 
 def batches_in(model: Any, inputs: Sequence[Any]) -> int:
@@ -140,8 +193,12 @@ def inputs_that_fit(
         count: At most so many; None for as many as there are.
     """
     most = len(sample) if count is None else min(count, len(sample))
-    fit = MOST_NUMBERS // max(numbers_by_call(model, graph, sample))
-    return input_tensors(model, graph, sample.x, max(1, min(most, fit)))
+    return input_tensors(model, graph, sample.x, min(most, examples_that_fit(model, graph, sample)))
+
+
+def examples_that_fit(model: Any, graph: Graph, sample: DrawnSample) -> int:
+    """How many examples may run at once; at least one."""
+    return max(1, MOST_NUMBERS // max(numbers_by_call(model, graph, sample)))
 
 
 def numbers_by_call(model: Any, graph: Graph, sample: DrawnSample) -> list[int]:

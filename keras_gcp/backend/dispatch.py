@@ -40,6 +40,31 @@ def vjp(function: Callable[..., Any], *inputs: Any) -> tuple[Any, Pullback]:
     return _framework().vjp(function, inputs)
 
 
+def hessian_product(
+    function: Callable[..., Any], inputs: Sequence[Any], direction: Sequence[Any]
+) -> list[Any]:
+    """The product of a function's Hessian with a direction, without the Hessian itself.
+
+    Args:
+        function: Maps tensors to a number; twice differentiable.
+        inputs: Tensors of floating-point type, the point at which to evaluate.
+        direction: A tensor per input, of its shape and type.
+
+    Returns:
+        A tensor per input; zeros where nothing depends on it.
+
+    Example:
+
+    >>> x, y = keras.ops.array([2.0]), keras.ops.array([5.0])
+    >>> cubic = lambda x, y: keras.ops.sum(x**3 * y)
+    >>> along_x = hessian_product(cubic, [x, y], [keras.ops.ones(1), keras.ops.zeros(1)])
+    >>> [float(h[0]) for h in along_x]  # 6 x y, and 3 x^2
+    [60.0, 12.0]
+    """
+    found: list[Any] = _framework().hessian_product(function, inputs, direction)
+    return found
+
+
 def compiled(function: Callable[..., Any], model: Any = None) -> Callable[..., Any]:
     """The function, compiled where that pays: `tf.function`, `jax.jit`; unchanged on PyTorch.
 

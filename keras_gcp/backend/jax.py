@@ -24,6 +24,14 @@ def vjp(function: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Any, Calla
     return outputs, as_list
 
 
+def hessian_product(
+    function: Callable[..., Any], inputs: Sequence[Any], direction: Sequence[Any]
+) -> list[Any]:
+    gradients = jax.grad(function, argnums=tuple(range(len(inputs))))
+    _, products = jax.jvp(gradients, tuple(inputs), tuple(direction))
+    return list(products)
+
+
 def compiled(function: Callable[..., Any], model: Any = None) -> Callable[..., Any]:
     return jax.jit(function)
 

@@ -34,6 +34,27 @@ def vjp(function: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Any, Calla
     return outputs, pullback
 
 
+def hessian_product(
+    function: Callable[..., Any], inputs: Sequence[Any], direction: Sequence[Any]
+) -> list[Any]:
+    inputs = [tf.convert_to_tensor(x) for x in inputs]
+    zero = tf.UnconnectedGradients.ZERO
+    with tf.GradientTape(watch_accessed_variables=False) as outer:
+        outer.watch(inputs)
+        with tf.GradientTape(watch_accessed_variables=False) as inner:
+            inner.watch(inputs)
+            value = function(*_with_gradients_apart(inputs))
+        gradients = inner.gradient(value, inputs, unconnected_gradients=zero)
+        along = tf.add_n(
+            [
+                tf.reduce_sum(tf.convert_to_tensor(gradient) * tf.cast(part, gradient.dtype))
+                for gradient, part in zip(gradients, direction, strict=True)
+            ]
+        )
+    products = outer.gradient(along, inputs, unconnected_gradients=zero)
+    return [tf.convert_to_tensor(product) for product in products]
+
+
 def _with_gradients_apart(inputs: Sequence[Any]) -> list[Any]:
     """The same values, computed so that no two inputs have the same tensor as gradient.
 

@@ -39,6 +39,29 @@ def vjp(function: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Any, Calla
     return (type(outputs)(detached) if isinstance(outputs, list | tuple) else detached[0]), pullback
 
 
+def hessian_product(
+    function: Callable[..., Any], inputs: Sequence[Any], direction: Sequence[Any]
+) -> list[Any]:
+    with torch.enable_grad():
+        leaves = [x.detach().requires_grad_(True) for x in inputs]
+        gradients = torch.autograd.grad(
+            function(*leaves), leaves, create_graph=True, allow_unused=True
+        )
+        pairs = [
+            (gradient, part)
+            for gradient, part in zip(gradients, direction, strict=True)
+            if gradient is not None and gradient.requires_grad
+        ]
+        if not pairs:
+            return [torch.zeros_like(leaf) for leaf in leaves]
+        along = sum((gradient * part).sum() for gradient, part in pairs)
+        products = torch.autograd.grad(along, leaves, allow_unused=True)
+    return [
+        torch.zeros_like(leaf) if product is None else product
+        for leaf, product in zip(leaves, products, strict=True)
+    ]
+
+
 def compiled(function: Callable[..., Any], model: Any = None) -> Callable[..., Any]:
     return function
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 
 @dataclass(frozen=True)
@@ -153,3 +154,8 @@ def channel_axis(layer: Any, rank: int) -> int:
 def channels_last(layer: Any, x: np.ndarray) -> np.ndarray:
     """An input or output of a layer with the channels moved to the end."""
     return np.moveaxis(x, channel_axis(layer, x.ndim), -1)
+
+
+def channels_last_tensor(layer: Any, x: Any) -> Any:
+    """`channels_last` of a tensor."""
+    return ops.moveaxis(x, channel_axis(layer, len(x.shape)), -1)

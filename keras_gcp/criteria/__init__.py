@@ -8,7 +8,10 @@ from keras_gcp.criteria.aggregation import coupled_scores
 from keras_gcp.criteria.auto import Decision, decided
 from keras_gcp.criteria.base import (
     Criterion,
+    SetValued,
     check,
+    checked,
+    checked_evidence,
     checked_scores,
     needs_sample,
     normalization_of,
@@ -26,7 +29,10 @@ __all__ = [
     "Decision",
     "FirstScores",
     "RelevanceRule",
+    "SetValued",
     "check",
+    "checked",
+    "checked_evidence",
     "checked_scores",
     "coupled_scores",
     "decided",

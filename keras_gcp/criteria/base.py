@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import keras
 import numpy as np
@@ -39,6 +39,30 @@ class Criterion(Protocol):
     def __call__(
         self, model: Any, channels: ChannelMap, sample: DrawnSample | None
     ) -> Mapping[str, Any]: ...
+
+
+@runtime_checkable
+class SetValued(Protocol):
+    """A criterion that also says which *set* of a group's channels is best, for each number.
+
+    The best set of n channels need not be a part of the best set of n + 1, so no scores tell it.
+    How many channels each group keeps is chosen by scores, as ever; which ones, by `best_set`.
+    """
+
+    def evidence(self, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> np.ndarray:
+        """What the choice goes by: `(coupled_count, numbers)`, some for each set of coupled
+        channels. Where several processes train the model, the mean of theirs is taken."""
+
+    def scores_of(self, evidence: np.ndarray, channels: ChannelMap) -> Mapping[str, Any]:
+        """The scores that `__call__` returns, from what it goes by."""
+
+    def best_set(self, evidence: np.ndarray, count: int) -> np.ndarray:
+        """`(count,)`, which of some channels to keep.
+
+        Args:
+            evidence: `(channels, numbers)`, that of the channels to choose from.
+            count: How many to choose; from 1 on, and fewer than there are.
+        """
 
 
 def needs_sample(criterion: Any) -> bool:
@@ -122,9 +146,35 @@ def checked_scores(
             numbers, or changed weights of the model.
     """
     check(criterion, model, channels, sample)
-    name = name_of(criterion)
-    with unchanged_weights(model, name):
+    with unchanged_weights(model, name_of(criterion)):
         returned = criterion(model, channels, sample)
+    return checked(name_of(criterion), returned, channels)
+
+
+def checked_evidence(
+    criterion: SetValued, model: Any, channels: ChannelMap, sample: DrawnSample | None
+) -> np.ndarray:
+    """Asks a set-valued criterion what its choices go by, and checks what it returned.
+
+    Raises:
+        InvalidArgument: as for `checked_scores`; or it returned no finite numbers for each set of
+            coupled channels.
+    """
+    check(criterion, model, channels, sample)
+    name, count = name_of(criterion), channels.coupled_count
+    with unchanged_weights(model, name):
+        found = np.asarray(criterion.evidence(model, channels, sample), np.float64)
+    if found.ndim != 2 or len(found) != count or not np.isfinite(found).all():
+        raise InvalidArgument(
+            f"`evidence` of criterion '{name}' must return finite numbers of shape ({count}, "
+            f"numbers), a row for each set of coupled channels. Received shape {found.shape}"
+            f"{'' if np.isfinite(found).all() else ', with NaN or infinite numbers'}."
+        )
+    return found
+
+
+def checked(name: str, returned: Any, channels: ChannelMap) -> dict[str, np.ndarray]:
+    """What a criterion of some name returned, as arrays; raises as `checked_scores`."""
     if not isinstance(returned, Mapping):
         raise InvalidArgument(
             f"Criterion '{name}' must return a dict: producing layer to an array of scores. "

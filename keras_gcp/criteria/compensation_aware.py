@@ -11,7 +11,12 @@ from keras import ops
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.criteria.greedy import greedy_order
-from keras_gcp.criteria.read_rows import blocks_of, joined_rows, products_read
+from keras_gcp.criteria.read_rows import (
+    blocks_of,
+    independent_variances,
+    joined_rows,
+    products_read,
+)
 from keras_gcp.criteria.readers import Reader, readers_with_inputs, require_readers
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.sample import DrawnSample
@@ -83,7 +88,8 @@ def _gains(reader: Reader, x: np.ndarray, block: np.ndarray) -> tuple[np.ndarray
     kernel = ops.convert_to_numpy(reader.weight.variable).astype(np.float64)
     products = products_read(reader, x)
     if products is None:
-        return reader.coupled, _independent(kernel, reader.axis, reader.coupled, x, block)
+        gains = independent_variances(kernel, reader, x, block)
+        return reader.coupled, gains / max(gains.sum(), 1e-30)
     rows, places = joined_rows(reader, products, x)
     matrix = np.concatenate([product.matrix(kernel) for product in products])
     own, blocks = blocks_of(reader, products)
@@ -100,16 +106,3 @@ def _ridge(rows: int, entries: int) -> float:
     """With fewer rows than entries a channel or two would explain all there is, and the others be
     ranked by roundings; then what counts is what compensation, with its ridge, can make up for."""
     return _JITTER if rows >= entries else RIDGE
-
-
-def _independent(
-    kernel: np.ndarray, axis: int, coupled: np.ndarray, x: np.ndarray, block: np.ndarray
-) -> np.ndarray:
-    """Variance times squared kernel, for each position along the kernel's axis."""
-    squares = np.square(np.moveaxis(kernel, axis, 0).reshape(len(coupled), -1)).sum(axis=1)
-    varying = [a for a, size in enumerate(block.shape) if size > 1] or [block.ndim - 1]
-    lines = np.moveaxis(x, varying[0] + 1, 0).reshape(x.shape[varying[0] + 1], -1)
-    line = np.moveaxis(block, varying[0], 0).reshape(block.shape[varying[0]], -1)[:, 0]
-    found = dict(zip(line.tolist(), lines.var(axis=1).tolist(), strict=False))
-    gains = squares * np.array([found.get(one, 0.0) for one in coupled.tolist()])
-    return gains / max(gains.sum(), 1e-30)

@@ -72,12 +72,40 @@ def blocks_of(reader: Reader, products: Sequence[Product]) -> tuple[np.ndarray, 
     """The coupled channels that are read, and for each entry of `joined_rows` which one it is.
 
     All that leaves with a channel is one block: its entries of a patch, its places after Flatten,
-    its copies. Numbers are given in the order in which channels first come in.
+    its copies.
     """
-    coupled = reader.coupled[np.concatenate([product.positions for product in products])]
+    return numbered(reader.coupled[np.concatenate([product.positions for product in products])])
+
+
+def numbered(coupled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different ones in the order they first come in, and for each entry which it is."""
     found, first, inverse = np.unique(coupled, return_index=True, return_inverse=True)
     order = np.argsort(first)
     return found[order], np.argsort(order)[inverse]
+
+
+def independent_variances(
+    kernel: np.ndarray, reader: Reader, x: np.ndarray, block: np.ndarray
+) -> np.ndarray:
+    """Variance times squared kernel, for each position along the reader's axis.
+
+    That is what a channel adds to the variance of what is computed, place by place, if channels are
+    independent of each other; it needs no products.
+
+    Args:
+        kernel: Value of the reader's weight.
+        reader: The reader.
+        x: What it reads.
+        block: The coupled channels of that.
+    """
+    coupled = reader.coupled
+    squares = np.square(np.moveaxis(kernel, reader.axis, 0).reshape(len(coupled), -1)).sum(axis=1)
+    varying = [a for a, size in enumerate(block.shape) if size > 1] or [block.ndim - 1]
+    lines = np.moveaxis(x, varying[0] + 1, 0).reshape(x.shape[varying[0] + 1], -1)
+    line = np.moveaxis(block, varying[0], 0).reshape(block.shape[varying[0]], -1)[:, 0]
+    found = dict(zip(line.tolist(), lines.var(axis=1).tolist(), strict=False))
+    variances: np.ndarray = squares * np.array([found.get(one, 0.0) for one in coupled.tolist()])
+    return variances
 
 
 def _turned(reader: Reader, x: np.ndarray) -> np.ndarray:

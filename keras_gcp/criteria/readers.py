@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_gcp import backend
-from keras_gcp.backend.calls import as_floats, batches_in, inputs_that_fit, last_uses, run_alone
+from keras_gcp.backend.calls import as_floats, inputs_that_fit, run_calls
 from keras_gcp.channels.map import ChannelMap, Weight
 from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.errors import UnsupportedModel
@@ -85,20 +84,10 @@ def readers_with_inputs(
     by_call: dict[int, list[Reader]] = {}
     for reader in readers_of(channels):
         by_call.setdefault(id(reader.call), []).append(reader)
-    graph, last = channels.graph, last_uses(channels.graph)
-    inputs = inputs_that_fit(model, graph, sample, examples)
-    batches = batches_in(model, inputs)
-    values = {x.index: value for x, value in zip(graph.inputs, inputs, strict=True)}
-    weights = list(zip(model.weights, backend.local_weights(model), strict=True))
-    for at, call in enumerate(graph.calls):
-        with backend.without_gradients():
-            outputs = run_alone(model, call, values, weights, batches)
-        values.update({y.index: v for y, v in zip(call.outputs, outputs, strict=True)})
+    inputs = inputs_that_fit(model, channels.graph, sample, examples)
+    for call, values in run_calls(model, channels.graph, inputs):
         for reader in by_call.get(id(call), []):
             yield reader, as_floats(values[reader.source.index])
-        for x in call.inputs:
-            if last.get(x.index) == at:
-                values.pop(x.index, None)
 
 
 def _source(call: Call, coupled: np.ndarray, channels: ChannelMap) -> Tensor:

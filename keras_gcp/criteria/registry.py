@@ -13,9 +13,12 @@ from keras_gcp.criteria.base import Criterion
 from keras_gcp.criteria.bn_scale import BatchNormScale
 from keras_gcp.criteria.compensation_aware import CompensationAware
 from keras_gcp.criteria.feature_relevance import FeatureRelevance
+from keras_gcp.criteria.gradient_flow import GradientFlow
+from keras_gcp.criteria.input_variance import InputVariance
 from keras_gcp.criteria.loss_aware import LossAware
 from keras_gcp.criteria.random import Random
 from keras_gcp.criteria.taylor import Taylor
+from keras_gcp.criteria.trace_ratio import TraceRatio
 from keras_gcp.criteria.weight_norm import L1Norm, L2Norm
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.validation import require_seed
@@ -32,6 +35,9 @@ _CRITERIA: Mapping[str, Callable[[], Any]] = MappingProxyType(
             Taylor,
             CompensationAware,
             LossAware,
+            InputVariance,
+            TraceRatio,
+            GradientFlow,
             Random,
         )
     }

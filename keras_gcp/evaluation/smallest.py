@@ -26,7 +26,7 @@ from keras_gcp.pruning.stages import (
     compensated_weights,
     decided,
     in_words,
-    score,
+    preferences,
     scores_are_losses,
     settled,
     weighted,
@@ -132,10 +132,10 @@ def smallest(
     decision = decided(scorer, channels, drawn)
     words = in_words(decision, selected.normalize)
     selected = settled(selected, decision.scorer)
-    scores = score(decision.scorer, channels, drawn, selected.normalize)
-    scores = weighted(scores, channels, selected.prior)
+    known = preferences(decision.scorer, channels, drawn, selected)
+    preferred = replace(known, scores=weighted(known.scores, channels, selected.prior))
     predicts = scores_are_losses(selected, decision.scorer)
-    planner = Planner(channels, scores, selected, original, cost_model, predicts)
+    planner = Planner(channels, preferred, selected, original, cost_model, predicts)
     search = _Search(resource, measured, at_least, verbose)
 
     def planned(share: float) -> Plan:

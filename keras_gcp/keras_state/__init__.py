@@ -43,6 +43,7 @@ from keras_gcp.keras_state.fit_state import (
     set_training_loss,
     steps_compiled_by_hand,
     take_back_training_loss,
+    tells_training,
     watched_loss,
 )
 from keras_gcp.keras_state.functional import functional_of, input_structure, require_functional
@@ -76,6 +77,7 @@ from keras_gcp.keras_state.optimizers import (
     optimizer_slots,
     optimizer_variables,
     optimizers_of,
+    reset_slots,
     unknown_to_optimizer,
     unsliceable_slots,
 )
@@ -162,6 +164,7 @@ __all__ = [
     "repeated_model",
     "replaced_call",
     "require_functional",
+    "reset_slots",
     "retrack_torch_family",
     "retrack_torch_parameters",
     "run_graph",
@@ -178,6 +181,7 @@ __all__ = [
     "supersede",
     "superseded_by",
     "take_back_training_loss",
+    "tells_training",
     "twin",
     "watched_loss",
     "unknown_to_optimizer",

@@ -75,6 +75,11 @@ def set_training_loss(model: Any, function: Callable[..., Any]) -> None:
     model.make_train_function(force=True)
 
 
+def tells_training(model: Any) -> bool:
+    """Whether a model's `compute_loss` is told if it trains; `set_training_loss` needs that."""
+    return "training" in inspect.signature(model.compute_loss).parameters
+
+
 @contextmanager
 def watched_loss(model: Any) -> Iterator[list[Any]]:
     """Inside the context the list given gets an entry whenever the model's loss is asked for."""

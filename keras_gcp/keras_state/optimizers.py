@@ -100,3 +100,18 @@ def build_optimizer(model: Any) -> None:
         for part in optimizer_chain(model.optimizer):
             if not part.built:
                 part.build(model.trainable_variables)
+
+
+def reset_slots(model: Any) -> None:
+    """Lets the model's optimizers forget all gradients; their steps and learning rates go on."""
+    for optimizer in optimizers_of(model):
+        if not optimizer.built:
+            continue
+        fresh = type(optimizer).from_config(optimizer.get_config())
+        with strategy_scope(model):
+            fresh.build(list(optimizer._trainable_variables))
+        parts = zip(optimizer_chain(optimizer), optimizer_chain(fresh), strict=True)
+        for part, new in parts:
+            pairs = zip(optimizer_slots(part), optimizer_slots(new), strict=True)
+            for (_, slot), (_, value) in pairs:
+                slot.assign(value)

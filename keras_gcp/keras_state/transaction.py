@@ -49,7 +49,11 @@ class Transaction:
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         if kind is not None:
             self.rollback()
-            return
+        else:
+            self.commit()
+
+    def commit(self) -> None:
+        """Makes the changes final, and lets go of how things were."""
         self._undo.clear()
         retire(self._replaced)
         self._replaced.clear()

@@ -16,16 +16,17 @@ from keras_gcp.pruning.original import Original
 from keras_gcp.selection import Selection
 from keras_gcp.selection.plan import Plan
 from keras_gcp.selection.planning import choose
+from keras_gcp.selection.preferences import Preferences
 
 
 class Planner:
-    """Makes plans by one set of scores.
+    """Makes plans by what one scoring told.
 
     Each goes on with what the last one has learnt of real files, so that fewer are made.
 
     Args:
         channels: The model's channel map.
-        scores: One score per set of coupled channels, larger = keep.
+        preferred: Which channels are rather kept.
         selection: How to select.
         original: What shares of widths refer to, with the resources of the limits.
         cost_model: The costs of the model in these resources.
@@ -38,14 +39,14 @@ class Planner:
     def __init__(
         self,
         channels: ChannelMap,
-        scores: np.ndarray,
+        preferred: Preferences,
         selection: Selection,
         original: Original,
         cost_model: CostModel,
         scores_are_losses: bool = False,
         left: np.ndarray | None = None,
     ) -> None:
-        self._channels, self._scores = channels, scores
+        self._channels, self._preferred = channels, preferred
         self._selection, self._original, self._left = selection, original, left
         self._scores_are_losses = scores_are_losses
         self._resources, self._cost_model = original.resources, cost_model
@@ -79,7 +80,7 @@ class Planner:
     def _choose(self, cost_model: CostModel, limits: Mapping[str, float], budget: str) -> Plan:
         return choose(
             self._channels,
-            self._scores,
+            self._preferred.scores,
             limits,
             self._selection,
             self._original.widths,
@@ -87,4 +88,5 @@ class Planner:
             cost_model=cost_model,
             scores_are_losses=self._scores_are_losses,
             left=self._left,
+            sets=self._preferred.sets,
         )

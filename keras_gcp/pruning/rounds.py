@@ -22,11 +22,12 @@ from keras_gcp.costs.cost_model import CostModel
 from keras_gcp.costs.costs import Costs
 from keras_gcp.pruning.original import Original
 from keras_gcp.pruning.planner import Planner
-from keras_gcp.pruning.stages import score, scores_are_losses, weighted
+from keras_gcp.pruning.stages import preferences, scores_are_losses, weighted
 from keras_gcp.sample import DrawnSample
 from keras_gcp.selection import Selection
 from keras_gcp.selection.plan import Plan, summed_losses
 from keras_gcp.selection.planning import keep_of
+from keras_gcp.selection.preferences import Preferences, SetChoice
 from keras_gcp.validation import require_integer
 
 MOST_ROUNDS = 100
@@ -99,14 +100,14 @@ class Rounds:
         """With the scores of what a plan leaves."""
         left = None if so_far is None else keep_of(so_far, self.channels)
         narrow = self.channels if so_far is None else self.cut_copy(so_far)
-        scores = score(self.scorer, narrow, self.sample, self.selection.normalize)
+        found = preferences(self.scorer, narrow, self.sample, self.selection)
         if left is not None:
-            scores = scores_of_left(scores, narrow, self.channels, left)
-        scores = weighted(scores, self.channels, self.selection.prior, left)
+            found = preferences_of_left(found, narrow, self.channels, left)
+        scores = weighted(found.scores, self.channels, self.selection.prior, left)
         predicts = scores_are_losses(self.selection, self.scorer)
         return Planner(
             self.channels,
-            scores,
+            replace(found, scores=scores),
             self.selection,
             self.original,
             self.cost_model,
@@ -131,6 +132,17 @@ def limits_on_the_way(
         else now[resource] * (limit / now[resource]) ** part
         for resource, limit in limits.items()
     }
+
+
+def preferences_of_left(
+    found: Preferences, narrow: ChannelMap, channels: ChannelMap, left: np.ndarray
+) -> Preferences:
+    """`scores_of_left` for scores and, column by column, for what best sets are chosen by."""
+    scores = scores_of_left(found.scores, narrow, channels, left)
+    if found.sets is None:
+        return Preferences(scores)
+    columns = [scores_of_left(one, narrow, channels, left) for one in found.sets.evidence.T]
+    return Preferences(scores, SetChoice(np.stack(columns, axis=1), found.sets.choose))
 
 
 def scores_of_left(

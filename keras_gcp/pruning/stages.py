@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_gcp import backend, criteria, resources
+from keras_gcp.backend.comparison import example_count, random_inputs
 from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.trace import trace_at
 from keras_gcp.compensation import Compensation, compensated
 from keras_gcp.costs.costs import Costs
 from keras_gcp.costs.counting import count_map, prunable_groups
 from keras_gcp.criteria.base import name_of, predicts_loss, ranking_of
 from keras_gcp.criteria.normalization import AUTO
 from keras_gcp.errors import VerificationFailed
+from keras_gcp.graph import Shapes
+from keras_gcp.keras_state import Transaction
 from keras_gcp.sample import DrawnSample
+from keras_gcp.sample.input_sizes import sizes_in
 from keras_gcp.selection import Selection
+from keras_gcp.selection.preferences import Preferences, SetChoice
 from keras_gcp.selection.prior import Prior
+from keras_gcp.surgery.cut import Cut, Stage, cut_in_place
 
 
 def decided(scorer: Any, channels: ChannelMap, sample: DrawnSample | None) -> criteria.Decision:
@@ -58,6 +68,34 @@ def score(
     )
     mean = backend.mean_over_processes(model, own, weight=1 if sample is None else len(sample))
     return criteria.coupled_scores(mean, channels, criteria.normalization_of(scorer, normalize))
+
+
+def preferences(
+    scorer: Any,
+    channels: ChannelMap,
+    sample: DrawnSample | None,
+    selection: Selection,
+) -> Preferences:
+    """Scores as `score` gives them, with the best sets of a criterion that says these.
+
+    Args:
+        scorer: The criterion; of "auto", the one that was decided for.
+        channels: The model's channel map.
+        sample: The sample, or None.
+        selection: How to select. Its prior is not yet asked, see `weighted`.
+    """
+    if not isinstance(scorer, criteria.SetValued):
+        return Preferences(score(scorer, channels, sample, selection.normalize))
+    model = channels.model
+    own = backend.run_everywhere(
+        model, lambda: criteria.checked_evidence(scorer, model, channels, sample)
+    )
+    weight = 1 if sample is None else len(sample)
+    evidence = backend.mean_over_processes(model, {"evidence": own}, weight)["evidence"]
+    scores = criteria.checked(name_of(scorer), scorer.scores_of(evidence, channels), channels)
+    normalize = criteria.normalization_of(scorer, selection.normalize)
+    coupled = criteria.coupled_scores(scores, channels, normalize)
+    return Preferences(coupled, SetChoice(evidence, scorer.best_set))
 
 
 def settled(selection: Selection, scorer: Any) -> Selection:
@@ -123,6 +161,45 @@ def compensated_weights(
         weight=1 if sample is None else len(sample),
     )
     return {key: mean[names[key]].astype(value.dtype) for key, value in found.items()}
+
+
+def cut_and_recount(
+    cut: Cut,
+    expected: Costs,
+    transaction: Transaction,
+    *,
+    inputs: Any,
+    in_fit: bool,
+    shapes: Shapes | None = None,
+    exclude: Sequence[str] = (),
+    stage: Stage = lambda name: nullcontext(),
+) -> None:
+    """Cuts a living model, and counts what it costs then.
+
+    Args:
+        cut: What is cut.
+        expected: What the model is to cost.
+        transaction: Receives every change.
+        inputs: What the narrow model is compared with the masked one on; None: it is not.
+        in_fit: Whether `model.fit` is running.
+        shapes: Sizes of the inputs that costs are counted at, if the model leaves them open.
+        exclude: Layers that stay.
+        stage: Called with `"narrow"`, `"verify"` and `"trace"`.
+
+    Raises:
+        VerificationFailed: the narrow model computes or costs something else.
+    """
+    cut_in_place(cut, transaction, inputs=inputs, in_fit=in_fit, stage=stage)
+    with stage("trace"):
+        require_costs(expected, trace_at(shapes, cut.channels.model, exclude))
+
+
+def comparison_inputs(model: Any, sample: DrawnSample | None, run_at: Shapes | None = None) -> Any:
+    """A few examples to compare a narrow model with the masked one on; random without a sample."""
+    if sample is None:
+        return random_inputs(model, example_count(model, run_at), shapes=run_at)
+    examples = example_count(model, sizes_in(model, sample))
+    return keras.tree.map_structure(lambda x: x[:examples], sample.x)
 
 
 def require_costs(expected: Costs, channels: ChannelMap) -> None:

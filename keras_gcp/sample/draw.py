@@ -50,7 +50,10 @@ class DrawnSample:
         """Some of the examples, taken evenly: they may be sorted by class."""
         if count >= len(self):
             return self
-        rows = np.linspace(0, len(self) - 1, count).astype(int)
+        return self.rows(np.linspace(0, len(self) - 1, count).astype(int))
+
+    def rows(self, rows: np.ndarray) -> DrawnSample:
+        """Some of the examples, by their positions."""
 
         def taken(part: Any) -> Any:
             return keras.tree.map_structure(lambda x: None if x is None else x[rows], part)
@@ -281,7 +284,7 @@ def _check_labels(y: Any, needed: bool) -> None:
 
 def _warn_if_sorted(y: Any, model: Any, source: Any) -> None:
     """Says so if the first examples of a data set stand for one class, or for the first ones."""
-    classes = _classes(y)
+    classes = classes_of(y)
     if classes is None or len(classes) < _LEAST_TO_JUDGE:
         return
     found = np.unique(classes)
@@ -301,7 +304,7 @@ def _warn_if_sorted(y: Any, model: Any, source: Any) -> None:
     )
 
 
-def _classes(y: Any) -> np.ndarray | None:
+def classes_of(y: Any) -> np.ndarray | None:
     """The class of each example, `(examples,)`; None if labels are not classes."""
     if not isinstance(y, np.ndarray) or y.ndim not in (1, 2):
         return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+
+from keras_gcp.errors import InvalidArgument
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +24,9 @@ class Candidates:
         earlier: Wider widths that it may have and had, before cuts that a plan counts as its own;
             falling.
         base: Channels it had before these cuts; None if there were none.
+        sets: Number of channels to the positions of the best set of so many; None: those with the
+            best scores.
+        density: What share of its width it keeps, compared with other groups, where shares rank.
     """
 
     name: str
@@ -30,6 +35,8 @@ class Candidates:
     original: int
     earlier: tuple[int, ...] = ()
     base: int | None = None
+    sets: Callable[[int], np.ndarray] | None = None
+    density: float = 1.0
 
     @cached_property
     def values(self) -> np.ndarray:
@@ -45,9 +52,23 @@ class Candidates:
         return kept < max(len(self.scores), self.base or 0)
 
     def best(self, count: int) -> np.ndarray:
-        """Its `count` best channels as booleans; of equal ones the earlier stays."""
+        """Its best set of `count` channels as booleans; of equal ones the earlier stays.
+
+        Raises:
+            InvalidArgument: a set-valued criterion chose other than so many different channels.
+        """
         keep = np.zeros(len(self.scores), bool)
-        keep[np.argsort(-self.scores, kind="stable")[:count]] = True
+        if self.sets is None or count in (0, len(keep)):
+            keep[np.argsort(-self.scores, kind="stable")[:count]] = True
+            return keep
+        chosen = np.asarray(self.sets(count))
+        keep[chosen] = True
+        if chosen.shape != (count,) or int(keep.sum()) != count:
+            raise InvalidArgument(
+                f"`best_set` of the criterion was asked for {count} of the {len(keep)} channels of "
+                f"group '{self.name}'. Expected so many different positions. Received: "
+                f"{chosen.tolist()}."
+            )
         return keep
 
 

@@ -22,9 +22,16 @@ from keras_gcp.selection.candidates import narrowest
 from keras_gcp.selection.floors import Floors, how_far
 from keras_gcp.selection.plan import Plan, check_plan
 from keras_gcp.selection.plan_data import PlannedGroup, PlannedMember
+from keras_gcp.selection.preferences import SetChoice
 from keras_gcp.selection.ranking import holds
 from keras_gcp.selection.select import RANKINGS
-from keras_gcp.selection.widths import Producer, allowed_widths, bounds_of, check_layers
+from keras_gcp.selection.widths import (
+    Producer,
+    allowed_widths,
+    bounds_of,
+    check_layers,
+    density_of,
+)
 
 
 def choose(
@@ -38,6 +45,7 @@ def choose(
     base: Mapping[str, int] | None = None,
     scores_are_losses: bool = False,
     left: np.ndarray | None = None,
+    sets: SetChoice | None = None,
 ) -> Plan:
     """Selects channels of a traced model under limits.
 
@@ -55,6 +63,8 @@ def choose(
             expected to rise.
         left: `(coupled_count,)` booleans, True = not gone already; all if None. Channels that are
             gone stay so, and what became of the limits is said of them, too.
+        sets: Which channels of a group stay, once it is known how many; None: those with the best
+            scores.
 
     Raises:
         ImpossibleBudget: floors and alignment do not let the limits be met.
@@ -68,17 +78,25 @@ def choose(
     candidates = candidates_of(channels, coupled_scores, selection, original_widths, base, left)
     cost_model = build_cost_model(channels) if cost_model is None else cost_model
     _require_reachable(channels, candidates, cost_model, limits)
-    # Scores alone do not say how they want to be ranked; where a criterion does, it is set before.
-    ranking = RANKINGS[0] if selection.ranking == AUTO else selection.ranking
-    kept = select(candidates, cost_model, limits, ranking)
+    kept = select(candidates, cost_model, limits, _ranking(selection))
     keep = left.copy()
     for group, one, count in zip(groups, candidates, kept.tolist(), strict=True):
-        keep[_left_of(group, left)] = one.best(count)
+        own = _left_of(group, left)
+        one = one if sets is None else replace(one, sets=sets.among(own))
+        keep[own] = one.best(count)
     slack = slack_of(candidates, cost_model, limits, kept)
     plan = plan_of(channels, keep, cost_model, budget, slack)
     if not scores_are_losses:
         return plan
     return replace(plan, predicted_losses=_losses(groups, coupled_scores, left & ~keep))
+
+
+def _ranking(selection: Selection) -> str:
+    """How channels are ranked; shares by layer are ranked as equal ones, by group's density."""
+    if isinstance(selection.ranking, Mapping):
+        return "uniform"
+    # Scores alone do not say how they want to be ranked; where a criterion does, it is set before.
+    return RANKINGS[0] if selection.ranking == AUTO else selection.ranking
 
 
 def _losses(
@@ -196,7 +214,14 @@ def _candidates(
         original=original,
         earlier=tuple(width for width in before if width > len(scores)),
         base=base,
+        density=_density(group, selection),
     )
+
+
+def _density(group: Group, selection: Selection) -> float:
+    if not isinstance(selection.ranking, Mapping):
+        return 1.0
+    return density_of([member.path for member in group.members], selection.ranking)
 
 
 def _original(group: Group, channels: ChannelMap, original_widths: Mapping[str, int]) -> int:
@@ -214,7 +239,7 @@ def _require_layers(channels: ChannelMap, selection: Selection) -> None:
     for group in prunable_groups(channels):
         for member in group.members:
             anchored.pop(member.path, None)
-    for name in ("align", "floor", "cap"):
+    for name in ("align", "floor", "cap", "ranking"):
         check_layers(name, getattr(selection, name), channels.produced, anchored)
 
 

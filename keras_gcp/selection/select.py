@@ -6,7 +6,8 @@ Three ways to weigh channels of different groups against each other:
   least relevant ones leave (`ranking`);
 - by score for what it costs, `ranking="score_per_cost"`: the kept channels have about the largest
   total score that the budget can buy (`knapsack`);
-- not at all, `ranking="uniform"`: every group keeps the same share of its original width.
+- not at all, `ranking="uniform"`: every group keeps the same share of its original width, or
+  (`ranking={layer: share}`) shares that stand to each other as those given.
 
 In each way the budget is met, and no single block of channels could be put back.
 """
@@ -32,9 +33,11 @@ from keras_gcp.selection.widths import (
     Align,
     Cap,
     Floor,
+    Shares,
     checked_align,
     checked_cap,
     checked_floor,
+    checked_shares,
 )
 from keras_gcp.validation import require_one_of
 from keras_gcp.validation.configured import Configured
@@ -59,8 +62,11 @@ class Selection(Configured):
             leave, whatever they cost. `"score_per_cost"`: the kept channels have the largest total
             score that the budget buys (to about 1 %), so that a layer whose channels are costly
             loses more of them. `"uniform"`: every layer keeps the same share of its width, as far
-            as `align`, `floor` and `cap` let it; scores rank within layers only. `"auto"`: what the
-            criterion itself says, by its attribute `ranking`; `"score"` if it has none.
+            as `align`, `floor` and `cap` let it; scores rank within layers only. A dict of shares
+            in (0, 1] by layer: likewise, but layers keep shares that stand to each other as those
+            given, such as `keras_gcp.methods.gradient_flow_shares` finds; layers not named have 1.
+            `"auto"`: what the criterion itself says, by its attribute `ranking`; `"score"` if it
+            has none.
         prior: What `keras_gcp.sensitivity` measured on the model, or on the wider one that it was
             cut from, or another object with its method `weighted`. Scores are multiplied by the
             drop of the metric per removed channel at each width (`Sensitivity.weighted`), so that
@@ -88,7 +94,7 @@ class Selection(Configured):
     align: Align = "auto"
     floor: Floor = DEFAULT_FLOOR
     cap: Cap = None
-    ranking: str = AUTO
+    ranking: str | Shares = AUTO
     prior: Prior | None = field(default=None, kw_only=True)
     normalize: str = field(default=AUTO, kw_only=True)
 
@@ -96,7 +102,10 @@ class Selection(Configured):
         object.__setattr__(self, "align", checked_align(self.align))
         object.__setattr__(self, "floor", checked_floor(self.floor))
         object.__setattr__(self, "cap", checked_cap(self.cap))
-        require_one_of("ranking", self.ranking, (AUTO, *RANKINGS))
+        if isinstance(self.ranking, Mapping):
+            object.__setattr__(self, "ranking", checked_shares(self.ranking))
+        else:
+            require_one_of("ranking", self.ranking, (AUTO, *RANKINGS))
         check_prior(self.prior)
         require_one_of("normalize", self.normalize, (AUTO, *NORMALIZATIONS))
 
@@ -152,6 +161,7 @@ def select(
 
 
 def _shares(blocks: Blocks, groups: Sequence[Candidates]) -> np.ndarray:
-    """What is left of a group, as a share of its original width, when a block is gone."""
-    shares: np.ndarray = blocks.lowers / np.array([one.original for one in groups])[blocks.groups]
+    """What is left of a group when a block is gone: a share of its width times its density."""
+    whole = np.array([one.original * one.density for one in groups])
+    shares: np.ndarray = blocks.lowers / whole[blocks.groups]
     return shares

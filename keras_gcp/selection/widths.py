@@ -27,6 +27,9 @@ Floor = int | float | Mapping[str, int | float]
 Cap = int | float | Mapping[str, int | float | None] | None
 
 
+Shares = Mapping[str, float]
+
+
 @dataclass(frozen=True)
 class Producer:
     """A layer that produces channels of a group.
@@ -81,6 +84,20 @@ def checked_cap(cap: object) -> Cap:
         "None, an int (channels, at least 1) or a float (share of the original width, in (0, 1])",
     )
     return found
+
+
+def checked_shares(shares: Mapping[Any, Any]) -> Shares:
+    """In plain numbers; refuses anything but shares in (0, 1] by layer."""
+    found: Shares = _checked("ranking", shares, _share, "a share in (0, 1]")
+    if not found:
+        raise InvalidArgument("`ranking` expects a share for one layer at least. Received: {}.")
+    return found
+
+
+def density_of(paths: Sequence[str], shares: Shares) -> float:
+    """What shares by layer say of a group: the mean over its layers; 1 for those not named."""
+    found = [float(_of_layer(shares, path, 1.0)) for path in paths]
+    return sum(found) / len(found)
 
 
 def check_layers(
@@ -260,6 +277,13 @@ def _cap(value: object) -> int | float:
     if isinstance(found, float) and 0 < found <= 1:
         return found
     return _count(value)
+
+
+def _share(value: object) -> float:
+    found = number(value)
+    if found is None or not 0 < found <= 1:
+        raise ValueError(value)
+    return float(found)
 
 
 def _count(value: object) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -244,7 +243,7 @@ def _unused(model: Any) -> str:
 
 
 def _check_loss(model: Any) -> None:
-    if "training" not in inspect.signature(model.compute_loss).parameters:
+    if not keras_state.tells_training(model):
         raise UnsupportedModel(
             f"`compute_loss` of model '{model.name}' (class {type(model).__name__}) has no "
             "argument `training`, so `distillation` cannot tell training from validation. Expected "

@@ -27,9 +27,10 @@ def check_only_pruner(model: Any, callback: Any) -> None:
     pruners = [ref() for ref in _PRUNERS.pop(model, [])]
     others = [one for one in pruners if one is not None and one is not callback]
     if others:
+        names = ", ".join(type(one).__name__ for one in [callback, *others])
         raise InvalidArgument(
-            f"Model '{model.name}' is being trained with {len(others) + 1} GradualChannelPruning "
-            "callbacks; each would cut what the other has counted. Pass only one to `fit`."
+            f"Model '{model.name}' is being trained with {len(others) + 1} pruning callbacks "
+            f"({names}); each would cut what the other has counted. Pass only one to `fit`."
         )
 
 

@@ -9,11 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_gcp import backend, resources
-from keras_gcp.backend.comparison import example_count, random_inputs
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_at
 from keras_gcp.costs.cost_model import CostModel
@@ -23,17 +21,18 @@ from keras_gcp.criteria import FirstScores
 from keras_gcp.keras_state import Transaction
 from keras_gcp.pruning.original import Original
 from keras_gcp.pruning.stages import (
+    comparison_inputs,
     compensated_weights,
-    require_costs,
-    score,
+    cut_and_recount,
+    preferences,
     scores_are_losses,
     weighted,
 )
 from keras_gcp.sample import DrawnSample
-from keras_gcp.sample.input_sizes import sizes_in
 from keras_gcp.selection.plan import Plan
 from keras_gcp.selection.planning import choose, keep_of, sizes_before
-from keras_gcp.surgery.cut import Cut, cut_in_place
+from keras_gcp.selection.preferences import Preferences
+from keras_gcp.surgery.cut import Cut
 from keras_gcp.training.accuracy_guard import GuardedMetric, shortened
 from keras_gcp.training.event_records import STAGES, Event, EventRequest, SkippedEvent
 from keras_gcp.training.measurements import loss_on, metric_on
@@ -121,12 +120,12 @@ class PruningRun:
         if self._too_bad(found.metric, bound):
             return self._refusal(request, found.metric, bound, [])
         with clock.stage("score"):
-            scores = self._coupled_scores(found.channels, found.count, request.limits)
+            preferred = self._preferences(found.channels, found.count, request.limits)
         refused: list[tuple[Plan, float | None]] = []  # with the metric that was left
         for share in self.guard.shares if self.guard else (1.0,):
             with clock.stage("select"):
                 real = request.progress >= 1
-                plan = self._choose(found, scores, request.limits, share, real)
+                plan = self._choose(found, preferred, request.limits, share, real)
             if any(plan.keeps_what_is_kept_by(other) for other, _ in refused):
                 continue  # Channels that live or die together are that many.
             try:
@@ -167,7 +166,7 @@ class PruningRun:
     def _choose(
         self,
         found: _Found,
-        scores: np.ndarray,
+        preferred: Preferences,
         limits: Mapping[str, float],
         share: float,
         for_real: bool,
@@ -186,13 +185,14 @@ class PruningRun:
         def chosen(cost_model: CostModel) -> Plan:
             return choose(
                 found.channels,
-                scores,
+                preferred.scores,
                 limits,
                 self.settings.selection,
                 self.original.widths,
                 cost_model=cost_model,
                 base=base,
                 scores_are_losses=predicts,
+                sets=preferred.sets,
             )
 
         resources_now = self.original.resources
@@ -303,38 +303,33 @@ class PruningRun:
             event = self.events[i]
             self.events[i] = replace(event, seconds={**event.seconds, "retrace": seconds})
 
-    def _coupled_scores(
+    def _preferences(
         self, channels: ChannelMap, now: ModelCosts, limits: Mapping[str, float]
-    ) -> np.ndarray:
+    ) -> Preferences:
         holds = all(now[resource] <= limit for resource, limit in limits.items())
         if holds and self.settings.selection.cap is None:
-            return np.zeros(channels.coupled_count)  # Nothing has to go, so nothing is ranked.
+            # Nothing has to go, so nothing is ranked.
+            return Preferences(np.zeros(channels.coupled_count))
         scorer, self.first_scores = self.first_scores or self.settings.scorer, None
         selection = self.settings.selection
-        scores = score(scorer, channels, self.sample, selection.normalize)
-        return weighted(scores, channels, selection.prior)
+        found = preferences(scorer, channels, self.sample, selection)
+        return replace(found, scores=weighted(found.scores, channels, selection.prior))
 
     def _cut(
         self, cut: Cut, plan: Plan, clock: _Clock, in_fit: bool, transaction: Transaction
     ) -> None:
-        model = cut.channels.model
-        cut_in_place(
+        model, settings = cut.channels.model, self.settings
+        verified = settings.verify
+        cut_and_recount(
             cut,
+            plan.after,
             transaction,
-            inputs=self._verification_inputs(model) if self.settings.verify else None,
+            inputs=comparison_inputs(model, self.sample, settings.run_at) if verified else None,
             in_fit=in_fit,
+            shapes=settings.shapes,
+            exclude=settings.exclude,
             stage=clock.stage,
         )
-        with clock.stage("trace"):
-            narrow = trace_at(self.settings.shapes, model, self.settings.exclude)
-            require_costs(plan.after, narrow)
-
-    def _verification_inputs(self, model: Any) -> Any:
-        if self.sample is None:
-            shapes = self.settings.run_at
-            return random_inputs(model, example_count(model, shapes), shapes=shapes)
-        examples = example_count(model, sizes_in(model, self.sample))
-        return keras.tree.map_structure(lambda x: x[:examples], self.sample.x)
 
     def _loss(self, model: Any, clock: _Clock) -> float | None:
         with clock.stage("loss"):

@@ -45,7 +45,10 @@ def first_scores(
     first = criteria.FirstScores(settings.scorer, model, channels, sample)
     scores = criteria.coupled_scores(first.scores, channels, settings.selection.normalize)
     weighted(scores, channels, settings.selection.prior)
-    return None if known and not criteria.needs_sample(settings.scorer) else first
+    again = isinstance(settings.scorer, criteria.SetValued) or (
+        known and not criteria.needs_sample(settings.scorer)
+    )
+    return None if again else first
 
 
 def check_reachable(

@@ -19,6 +19,7 @@ from keras_gcp.pruning.original import Original
 from keras_gcp.resources import calibration
 from keras_gcp.resources.cost_functions import Sum
 from keras_gcp.selection import Selection
+from keras_gcp.selection.preferences import Preferences
 
 ERROR = 500.0
 """What predictions are wrong by, until a real file is looked at."""
@@ -65,7 +66,9 @@ def made():
     further = (resource,)
     cost_model = build_cost_model(channels, further)
     original = Original(count_map(channels, further), channels.widths(), further)
-    one = planner.Planner(channels, scores, Selection(align=1, floor=1), original, cost_model)
+    one = planner.Planner(
+        channels, Preferences(scores), Selection(align=1, floor=1), original, cost_model
+    )
     return one, resource.measured, 4 * model.count_params()
 
 

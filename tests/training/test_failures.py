@@ -23,12 +23,12 @@ STAGES = {
     "trace": "keras_gcp.training.pruning_run.trace_at",
     "count": "keras_gcp.training.pruning_run.count_map",
     "loss": "keras_gcp.training.pruning_run.backend.sample_loss",
-    "score": "keras_gcp.training.pruning_run.score",
+    "score": "keras_gcp.training.pruning_run.preferences",
     "select": "keras_gcp.training.pruning_run.choose",
     "masked model": "keras_gcp.surgery.cut.masked_outputs",
     "surgery": "keras_gcp.surgery.cut.narrow_model",
     "verify": "keras_gcp.surgery.cut.verify_narrow",
-    "count again": "keras_gcp.training.pruning_run.require_costs",
+    "count again": "keras_gcp.pruning.stages.require_costs",
 }
 
 
