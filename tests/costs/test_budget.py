@@ -63,7 +63,9 @@ def test_texts_mean_shares_below_one_and_with_a_percent_sign_else_amounts(resour
 
 @pytest.mark.parametrize("text", ["", "half", "45 percent", "1,5M", "20MB", "5%%", "nan", "inf"])
 def test_texts_that_cannot_be_read_are_refused_with_examples(text):
-    with pytest.raises(InvalidArgument, match=r"such as '50%'.*'20M' \(units: k, M, G, T\)") as error:
+    with pytest.raises(
+        InvalidArgument, match=r"such as '50%'.*'20M' \(units: k, M, G, T\)"
+    ) as error:
         Budget.parse({"macs": text})
     assert repr(text) in str(error.value)
 
