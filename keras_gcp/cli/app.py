@@ -15,12 +15,13 @@ from keras_gcp.cli.commands.export import export
 from keras_gcp.cli.commands.inspect import inspect
 from keras_gcp.cli.commands.plan import plan
 from keras_gcp.cli.commands.prune import prune
+from keras_gcp.cli.commands.report import report
 from keras_gcp.cli.commands.sensitivity import sensitivity
 from keras_gcp.cli.console import Answer, say, stdout_for_the_result, wrapped
 from keras_gcp.cli.failures import DONE, MISTAKE, exit_code_of, message_of
 from keras_gcp.cli.options import OutputOptions
 
-COMMANDS: tuple[Callable[..., Answer], ...] = (inspect, plan, prune, export, sensitivity)
+COMMANDS: tuple[Callable[..., Answer], ...] = (inspect, plan, prune, export, report, sensitivity)
 
 _HELP = "Make trained Keras networks smaller: channel pruning that really removes channels."
 
@@ -82,6 +83,8 @@ def _carry_out(
             answer = command(*args, **kwargs)
             text = json.dumps(answer.data, indent=1) if output.json else answer.text
             print(text, file=stdout)
+    except BrokenPipeError:  # `| head` has seen enough.
+        return DONE
     except (Exception, KeyboardInterrupt) as error:
         if output.traceback:
             traceback.print_exc()

@@ -80,6 +80,20 @@ def _true_stdout() -> Iterator[TextIO]:
         os.close(kept)
 
 
+@contextlib.contextmanager
+def native_stderr_closed() -> Iterator[None]:
+    """Drops what native code prints to stderr inside; exceptions of Python pass."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def _show_warning(
     message: Warning | str,
     category: type[Warning],

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras_gcp
-from keras_gcp.cli.console import say
+from keras_gcp.cli.console import native_stderr_closed, say
 from keras_gcp.cli.options import ModelOptions
 from keras_gcp.errors import InvalidArgument
 
@@ -20,10 +20,11 @@ def open_model(path: Path, options: ModelOptions) -> Any:
         InvalidArgument: there is none, or a module of `--import-module` cannot be imported.
         UnsupportedModel: it cannot be read.
     """
+    say(f"reading {path}")
+    with native_stderr_closed():  # TensorFlow speaks of itself whatever its settings are.
+        from keras_gcp.reading import read_model
     for name in options.import_module:
         _import(name)
-    say(f"reading {path}")
-    from keras_gcp.reading import read_model
 
     model = read_model(path)
     return keras_gcp.flatten(model) if options.flatten else model

@@ -123,8 +123,8 @@ class BudgetOptions:
         limits: dict[str, Any] = self.given()
         if not limits:
             raise InvalidArgument(
-                "Nothing says what may remain. Expected at least one limit, such as `--macs 50%` or "
-                "`--tflite-int8-bytes 250kB`."
+                "Nothing says what may remain. Expected at least one limit, such as `--macs 50%` "
+                "or `--tflite-int8-bytes 250kB`."
             )
         try:
             if "latency_ms" in limits:
@@ -191,7 +191,7 @@ class ChoiceOptions:
     floor: float = 0.1
     ranking: Literal["auto", "score", "score_per_cost", "uniform"] = "auto"
     normalize: Literal["auto", "norm", "mean", "rank", "none"] = "auto"
-    sensitivity: Path | None = None
+    sensitivity: ExistingFile | None = None
 
     def selection(self) -> Selection:
         """How to select."""

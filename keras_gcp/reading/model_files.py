@@ -24,8 +24,8 @@ def read_model(path: str | Path) -> keras.Model:
     """The model in a file.
 
     A `.keras` file is compiled as it was saved; if its loss, metrics or optimizer cannot be read,
-    the model is not compiled, and a warning says so. An `.h5` file is not compiled. One that Keras 2
-    wrote is translated first (`keras_gcp.reading.keras2`); all layers are Keras' own then.
+    the model is not compiled, and a warning says so. An `.h5` file is not compiled. One that
+    Keras 2 wrote is translated first (`keras_gcp.reading.keras2`); its layers are Keras' own.
 
     Args:
         path: The file.
@@ -39,15 +39,18 @@ def read_model(path: str | Path) -> keras.Model:
     try:
         if file.suffix == ".keras":
             return _from_keras(file)
-        with _as_keras3(file) as readable:
+        with _as_keras3(file) as readable, warnings.catch_warnings():
+            # Arguments of the file's own layers: nothing that a user could mend.
+            warnings.filterwarnings("ignore", "Do not pass an `input_shape`")
+            warnings.filterwarnings("ignore", "Argument `alpha` is deprecated")
             return keras.models.load_model(readable, compile=False)
     except (KerasGCPError, MemoryError):
         raise
     except Exception as error:  # Keras raises what it likes: TypeError, ValueError, KeyError ...
         raise UnsupportedModel(
-            f"Keras {keras.__version__} cannot read '{file}'. Expected a whole model, all layers of "
-            "which are Keras' own, or registered (`keras.saving.register_keras_serializable`) by a "
-            f"module that was imported before. The reason given: {in_short(error, 400)}"
+            f"Keras {keras.__version__} cannot read '{file}'. Expected a whole model, all layers "
+            "of which are Keras' own, or registered (`keras.saving.register_keras_serializable`) "
+            f"by a module that was imported before. The reason given: {in_short(error, 400)}"
         ) from error
 
 

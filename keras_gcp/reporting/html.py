@@ -29,8 +29,8 @@ def write_report(
     summary: Mapping[str, tuple[float | None, float]],
     widths_before: Mapping[str, int],
     widths_after: Mapping[str, int],
-    history: History,
-    events: Sequence[Event],
+    history: History | None = None,
+    events: Sequence[Event] = (),
     files: Mapping[str, tuple[float, float]],
     latencies: Mapping[str, tuple[float, float]],
     notes: Iterable[str] = (),
@@ -51,7 +51,7 @@ def write_report(
             other as a count.
         widths_before: Layer to number of output channels, in the order to show.
         widths_after: The same layers after pruning.
-        history: `History.history` of the pruned run.
+        history: `History.history` of the pruned run; None if there was no training.
         events: Its events.
         files: Format to bytes before and after.
         latencies: Format to milliseconds per example before and after; may be empty.
@@ -92,10 +92,10 @@ def write_report(
         raise InvalidArgument("`summary` is empty. Expected a name and two values at least.")
     template = _template()
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = {
-        "widths": width_bars(widths_before, widths_after, folder / "widths.png"),
-        "curves": training_curves(history, events, folder / "training.png", dense_history),
-    }
+    pictures = {"widths": width_bars(widths_before, widths_after, folder / "widths.png")}
+    if history is not None:
+        path = folder / "training.png"
+        pictures["curves"] = training_curves(history, events, path, dense_history)
     if files or latencies:
         pictures["files"] = files_chart(files, latencies, folder / "files.png", spreads)
     page = template.render(

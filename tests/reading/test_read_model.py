@@ -22,7 +22,6 @@ OLD = Path(__file__).with_name("keras2")
 COMPUTED = np.load(OLD / "computed.npz")
 
 
-@pytest.mark.filterwarnings("ignore:Do not pass an `input_shape`", "ignore:Argument `alpha`")
 @pytest.mark.parametrize("name", sorted(key[:-2] for key in COMPUTED if key.endswith("_x")))
 def test_files_of_keras_2_compute_what_keras_2_computed_with_layers_of_keras_only(name):
     model, x = read_model(OLD / f"{name}.h5"), COMPUTED[f"{name}_x"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,11 @@ def inspect(
     Args:
         model: A .keras or .h5 file.
     """
-
+    network = open_model(model, options)
     from keras_gcp.channels.trace import trace_at
     from keras_gcp.costs.counting import count_map
     from keras_gcp.sample.input_sizes import sizes_of
 
-    network = open_model(model, options)
     channels = trace_at(sizes_of(network, options.shape()), network, options.exclude)
     costs = count_map(channels)
     data = _data(model, network, channels, costs)
@@ -60,7 +60,7 @@ def _data(path: Path, model: Any, channels: Any, costs: Any) -> dict[str, Any]:
             {
                 "group": group.name,
                 "channels": len(group.coupled),
-                "prunable": group.anchored is None,
+                "prunable": group.anchored is None and group.least < len(group.coupled),
                 "why": group.anchored,
                 "least": group.least,
                 "least_because": group.least_reason,
@@ -91,9 +91,10 @@ def _text(data: dict[str, Any]) -> str:
         "",
         table(
             ["layer", "class", "channels", "MACs", "share", "parameters"],
-            [_layer_row(one, data["macs"]) for one in data["layers"]],
+            [_layer_row(one, data["macs"]) for one in data["layers"] if _computes(one)],
             width=WIDTH,
         ),
+        *_others(data["layers"]),
         "",
         "Channels that live or die together:",
         "",
@@ -106,6 +107,20 @@ def _text(data: dict[str, Any]) -> str:
     lines += [f"not followed: {why}" for why in data["not_followed"].values()]
     lines += [f"not counted in MACs: {why}" for why in data["not_counted"].values()]
     return "\n".join(lines)
+
+
+def _computes(layer: dict[str, Any]) -> bool:
+    """Whether a layer has channels or multiply-adds of its own, or may have."""
+    return layer["channels"] is not None or layer["macs"] != 0
+
+
+def _others(layers: list[dict[str, Any]]) -> list[str]:
+    """One line about the layers that only scale or shift, if there are any."""
+    rest = [one for one in layers if not _computes(one)]
+    kinds = Counter(one["class"] for one in rest)
+    named = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+    weights = count(sum(one["parameters"] for one in rest))
+    return [f"besides: {named} ({weights} parameters)"] if rest else []
 
 
 def _layer_row(one: dict[str, Any], macs: int | None) -> list[Any]:
@@ -123,6 +138,8 @@ def _layer_row(one: dict[str, Any], macs: int | None) -> list[Any]:
 def _group_row(one: dict[str, Any]) -> list[Any]:
     if one["why"]:
         answer = f"no: {one['why']}"
+    elif one["least"] >= one["channels"]:
+        answer = f"no, all stay: {one['least_because']}"
     elif one["least_because"]:
         answer = f"yes, down to {one['least']}: {one['least_because']}"
     else:

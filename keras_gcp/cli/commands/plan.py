@@ -39,10 +39,9 @@ def plan(
         output: File for the plan, for `keras-gcp prune --plan`.
     """
     limits = budget.budget()  # Before anything is read that takes long.
-    selection = choice.selection()
     network = open_model(model, options)
     examples = read_data(data, network, options.shape())
-    found = planned(network, limits, examples, options, data, choice, selection)
+    found = planned(network, limits, examples, options, data, choice)
     if output is not None:
         write_text(output, found.to_json())
     written = "" if output is None else f"\nplan: {output}"
@@ -56,9 +55,9 @@ def planned(
     options: ModelOptions,
     data: DataOptions,
     choice: ChoiceOptions,
-    selection: keras_gcp.Selection,
 ) -> keras_gcp.Plan:
     """The plan that options describe."""
+    selection = choice.selection()
     with_data = "without data" if examples is None else f"with {examples.described}"
     say(f"planning for {limits}, {with_data}")
     return keras_gcp.plan(

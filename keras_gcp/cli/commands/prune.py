@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from cyclopts.types import ExistingFile
+
 import keras_gcp
 from keras_gcp.cli.commands.plan import planned, sample_of
 from keras_gcp.cli.console import Answer, say
@@ -22,7 +24,7 @@ from keras_gcp.cli.options import (
     OutputOptions,
 )
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.formatting import percent, table
+from keras_gcp.formatting import file_size, percent, table
 
 Compensation = Literal["auto", "least_squares", "fold", "none"]
 
@@ -36,7 +38,7 @@ def prune(
     options: ModelOptions = ModelOptions(),
     data: DataOptions = DataOptions(),
     choice: ChoiceOptions = ChoiceOptions(),
-    plan: Path | None = None,
+    plan: ExistingFile | None = None,
     compensation: Compensation = "auto",
     shown: OutputOptions = OutputOptions(),
 ) -> Answer:
@@ -48,22 +50,20 @@ def prune(
         plan: A file of `keras-gcp plan --output` instead of a budget.
         compensation: What is done about what removed channels did; auto: least squares with data.
     """
-    from keras_gcp.selection.plan import Plan
-
     _require_target(narrow, model)
     if plan is not None and budget.given():
         raise InvalidArgument(
             "Both a plan and limits say what may remain. Expected `--plan` or limits such as "
             "`--macs`, not both."
         )
-    ready = None if plan is None else Plan.from_json(read_text(plan))
-    limits = None if ready else budget.budget()
-    selection = choice.selection()
+    limits = None if plan is not None else budget.budget()
     network = open_model(model, options)
     examples = read_data(data, network, options.shape())
-    if ready is None:
-        assert limits is not None
-        ready = planned(network, limits, examples, options, data, choice, selection)
+    if limits is not None:
+        ready = planned(network, limits, examples, options, data, choice)
+    else:
+        assert plan is not None
+        ready = keras_gcp.Plan.from_json(read_text(plan))
     say("cutting")
     pruned = keras_gcp.apply(
         network,
@@ -75,25 +75,25 @@ def prune(
     )
     file = _written(pruned, narrow, examples)
     before, after = (measure(one, examples) for one in (network, pruned))
-    sizes = (model.stat().st_size, file.bytes)
-    rows = _rows(ready, sizes, before, after)
+    rows = _rows(ready, before, after)
     facts = {
         "file": str(narrow),
-        "bytes": {"before": sizes[0], "after": sizes[1]},
+        "bytes": file.bytes,
         "costs": {name: {"before": b, "after": ready.after[name]} for name, b in _costs(ready)},
         "metric": None
         if before is None or after is None
         else {"before": asdict(before), "after": asdict(after)},
         "widths": ready.widths(),
     }
-    return Answer(_text(ready, rows, before, file), facts)
+    explained = "" if plan is not None else f"{ready.explain()}\n\n"
+    return Answer(explained + _text(rows, before, file), facts)
 
 
 def _require_target(narrow: Path, model: Path) -> None:
     if narrow.suffix != ".keras":
         raise InvalidArgument(
-            f"The narrow model is written as a .keras file. Received: '{narrow}'. `keras-gcp export` "
-            "writes other formats."
+            f"The narrow model is written as a .keras file. Received: '{narrow}'. "
+            "`keras-gcp export` writes other formats."
         )
     if narrow.resolve() == model.resolve():
         raise InvalidArgument(f"'{narrow}' is the model itself. Expected another file to write.")
@@ -110,25 +110,22 @@ def _costs(plan: keras_gcp.Plan) -> list[tuple[str, float]]:
     return [(name, cost) for name, cost in plan.before.items() if name in plan.after]
 
 
-def _rows(
-    plan: keras_gcp.Plan, sizes: tuple[int, int], before: Measured | None, after: Measured | None
-) -> list[list[Any]]:
+def _rows(plan: keras_gcp.Plan, before: Measured | None, after: Measured | None) -> list[list[Any]]:
     rows: list[list[Any]] = [
         [name, round(cost), round(plan.after[name]), percent(plan.after[name] / cost)]
         for name, cost in _costs(plan)
         if name != "latency_ms" and cost
     ]
-    rows.append(["bytes of the file", *sizes, percent(sizes[1] / sizes[0])])
     if before is not None and after is not None:
         change = f"{100 * (after.value - before.value):+.2f} points" if "%" in after.shown else None
         rows.append([before.name, before.shown, after.shown, change])
     return rows
 
 
-def _text(plan: keras_gcp.Plan, rows: list[list[Any]], metric: Measured | None, file: Any) -> str:
-    lines = [plan.explain(), "", table(["", "before", "after", "left"], rows)]
+def _text(rows: list[list[Any]], metric: Measured | None, file: Any) -> str:
+    lines = [table(["", "before", "after", "left"], rows)]
     if metric is not None:
         lines.append(f"{metric.name} on {metric.examples:,} examples; not trained after the cut")
     else:
         lines.append("not trained after the cut; labelled --data would tell what it costs")
-    return "\n".join([*lines, f"narrow model: {file.path}"])
+    return "\n".join([*lines, f"narrow model: {file.path} ({file_size(file.bytes)})"])

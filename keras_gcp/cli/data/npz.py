@@ -36,9 +36,9 @@ def read_npz(path: Path, input_names: Sequence[str]) -> dict[str, Part]:
     found = {name: part for name, part in parts.items() if part is not None}
     if not found:
         raise InvalidArgument(
-            f"'{path}' has the arrays {', '.join(map(repr, arrays)) or 'none'}. Expected 'x' and 'y',"
-            " or 'x_train', 'y_train', 'x_test', 'y_test' ('images' and 'labels' are known, too), or"
-            f" the names of the model's inputs: {', '.join(map(repr, input_names))}."
+            f"'{path}' has the arrays {', '.join(map(repr, arrays)) or 'none'}. Expected 'x' and "
+            "'y', or 'x_train', 'y_train', 'x_test', 'y_test' ('images' and 'labels' are known, "
+            f"too), or the names of the model's inputs: {', '.join(map(repr, input_names))}."
         )
     for part in found.values():
         _require_equal_lengths(path, part)
@@ -90,8 +90,8 @@ def _require_equal_lengths(path: Path, part: Part) -> None:
     lengths = [len(a) if a.ndim else 0 for a in _all_arrays(part)]
     if len(set(lengths)) > 1 or not lengths[0]:
         raise InvalidArgument(
-            f"The arrays of '{path}' hold {lengths} examples. Expected as many labels as inputs, and "
-            "one at least."
+            f"The arrays of '{path}' hold {lengths} examples. Expected as many labels as inputs, "
+            "and one at least."
         )
 
 

@@ -118,6 +118,7 @@ def _numbers(flag: str, text: str | None, default: float) -> np.ndarray:
     if not values or not np.isfinite(values).all() or (flag.endswith("std") and 0 in values):
         kind = "numbers other than 0" if flag.endswith("std") else "numbers"
         raise InvalidArgument(
-            f"`{flag}` expects {kind} with commas, such as 127.5 or 0.5,0.4,0.3. Received: {text!r}."
+            f"`{flag}` expects {kind} with commas, such as 127.5 or 0.5,0.4,0.3. "
+            f"Received: {text!r}."
         )
     return np.array(values, np.float32)

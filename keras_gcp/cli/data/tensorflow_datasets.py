@@ -30,8 +30,8 @@ def read_tfds(name: str, size: Size | None, most: int) -> dict[str, Part]:
     """
     if importlib.util.find_spec("tensorflow_datasets") is None:
         raise InvalidArgument(
-            f"`--data {PREFIX}{name}` needs tensorflow-datasets, which is not installed. Install it "
-            "with `pip install keras-gcp[tfds]`, or pass an .npz file or a folder of images."
+            f"`--data {PREFIX}{name}` needs tensorflow-datasets, which is not installed. Install "
+            "it with `pip install keras-gcp[tfds]`, or pass an .npz file or a folder of images."
         )
     tfds: Any = importlib.import_module("tensorflow_datasets")
     try:
