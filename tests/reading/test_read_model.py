@@ -26,6 +26,7 @@ COMPUTED = np.load(OLD / "computed.npz")
 def test_files_of_keras_2_compute_what_keras_2_computed_with_layers_of_keras_only(name):
     model, x = read_model(OLD / f"{name}.h5"), COMPUTED[f"{name}_x"]
     outputs = model([x] * len(model.inputs), training=False)
+    outputs = keras.ops.convert_to_numpy(outputs)
     np.testing.assert_allclose(outputs, COMPUTED[f"{name}_y"], atol=1e-6)
     assert {type(layer).__module__.split(".")[0] for layer in model.layers} == {"keras"}
 
@@ -61,7 +62,8 @@ def small():
 def test_files_of_keras_3_are_read(small, tmp_path, suffix):
     small.save(tmp_path / f"model{suffix}")
     read = read_model(tmp_path / f"model{suffix}")
-    np.testing.assert_array_equal(read(np.ones((1, 4))), small(np.ones((1, 4))))
+    for a, b in zip(read.get_weights(), small.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_loss_of_ones_own_is_left_out_with_a_warning(tmp_path):

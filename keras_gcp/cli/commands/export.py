@@ -13,7 +13,7 @@ from keras_gcp.cli.console import WIDTH, Answer, say
 from keras_gcp.cli.data import read_data
 from keras_gcp.cli.models import open_model
 from keras_gcp.cli.options import DataOptions, ModelFile, ModelOptions, OutputOptions
-from keras_gcp.formatting import table, three_digits
+from keras_gcp.formatting import table
 
 Format = Literal[
     "keras", "saved_model", "tflite", "tflite_float16", "tflite_dynamic", "tflite_int8", "onnx"
@@ -48,10 +48,7 @@ def export(
     files = keras_gcp.export(
         network, folder, formats, sample, tolerance=tolerance, name=name or model.stem
     )
-    rows = [
-        [one.format, str(one.path), one.bytes, f"{three_digits(one.max_difference, 2)}"]
-        for one in files
-    ]
+    rows = [[one.format, str(one.path), one.bytes, f"{one.max_difference:.2g}"] for one in files]
     compared = files[0]
     inputs = "examples of --data" if compared.compared_on == "sample" else "random inputs"
     lines = [

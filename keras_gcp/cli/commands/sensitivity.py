@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -72,6 +73,7 @@ def sensitivity(
         exclude=options.exclude,
         cache=cache,
         seed=data.seed,
+        verbose=int(sys.stderr.isatty()),  # A bar in a file is a long line of signs.
     )
     lines = [found.explain()]
     if output is not None:
