@@ -10,6 +10,7 @@ _MISTAKES = (ImpossibleBudget, InvalidArgument, UnsupportedModel)
 """The package refuses what it was given; all else went wrong on the way."""
 
 _FLAGS = {
+    "sample=(x, y)": "--data",
     "`sample=`": "`--data`",
     "`sample`": "`--data`",
     "`data`": "`--data`",

@@ -27,7 +27,7 @@ from keras_gcp.errors import VerificationFailed
         ("plan {model} --macs 1%", "cannot|Expected"),
         ("plan {model} --macs 50% --align wide", "`--align` expects auto, or a number"),
         ("plan {model} --macs 50% --exclude nowhere", "nowhere"),
-        ("plan {model} --macs 50% --criterion taylor", "`--data`"),
+        ("plan {model} --macs 50% --criterion taylor", "Pass --data, or take"),
         ("plan {model} --macs 50% --criterion best", "best"),
         ("plan {model} --macs 50% --data none.npz", "there is no such file.*folder.*tfds:NAME"),
         ("plan {model} --macs 50% --data {model}", r"is a \.keras file. Expected an \.npz file"),
@@ -65,9 +65,9 @@ def test_traceback_is_shown_when_asked_for(run, model_file):
     [
         (VerificationFailed("differs"), 1, "keras-gcp plan: differs"),
         (
-            PermissionError(13, "Permission denied", "plan.json"),
+            PermissionError(13, "Permission denied", "p"),
             1,
-            "'plan.json': Permission denied",
+            "'p': Permission denied",
         ),
         (MemoryError(), 1, "not enough memory.*--max-examples"),
         (RuntimeError("odd"), 1, "RuntimeError: odd.*--traceback"),
@@ -93,4 +93,4 @@ def test_without_the_library_the_extra_is_named(monkeypatch, capsys):
 def test_data_without_labels_is_told_where_labels_are_read(run, model_file, tmp_path):
     np.savez(tmp_path / "x.npz", x=np.zeros((4, 8, 8, 1), np.float32))
     said = run("sensitivity", model_file, "--data", tmp_path / "x.npz")
-    assert said.code == 2 and "has no labels" in said.err
+    assert said.code == 2 and "has no labels" in " ".join(said.err.split())
