@@ -83,7 +83,7 @@ def _translated(config: Any) -> Any:
         return config
     result = {key: _translated(value) for key, value in config.items()}
     if _is_object(config):
-        kind = RENAMED.get(config["class_name"], config["class_name"])
+        kind = str(RENAMED.get(config["class_name"], config["class_name"]))
         entries = {k: v for k, v in result["config"].items() if not _is_left_out(kind, k, config)}
         for key in _INNER:
             if _is_object(entries.get(key)):

@@ -123,7 +123,7 @@ def _rows(plan: keras_gcp.Plan, before: Measured | None, after: Measured | None)
 
 
 def _text(rows: list[list[Any]], metric: Measured | None, file: Any) -> str:
-    lines = [table(["", "before", "after", "left"], rows)]
+    lines = [table(["", "before", "after", ""], rows)]
     if metric is not None:
         lines.append(f"{metric.name} on {metric.examples:,} examples; not trained after the cut")
     else:
