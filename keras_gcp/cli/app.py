@@ -11,6 +11,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, Parameter
 
 from keras_gcp._version import __version__
+from keras_gcp.cli.commands.compare import compare
 from keras_gcp.cli.commands.export import export
 from keras_gcp.cli.commands.inspect import inspect
 from keras_gcp.cli.commands.plan import plan
@@ -21,7 +22,10 @@ from keras_gcp.cli.console import Answer, say, stdout_for_the_result, wrapped
 from keras_gcp.cli.failures import DONE, MISTAKE, exit_code_of, message_of
 from keras_gcp.cli.options import OutputOptions
 
-COMMANDS: tuple[Callable[..., Answer], ...] = (inspect, plan, prune, export, report, sensitivity)
+COMMANDS: tuple[Callable[..., Answer], ...] = (
+    *(inspect, plan, prune, export),
+    *(compare, report, sensitivity),
+)
 
 _HELP = "Make trained Keras networks smaller: channel pruning that really removes channels."
 

@@ -20,7 +20,7 @@ from keras_gcp.reading.keras2 import translated
 SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
-def read_model(path: str | Path) -> keras.Model:
+def read_model(path: str | Path, *, compiled: bool = True) -> keras.Model:
     """The model in a file.
 
     A `.keras` file is compiled as it was saved; if its loss, metrics or optimizer cannot be read,
@@ -29,6 +29,7 @@ def read_model(path: str | Path) -> keras.Model:
 
     Args:
         path: The file.
+        compiled: Whether a `.keras` file is compiled as it was saved.
 
     Raises:
         InvalidArgument: there is no such file, it is of another kind, or holds weights only.
@@ -38,7 +39,7 @@ def read_model(path: str | Path) -> keras.Model:
     _require_model_file(file)
     try:
         if file.suffix == ".keras":
-            return _from_keras(file)
+            return _from_keras(file) if compiled else keras.models.load_model(file, compile=False)
         with _as_keras3(file) as readable, warnings.catch_warnings():
             # Arguments of the file's own layers: nothing that a user could mend.
             warnings.filterwarnings("ignore", "Do not pass an `input_shape`")

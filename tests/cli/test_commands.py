@@ -29,7 +29,7 @@ def test_help_and_version_import_neither_keras_nor_a_framework():
     )
     assert done.stdout.splitlines()[-1] == f"codes {[0] * len(asked)} []", done.stderr
     assert f"keras-gcp {keras_gcp.__version__}\n" in done.stdout
-    for name in ("inspect", "plan", "prune", "export", "report", "sensitivity"):
+    for name in ("inspect", "plan", "prune", "export", "compare", "report", "sensitivity"):
         assert f"Usage: keras-gcp {name}" in done.stdout
     assert not done.stderr
 
@@ -42,6 +42,7 @@ def test_help_fits_80_columns_and_names_every_resource(run, monkeypatch):
     assert {*vars(BudgetOptions())} == {*RESOURCES, "threads"}
 
 
+@pytest.mark.slow
 def test_stdout_has_the_json_and_nothing_else_in_a_process_of_its_own(model_file, data_file):
     command = [sys.executable, "-m", "keras_gcp", "sensitivity", model_file, "--data", data_file]
     options = ["--shares", "0.5", "--criterion", "l2_norm", "--json"]
@@ -134,6 +135,20 @@ def test_export_writes_files_that_were_compared(run, model_file, data_file, tmp_
     assert [one["format"] for one in files] == ["keras", "tflite_int8"]
     assert [one["compared_on"] for one in files] == ["sample"] * 2
     assert (tmp_path / "model_int8.tflite").stat().st_size == files[1]["bytes"]
+
+
+def test_compare_puts_files_side_by_side(run, model_file, data_file, tmp_path):
+    narrow = tmp_path / "narrow.keras"
+    assert run("prune", model_file, narrow, "--macs", "0.5", "--align", "1").code == 0
+    said = run("compare", model_file, narrow, "--data", data_file, "--no-latency", "--json")
+    assert said.code == 0, said.err
+    wide, small = said.json["rows"]
+    assert (wide["name"], small["name"]) == ("model.keras", "narrow.keras")
+    assert small["macs"] <= 0.5 * wide["macs"] and said.json["examples"] == 20
+    refused = run("compare", data_file, "--no-latency", "--data", data_file)
+    assert refused.code == 2 and "Expected a .keras or .h5 file among" in " ".join(
+        refused.err.split()
+    )
 
 
 @pytest.mark.slow
