@@ -29,7 +29,7 @@ TORCH ?= torch==2.13.0
 BACKEND_STAMP := .made-from-pyproject
 
 # Tests of exported files, examples, pictures and packages are TensorFlow's, or not of the core.
-CORE_TESTS := $(filter-out %/examples/ %/exporting/ %/models/ %/reporting/ %/distribution/ %/tfmot/,$(wildcard tests/*/)) \
+CORE_TESTS := $(filter-out %/cli/ %/examples/ %/exporting/ %/models/ %/reporting/ %/distribution/ %/tfmot/,$(wildcard tests/*/)) \
   $(filter-out tests/test_packaging.py tests/test_docs.py tests/test_trained_networks.py,$(wildcard tests/test_*.py))
 
 # JAX compiles every operation for every shape; what it compiled is kept from one run to the next.

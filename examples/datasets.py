@@ -15,6 +15,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from examples.sources import SOURCES, Source, names
+
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 DIGITS_TEST_SIZE = 500
@@ -72,52 +74,6 @@ class Data:
         return rest, (self.x_train[-count:], self.y_train[-count:])
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Where a data set comes from and which augmentation leaves its classes alone."""
-
-    classes: int
-    pad: int
-    flip: bool
-    keras_module: str | None = None
-    cache_files: tuple[str, ...] = ()  # below Keras's cache, as Keras names them
-
-
-_SOURCES = {
-    "digits": _Source(classes=10, pad=1, flip=False),
-    "fashion_mnist": _Source(
-        classes=10,
-        pad=2,
-        flip=False,
-        keras_module="fashion_mnist",
-        cache_files=tuple(
-            f"datasets/fashion-mnist/{part}-ubyte.gz"
-            for part in ("train-images-idx3", "train-labels-idx1")
-            + ("t10k-images-idx3", "t10k-labels-idx1")
-        ),
-    ),
-    "cifar10": _Source(
-        classes=10,
-        pad=4,
-        flip=True,
-        keras_module="cifar10",
-        cache_files=("datasets/cifar-10-batches-py-target_archive (cifar-10-python.tar.gz)",),
-    ),
-    "cifar100": _Source(
-        classes=100,
-        pad=4,
-        flip=True,
-        keras_module="cifar100",
-        cache_files=("datasets/cifar-100-python-target_archive (cifar-100-python.tar.gz)",),
-    ),
-}
-
-
-def names() -> tuple[str, ...]:
-    """Names that `load` knows."""
-    return tuple(_SOURCES)
-
-
 def load(name: str, *, seed: int = 0, scale: int = 2, standardise: bool = True) -> Data:
     """Loads a data set.
 
@@ -137,9 +93,9 @@ def load(name: str, *, seed: int = 0, scale: int = 2, standardise: bool = True) 
         ValueError: there is no such data set, or `scale` is not positive.
         DatasetUnavailable: no network and nothing in the cache; says where to put the files.
     """
-    if name not in _SOURCES:
+    if name not in SOURCES:
         raise ValueError(f"Unknown data set {name!r}. Expected one of: {', '.join(names())}.")
-    source = _SOURCES[name]
+    source = SOURCES[name]
     if source.keras_module is None:
         arrays, pad = _digits(seed, scale), source.pad * scale
     else:
@@ -276,7 +232,7 @@ def _digits(seed: int, scale: int) -> Arrays:
     return x_train, y_train, x_test, y_test
 
 
-def _downloaded(name: str, source: _Source) -> Arrays:
+def _downloaded(name: str, source: Source) -> Arrays:
     load_data: Callable[[], Any] = getattr(keras.datasets, str(source.keras_module)).load_data
     try:
         (x_train, y_train), (x_test, y_test) = load_data()

@@ -14,12 +14,11 @@ import os
 import sys
 from pathlib import Path
 
-from absl import app
-
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's greetings are not the demo's
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import examples`
 
 from examples import prune_while_training
+from examples.command_line import run
 
 SETTINGS = (
     "--dataset=digits",
@@ -36,4 +35,4 @@ SETTINGS = (
 )
 
 if __name__ == "__main__":
-    app.run(prune_while_training.main, argv=[sys.argv[0], *SETTINGS, *sys.argv[1:]])
+    run(prune_while_training.main, __doc__, [sys.argv[0], *SETTINGS, *sys.argv[1:]])

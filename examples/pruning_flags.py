@@ -1,26 +1,25 @@
 """Flags that the example scripts share: what may remain, and how it is chosen.
 
 --budget=macs=45%
---budget=tflite_bytes_int8=100000,latency_ms=60%
+--budget=tflite_bytes_int8=100kB,latency_ms=60%
+
+Imports no Keras before a flag is used: help shows them without it.
 """
 
 from __future__ import annotations
 
-import re
-from typing import Any
-
 from absl import flags
 
 import keras_gcp
+from keras_gcp.costs.budget import Budget
 from keras_gcp.costs.cost_model import RESOURCES
-
-_ENTRY = re.compile(r"(\w+)=(\d+\.?\d*(?:e\d+)?)(%?)")
+from keras_gcp.errors import InvalidArgument
 
 flags.DEFINE_list(
     "budget",
     ["macs=45%"],
-    "What may remain, all of it: RESOURCE=SHARE% of the original, or RESOURCE=NUMBER. Resources: "
-    f"{', '.join(RESOURCES)}.",
+    "What may remain, all of it, as RESOURCE=AMOUNT: a share of the original (45%, or 0.45), or an "
+    f"amount (20M, 100kB, 5ms). Resources: {', '.join(RESOURCES)}.",
 )
 flags.DEFINE_string("criterion", "auto", "Name of the criterion.")
 flags.DEFINE_string("align", "auto", "Widths to prefer: auto, or a number.")
@@ -50,10 +49,21 @@ flags.DEFINE_enum(
 FLAGS = flags.FLAGS
 
 
-@flags.validator("budget", "expects entries such as macs=45% or tflite_bytes=250000")
+@flags.validator("budget")
 def _is_budget(entries: list[str]) -> bool:
-    found = [_ENTRY.fullmatch(entry) for entry in entries]
-    return bool(found) and all(match and match[1] in RESOURCES for match in found)
+    try:
+        Budget(limits_in(entries))
+    except InvalidArgument as error:
+        raise flags.ValidationError(
+            f"expects entries such as macs=45% or tflite_bytes=250kB. {error}"
+        ) from error
+    return True
+
+
+def limits_in(entries: list[str]) -> dict[str, str]:
+    """Resource to what was written."""
+    pairs = [entry.partition("=") for entry in entries]
+    return {resource.strip(): text for resource, _, text in pairs}
 
 
 @flags.validator("align", "expects auto, or a number")
@@ -61,14 +71,9 @@ def _is_align(text: str) -> bool:
     return text == "auto" or text.isdecimal()
 
 
-def budget() -> keras_gcp.Budget:
+def budget() -> Budget:
     """The budget of the flags."""
-    limits: dict[str, Any] = {}
-    for entry in FLAGS.budget:
-        resource, number, percent = _ENTRY.fullmatch(entry).groups()
-        value = float(number)
-        limits[resource] = value / 100 if percent else keras_gcp.absolute(value)
-    return keras_gcp.Budget(limits)
+    return Budget(limits_in(FLAGS.budget))
 
 
 def selection() -> keras_gcp.Selection:

@@ -10,43 +10,19 @@ model.fit(x_train, y_train, epochs=20, callbacks=[pruning])
 ```
 """
 
-from keras_gcp.versions import check_keras
+from __future__ import annotations
 
-check_keras()  # Before any module that relies on private state of Keras is imported.
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
 
-from keras_gcp import methods, models, schedules, tfmot
 from keras_gcp._version import __version__
-from keras_gcp.channels.declared import elementwise
-from keras_gcp.channels.flattening import flatten
-from keras_gcp.channels.registry import register_rule
-from keras_gcp.channels.trace import trace
-from keras_gcp.compensation import Compensation
-from keras_gcp.costs.budget import Budget, absolute, timed
-from keras_gcp.costs.counting import count
-from keras_gcp.criteria.relevance import register_relevance_rule, relevance_scores
-from keras_gcp.errors import (
-    BackupFailed,
-    ExportMismatch,
-    ImpossibleBudget,
-    InvalidArgument,
-    KerasGCPError,
-    ReplicasDisagree,
-    UnsupportedKeras,
-    UnsupportedModel,
-    VerificationFailed,
-)
-from keras_gcp.evaluation import Smallest, compare, frontier, sensitivity, smallest
-from keras_gcp.evaluation.comparison_result import Comparison
-from keras_gcp.evaluation.frontier_result import Frontier
-from keras_gcp.evaluation.sensitivity_result import Sensitivity
-from keras_gcp.exporting import export
-from keras_gcp.pruning.one_shot import apply, narrow, plan, prune
-from keras_gcp.sample import Sample
-from keras_gcp.selection import Selection
-from keras_gcp.selection.plan import Plan
-from keras_gcp.training.accuracy_guard import AccuracyGuard
-from keras_gcp.training.callback import GradualChannelPruning
-from keras_gcp.training.distillation import Distillation
+from keras_gcp.versions import check_installed
+
+check_installed()
+
+if TYPE_CHECKING:
+    from keras_gcp.public import *
 
 __all__ = [
     "AccuracyGuard",
@@ -94,3 +70,21 @@ __all__ = [
     "timed",
     "trace",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what is used when it is used: help and versions need no Keras, let alone a backend.
+
+    Folders first: what is imported for a public name asks for them while that is under way.
+    """
+    if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}"):
+        return importlib.import_module(f"{__name__}.{name}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"{__name__}.public"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

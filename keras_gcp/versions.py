@@ -2,7 +2,8 @@
 
 A cut changes private state of Keras (`keras_gcp.keras_state` tells which, and why), so the version
 matters more than usual. One that is too old is refused. One newer than those tested is let in with
-a warning if the private state is still there, and refused with what is missing if it is not.
+a warning if the private state is still there, and refused with what is missing if it is not. What
+is too old is known before Keras is imported; the rest when `keras_gcp.keras_state` is.
 """
 
 from __future__ import annotations
@@ -11,10 +12,9 @@ import importlib
 import re
 import warnings
 from collections.abc import Iterator
+from importlib import metadata
 from types import CodeType
 from typing import Any
-
-import keras
 
 from keras_gcp.errors import UnsupportedKeras
 
@@ -59,26 +59,36 @@ PRIVATE_STATE = {
 """What `keras_gcp.keras_state` needs from Keras: classes and functions, and names in their code."""
 
 
+def check_installed() -> None:
+    """Refuses a Keras that is too old by what pip knows of it, without importing it.
+
+    Raises:
+        UnsupportedKeras: the version is too old.
+    """
+    try:
+        found = metadata.distribution("keras")
+    except metadata.PackageNotFoundError:  # Not installed by pip; `check_keras` looks at it.
+        return
+    _refuse_old(found.version, str(found.locate_file("keras")))
+
+
 def check_keras() -> None:
     """Refuses a Keras that this package cannot work with; warns of one that it does not know.
 
     Raises:
         UnsupportedKeras: the version is too old, or newer than tested and different inside.
     """
-    found = minor_version(keras.__version__)
-    if found < OLDEST:
-        raise UnsupportedKeras(
-            f"keras_gcp works with Keras {_shown(OLDEST)} and newer (tested up to "
-            f"{_shown(NEWEST)}). Found: Keras {keras.__version__}, in {_folder()}. Install another "
-            f'one: pip install --upgrade "keras>={_shown(OLDEST)}"'
-        )
-    if found <= NEWEST:
+    import keras
+
+    folder = next(iter(keras.__path__), "an unknown folder")
+    _refuse_old(keras.__version__, folder)
+    if minor_version(keras.__version__) <= NEWEST:
         return
     tested = f"keras>={_shown(OLDEST)},<{_shown((NEWEST[0], NEWEST[1] + 1))}"
     missing = list(missing_state())
     if missing:
         raise UnsupportedKeras(
-            f"Keras {keras.__version__} (in {_folder()}) is newer than the versions that keras_gcp "
+            f"Keras {keras.__version__} (in {folder}) is newer than the versions that keras_gcp "
             f"was tested with, {_shown(OLDEST)} to {_shown(NEWEST)}, and is different inside. "
             f"Expected, but not found: {', '.join(missing)}. Install a tested version, pip "
             f'install "{tested}", or a newer keras_gcp: pip install --upgrade keras-gcp'
@@ -148,5 +158,10 @@ def _shown(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
 
 
-def _folder() -> str:
-    return next(iter(keras.__path__), "an unknown folder")
+def _refuse_old(version: str, folder: str) -> None:
+    if minor_version(version) < OLDEST:
+        raise UnsupportedKeras(
+            f"keras_gcp works with Keras {_shown(OLDEST)} and newer (tested up to "
+            f"{_shown(NEWEST)}). Found: Keras {version}, in {folder}. Install another "
+            f'one: pip install --upgrade "keras>={_shown(OLDEST)}"'
+        )

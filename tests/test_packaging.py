@@ -68,7 +68,7 @@ def test_no_framework_is_forced_on_the_user(metadata):
     requirements = metadata.get_all("Requires-Dist") or []
     base = {re.split(r"[^\w-]", line)[0] for line in requirements if "extra ==" not in line}
     assert base == {"keras", "numpy", "rich"}
-    assert {"tensorflow", "jax", "torch", "tfmot", "examples", "dev"} <= set(
+    assert {"tensorflow", "jax", "torch", "tfmot", "examples", "cli", "tfds", "dev"} <= set(
         metadata.get_all("Provides-Extra") or []
     )
     # The CPU build beside a GPU build would shadow it.

@@ -105,6 +105,21 @@ def test_a_newer_version_with_other_state_is_refused_with_what_is_missing(monkey
         versions.check_keras()
 
 
+def test_a_version_that_pip_does_not_know_is_looked_at_before_private_state_is(tmp_path):
+    (tmp_path / "keras").mkdir()
+    (tmp_path / "keras" / "__init__.py").write_text('__version__ = "3.8.0"\n')
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:]; from importlib import metadata\n"
+        "def unknown(name): raise metadata.PackageNotFoundError(name)\n"
+        "metadata.distribution = unknown\n"
+        "import keras_gcp; keras_gcp.keras_state"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code, tmp_path, ROOT], capture_output=True, text=True
+    )
+    assert "keras_gcp.errors.UnsupportedKeras: " in done.stderr and "Keras 3.8.0" in done.stderr
+
+
 def test_no_version_at_all_is_refused():
     with pytest.raises(UnsupportedKeras, match="'nightly'"):
         versions.minor_version("nightly")
@@ -117,6 +132,9 @@ def test_the_refusal_comes_before_anything_else_is_imported(module, tmp_path):
     """A Keras that has nothing but a version: whatever is used of it would fail in another way."""
     (tmp_path / "keras").mkdir()
     (tmp_path / "keras" / "__init__.py").write_text('__version__ = "3.8.0"\n')
+    (tmp_path / "keras-3.8.0.dist-info").mkdir()
+    facts = "Metadata-Version: 2.1\nName: keras\nVersion: 3.8.0\n"
+    (tmp_path / "keras-3.8.0.dist-info" / "METADATA").write_text(facts)
     code = f"import sys; sys.path[:0] = sys.argv[1:]; import {module}"
     done = subprocess.run(
         [sys.executable, "-I", "-c", code, tmp_path, ROOT], capture_output=True, text=True

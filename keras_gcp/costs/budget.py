@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from keras_gcp.costs.amounts import read_amount
 from keras_gcp.costs.cost_model import FURTHER, RESOURCES
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.formatting import amount
@@ -70,7 +71,7 @@ class Timed:
 
 
 def timed(
-    limit: float | Absolute, threads: int = 1, cache_dir: str | os.PathLike[str] | None = None
+    limit: float | str | Absolute, threads: int = 1, cache_dir: str | os.PathLike[str] | None = None
 ) -> Timed:
     """A limit on `"latency_ms"`, with the settings of the measurement.
 
@@ -78,7 +79,7 @@ def timed(
 
     Args:
         limit: Share in (0, 1) of the original model's latency, or `keras_gcp.absolute(5.0)`
-            milliseconds.
+            milliseconds; or a text such as `"60%"` or `"5ms"`.
         threads: Threads of the TFLite runtime.
         cache_dir: Folder in which measured layer times are kept, a file per machine, runtime and
             number of threads. None: the folder in the environment variable `KERAS_GCP_CACHE`, else
@@ -95,7 +96,7 @@ def timed(
     >>> print(keras_gcp.Budget({"latency_ms": keras_gcp.timed(0.6, threads=2)}))
     latency_ms <= 60.0% of the original (2 threads)
     """
-    share = limit if isinstance(limit, Absolute) else _share("latency_ms", limit)
+    share = _share_or_absolute("latency_ms", limit)
     count = require_integer("threads", threads, 1, LARGEST)
     folder = None if cache_dir is None else require_path("cache_dir", cache_dir)
     return Timed(share, count, folder)
@@ -109,21 +110,26 @@ class Budget(Configured):
         limits: Resource to a share in (0, 1) of the original model's `"macs"`, `"parameters"`,
             (prunable) `"channels"`, `"tflite_bytes"`, `"tflite_bytes_int8"`,
             `"peak_activation_bytes"`, `"peak_activation_bytes_int8"` or `"latency_ms"` (see
-            `keras_gcp.timed`), or to `keras_gcp.absolute(count)`. All of them must hold.
+            `keras_gcp.timed`), or to `keras_gcp.absolute(count)`; or to a text that says either:
+            `"50%"`, `"20M"`, `"250kB"`, `"12ms"`. All of them must hold.
         reference: Model whose costs and widths shares refer to. None: the one that is pruned, as it
             is at first.
 
     Raises:
-        InvalidArgument: there is no limit, an unknown resource, or a share outside (0, 1).
+        InvalidArgument: there is no limit, an unknown resource, a share outside (0, 1), or an
+            absolute count below 1.
 
     Example:
+
+    >>> print(keras_gcp.Budget({"macs": "45%", "tflite_bytes_int8": "250kB"}))
+    macs <= 45.0% of the original and tflite_bytes_int8 <= 250,000
 
     ```python
     smaller = keras_gcp.prune(small, keras_gcp.Budget({"macs": 0.25}, reference=model))
     ```
     """
 
-    limits: Mapping[str, float | Absolute | Timed]
+    limits: Mapping[str, float | str | Absolute | Timed]
     reference: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -153,7 +159,7 @@ class Budget(Configured):
     def timing(self) -> Timed:
         """How the latency is measured."""
         value = self.limits["latency_ms"]
-        return value if isinstance(value, Timed) else Timed(value)
+        return value if isinstance(value, Timed) else Timed(_limit_of(value))
 
     def limits_at(self, original: Mapping[str, float], progress: float = 1.0) -> dict[str, float]:
         """What may remain by resource, when `progress` of the way is gone.
@@ -187,11 +193,12 @@ def check_resource(resource: Any) -> None:
     require_one_of("resource", resource, RESOURCES)
 
 
-def _limit_of(entry: float | Absolute | Timed) -> float | Absolute:
+def _limit_of(entry: float | str | Absolute | Timed) -> float | Absolute:
+    assert not isinstance(entry, str)  # Texts became numbers when the budget was made.
     return entry.limit if isinstance(entry, Timed) else entry
 
 
-def _in_words(resource: str, entry: float | Absolute | Timed) -> str:
+def _in_words(resource: str, entry: float | str | Absolute | Timed) -> str:
     value = _limit_of(entry)
     if isinstance(value, Absolute):
         text = f"{resource} <= {amount(resource, value.value)}"
@@ -214,15 +221,36 @@ def _entry(resource: Any, value: Any) -> float | Absolute | Timed:
                 "only. Expected a share or `keras_gcp.absolute(...)`."
             )
         return value
-    return value if isinstance(value, Absolute) else _share(resource, value)
+    return _share_or_absolute(resource, value)
 
 
-def _share(resource: str, value: Any) -> float:
+def _share_or_absolute(resource: str, value: Any) -> float | Absolute:
+    """What a user wrote as a number, a text or an `absolute(...)`."""
+    if isinstance(value, str):
+        amount, is_share = read_amount(resource, value)
+        if not is_share and amount <= 0:
+            raise InvalidArgument(
+                f"`budget[{resource!r}]` expects more than nothing. Received: {value!r}."
+            )
+        return _share(resource, amount, value) if is_share else Absolute(amount)
+    if not isinstance(value, Absolute):
+        return _share(resource, value, value)
+    if value.value < 1 and resource != "latency_ms":
+        raise InvalidArgument(
+            f"`budget[{resource!r}]` is {value!r}, less than one. Expected a count of 1 or more; a "
+            f"share is a plain number: {{{resource!r}: {value.value!r}}}."
+        )
+    return value
+
+
+def _share(resource: str, value: Any, received: Any) -> float:
     share = number(value)
     if share is None or not 0 < share < 1:
-        count = "" if share is None else f" For a count use `keras_gcp.absolute({share!r})`."
+        is_text = isinstance(received, str)
+        count = f" For a count use `keras_gcp.absolute({share!r})`."
         raise InvalidArgument(
             f"`budget[{resource!r}]` is the share of the original that may remain and must lie "
-            f"between 0 and 1, both excluded. Received: {value!r}.{count}"
+            f"between {'0 % and 100 %' if is_text else '0 and 1'}, both excluded. "
+            f"Received: {received!r}.{'' if is_text or share is None else count}"
         )
     return float(share)

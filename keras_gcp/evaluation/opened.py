@@ -17,6 +17,7 @@ from keras_gcp.costs.counting import count_map
 from keras_gcp.errors import InvalidArgument, KerasGCPError, first_sentence
 from keras_gcp.evaluation.foreign import ForeignFile, read, shortly
 from keras_gcp.exporting import files
+from keras_gcp.reading import read_model
 from keras_gcp.resources import counted
 from keras_gcp.resources.tflite_files import write_file
 from keras_gcp.sample import DrawnSample
@@ -196,13 +197,13 @@ def _converted(model: Any, path: Path, shapes: Any, is_open: bool) -> tuple[Path
 
 def _loaded(name: str, path: Path) -> Any:
     try:
-        return keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras and HDF5 raise many types.
+        return read_model(path, compiled=False)
+    except KerasGCPError as error:
         raise InvalidArgument(
             f"'{name}': '{path}' cannot be loaded. Expected a file that Keras "
             f"{keras.__version__} reads; one with code of your own is loaded by you, "
             "`keras.models.load_model(path, custom_objects=...)`, and passed as a model. The "
-            f"reason given: {shortly(error)}"
+            f"reason given: {shortly(error.__cause__ or error)}"
         ) from error
 
 

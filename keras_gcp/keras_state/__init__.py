@@ -27,6 +27,10 @@
   variables. If kept, TensorFlow goes on training the old, wide variables without any error.
 """
 
+from keras_gcp.versions import check_keras
+
+check_keras()  # Before any module that relies on private state of Keras is imported.
+
 from keras_gcp.keras_state.attention import OUTPUT_SHAPE, Projections, projections
 from keras_gcp.keras_state.compiling import compile_alike, loss_weights
 from keras_gcp.keras_state.devices import (

@@ -35,8 +35,8 @@ def write_report(
     summary: Mapping[str, tuple[float | None, float]],
     widths_before: Mapping[str, int],
     widths_after: Mapping[str, int],
-    history: History,
-    events: Sequence[Event],
+    history: History | None = None,
+    events: Sequence[Event] = (),
     files: Mapping[str, tuple[float, float]],
     latencies: Mapping[str, tuple[float, float]],
     notes: Iterable[str] = (),
@@ -61,7 +61,7 @@ def write_report(
             `bytes` as a size, any other as a count.
         widths_before: Layer to number of output channels, in the order to show.
         widths_after: The same layers after pruning.
-        history: `History.history` of the pruned run.
+        history: `History.history` of the pruned run; None if there was no training.
         events: Its events.
         files: Format to bytes before and after.
         latencies: Format to milliseconds per example before and after; may be empty.
@@ -110,7 +110,8 @@ def write_report(
     template = _template()
     folder.mkdir(parents=True, exist_ok=True)
     pictures = _Pictures(folder)
-    pictures.draw("training", training_curves, history, events, dense_history)
+    if history is not None:
+        pictures.draw("training", training_curves, history, events, dense_history)
     pictures.draw("widths", width_bars, widths_before, widths_after, prunable=prunable)
     if files or latencies:
         pictures.draw("files", files_chart, files, latencies, latency_spreads=spreads)

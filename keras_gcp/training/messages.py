@@ -84,11 +84,11 @@ def _goal(outlook: Outlook) -> str:
     return f"pruning to {', '.join(limits)}"
 
 
-def _limit(resource: str, limit: float | Absolute | Timed) -> str:
+def _limit(resource: str, limit: float | str | Absolute | Timed) -> str:
     share = limit.limit if isinstance(limit, Timed) else limit
     if isinstance(share, Absolute):
         return f"{in_words(resource)} {amount(resource, share.value)}"
-    return f"{in_words(resource)} {100 * share:.3g} %"
+    return f"{in_words(resource)} {100 * float(share):.3g} %"  # A budget has read its texts.
 
 
 def _events_in(outlook: Outlook) -> tuple[str, ...]:

@@ -32,11 +32,55 @@ def test_anything_but_a_filled_dict_is_refused(budget):
         Budget.parse(budget)
 
 
-@pytest.mark.parametrize("share", [0, 1, 1.0, 1.5, -0.1, 50, True, "0.5", None, float("nan")])
+@pytest.mark.parametrize("share", [0, 1, 1.0, 1.5, -0.1, 50, True, None, float("nan")])
 def test_shares_outside_0_and_1_are_refused_with_the_value(share):
     with pytest.raises(InvalidArgument, match="between 0 and 1") as error:
         Budget.parse({"macs": share})
     assert repr(share) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("resource", "text", "limit"),
+    [
+        ("macs", "45%", 0.45),
+        ("macs", "45 %", 0.45),
+        ("macs", "0.45", 0.45),
+        ("macs", ".45", 0.45),
+        ("macs", "2.5e7", absolute(25e6)),
+        ("parameters", "60k", absolute(60e3)),
+        ("channels", "40", absolute(40)),
+        ("tflite_bytes_int8", "250kB", absolute(250_000)),
+        ("peak_activation_bytes", "64 KiB", absolute(65_536)),
+        ("latency_ms", "0.5", 0.5),
+        ("latency_ms", "12", absolute(12)),
+        ("latency_ms", "0.5ms", absolute(0.5)),
+        ("latency_ms", "500us", absolute(0.5)),
+    ],
+)
+def test_texts_mean_shares_below_one_and_with_a_percent_sign_else_amounts(resource, text, limit):
+    assert Budget.parse({resource: text}) == Budget.parse({resource: limit})
+
+
+@pytest.mark.parametrize("text", ["", "half", "45 percent", "1,5M", "20MB", "5%%", "nan", "inf"])
+def test_texts_that_cannot_be_read_are_refused_with_examples(text):
+    with pytest.raises(
+        InvalidArgument, match=r"such as '50%'.*'20M' \(units: k, M, G, T\)"
+    ) as error:
+        Budget.parse({"macs": text})
+    assert repr(text) in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["0", "0%", "100%", "120%", "-5%", "-0.5", "-3k"])
+def test_texts_that_leave_nothing_or_everything_are_refused(text):
+    with pytest.raises(InvalidArgument, match="between 0 % and 100 %|more than nothing"):
+        Budget.parse({"macs": text})
+
+
+@pytest.mark.parametrize("resource", ["macs", "parameters", "channels", "tflite_bytes"])
+def test_less_than_one_is_never_a_count(resource):
+    with pytest.raises(InvalidArgument, match=r"less than one.*share is a plain number.*0\.45"):
+        Budget.parse({resource: absolute(0.45)})
+    assert Budget.parse({"latency_ms": absolute(0.45)}).limits == {"latency_ms": absolute(0.45)}
 
 
 def test_an_unknown_resource_is_refused_with_the_known_ones():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 import networks
 import numpy as np
@@ -273,3 +275,9 @@ def test_all_networks_are_compared_with_their_files(tmp_path):
         written = export(model, tmp_path / name, ["tflite", "onnx"])
         found = compare([model, *(file.path for file in written)])
         assert len({row.macs for row in found}) == 1
+
+
+def test_files_of_keras_2_are_compared_like_others():
+    file = Path(__file__).resolve().parents[1] / "reading" / "keras2" / "image.h5"
+    (row,) = keras_gcp.compare([file], measure_latency=False, verbose=0)
+    assert row.kind == "h5" and row.macs and row.bytes == file.stat().st_size

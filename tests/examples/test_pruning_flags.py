@@ -32,10 +32,13 @@ def parsed():
             "tflite_bytes_int8=100000,latency_ms=60%",
             {"tflite_bytes_int8": keras_gcp.absolute(100_000), "latency_ms": 0.6},
         ),
-        ("latency_ms=0.5", {"latency_ms": keras_gcp.absolute(0.5)}),
+        ("macs=0.45", {"macs": 0.45}),
+        ("latency_ms=0.5", {"latency_ms": 0.5}),
+        ("latency_ms=0.5ms", {"latency_ms": keras_gcp.absolute(0.5)}),
+        ("tflite_bytes=250kB", {"tflite_bytes": keras_gcp.absolute(250_000)}),
     ],
 )
-def test_a_percent_sign_makes_a_share_and_a_number_is_absolute(parsed, text, entries):
+def test_a_percent_sign_or_less_than_one_is_a_share_and_all_else_an_amount(parsed, text, entries):
     parsed(f"--budget={text}")
     assert pruning_flags.budget() == Budget(entries)
 

@@ -1,0 +1,1 @@
+"""One file a command. What needs Keras is imported when the command runs, not before."""
