@@ -64,6 +64,12 @@ def test_version_has_a_single_source(wheel, metadata):
     assert re.fullmatch(r"\d+\.\d+\.\d+", keras_gcp.__version__)
 
 
+def test_the_command_line_is_installed(wheel):
+    with zipfile.ZipFile(wheel) as content:
+        (name,) = [one for one in content.namelist() if one.endswith("entry_points.txt")]
+        assert "keras-gcp = keras_gcp.cli:main" in content.read(name).decode()
+
+
 def test_no_framework_is_forced_on_the_user(metadata):
     requirements = metadata.get_all("Requires-Dist") or []
     base = {re.split(r"[^\w-]", line)[0] for line in requirements if "extra ==" not in line}

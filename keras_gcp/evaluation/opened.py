@@ -199,11 +199,12 @@ def _loaded(name: str, path: Path) -> Any:
     try:
         return read_model(path, compiled=False)
     except KerasGCPError as error:
+        cause = error.__cause__
         raise InvalidArgument(
             f"'{name}': '{path}' cannot be loaded. Expected a file that Keras "
             f"{keras.__version__} reads; one with code of your own is loaded by you, "
             "`keras.models.load_model(path, custom_objects=...)`, and passed as a model. The "
-            f"reason given: {shortly(error.__cause__ or error)}"
+            f"reason given: {shortly(cause if isinstance(cause, Exception) else error)}"
         ) from error
 
 
