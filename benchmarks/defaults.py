@@ -6,8 +6,9 @@
 
 One cut of trained networks of several kinds, no training after it. A setting is
 `criterion[/normalize[/ranking[/rounds]]]`; what is left out, or "auto", is the criterion's own.
-With `--bare` criteria see no sample, and nothing is compensated. Every row is written at once; a
-setting that fails is a row with the error, and is tried again once its line is deleted.
+With `--bare` there is no sample, and kernels are refitted on noise, as `prune` does. Every row is
+written at once; a setting that fails is a row with the error, and is tried again once its line is
+deleted.
 """
 
 from __future__ import annotations
@@ -189,6 +190,8 @@ def _cut(model: Any, setting: Setting, share: float, sample: Any, seed: int) -> 
         seed=seed,
     )
     compensation = COMPENSATIONS[FLAGS.compensation]
+    if compensation == "auto" and sample is None:
+        compensation = "least_squares"
     return plan, keras_gcp.apply(model, plan, sample, compensation=compensation, seed=seed)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 from keras_gcp import keras_state
 from keras_gcp.backend.comparison import random_inputs
@@ -36,14 +36,21 @@ and 70.4 %; a small network on digits 98.6, 97.4 and 79.6 %."""
 
 
 def makes_up_for_examples(model: Any) -> bool:
-    """Whether noise says something about a model: it normalizes, and is fed with numbers."""
+    """Whether noise says something about a model: it was trained to normalize, and reads floats."""
     numbers = all("float" in symbol.dtype for symbol in model.inputs)
     return numbers and any(map(normalizes, keras_state.operations(model)))
 
 
 def normalizes(operation: Any) -> bool:
-    """Whether what leaves an operation has statistics that are known from training."""
-    return isinstance(operation, layers.BatchNormalization)
+    """Whether what leaves an operation has statistics that are known from training.
+
+    One whose moving averages are as they began has not seen any data.
+    """
+    if not isinstance(operation, layers.BatchNormalization) or not operation.built:
+        return False
+    averages = operation.moving_mean, operation.moving_variance
+    mean, variance = (ops.convert_to_numpy(value) for value in averages)
+    return bool((mean != 0).any() or (variance != 1).any())
 
 
 def with_known_statistics(graph: Graph) -> frozenset[int]:

@@ -76,7 +76,7 @@ def parse(compensation: Any, has_examples: bool, spare_frozen: bool = False) -> 
         raise InvalidArgument(
             f"`compensation={compensation!r}` needs examples, and no sample was given. Pass "
             "`sample=(x, y)`, or leave `compensation` out. (Outside `fit`, noise can take their "
-            "place if the model has BatchNormalization layers, and inputs of floats only.)"
+            "place if the model has trained BatchNormalization layers, and inputs of floats only.)"
         )
     return replace(wanted, spare_frozen=spare_frozen) if wanted.spare_frozen is None else wanted
 

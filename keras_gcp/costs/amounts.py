@@ -44,8 +44,9 @@ def read_amount(resource: str, text: str) -> tuple[float, bool]:
     if match is None or (unit != "%" and unit not in units):
         known = ", ".join(_shown(unit) for unit in units if unit)
         raise InvalidArgument(
-            f"`budget[{resource!r}]` expects a share of the original, such as '50%' or '0.5', or "
-            f"an amount in {kind}, such as {_EXAMPLES[kind]} (units: {known}). Received: {text!r}."
+            f"`budget[{resource!r}]` expects a share of the original between 0 and 1, such as "
+            f"'50%' or '0.5', or an amount in {kind}, such as {_EXAMPLES[kind]} (units: {known}). "
+            f"Received: {text!r}."
         )
     value = float(match[1])
     if unit == "%":

@@ -74,10 +74,11 @@ def test_the_copy_of_a_channel_takes_most_of_its_place():
         value[1] = value[0]
         weight.assign(value)
     inputs = inputs_for(model, batch=32)
+    set_statistics_to_those_of(model, inputs)
     plan, wide = plan_without(model, [1]), flat_outputs(model, inputs)[0]
     plain = flat_outputs(keras_gcp.apply(model, plan), inputs)[0]
     refitted = flat_outputs(keras_gcp.apply(model, plan, compensation="least_squares"), inputs)[0]
-    assert np.square(refitted - wide).sum() < 0.2 * np.square(plain - wide).sum()
+    assert np.square(refitted - wide).sum() < 0.5 * np.square(plain - wide).sum()
 
 
 def test_where_statistics_are_those_of_the_data_it_comes_near_to_a_sample():
@@ -113,7 +114,7 @@ def test_statistics_are_known_after_normalizations_on_all_ways():
     known = layers.ReLU(name="relu")(layers.BatchNormalization(name="known")(inputs))
     mixed = layers.Add()([known, inputs])
     readers = [layers.Conv2D(3, 1, name="reads_known")(known), layers.Conv2D(2, 1)(mixed)]
-    model = keras.Model(inputs, readers)
+    model = randomise(keras.Model(inputs, readers))
     graph = trace(model).graph
     found = with_known_statistics(graph)
     names = [call.operation.name for call in graph.calls if call.outputs[0].index in found]
@@ -154,8 +155,15 @@ def test_narrow_in_place_does_what_apply_does():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("build", [networks.sequence, lambda: without_normalization()])
-def test_words_and_networks_without_normalization_need_examples(build):
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: randomise(networks.sequence()),  # It reads words.
+        lambda: without_normalization(),
+        networks.plain,  # It has not been trained.
+    ],
+)
+def test_words_and_networks_without_trained_normalization_need_examples(build):
     model = build()
     with pytest.raises(InvalidArgument, match="needs examples"):
         keras_gcp.prune(model, {"channels": 0.7}, compensation="least_squares")

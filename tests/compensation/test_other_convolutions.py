@@ -1,7 +1,5 @@
 """Kernels of grouped, separable and transposed convolutions are refitted like plain ones."""
 
-import functools
-
 import keras
 import numpy as np
 import pytest
@@ -10,7 +8,6 @@ from keras import layers
 from reading_convolutions import READERS, examples, network
 
 import keras_gcp
-from keras_gcp.compensation import least_squares
 
 
 def without(model, *removed):
@@ -45,8 +42,7 @@ def test_a_refitted_kernel_comes_nearer_to_the_wide_one_than_a_bias_does(kind):
 @pytest.mark.parametrize("kind", READERS)
 def test_what_a_copy_did_the_other_one_does(kind, monkeypatch):
     """But for the ridge, which keeps kernels near to what they were, nothing changes."""
-    exact = functools.partial(least_squares.correction, ridge=1e-9)
-    monkeypatch.setattr("keras_gcp.compensation.reconstruction.correction", exact)
+    monkeypatch.setattr("keras_gcp.compensation.paired_pass._PairedPass.ridge", 1e-9)
     model = network(kind, copies=[(0, 1), (4, 5)])
     x, others = examples(kind), examples(kind, seed=1)
     narrow = keras_gcp.apply(model, without(model, 1, 5), x)
