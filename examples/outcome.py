@@ -166,7 +166,7 @@ def _latency_row(name: str, comparison: LatencyComparison) -> list[str]:
     return [
         name,
         *(
-            f"{three_digits(one.milliseconds)} ({three_digits(one.p10)}–{three_digits(one.p90)})"
+            f"{three_digits(one.milliseconds)} ({three_digits(one.p10, 2)}–{three_digits(one.p90, 2)})"
             for one in comparison.latencies
         ),
         f"{percent(1 / comparison.speedups[1], 0)} ({low:.0f}–{high:.0f})",
