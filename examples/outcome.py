@@ -165,9 +165,12 @@ def _latency_row(name: str, comparison: LatencyComparison) -> list[str]:
     low, high = (100 / speedup for speedup in reversed(comparison.spreads[1]))
     return [
         name,
-        *(
-            f"{three_digits(one.milliseconds)} ({three_digits(one.p10, 2)}–{three_digits(one.p90, 2)})"
-            for one in comparison.latencies
-        ),
+        *map(_milliseconds, comparison.latencies),
         f"{percent(1 / comparison.speedups[1], 0)} ({low:.0f}–{high:.0f})",
     ]
+
+
+def _milliseconds(one: Latency) -> str:
+    """The median, and in fewer digits how far it spreads."""
+    spread = "–".join(three_digits(value, 2) for value in (one.p10, one.p90))
+    return f"{three_digits(one.milliseconds)} ({spread})"
