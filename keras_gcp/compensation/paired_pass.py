@@ -30,7 +30,7 @@ from keras_gcp.compensation.noise import (
     normalizes,
     with_known_statistics,
 )
-from keras_gcp.compensation.place import Place
+from keras_gcp.compensation.place import Place, Reconstruct
 from keras_gcp.compensation.reconstruction import reconstruction_for, statistics_by_channel
 from keras_gcp.compensation.settings import Compensation
 from keras_gcp.graph import Call
@@ -162,9 +162,8 @@ class _PairedPass:
 
     def _replay(self, call: Call, wide: dict[int, Any], narrow: dict[int, Any]) -> None:
         """Runs one call in both networks, with what reconstruction has found."""
-        changed = any(wide[x.index] is not narrow[x.index] for x in call.inputs)
         outputs = results = self._run(call, wide, {})
-        if changed or self._is_cut(call):
+        if self._differs(call, wide, narrow):
             weights = {**self._masked, **self._reconstructed}
             results = self._run(call, narrow, weights, restricted=True)
         for x, a, b in zip(call.outputs, outputs, results, strict=True):
@@ -179,27 +178,30 @@ class _PairedPass:
 
     def _advance(self, call: Call, wide: dict[int, Any], narrow: dict[int, Any]) -> None:
         """Runs one call in both networks, and reconstructs its layer if its inputs have changed."""
-        changed = any(wide[x.index] is not narrow[x.index] for x in call.inputs)
-        operation = call.operation
-        stays = self._is_spared(operation) or not self._is_known(call)
-        reconstruct = None if stays else reconstruction_for(operation)
-        once = self._times_called[id(operation)] == 1
-        layer = operation if reconstruct is not None else None  # An LSTM needs its activations.
-        with without_activation(layer) as activation:
+        reconstruct = self._reconstruction(call)
+        if reconstruct is None or not self._differs(call, wide, narrow):
+            self._replay(call, wide, narrow)
+            return
+        with without_activation(call.operation) as activation:
             outputs = self._run(call, wide, {})
-            cut = self._is_cut(call)
-            if not changed and not cut:
-                results = outputs
-            elif reconstruct is None or not once:
-                results = self._run(call, narrow, self._masked, restricted=True)
-            else:
-                place = self._place(call, wide, narrow, outputs[0])
-                self._reconstructed.update(reconstruct(place))
-                weights = {**self._masked, **self._reconstructed}
-                results = self._run(call, narrow, weights, restricted=True)
+            self._reconstructed.update(reconstruct(self._place(call, wide, narrow, outputs[0])))
+            weights = {**self._masked, **self._reconstructed}
+            results = self._run(call, narrow, weights, restricted=True)
         for x, a, b in zip(call.outputs, outputs, results, strict=True):
-            wide[x.index] = activation(a)
-            narrow[x.index] = wide[x.index] if a is b else activation(b)
+            wide[x.index], narrow[x.index] = activation(a), activation(b)
+
+    def _reconstruction(self, call: Call) -> Reconstruct | None:
+        """How a call's layer is reconstructed; None if it is left as it is."""
+        layer = call.operation
+        once = self._times_called[id(layer)] == 1
+        if not once or self._is_spared(layer) or not self._is_known(call):
+            return None
+        return reconstruction_for(layer)
+
+    def _differs(self, call: Call, wide: Mapping[int, Any], narrow: Mapping[int, Any]) -> bool:
+        """Whether the cut network computes something else at a call."""
+        changed = any(wide[x.index] is not narrow[x.index] for x in call.inputs)
+        return changed or self._is_cut(call)
 
     def _place(
         self, call: Call, wide: Mapping[int, Any], narrow: Mapping[int, Any], output: Any
@@ -223,11 +225,7 @@ class _PairedPass:
         )
 
     def _normalizes(self, call: Call) -> bool:
-        layer = call.operation
-        once = self._times_called[id(layer)] == 1
-        if not once or self._is_spared(layer):
-            return False
-        return hasattr(layer, "moving_mean") and reconstruction_for(layer) is not None
+        return hasattr(call.operation, "moving_mean") and self._reconstruction(call) is not None
 
     def _is_known(self, call: Call) -> bool:
         """Whether what enters a call is what enters it in use."""
