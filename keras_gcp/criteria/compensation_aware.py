@@ -9,7 +9,6 @@ import numpy as np
 from keras import ops
 
 from keras_gcp.channels.map import ChannelMap
-from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.criteria.greedy import greedy_order
 from keras_gcp.criteria.read_rows import (
     blocks_of,
@@ -17,7 +16,7 @@ from keras_gcp.criteria.read_rows import (
     joined_rows,
     products_read,
 )
-from keras_gcp.criteria.readers import Reader, readers_with_inputs, require_readers
+from keras_gcp.criteria.readers import Reader, require_readers, summed_over_readers
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.sample import DrawnSample
 
@@ -69,12 +68,7 @@ class CompensationAware:
         self, model: Any, channels: ChannelMap, sample: DrawnSample | None
     ) -> dict[str, np.ndarray]:
         assert sample is not None
-        gains = np.zeros(channels.coupled_count)
-        for reader, x in readers_with_inputs(model, channels, sample, self.examples):
-            block = channels.tensors[reader.source.index]
-            coupled, own = _gains(reader, x, block)
-            np.add.at(gains, coupled, own)
-        return {path: gains[channels.produced[path]] for path in prunable_layers(channels)}
+        return summed_over_readers(model, channels, sample, self.examples, _gains)
 
 
 def _gains(reader: Reader, x: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

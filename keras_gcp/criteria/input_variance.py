@@ -9,14 +9,13 @@ import numpy as np
 from keras import ops
 
 from keras_gcp.channels.map import ChannelMap
-from keras_gcp.criteria.base import prunable_layers
 from keras_gcp.criteria.read_rows import (
     blocks_of,
     independent_variances,
     joined_rows,
     products_read,
 )
-from keras_gcp.criteria.readers import Reader, readers_with_inputs, require_readers
+from keras_gcp.criteria.readers import Reader, require_readers, summed_over_readers
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.sample import DrawnSample
 
@@ -71,11 +70,12 @@ class InputVariance:
         self, model: Any, channels: ChannelMap, sample: DrawnSample | None
     ) -> dict[str, np.ndarray]:
         assert sample is not None
-        shares = np.zeros(channels.coupled_count)
-        for reader, x in readers_with_inputs(model, channels, sample, self.examples):
-            coupled, variances = contributed(reader, x, channels.tensors[reader.source.index])
-            np.add.at(shares, coupled, variances / max(variances.sum(), 1e-30))
-        return {path: shares[channels.produced[path]] for path in prunable_layers(channels)}
+        return summed_over_readers(model, channels, sample, self.examples, _shares)
+
+
+def _shares(reader: Reader, x: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    coupled, variances = contributed(reader, x, block)
+    return coupled, variances / max(variances.sum(), 1e-30)
 
 
 def contributed(reader: Reader, x: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,21 @@ def readers_with_inputs(
     for call, values in run_calls(model, channels.graph, inputs):
         for reader in by_call.get(id(call), []):
             yield reader, as_floats(values[reader.source.index])
+
+
+Scored = Callable[[Reader, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""A reader, what it reads, and the coupled channels of that, to (coupled channels, scores)."""
+
+
+def summed_over_readers(
+    model: Any, channels: ChannelMap, sample: DrawnSample, examples: int, scored: Scored
+) -> dict[str, np.ndarray]:
+    """Scores of channels, added over all that reads them. Arguments as above."""
+    total = np.zeros(channels.coupled_count)
+    for reader, x in readers_with_inputs(model, channels, sample, examples):
+        coupled, scores = scored(reader, x, channels.tensors[reader.source.index])
+        np.add.at(total, coupled, scores)
+    return {path: total[channels.produced[path]] for path in prunable_layers(channels)}
 
 
 def _source(call: Call, coupled: np.ndarray, channels: ChannelMap) -> Tensor:
