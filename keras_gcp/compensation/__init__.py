@@ -13,6 +13,7 @@ from keras_gcp.compensation.settings import (
     METHODS,
     NO_COMPENSATION,
     Compensation,
+    is_auto,
     parse,
 )
 
@@ -22,6 +23,7 @@ __all__ = [
     "NO_COMPENSATION",
     "Compensation",
     "compensated",
+    "is_auto",
     "makes_up_for_examples",
     "parse",
 ]

@@ -57,6 +57,11 @@ class Compensation(Configured):
 NO_COMPENSATION = Compensation(None, False)
 
 
+def is_auto(compensation: Any) -> bool:
+    """Whether a user leaves it to the function what is done."""
+    return isinstance(compensation, str) and compensation == AUTO
+
+
 def parse(compensation: Any, has_examples: bool, spare_frozen: bool = False) -> Compensation:
     """The compensation that a user means.
 
@@ -71,7 +76,7 @@ def parse(compensation: Any, has_examples: bool, spare_frozen: bool = False) -> 
     """
     wanted = _of(compensation)
     if wanted and not has_examples:
-        if isinstance(compensation, str) and compensation == AUTO:
+        if is_auto(compensation):
             return NO_COMPENSATION
         raise InvalidArgument(
             f"`compensation={compensation!r}` needs examples, and no sample was given. Pass "
