@@ -159,7 +159,7 @@ class Budget(Configured):
     def timing(self) -> Timed:
         """How the latency is measured."""
         value = self.limits["latency_ms"]
-        return value if isinstance(value, Timed) else Timed(_limit_of(value))
+        return value if isinstance(value, Timed) else Timed(limit_of(value))
 
     def limits_at(self, original: Mapping[str, float], progress: float = 1.0) -> dict[str, float]:
         """What may remain by resource, when `progress` of the way is gone.
@@ -175,7 +175,7 @@ class Budget(Configured):
         """
         limits = {}
         for resource, entry in self.limits.items():
-            full, value = original[resource], _limit_of(entry)
+            full, value = original[resource], limit_of(entry)
             final = value.value if isinstance(value, Absolute) else value * full
             limits[resource] = full - progress * (full - final) if final < full else final
         return limits
@@ -193,13 +193,14 @@ def check_resource(resource: Any) -> None:
     require_one_of("resource", resource, RESOURCES)
 
 
-def _limit_of(entry: float | str | Absolute | Timed) -> float | Absolute:
+def limit_of(entry: float | str | Absolute | Timed) -> float | Absolute:
+    """The share or amount of a budget's entry, whether it is measured or counted."""
     assert not isinstance(entry, str)  # Texts became numbers when the budget was made.
     return entry.limit if isinstance(entry, Timed) else entry
 
 
 def _in_words(resource: str, entry: float | str | Absolute | Timed) -> str:
-    value = _limit_of(entry)
+    value = limit_of(entry)
     if isinstance(value, Absolute):
         text = f"{resource} <= {amount(resource, value.value)}"
     else:

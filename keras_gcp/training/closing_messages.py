@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from keras_gcp import formatting
 from keras_gcp.formatting import amount
-from keras_gcp.training.event_records import STAGE_NAMES, STAGES, Event, SkippedEvent
+from keras_gcp.training.event_records import (
+    STAGE_NAMES,
+    STAGES,
+    Event,
+    SkippedEvent,
+    counted_events,
+)
 from keras_gcp.training.step_times import Savings, Spread
 
 
@@ -30,7 +36,7 @@ def savings_line(
     largest = sorted(stages, key=lambda stage: -stages[stage])[:3]
     spent = ", ".join(f"{STAGE_NAMES.get(s, s)} {formatting.seconds(stages[s])}" for s in largest)
     scheduled = sum(event.merged for event in events)
-    count = _events(len(events))
+    count = counted_events(len(events))
     if scheduled > len(events):
         count += f" (in place of {scheduled}, of which some were too small)"
     refused = sum(one.refused for one in skipped)
@@ -105,9 +111,15 @@ def unmet_line(
     reasons = [
         text
         for number, text in (
-            (failed, f"{_events(failed)} failed and {'was' if failed == 1 else 'were'} skipped"),
+            (
+                failed,
+                f"{counted_events(failed)} failed and {'was' if failed == 1 else 'were'} skipped",
+            ),
             (refused, refused_text(skipped)),
-            (smaller, f"{_events(smaller)} went less far than scheduled for the same reason"),
+            (
+                smaller,
+                f"{counted_events(smaller)} went less far than scheduled for the same reason",
+            ),
             (to_come, f"{to_come} had not come when the training ended"),
         )
         if number
@@ -120,13 +132,8 @@ def refused_text(skipped: Sequence[SkippedEvent]) -> str:
     """How many events the guard refused, and for which metric's sake."""
     refused = [one for one in skipped if one.refused]
     names = sorted({one.metric or "the metric" for one in refused})
-    return (
-        f"{_events(len(refused))} would have made {', '.join(names)} worse than `max_drop` allows"
-    )
-
-
-def _events(number: int) -> str:
-    return f"{number} event" if number == 1 else f"{number} events"
+    worse = f"would have made {', '.join(names)} worse than `max_drop` allows"
+    return f"{counted_events(len(refused))} {worse}"
 
 
 def _milliseconds(seconds: float) -> str:

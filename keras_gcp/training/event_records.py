@@ -145,6 +145,11 @@ class SkippedEvent:
     metric_after: float | None = None
 
 
+def counted_events(number: int) -> str:
+    """A number of events, in words."""
+    return f"{number} event" if number == 1 else f"{number} events"
+
+
 def when(epoch: int, step: int | None) -> str:
     """When an event takes place, in words."""
     return f"epoch {epoch}" if step is None else f"step {step:,} (epoch {epoch})"

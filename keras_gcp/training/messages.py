@@ -9,11 +9,17 @@ from dataclasses import dataclass
 import keras
 
 from keras_gcp import formatting
-from keras_gcp.costs.budget import Absolute, Budget, Timed
+from keras_gcp.costs.budget import Absolute, Budget, Timed, limit_of
 from keras_gcp.costs.cost_model import in_words
 from keras_gcp.costs.costs import Costs
 from keras_gcp.formatting import amount, listed, parts_line, wrapped
-from keras_gcp.training.event_records import STAGE_NAMES, STAGES, Event, when
+from keras_gcp.training.event_records import (
+    STAGE_NAMES,
+    STAGES,
+    Event,
+    counted_events,
+    when,
+)
 
 _LISTED_EVENTS = 6
 
@@ -85,17 +91,17 @@ def _goal(outlook: Outlook) -> str:
 
 
 def _limit(resource: str, limit: float | str | Absolute | Timed) -> str:
-    share = limit.limit if isinstance(limit, Timed) else limit
+    share = limit_of(limit)
     if isinstance(share, Absolute):
         return f"{in_words(resource)} {amount(resource, share.value)}"
-    return f"{in_words(resource)} {100 * float(share):.3g} %"  # A budget has read its texts.
+    return f"{in_words(resource)} {100 * share:.3g} %"
 
 
 def _events_in(outlook: Outlook) -> tuple[str, ...]:
     """When events take place, in more and in fewer words."""
     if not outlook.events:
         return (f" as {outlook.monitor} says",) * 4
-    unit, events, number = outlook.unit, outlook.events, _events(len(outlook.events))
+    unit, events, number = outlook.unit, outlook.events, counted_events(len(outlook.events))
     units = unit if len(events) == 1 else f"{unit}s"
     every = ", ".join(f"{at:,}" for at in events)
     ends = f"{events[0]:,} to {events[-1]:,}" if len(events) > 1 else every
@@ -203,10 +209,6 @@ def _effects(event: Event) -> Iterator[str]:
 
 def _share_left(now: int, original: int) -> str:
     return f"{formatting.count(now)} ({formatting.percent(now / original)})" if original else "0"
-
-
-def _events(number: int) -> str:
-    return f"{number} event" if number == 1 else f"{number} events"
 
 
 def _first_that_fits(lines: Sequence[str]) -> str:
