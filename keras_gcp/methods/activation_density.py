@@ -303,11 +303,10 @@ class ActivationDensity(keras.callbacks.Callback):
             logs.update(self._shares())
 
     def on_train_end(self, logs: Any = None) -> None:
-        if self._is_too_bad():
+        if self._before is not None and self._is_below_floor():
             self._take_back()
-        elif self._before is not None:
-            self._before.transaction.commit()
-            self._before = None
+        else:
+            self._keep_cut()
         backend.forget_gradients(self.model.train_function)
         if self._verbosity:
             say(self.explain())
@@ -365,27 +364,22 @@ class ActivationDensity(keras.callbacks.Callback):
         steps = itertools.pairwise(recent)
         return all(abs(b[name] - a[name]) < self._min_change for a, b in steps for name in a)
 
-    def _is_too_bad(self) -> bool:
-        """Whether the last cut has to be taken back."""
+    def _is_below_floor(self) -> bool:
         metric = self._present.metric
-        return (
-            self._before is not None
-            and self._floor is not None
-            and metric is not None
-            and not metric >= self._floor
-        )
+        return self._floor is not None and metric is not None and not metric >= self._floor
 
-    def _next_round(self) -> None:
-        if self._is_too_bad():
-            self._take_back()
-            return
-        metric = self._present.metric
-        below = self._floor is not None and metric is not None and not metric >= self._floor
-        if below:
-            return  # Of the original: training may still bring it there.
+    def _keep_cut(self) -> None:
+        """The last cut, if there is one, is taken back no more."""
         if self._before is not None:
             self._before.transaction.commit()
             self._before = None
+
+    def _next_round(self) -> None:
+        if self._is_below_floor():
+            if self._before is not None:
+                self._take_back()
+            return  # That of the original: training may still bring it there.
+        self._keep_cut()
         plan = None if len(self.rounds) == self._most else self._planned()
         if plan is None or not plan.removed_channels:
             self._done = True
