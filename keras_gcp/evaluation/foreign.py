@@ -138,7 +138,7 @@ def read(name: str, kind: str, path: Path, own_file: Path) -> ForeignFile:
     return ForeignFile(name, kind, path, found, timed, *map(tuple, ends))
 
 
-def shortly(error: BaseException) -> str:
+def shortly(error: Exception) -> str:
     """What an exception says, in a line: some say pages."""
     line = " ".join(in_words(error).split())
     return line if len(line) <= 300 else f"{line[:298]} …"

@@ -68,7 +68,7 @@ class RemoteError(Exception):
         return f"{self.kind}: {self.text}"
 
 
-def in_words(error: BaseException) -> str:
+def in_words(error: Exception) -> str:
     """Class and text of an exception, wherever it was raised."""
     if isinstance(error, RemoteError):
         return str(error)
