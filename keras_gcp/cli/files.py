@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +37,8 @@ def read_text(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file as a whole, or not at all; folders on the way are made."""
+    from keras_gcp.exporting.files import written_at_once  # Help is shown without Keras.
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        os.fchmod(handle, 0o666 & ~_umask())
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text.rstrip("\n") + "\n")
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with written_at_once(path, path.with_name(f".{path.name}.{os.getpid()}")) as file:
+        file.write((text.rstrip("\n") + "\n").encode())
