@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_gcp import keras_state
-from keras_gcp.backend.calls import last_uses, run_call
+from keras_gcp.backend.calls import run_calls
 from keras_gcp.backend.comparison import example_count, random_inputs, relative_difference
 from keras_gcp.errors import VerificationFailed
 from keras_gcp.graph import Call, Graph
@@ -44,16 +45,15 @@ def prove(over: Bridge, model: Any, source: Any = None) -> None:
     arrays = keras_state.ordered_inputs(source, given)
     with keras.device("cpu:0"):  # A GPU may round convolutions to 10 bits.
         tensors = [keras.ops.convert_to_tensor(array) for array in arrays]
-        known = {x.index: tensor for x, tensor in zip(graph.inputs, tensors, strict=True)}
-        ends = last_uses(graph)
-        for at, (call, own) in enumerate(zip(graph.calls, over.graph.calls, strict=True)):
-            (expected,) = run_call(call, known)
+        known: Mapping[int, Any] = {
+            x.index: tensor for x, tensor in zip(graph.inputs, tensors, strict=True)
+        }
+        for own, (call, known) in zip(
+            over.graph.calls, run_calls(source, graph, tensors), strict=True
+        ):
             layer = model.get_layer(over.name(own))
-            _check_layer(call, layer(argument(call, known), training=False), expected)
-            known[call.outputs[0].index] = expected
-            for x in call.inputs:
-                if ends.get(x.index) == at:
-                    known.pop(x.index, None)
+            found = layer(argument(call, known), training=False)
+            _check_layer(call, found, known[call.outputs[0].index])
         outputs = keras.tree.flatten(model(tensors[0] if len(tensors) == 1 else tensors))
     whole = _difference(outputs, [known[x.index] for x in graph.outputs])
     if not whole <= TOLERANCE and not whole <= (allowed := _by_rounding(source, graph, given)):
