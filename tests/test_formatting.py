@@ -72,6 +72,12 @@ def test_long_cells_are_wrapped_and_nothing_is_cut_off():
     assert [word for word in text.split() if word.startswith("word")] == reason.split()
 
 
+def test_a_title_may_be_longer_than_its_table():
+    title = "half of the multiply-adds, a sample of 512"
+    assert table(["a"], [["b"]], title=title).splitlines()[0] == title
+    assert max(map(len, table(["a"], [["b"]], title=title, width=20).splitlines())) <= 20
+
+
 def test_square_brackets_are_text_and_not_markup():
     assert "[bold]x[/bold]" in table(["[red]name"], [["[bold]x[/bold]"]], title="[blue]")
 
