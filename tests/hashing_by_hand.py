@@ -12,6 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 TIE = 1e-5
+"""A projection is positive from this share of the patch's largest entry on."""
+
+ROOM = 5e-6
+"""So far from there, rounding in 32 bits cannot turn its sign."""
 
 
 @dataclass
@@ -21,23 +25,19 @@ class ByHand:
     Attributes:
         outputs: `(examples, height, width, filters)`, bias added, no activation.
         buckets: `(examples, rows, columns)`, how many were occupied in each patch.
-        clear: Likewise, whether no sign of a projection was so close that rounding could turn it.
+        clear: Likewise, whether rounding cannot change the code of a channel.
+        clear_outputs: `(examples, height, width)`, whether the output is of such a patch.
         counts: Operations, by what they are for.
-        patch_of: `(rows of outputs, columns of outputs, 2)`: the patch that gave the output.
     """
 
     outputs: np.ndarray
     buckets: np.ndarray
     clear: np.ndarray
+    clear_outputs: np.ndarray
     counts: Counter
-    patch_of: np.ndarray
-
-    def clear_outputs(self):
-        """Where outputs must be met exactly, `(examples, height, width)`."""
-        return self.clear[:, self.patch_of[..., 0], self.patch_of[..., 1]]
 
 
-def convolution_by_hand(x, kernel, bias, vectors, strides=(1, 1), padding="same", room=1e-5):
+def convolution_by_hand(x, kernel, bias, vectors, strides=(1, 1), padding="same"):
     """A HASTE convolution.
 
     Args:
@@ -45,43 +45,37 @@ def convolution_by_hand(x, kernel, bias, vectors, strides=(1, 1), padding="same"
         kernel: `(height, width, channels, filters)`.
         bias: `(filters,)` or None.
         vectors: Random vectors, `(pixels of a patch, planes)`.
-        strides: Steps.
+        strides: Vertical and horizontal step.
         padding: As for Keras.
-        room: A projection so close to where its sign changes is not clear, relative to the largest
-            entry of the patch times the square root of the number of its entries.
     """
     x, kernel = np.float64(x), np.float64(kernel)
-    size = kernel.shape[:2]
-    patch = tuple(k + 2 for k in size)
-    blocks = tuple(len(range(0, 3, stride)) for stride in strides)
-    before, counts = zip(
-        *(outputs_along(n, k, s, padding) for n, k, s in zip(x.shape[1:3], size, strides)),
-        strict=True,
-    )
-    rows, columns = (-(-n // block) for n, block in zip(counts, blocks, strict=True))
-    wide = np.zeros((len(x), *(before[d] + x.shape[1 + d] + sum(patch) * 4 for d in (0, 1)), x.shape[3]))
-    wide[:, before[0] : before[0] + x.shape[1], before[1] : before[1] + x.shape[2]] = x
+    top, height = outputs_along(x.shape[1], kernel.shape[0], strides[0], padding)
+    left, width = outputs_along(x.shape[2], kernel.shape[1], strides[1], padding)
+    padded = np.pad(x, ((0, 0), (top, 4 * len(x[0])), (left, 4 * len(x[0, 0])), (0, 0)))
+    # A patch is two pixels wider than the kernel, so the kernel fits in at steps 0, 1 and 2.
+    blocks = [range(0, 3, stride) for stride in strides]
+    rows, columns = -(-height // len(blocks[0])), -(-width // len(blocks[1]))
 
-    y = np.zeros((len(x), *counts, kernel.shape[-1]))
-    found, clear = np.zeros((len(x), rows, columns), int), np.zeros((len(x), rows, columns), bool)
-    patch_of = np.zeros((*counts, 2), int)
-    done = Counter()
-    for n in range(len(x)):
-        for i in range(rows):
-            for j in range(columns):
-                top, left = i * blocks[0] * strides[0], j * blocks[1] * strides[1]
-                piece = wide[n, top : top + patch[0], left : left + patch[1]]
-                codes, clear[n, i, j] = codes_of(piece, vectors, room, done)
-                merged, filters = merge(piece, kernel, codes, done)
-                found[n, i, j] = merged.shape[-1]
-                for a in range(i * blocks[0], min((i + 1) * blocks[0], counts[0])):
-                    for b in range(j * blocks[1], min((j + 1) * blocks[1], counts[1])):
-                        at = a * strides[0] - top, b * strides[1] - left
-                        window = merged[at[0] : at[0] + size[0], at[1] : at[1] + size[1]]
-                        y[n, a, b] = np.tensordot(window, filters, 3)
-                        done["convolving"] += filters.size
-                        patch_of[a, b] = i, j
-    return ByHand(y if bias is None else y + bias, found, clear, done, patch_of)
+    outputs = np.zeros((len(x), height, width, kernel.shape[-1]))
+    buckets, clear = (np.zeros((len(x), rows, columns), kind) for kind in (int, bool))
+    clear_outputs, counts = np.zeros(outputs.shape[:-1], bool), Counter()
+    for n, i, j in np.ndindex(len(x), rows, columns):
+        first = i * len(blocks[0]), j * len(blocks[1])
+        y0, x0 = first[0] * strides[0], first[1] * strides[1]
+        patch = padded[n, y0 : y0 + kernel.shape[0] + 2, x0 : x0 + kernel.shape[1] + 2]
+        codes, clear[n, i, j] = codes_of(patch, vectors, counts)
+        merged, filters = merge(patch, kernel, codes, counts)
+        buckets[n, i, j] = merged.shape[-1]
+        for a, dy in enumerate(blocks[0], first[0]):
+            for b, dx in enumerate(blocks[1], first[1]):
+                if a >= height or b >= width:
+                    continue
+                window = merged[dy : dy + kernel.shape[0], dx : dx + kernel.shape[1]]
+                outputs[n, a, b] = np.tensordot(window, filters, 3)
+                counts["convolving"] += filters.size
+                clear_outputs[n, a, b] = clear[n, i, j]
+    outputs = outputs if bias is None else outputs + bias
+    return ByHand(outputs, buckets, clear, clear_outputs, counts)
 
 
 def outputs_along(length, size, stride, padding):
@@ -92,29 +86,26 @@ def outputs_along(length, size, stride, padding):
     return max((outputs - 1) * stride + size - length, 0) // 2, outputs
 
 
-def codes_of(piece, vectors, room, done):
-    """The code of each channel, as bytes, and whether all signs are clear."""
-    columns = piece.reshape(-1, piece.shape[-1])
-    centred = columns - columns.mean(axis=1, keepdims=True)
-    done["centring"] += centred.size
+def codes_of(patch, vectors, counts):
+    """The code of each channel, and whether all signs are clear."""
+    pixels = patch.reshape(-1, patch.shape[-1])
+    centred = pixels - pixels.mean(axis=1, keepdims=True)
+    counts["centring"] += centred.size
     projections = vectors.T @ centred
-    done["hashing"] += int((vectors != 0).sum()) * piece.shape[-1]
-    largest = np.abs(columns).max()
-    signs = projections > TIE * largest
-    distance = np.abs(projections - TIE * largest)
-    # Of channels that are all alike, or of vectors of zeros only, rounding leaves nothing.
-    exact = (np.abs(projections) == 0).all() or largest == 0
-    clear = exact or distance.min() > room * largest * np.sqrt(len(columns)) / 10
-    return [bits.tobytes() for bits in signs.T], clear
+    counts["hashing"] += np.count_nonzero(vectors) * patch.shape[-1]
+    largest = np.abs(pixels).max()
+    distances = np.abs(projections - TIE * largest)
+    clear = largest == 0 or distances.min() > ROOM * largest
+    return [bits.tobytes() for bits in (projections > TIE * largest).T], clear
 
 
-def merge(piece, kernel, codes, done):
+def merge(patch, kernel, codes, counts):
     """Means of channels, and sums of their filters, by bucket."""
     inputs, filters = [], []
     for code in dict.fromkeys(codes):
-        members = [c for c, own in enumerate(codes) if own == code]
-        inputs.append(piece[..., members].mean(axis=-1))
+        members = [channel for channel, own in enumerate(codes) if own == code]
+        inputs.append(patch[..., members].mean(axis=-1))
         filters.append(kernel[:, :, members].sum(axis=2))
-        done["merging_inputs"] += (len(members) - 1) * inputs[-1].size
-        done["merging_filters"] += (len(members) - 1) * filters[-1].size
+        counts["merging_inputs"] += (len(members) - 1) * inputs[-1].size
+        counts["merging_filters"] += (len(members) - 1) * filters[-1].size
     return np.stack(inputs, axis=-1), np.stack(filters, axis=2)

@@ -25,7 +25,7 @@ from keras_gcp.sample.draw import draw_sample
 from keras_gcp.sample.input_sizes import has_open_sizes, sizes_in
 from keras_gcp.validation import require_integer
 
-_COLUMNS = ("layer", "channels", "buckets", "dense", "hash", "merge", "convolve", "of dense")
+_COLUMNS = ("layer", "channels", "buckets", "dense", "hash", "merge", "conv", "share")
 
 
 @dataclass(frozen=True)

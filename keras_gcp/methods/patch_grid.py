@@ -113,9 +113,7 @@ def grid_of(
         strides: Vertical and horizontal step of the convolution.
         padding: `"valid"` or `"same"`.
     """
-    rows, columns = (
-        _side(*sizes, padding) for sizes in zip(space, kernel, strides, strict=True)
-    )
+    rows, columns = (_side(*sizes, padding) for sizes in zip(space, kernel, strides, strict=True))
     return PatchGrid((rows, columns))
 
 
