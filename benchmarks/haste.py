@@ -117,7 +117,7 @@ def summary(rows: Sequence[Row]) -> str:
     for row in rows:
         groups[row["method"], row["planes"], row["share_asked"], row["images"]].append(row)
     cells = []
-    for (method, planes, asked, images), found in groups.items():
+    for (method, planes, asked, images), found in sorted(groups.items(), key=_order):
         channels = [row["channels"] for row in found if row["channels"] is not None]
         cells.append(
             [
@@ -132,6 +132,12 @@ def summary(rows: Sequence[Row]) -> str:
         )
     columns = ["method", "planes", "sparsity", "channels", "operations", "accuracy, %", "images"]
     return f"ResNet-8 on CIFAR-10; {machine()}\n{table(columns, cells, width=100)}"
+
+
+def _order(group: tuple[tuple[Any, ...], list[Row]]) -> tuple[Any, ...]:
+    """The whole network first, then the number of planes, then what the cut was to."""
+    method, planes, asked, images = group[0]
+    return -images, (WHOLE, HASTE, PRUNED).index(method), planes, -asked
 
 
 if __name__ == "__main__":
