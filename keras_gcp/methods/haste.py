@@ -84,17 +84,11 @@ def haste(
     graph = keras_state.read_graph(model)
     dense = reasons_to_stay_dense(graph)
     skipped = first_convolutions(graph) if skip is None else _named(graph, skip)
-    chosen = {
-        id(call.operation): call.operation
-        for call in graph.calls
-        if type(call.operation) is layers.Conv2D
-        and call.path not in dense
-        and call.path not in skipped
-    }
+    chosen = _to_replace(graph, {*dense, *skipped})
     if not chosen:
         raise UnsupportedModel(_nothing_to_replace(model, skipped, dense))
     numbers = np.random.SeedSequence(seed).generate_state(len(chosen))
-    seeds = {key: int(number) for key, number in zip(chosen, numbers, strict=True)}
+    seeds = {id(layer): int(number) for layer, number in zip(chosen, numbers, strict=True)}
 
     def instead(layer: Any) -> LSHConvolution | None:
         found = seeds.get(id(layer))
@@ -105,6 +99,17 @@ def haste(
     if told:
         warnings.warn(f"`keras_gcp.methods.haste` leaves dense {_in_words(told)}.", stacklevel=2)
     return result
+
+
+def _to_replace(graph: Graph, stay: set[str]) -> list[layers.Conv2D]:
+    """The plain convolutions, each once; one that is shared stays if it does in one place."""
+    staying = {id(call.operation) for call in graph.calls if call.path in stay}
+    plain = {
+        id(call.operation): call.operation
+        for call in graph.calls
+        if type(call.operation) is layers.Conv2D and id(call.operation) not in staying
+    }
+    return list(plain.values())
 
 
 def reasons_to_stay_dense(graph: Graph) -> dict[str, str]:

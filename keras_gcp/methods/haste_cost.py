@@ -54,6 +54,9 @@ class Operations:
     def __add__(self, other: Operations) -> Operations:
         return Operations(*(a + b for a, b in zip(self._numbers(), other._numbers(), strict=True)))
 
+    def __truediv__(self, number: float) -> Operations:
+        return Operations(*(own / number for own in self._numbers()))
+
     def _numbers(self) -> list[float]:
         return [getattr(self, field.name) for field in fields(self)]
 
@@ -268,7 +271,7 @@ def _layers(runs: Iterable[_Run], examples: int) -> dict[str, HashedLayer]:
             channels=widths[path],
             buckets=buckets[path][0] / buckets[path][1],
             dense=dense[path] / examples,
-            operations=Operations(*(number / examples for number in total._numbers())),
+            operations=total / examples,
         )
         for path, total in totals.items()
     }

@@ -25,6 +25,7 @@ TIE = 1e-5
 """A projection counts as positive from this share of the patch's largest entry on."""
 
 _PADDINGS = ("valid", "same")
+_DATA_FORMATS = ("channels_last", "channels_first")
 
 
 @keras.saving.register_keras_serializable(package="keras_gcp")
@@ -44,8 +45,9 @@ class LSHConvolution(layers.Layer):
     Where the channels of a bucket are equal, nothing is lost. This layer *simulates* that: it
     replaces each channel by the mean of its bucket and convolves all of them with the kernel as it
     is, which is the same sum. So it shows what HASTE does to the outputs, in plain operations that
-    run and convert everywhere, and saves no time. `keras_gcp.methods.haste_cost` counts what the
-    reduced convolution would take.
+    run and convert everywhere, and saves no time. It holds a matrix of all pairs of channels for
+    each patch: where memory runs out, smaller batches help. `keras_gcp.methods.haste_cost` counts
+    what the reduced convolution would take.
 
     Pruning leaves the channels that it reads as they are, since each takes part in the hash of all
     others; its own filters can be pruned.
@@ -94,7 +96,9 @@ class LSHConvolution(layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        data_format = data_format or keras.config.image_data_format()
         require_one_of("padding", padding, _PADDINGS)
+        require_one_of("data_format", data_format, _DATA_FORMATS)
         self.filters = require_integer("filters", filters, least=1)
         self.kernel_size = _pair("kernel_size", kernel_size)
         self.planes = require_integer("planes", planes, least=1)
@@ -102,7 +106,7 @@ class LSHConvolution(layers.Layer):
         self.seed = require_integer("seed", seed, least=0, most=2**32 - 1)
         self.strides = _pair("strides", strides)
         self.padding = padding
-        self.data_format = data_format or keras.config.image_data_format()
+        self.data_format = data_format
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
         self.input_spec = layers.InputSpec(ndim=4)
@@ -110,6 +114,11 @@ class LSHConvolution(layers.Layer):
     def build(self, input_shape: Any) -> None:
         axis = channel_axis(self, 4)
         width = input_shape[axis]
+        if width is None:
+            raise InvalidArgument(
+                f"Layer '{self.name}' (class LSHConvolution) expects a known number of channels on "
+                f"axis {axis}. Received: an input of shape {tuple(input_shape)}."
+            )
         self.input_spec = layers.InputSpec(ndim=4, axes={axis: width})
         self.kernel = self.add_weight(
             shape=(*self.kernel_size, width, self.filters), name="kernel", trainable=True
@@ -139,7 +148,7 @@ class LSHConvolution(layers.Layer):
         if self.bias is not None:
             outputs = ops.add(outputs, ops.cast(self.bias, outputs.dtype))
         outputs = ops.moveaxis(outputs, -1, channel_axis(self, 4))
-        return outputs if self.activation is None else self.activation(outputs)
+        return self.activation(outputs)
 
     def buckets(self, inputs: Any) -> Any:
         """How many buckets are occupied, `(examples, rows of patches, columns of patches)`.
