@@ -9,6 +9,7 @@ its name (`criterion="input_variance"`); what is more than a criterion is here.
 | CATRO | `criterion="trace_ratio"`, `trace_ratio_set` | docs/methods/catro.md |
 | GraSP | `criterion="gradient_flow"` (`GradientFlow`), `gradient_flow_scores`, \
 `gradient_flow_shares` | docs/methods/grasp.md |
+| HASTE | `haste`, `LSHConvolution`, `haste_cost` (`HasteCost`) | docs/methods/haste.md |
 | PruneNet-style | `criterion="input_variance"`, `VarianceRegularizer` | docs/methods/prunenet.md |
 """
 
@@ -16,13 +17,20 @@ from keras_gcp.criteria.gradient_flow import GradientFlow
 from keras_gcp.criteria.trace_ratio_set import trace_ratio_set
 from keras_gcp.methods.activation_density import ActivationDensity
 from keras_gcp.methods.grasp import gradient_flow_scores, gradient_flow_shares
+from keras_gcp.methods.haste import haste
+from keras_gcp.methods.haste_cost import HasteCost, haste_cost
+from keras_gcp.methods.lsh_convolution import LSHConvolution
 from keras_gcp.methods.variance_regularizer import VarianceRegularizer
 
 __all__ = [
     "ActivationDensity",
     "GradientFlow",
+    "HasteCost",
+    "LSHConvolution",
     "VarianceRegularizer",
     "gradient_flow_scores",
     "gradient_flow_shares",
+    "haste",
+    "haste_cost",
     "trace_ratio_set",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from keras_gcp.channels.declared import carry_over
 from keras_gcp.errors import UnsupportedModel
 
 
-def copy_model(model: Any) -> Any:
+def copy_model(model: Any, instead: Callable[[Any], Any] = lambda layer: None) -> Any:
     """A functional copy with layers and variables of its own, holding the same weights.
 
     The copy is a plain `keras.Model` (or `Sequential`), and so are models inside of it: classes of
@@ -22,11 +22,16 @@ def copy_model(model: Any) -> Any:
     narrow layers. It is not compiled: its optimizer would start from nothing, and a loss of the
     user's own cannot always be copied.
 
+    Args:
+        model: A functional or sequential model.
+        instead: What a layer becomes in the copy: another layer with weights of the same shapes in
+            the same order; None for a copy of itself.
+
     Raises:
         UnsupportedModel: a layer cannot be made again from its configuration.
     """
     with _taken_as_uncompiled(model):
-        copy = _Copies().of(model)
+        copy = _Copies(instead).of(model)
     copy.set_weights(model.get_weights())
     _copy_flags(model, copy)
     for layer in keras_state.sublayers(copy):
@@ -73,8 +78,9 @@ def _inside(layer: Any) -> list[Any]:
 class _Copies:
     """One copy of each layer, wherever it is called: in a model, in a nested one, in a wrapper."""
 
-    def __init__(self) -> None:
+    def __init__(self, instead: Callable[[Any], Any]) -> None:
         self._known: dict[int, Any] = {}
+        self._instead = instead
 
     def of(self, layer: Any) -> Any:
         """The copy of a layer or model."""
@@ -83,6 +89,9 @@ class _Copies:
         return self._known[id(layer)]
 
     def _new(self, layer: Any) -> Any:
+        other = self._instead(layer)
+        if other is not None:
+            return other
         if keras_state.functional_of(layer) is not None:
             return keras.models.clone_model(layer, clone_function=self.of)
         if keras_state.is_lambda(layer):

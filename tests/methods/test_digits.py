@@ -8,7 +8,13 @@ from keras import layers
 import keras_gcp
 from examples import datasets
 from keras_gcp.channels.trace import trace
-from keras_gcp.methods import ActivationDensity, gradient_flow_scores, gradient_flow_shares
+from keras_gcp.methods import (
+    ActivationDensity,
+    gradient_flow_scores,
+    gradient_flow_shares,
+    haste,
+    haste_cost,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -82,6 +88,40 @@ def test_a_quarter_of_all_channels_ranked_by_variance_and_folded_leaves_93_perce
     assert found["score", "fold"] >= 0.93 and found["uniform", "fold"] >= 0.93
     assert found["uniform", "fold"] > found["uniform", None]
     assert shares.max() - shares.min() > 0.1
+
+
+# ---- HASTE
+
+
+@pytest.fixture(scope="module")
+def merged(data):
+    """Per number of planes, over seeds of networks and vectors: accuracies and what is left."""
+    found = {planes: [] for planes in (2, 4, 6, 8, 12)}
+    whole = []
+    for seed in SEEDS:
+        model = train(network(seed), data, epochs=12)
+        whole.append(accuracy(model, data))
+        for planes, results in found.items():
+            merging = haste(model, planes, seed=seed)
+            cost = haste_cost(merging, data.x_test[:100])
+            results.append((accuracy(merging, data), cost.channels_left, cost.share))
+    print(whole, *found.items(), sep="\n")
+    return np.mean(whole), {planes: np.mean(one, axis=0) for planes, one in found.items()}
+
+
+def test_accuracy_and_channels_grow_with_the_number_of_planes(merged):
+    _, means = merged
+    accuracies, channels, shares = np.transpose([means[planes] for planes in sorted(means)])
+    assert (np.diff(accuracies) >= -0.01).all()
+    assert (np.diff(channels) > 0).all() and (np.diff(shares) > 0).all()
+
+
+def test_eight_planes_are_within_three_points_and_more_of_them_do_not_pay(merged):
+    whole, means = merged
+    assert means[8][0] >= whole - 0.03
+    assert means[2][0] < whole - 0.3
+    assert means[8][1] < 0.95 and means[8][2] < 1
+    assert means[12][1] < 1 < means[12][2]
 
 
 # ---- CATRO
