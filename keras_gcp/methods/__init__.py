@@ -5,6 +5,8 @@ its name (`criterion="input_variance"`); what is more than a criterion is here.
 
 | system | what to call | page |
 |---|---|---|
+| Adversarial fine-tuning | `AdversarialTraining`, `SlowStartFastDecay`, `robust_accuracy` | \
+docs/methods/adversarial_fine_tuning.md |
 | Activation Density | `ActivationDensity` | docs/methods/activation_density.md |
 | CATRO | `criterion="trace_ratio"`, `trace_ratio_set` | docs/methods/catro.md |
 | GraSP | `criterion="gradient_flow"` (`GradientFlow`), `gradient_flow_scores`, \
@@ -15,14 +17,20 @@ its name (`criterion="input_variance"`); what is more than a criterion is here.
 from keras_gcp.criteria.gradient_flow import GradientFlow
 from keras_gcp.criteria.trace_ratio_set import trace_ratio_set
 from keras_gcp.methods.activation_density import ActivationDensity
+from keras_gcp.methods.adversarial.robustness import robust_accuracy
+from keras_gcp.methods.adversarial.schedule import SlowStartFastDecay
+from keras_gcp.methods.adversarial.training import AdversarialTraining
 from keras_gcp.methods.grasp import gradient_flow_scores, gradient_flow_shares
 from keras_gcp.methods.variance_regularizer import VarianceRegularizer
 
 __all__ = [
     "ActivationDensity",
+    "AdversarialTraining",
     "GradientFlow",
+    "SlowStartFastDecay",
     "VarianceRegularizer",
     "gradient_flow_scores",
     "gradient_flow_shares",
+    "robust_accuracy",
     "trace_ratio_set",
 ]
