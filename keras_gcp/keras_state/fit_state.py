@@ -99,9 +99,11 @@ def _values_in(model: Any, state: Any = None) -> list[tuple[Any, Any]]:
     if state is None:
         return []
     trainable, non_trainable, optimizer, _ = state
-    variables = (model.trainable_variables, model.non_trainable_variables)
-    groups = zip((*variables, model.optimizer.variables), (trainable, non_trainable, optimizer))
-    return [pair for names, found in groups for pair in zip(names, found, strict=True)]
+    return [
+        *zip(model.trainable_variables, trainable, strict=True),
+        *zip(model.non_trainable_variables, non_trainable, strict=True),
+        *zip(model.optimizer.variables, optimizer, strict=True),
+    ]
 
 
 def _replace(model: Any, name: str, method: Any) -> None:

@@ -117,12 +117,10 @@ def robust_accuracy(
 
 def _any_right(right: np.ndarray) -> np.ndarray:
     """For each example, whether any of its answers is right."""
-    return right.reshape(len(right), -1).any(axis=1)
+    return np.any(right.reshape(len(right), -1), axis=1)
 
 
-def _check_range(
-    model: Any, sample: DrawnSample, attack: Attack, places: Sequence[int]
-) -> None:
+def _check_range(model: Any, sample: DrawnSample, attack: Attack, places: Sequence[int]) -> None:
     if attack.clip is None:
         return
     ordered = keras_state.ordered_inputs(model, sample.x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
 
@@ -39,9 +40,10 @@ class AdversarialTraining(keras.callbacks.Callback):
     examples in place of the given ones.
 
     The loss, the metrics and their logs are those of the changed examples; validation, `evaluate`
-    and `predict` look at what they are given. A step takes about `1 + steps` times the time. It
-    goes together with `GradualChannelPruning` in the same `fit`, in any order: after a cut the
-    narrow model is attacked.
+    and `predict` look at what they are given. A step of the attack runs the model forwards and
+    backwards to its inputs, two of the three passes of a training step. It goes together with
+    `GradualChannelPruning` in the same `fit`, in any order: after a cut the narrow model is
+    attacked.
 
     The attack is the one of Madry et al., 2018 (arXiv 1706.06083), section 2.1; as a short
     fine-tuning of a trained network, with `SlowStartFastDecay`, the method is that of Jeddi,
@@ -98,8 +100,11 @@ class AdversarialTraining(keras.callbacks.Callback):
         self._check_step()
         self._outside, self._looked = backend.LargestSeen(model), False
         with keras_state.strategy_scope(model):
-            self._noise = keras.random.SeedGenerator(None if self.seed is None else self.seed % 2**31)
-        keras_state.set_training_inputs(model, self._changed)
+            self._noise = keras.random.SeedGenerator(
+                None if self.seed is None else self.seed % 2**31
+            )
+        # On JAX `self.model`, inside of a step, would end that step.
+        keras_state.set_training_inputs(model, functools.partial(self._changed, model))
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if batch and not self._looked:  # Once only: it waits for the device.
@@ -110,6 +115,7 @@ class AdversarialTraining(keras.callbacks.Callback):
         self._check_range()
 
     def on_train_end(self, logs: Any = None) -> None:
+        backend.forget_gradients(self.model.train_function)
         keras_state.take_back_training_inputs(self.model)
 
     def _check_step(self) -> None:
@@ -132,19 +138,20 @@ class AdversarialTraining(keras.callbacks.Callback):
             if too_far(found, self.attack.clip):
                 raise InvalidArgument(outside_text(found, self.attack, _NAME))
 
-    def _changed(self, x: Any, y: Any, sample_weight: Any, values: keras_state.Values) -> Any:
+    def _changed(
+        self, model: Any, x: Any, y: Any, sample_weight: Any, values: keras_state.Values
+    ) -> Any:
         """The batch with adversarial examples; part of the compiled step."""
-        model = self.model
         inputs = keras_state.ordered_inputs(model, x)
         clean = as_floats(model, inputs, self._places)
         if self.attack.clip is not None and self._outside is not None:
             self._outside.show(excess(clean, self.attack.clip))
         gradients = loss_gradients_in(model, x, y, sample_weight, self._places, values)
-        start = started(clean, self._noise_of_step(clean, values), self.attack)
+        start = started(clean, self._noise_of_step(model, clean, values), self.attack)
         found = ascend(gradients, clean, start, self.attack)
         return replaced_in(x, inputs, self._places, [ops.stop_gradient(part) for part in found])
 
-    def _noise_of_step(self, clean: Tensors, values: keras_state.Values) -> Tensors:
+    def _noise_of_step(self, model: Any, clean: Tensors, values: keras_state.Values) -> Tensors:
         """Random differences within the ball, others in each step of the optimizer.
 
         They follow from the number of the step, so a training that is resumed goes on with those
@@ -153,7 +160,7 @@ class AdversarialTraining(keras.callbacks.Callback):
         assert self._noise is not None
         state = self._noise.state
         with values():
-            step = ops.cast(self.model.optimizer.iterations, state.dtype)
+            step = ops.cast(model.optimizer.iterations, state.dtype)
         key = ops.stack([state.value[0], step])
         with keras.StatelessScope(state_mapping=[(state, key)]):
             return tuple(
