@@ -1,10 +1,12 @@
 """Published systems, composed of criteria, selection, schedules, surgery and compensation.
 
-One file per system; what several of them need is a part in its own room. A criterion is taken by
-its name (`criterion="input_variance"`); what is more than a criterion is here.
+One file or folder per system; what several of them need is a part in its own room. A criterion is
+taken by its name (`criterion="input_variance"`); what is more than a criterion is here.
 
 | system | what to call | page |
 |---|---|---|
+| Adversarial fine-tuning | `AdversarialTraining`, `SlowStartFastDecay`, `robust_accuracy` | \
+docs/methods/adversarial_fine_tuning.md |
 | Activation Density | `ActivationDensity` | docs/methods/activation_density.md |
 | CATRO | `criterion="trace_ratio"`, `trace_ratio_set` | docs/methods/catro.md |
 | GraSP | `criterion="gradient_flow"` (`GradientFlow`), `gradient_flow_scores`, \
@@ -16,6 +18,9 @@ its name (`criterion="input_variance"`); what is more than a criterion is here.
 from keras_gcp.criteria.gradient_flow import GradientFlow
 from keras_gcp.criteria.trace_ratio_set import trace_ratio_set
 from keras_gcp.methods.activation_density import ActivationDensity
+from keras_gcp.methods.adversarial.robustness import robust_accuracy
+from keras_gcp.methods.adversarial.schedule import SlowStartFastDecay
+from keras_gcp.methods.adversarial.training import AdversarialTraining
 from keras_gcp.methods.grasp import gradient_flow_scores, gradient_flow_shares
 from keras_gcp.methods.haste import haste
 from keras_gcp.methods.haste_cost import HasteCost, haste_cost
@@ -24,13 +29,16 @@ from keras_gcp.methods.variance_regularizer import VarianceRegularizer
 
 __all__ = [
     "ActivationDensity",
+    "AdversarialTraining",
     "GradientFlow",
     "HasteCost",
     "LSHConvolution",
+    "SlowStartFastDecay",
     "VarianceRegularizer",
     "gradient_flow_scores",
     "gradient_flow_shares",
     "haste",
     "haste_cost",
+    "robust_accuracy",
     "trace_ratio_set",
 ]
