@@ -22,8 +22,8 @@ class ConsensusGate(Gate):
     b2 is `bias`.
 
     `polarization` is how strongly `ConsensusPruning` pushes the gate to decide alike for all
-    inputs, 0 without it. Frozen, a channel is open if it has been open for more than `threshold` of the examples lately:
-    `values()` is a running mean of the training.
+    inputs, 0 without it. Frozen, a channel is open if it has been open for more than `threshold` of
+    the examples lately: `values()` is a running mean of the training.
 
     Zhi et al., 2023 (arXiv 2302.10798) train such gates; their form is ours
     (docs/methods/consensus.md). `keras_gcp.methods.ConsensusPruning` trains them to a budget.
