@@ -8,6 +8,8 @@ taken by its name (`criterion="input_variance"`); what is more than a criterion 
 | Adversarial fine-tuning | `AdversarialTraining`, `SlowStartFastDecay`, `robust_accuracy` | \
 docs/methods/adversarial_fine_tuning.md |
 | Activation Density | `ActivationDensity` | docs/methods/activation_density.md |
+| Consensus sub-network | `ConsensusPruning`, on gates of `keras_gcp.gates`; \
+`PolarizationRegularizer` | docs/methods/consensus.md |
 | CATRO | `criterion="trace_ratio"`, `trace_ratio_set` | docs/methods/catro.md |
 | GraSP | `criterion="gradient_flow"` (`GradientFlow`), `gradient_flow_scores`, \
 `gradient_flow_shares` | docs/methods/grasp.md |
@@ -21,18 +23,22 @@ from keras_gcp.methods.activation_density import ActivationDensity
 from keras_gcp.methods.adversarial.robustness import robust_accuracy
 from keras_gcp.methods.adversarial.schedule import SlowStartFastDecay
 from keras_gcp.methods.adversarial.training import AdversarialTraining
+from keras_gcp.methods.consensus import ConsensusPruning
 from keras_gcp.methods.grasp import gradient_flow_scores, gradient_flow_shares
 from keras_gcp.methods.haste import haste
 from keras_gcp.methods.haste_cost import HasteCost, haste_cost
 from keras_gcp.methods.lsh_convolution import LSHConvolution
+from keras_gcp.methods.polarization_regularizer import PolarizationRegularizer
 from keras_gcp.methods.variance_regularizer import VarianceRegularizer
 
 __all__ = [
     "ActivationDensity",
     "AdversarialTraining",
+    "ConsensusPruning",
     "GradientFlow",
     "HasteCost",
     "LSHConvolution",
+    "PolarizationRegularizer",
     "SlowStartFastDecay",
     "VarianceRegularizer",
     "gradient_flow_scores",
