@@ -9,6 +9,8 @@ its name (`criterion="input_variance"`); what is more than a criterion is here.
 | CATRO | `criterion="trace_ratio"`, `trace_ratio_set` | docs/methods/catro.md |
 | GraSP | `criterion="gradient_flow"` (`GradientFlow`), `gradient_flow_scores`, \
 `gradient_flow_shares` | docs/methods/grasp.md |
+| Network Adjustment | `network_adjustment`, `utilization_ratios` | \
+docs/methods/network_adjustment.md |
 | PruneNet-style | `criterion="input_variance"`, `VarianceRegularizer` | docs/methods/prunenet.md |
 """
 
@@ -16,6 +18,8 @@ from keras_gcp.criteria.gradient_flow import GradientFlow
 from keras_gcp.criteria.trace_ratio_set import trace_ratio_set
 from keras_gcp.methods.activation_density import ActivationDensity
 from keras_gcp.methods.grasp import gradient_flow_scores, gradient_flow_shares
+from keras_gcp.methods.network_adjustment import network_adjustment
+from keras_gcp.methods.utilization_ratios import utilization_ratios
 from keras_gcp.methods.variance_regularizer import VarianceRegularizer
 
 __all__ = [
@@ -24,5 +28,7 @@ __all__ = [
     "VarianceRegularizer",
     "gradient_flow_scores",
     "gradient_flow_shares",
+    "network_adjustment",
     "trace_ratio_set",
+    "utilization_ratios",
 ]
