@@ -61,11 +61,12 @@ class ConsensusGate(Gate):
         super().__init__(channels, whole=whole, threshold=threshold, **kwargs)
         self.hidden = require_integer("hidden", hidden, least=1)
         self.bias = float(bias)
-        self.momentum = between(momentum, 0.0, 1.0)
-        if not self.momentum or self.momentum == 1:
+        found = between(momentum, 0.0, 1.0)
+        if not found or found == 1:
             raise InvalidArgument(
                 f"`momentum` of ConsensusGate expects a number in (0, 1). Received: {momentum!r}."
             )
+        self.momentum = found
         self._decisions: list[Any] | None = None
 
     def build_gate(self, units: int, seen: int) -> None:
@@ -102,7 +103,7 @@ class ConsensusGate(Gate):
         """Keeps the running mean, and what a callback asked for."""
         now = ops.mean(decided, axis=0)
         mean = self.momentum * self.open_share + (1 - self.momentum) * now
-        self.open_share.assign(ops.where(self._frozen > 0, self.open_share, mean))
+        self.open_share.assign(self.if_frozen(self.values(), mean))
         if self._decisions is not None:
             self._decisions.append(factors)
 
