@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import keras
@@ -62,8 +63,10 @@ class ChannelDropout(Gate):
     ) -> None:
         super().__init__(channels, whole=whole, **kwargs)
         self._starting_rate = _checked_rate(rate)
-        self.seed = require_seed(seed)
-        self._generator = keras.random.SeedGenerator(self.seed)
+        self.seed = seed = require_seed(seed)
+        # With the name, since gates of one seed that are as wide would drop the same channels.
+        own = None if seed is None else (seed + zlib.crc32(self.name.encode())) % 2**31
+        self._generator = keras.random.SeedGenerator(own)
         self._rate: Any = None
         self._measuring: Any = None
 

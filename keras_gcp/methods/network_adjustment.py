@@ -23,7 +23,7 @@ from keras_gcp.methods.utilization_ratios import measured_ratios, require_base_r
 from keras_gcp.methods.warm_start import warm_start as begin_with
 from keras_gcp.sample.arrays import to_arrays
 from keras_gcp.sample.digest import digest_of
-from keras_gcp.selection.adjusting import WidthGrid, moved, rescaled
+from keras_gcp.selection.adjusting import Aims, WidthGrid, moved, rescaled
 from keras_gcp.selection.widths import check_layers, checked_align
 from keras_gcp.surgery.model_copy import copy_model
 from keras_gcp.training.messages import say
@@ -44,7 +44,7 @@ FEWER = 0.5
 HELD_OUT = 0.1
 """Share of the data to measure on, as in the paper."""
 
-_CORRECTIONS = 5
+_CORRECTIONS = 8
 """Attempts at widths whose network, once it is built, has the multiply-adds wanted."""
 
 
@@ -286,14 +286,14 @@ class _Search:
         )
         # Before they are rescaled: what falls below the least width would be lost in the factor.
         wanted = np.maximum(wanted, [grid.lowest for grid in grids])
-        macs_of, aim = network.macs_of(), float(target)
+        macs_of, aims = network.macs_of(), Aims(target)
         for _ in range(_CORRECTIONS):
-            found = rescaled(wanted, grids, macs_of, aim, self.tolerance)
+            found = rescaled(wanted, grids, macs_of, aims.next, self.tolerance)
             widths = dict(zip(initial, found.tolist(), strict=True))
             candidate = built(self.build, widths, held_out, self.seed)
             if abs(candidate.macs - target) <= self.tolerance * target:
                 return candidate
-            aim *= target / candidate.macs  # Other layers have changed with those that are named.
+            aims.missed(candidate.macs)  # Other layers have changed with those that are named.
         raise UnsupportedModel(
             f"`build` makes no network of about {target:,} multiply-adds near the widths "
             f"{widths}: that one has {candidate.macs:,}. Expected other layers to keep their "

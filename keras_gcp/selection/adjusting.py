@@ -5,6 +5,7 @@ The rule of Network Adjustment (Chen et al., CVPR 2020, arXiv 2004.02767), in nu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,34 @@ class WidthGrid:
     def lowest(self) -> int:
         """The least allowed width."""
         return max(-(-self.least // self.step), 1) * self.step
+
+
+class Aims:
+    """What to aim at to reach a cost that is not quite what it is predicted to be.
+
+    By the secant of the logarithms: where costs are powers of what they are predicted to be, the
+    third aim is right.
+
+    Args:
+        target: The cost wanted.
+
+    Attributes:
+        next: What to aim at.
+    """
+
+    def __init__(self, target: float) -> None:
+        self._target, self.next = float(target), float(target)
+        self._known: list[tuple[float, float]] = []
+
+    def missed(self, reached: float) -> None:
+        """Says what the last aim has led to."""
+        self._known.append((math.log(self.next), math.log(reached)))
+        (x, y), slope = self._known[-1], 1.0
+        if len(self._known) > 1:
+            before_x, before_y = self._known[-2]
+            rises = (y - before_y) * (x - before_x) > 0
+            slope = (y - before_y) / (x - before_x) if rises else slope
+        self.next = math.exp(x + (math.log(self._target) - y) / slope)
 
 
 def moved(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_gcp.errors import ImpossibleBudget
-from keras_gcp.selection.adjusting import WidthGrid, moved, rescaled
+from keras_gcp.selection.adjusting import Aims, WidthGrid, moved, rescaled
 
 FREE = WidthGrid(least=4, step=1)
 
@@ -75,3 +75,20 @@ def test_steps_too_wide_for_the_tolerance_are_refused():
 def test_the_least_width_is_a_multiple_of_the_step():
     assert WidthGrid(5, 4).lowest == 8 and WidthGrid(0, 4).lowest == 4
     assert [WidthGrid(5, 4).nearest(width) for width in (1, 9.9, 10.1)] == [8, 8, 12]
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_where_costs_are_powers_of_the_predicted_ones_the_third_aim_is_right(power):
+    aims, tried = Aims(1000.0), []
+    for _ in range(3):
+        tried.append(0.7 * 1000 * (aims.next / 1000) ** power)
+        aims.missed(tried[-1])
+    assert tried[-1] == pytest.approx(1000)
+
+
+def test_a_cost_that_does_not_follow_the_aim_is_still_corrected_in_its_direction():
+    aims = Aims(1000.0)
+    aims.missed(900.0)
+    first = aims.next
+    aims.missed(900.0)
+    assert aims.next > first > 1000
