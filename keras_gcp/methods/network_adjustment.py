@@ -82,8 +82,8 @@ def network_adjustment(
     multiply-adds of the start, and the next network is built and trained; `iterations` times. The
     last widths are trained and measured, too, so there are `iterations + 1` trainings.
 
-    Chen et al., "Network Adjustment", CVPR 2020 (arXiv 2004.02767), algorithm 1. Layers whose
-    channels are tied, by additions say, have one width here; there, channels are padded with zeros.
+    Chen et al., "Network Adjustment", CVPR 2020 (arXiv 2004.02767). Layers whose channels are
+    tied, by additions say, have one width here; in the paper, shortcuts are padded with zeros.
 
     Args:
         build: `build(widths) -> keras.Model`, where `widths` is a dict like the one below. It makes

@@ -66,9 +66,9 @@ def utilization_ratios(
     utilization ratio: large = it uses its multiply-adds well. Forward passes only; the model does
     not change.
 
-    Chen et al., "Network Adjustment", CVPR 2020 (arXiv 2004.02767), section 3.2. Rates above one
-    half are cut to it, and ratios are per share of the multiply-adds, so that those of such groups
-    can be compared with the others.
+    Chen et al., "Network Adjustment", CVPR 2020 (arXiv 2004.02767). Rates above one half are
+    cut to it, and ratios are per share of the multiply-adds, so that those of such groups can be
+    compared with the others.
 
     Args:
         model: A built functional or sequential `keras.Model`, trained.

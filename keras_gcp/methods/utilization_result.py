@@ -202,4 +202,5 @@ def rates_of_equal_cost(
     [0.067, 0.2]
     """
     costs = np.asarray(widths, np.float64) * np.asarray(macs_per_channel, np.float64)
-    return np.minimum(base_rate * costs.mean() / costs, MOST_DROPPED)
+    rates: np.ndarray = np.minimum(base_rate * costs.mean() / costs, MOST_DROPPED)
+    return rates

@@ -210,6 +210,46 @@ def test_channels_that_cannot_be_dropped_are_named():
     assert list(found.ratios) == ["free"]
 
 
+def mobilenet_v2():
+    return keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, weights=None, classes=4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "builder",
+    [
+        networks.concatenation,
+        networks.padded_shortcut,
+        networks.depthwise,
+        networks.squeeze_excite,
+        networks.grouped,
+        lambda: keras_gcp.models.resnet20(input_shape=(16, 16, 3), classes=4),
+        lambda: keras_gcp.models.resnet20(input_shape=(16, 16, 3), classes=4, shortcut="pad"),
+        lambda: keras_gcp.models.vgg16(input_shape=(32, 32, 3), classes=4, width=8, hidden=32),
+        mobilenet_v2,
+    ],
+    ids=["concatenation", "padded", "depthwise", "squeeze_excite", "grouped"]
+    + ["resnet20", "resnet20_pad", "vgg16", "mobilenet_v2"],
+)
+def test_networks_in_use_are_measured_group_by_group_and_do_not_change(builder):
+    model = compiled(randomise(builder()))
+    x, y = inputs_for(model, 8), np.arange(8) % 4
+    before = [np.array(one) for one in model.get_weights()]
+    found = utilization_ratios(model, (x, y), repeats=1, base_rate=0.2, verbose=0)
+    channels = trace(model)
+    groups = [group for group in prunable_groups(channels) if len(group.coupled) > 1]
+    assert list(found.ratios) == [group.name for group in groups]
+    assert np.isfinite(list(found.ratios.values())).all() and any(found.ratios.values())
+    costs = np.array([group.rate * group.width * group.macs_per_channel for group in found.groups])
+    free = np.array([group.rate < 0.5 for group in found.groups])
+    np.testing.assert_allclose(costs[free], costs[free][0])
+    assert (costs[~free] < costs[free][0]).all()
+    for now, then in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+    plan = keras_gcp.plan(model, {"macs": 0.7}, "l2_norm", selection={"prior": found})
+    assert plan.after.macs <= 0.7 * plan.before.macs
+
+
 # ---- the search
 
 WIDTHS = {"first": 12, "second": 8, "third": 8}
@@ -411,6 +451,35 @@ def test_a_wider_network_begins_with_what_the_trained_one_computes():
     # Further channels have the weights that they were built with, and can be trained.
     now = np.array(new.model.get_layer("first").kernel)
     np.testing.assert_array_equal(now[..., 12:], fresh[..., 12:])
+
+
+def knotted(widths):
+    """Additions, concatenations, a depthwise layer and a flattened map."""
+    inputs = keras.Input((8, 8, 2))
+    x = layers.Conv2D(widths["stem"], 3, padding="same", activation="relu", name="stem")(inputs)
+    y = layers.DepthwiseConv2D(3, padding="same")(x)
+    y = layers.BatchNormalization()(y)
+    y = layers.Conv2D(widths["stem"], 1, activation="relu")(y)
+    x = layers.Add()([x, y])
+    a = layers.Conv2D(widths["left"], 3, strides=2, activation="relu", name="left")(x)
+    b = layers.Conv2D(widths["right"], 3, strides=2, activation="relu", name="right")(x)
+    x = layers.Concatenate()([a, b, a])
+    x = layers.Flatten()(layers.BatchNormalization()(x))
+    x = layers.Dense(widths["hidden"], activation="relu", name="hidden")(x)
+    return keras.Model(inputs, layers.Dense(3, activation="softmax", name="classifier")(x))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(4, 3, 2, 5), (0, 1, 0, 3), (2, 0, 0, 0)])
+def test_a_wider_network_with_additions_and_concatenations_begins_with_the_same(more):
+    before = {"stem": 17, "left": 5, "right": 6, "hidden": 7}
+    after = {name: width + n for (name, width), n in zip(before.items(), more, strict=True)}
+    old, new = networks_of_other_widths(knotted, before, after)
+    warm_start(new.channels, new.groups, old.channels, old.groups)
+    x = inputs_for(old.model, 5)
+    np.testing.assert_allclose(
+        flat_outputs(new.model, x)[0], flat_outputs(old.model, x)[0], rtol=1e-3, atol=1e-5
+    )
 
 
 def test_where_layers_get_narrower_it_computes_what_the_cut_network_does():
