@@ -14,10 +14,11 @@ from keras_gcp.channels.map import ChannelMap, Group
 from keras_gcp.classification.metrics import Metric
 from keras_gcp.errors import UnsupportedModel
 from keras_gcp.gates.channel_dropout import ChannelDropout
-from keras_gcp.gates.reads import reads_of
+from keras_gcp.gates.reads import Reads, reads_of
 from keras_gcp.sample import DrawnSample
 
-_SEEDS = 2**31 - 1
+_SEEDS = 2**30
+"""Some backends add the two numbers of a seed, as 32-bit integers."""
 
 
 class DroppedChannels:
@@ -100,10 +101,12 @@ class DroppedChannels:
                 weights[place] = keras.ops.convert_to_tensor(value, dtype=dtype)
 
 
-def _gated(
-    channels: ChannelMap, groups: Sequence[Group], exclude: Sequence[str]
-) -> tuple[Any, dict[str, list[ChannelDropout]]]:
-    """A copy of a model with gates, and those of each group by its name."""
+def require_droppable(channels: ChannelMap, groups: Sequence[Group]) -> Reads:
+    """Refuses groups that no gate can be put on; returns where all others are read.
+
+    Raises:
+        UnsupportedModel: there is such a group.
+    """
     reads = reads_of(channels)
     missing = [group for group in groups if group.name in reads.refused]
     if missing:
@@ -113,6 +116,14 @@ def _gated(
             f": {reads.refused[first.name]}. Pass `exclude=['{first.members[0].path}']`, or leave "
             "it out of `widths`; the layer, and all that is tied to it, is then left as it is."
         )
+    return reads
+
+
+def _gated(
+    channels: ChannelMap, groups: Sequence[Group], exclude: Sequence[str]
+) -> tuple[Any, dict[str, list[ChannelDropout]]]:
+    """A copy of a model with gates, and those of each group by its name."""
+    reads = require_droppable(channels, groups)
     made: list[ChannelDropout] = []
 
     def gate(count: int, name: str) -> ChannelDropout:

@@ -19,7 +19,11 @@ from keras_gcp.classification.metrics import metric_for
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.methods.adjusted_layers import Build, BuiltNetwork, built, network_of
 from keras_gcp.methods.adjustment_result import FILE, AdjustmentRound, NetworkAdjustment
-from keras_gcp.methods.utilization_ratios import measured_ratios, require_base_rate
+from keras_gcp.methods.utilization_ratios import (
+    measured_ratios,
+    require_base_rate,
+    require_measurable,
+)
 from keras_gcp.methods.warm_start import warm_start as begin_with
 from keras_gcp.sample.arrays import to_arrays
 from keras_gcp.sample.digest import digest_of
@@ -203,6 +207,7 @@ class _Search:
         """Trains, measures and adjusts."""
         network = built(self.build, initial, held_out, self.seed)
         _check_align(self.align, network)
+        require_measurable(network.channels, list(network.groups.values()))
         target, grids = network.macs, network.grids(self.align, self.least)
         result = self._opened(network)
         if len(result.rounds) > 1:  # An earlier run has got so far.

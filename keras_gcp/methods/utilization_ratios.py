@@ -25,7 +25,7 @@ from keras_gcp.costs.counting import (
     require_known_positions,
 )
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.methods.dropping import DroppedChannels
+from keras_gcp.methods.dropping import DroppedChannels, require_droppable
 from keras_gcp.methods.utilization_result import (
     GroupUtilization,
     UtilizationRatios,
@@ -179,6 +179,17 @@ def measured_ratios(
         repeats=repeats,
         groups=tuple(found),
     )
+
+
+def require_measurable(channels: ChannelMap, groups: Sequence[Group]) -> None:
+    """Refuses groups that have no ratio, before anything is trained or measured.
+
+    Raises:
+        InvalidArgument: the channels of a group take part in no multiply-adds that are counted.
+        UnsupportedModel: the channels of a group cannot be dropped.
+    """
+    macs_by_channel(channels, groups)
+    require_droppable(channels, groups)
 
 
 def macs_by_channel(channels: ChannelMap, groups: Sequence[Group]) -> np.ndarray:

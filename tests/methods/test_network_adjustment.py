@@ -556,6 +556,18 @@ def test_widths_that_stand_for_no_channels_are_refused_before_anything_is_traine
         network_adjustment(own, widths, never, data, verbose=0)
 
 
+def test_layers_that_cannot_be_measured_are_refused_before_anything_is_trained():
+    def own(widths):
+        inputs = keras.Input((8,))
+        x = layers.Dense(widths["mixed"], activation="relu", name="mixed")(inputs)
+        x = layers.Dense(widths["free"], name="free")(layers.LayerNormalization()(x))
+        return keras.Model(inputs, layers.Dense(4, activation="softmax")(x))
+
+    data = np.zeros((20, 8), "float32"), np.arange(20) % 4
+    with pytest.raises(UnsupportedModel, match="'mixed' cannot be dropped.*leave it out of"):
+        network_adjustment(own, {"mixed": 8, "free": 8}, never, data, verbose=0)
+
+
 def test_layers_whose_channels_are_tied_in_part_are_refused():
     model = networks.padded_shortcut()
     data = inputs_for(model, 20), np.arange(20) % 4
