@@ -6,7 +6,7 @@ Ratio", CVPR 2020 (arXiv 2004.02767).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,7 @@ def network_adjustment(
             multiply-adds.
         ImpossibleBudget: `least` and `align` do not let the multiply-adds be kept.
 
-    If `train` fails, its error says in a note what the search had found by then.
+    If `train` or anything else fails, a note on the error says what the search had found by then.
 
     Example:
 
@@ -178,6 +178,15 @@ def network_adjustment(
 
 
 @dataclass(frozen=True, eq=False)
+class _Start:
+    """Where a search begins: widths, the multiply-adds that stay, and which widths may follow."""
+
+    widths: Mapping[str, int]
+    macs: int
+    grids: Sequence[WidthGrid]
+
+
+@dataclass(frozen=True, eq=False)
 class _Search:
     """The settings of a search, and what it does. See `network_adjustment`."""
 
@@ -208,20 +217,25 @@ class _Search:
         network = built(self.build, initial, held_out, self.seed)
         _check_align(self.align, network)
         require_measurable(network.channels, list(network.groups.values()))
-        target, grids = network.macs, network.grids(self.align, self.least)
+        start = _Start(network.widths, network.macs, network.grids(self.align, self.least))
         result = self._opened(network)
         if len(result.rounds) > 1:  # An earlier run has got so far.
             network = built(self.build, result.rounds[-1].widths, held_out, self.seed)
         trained = None
-        for number in range(len(result.rounds), iterations + 1):
-            if number:
-                before = result.rounds[-1]
-                network = self._next(network, before, initial, grids, target, number, held_out)
-                if self.warm_start:
-                    self._begin(network, trained or self._loaded(before, held_out))
-            trained, judge = self._trained(network, data, result)
-            result = result.with_round(self._measured(trained, judge, number))
-            self._report(result)
+        try:
+            for number in range(len(result.rounds), iterations + 1):
+                if number:
+                    before = result.rounds[-1]
+                    network = self._next(network, before, number, start)
+                    if self.warm_start:
+                        self._begin(network, trained or self._loaded(before, network.examples))
+                trained, judge = self._trained(network, data)
+                result = result.with_round(self._measured(trained, judge, number))
+                self._report(result)
+        except BaseException as error:
+            if result.rounds:
+                error.add_note(f"Network Adjustment had found until then:\n{result}")
+            raise
         return result
 
     # ---- one round
@@ -229,19 +243,12 @@ class _Search:
     def _begin(self, network: BuiltNetwork, trained: BuiltNetwork) -> None:
         begin_with(network.channels, network.groups, trained.channels, trained.groups)
 
-    def _trained(
-        self, network: BuiltNetwork, data: Any, result: NetworkAdjustment
-    ) -> tuple[BuiltNetwork, Any]:
+    def _trained(self, network: BuiltNetwork, data: Any) -> tuple[BuiltNetwork, Any]:
         """The network, trained by the user's function; and the model that this compiled."""
         model = network.model
         if self.train_rate:
             model = gates.insert(model, gates.ChannelDropout(rate=self.train_rate, seed=self.seed))
-        try:
-            self.train(model, data)
-        except BaseException as error:
-            if result.rounds:
-                error.add_note(f"Network Adjustment had found until then:\n{result}")
-            raise
+        self.train(model, data)
         if not self.train_rate:
             return network, model
         plain = gates.remove(model)
@@ -270,37 +277,29 @@ class _Search:
         )
 
     def _next(
-        self,
-        network: BuiltNetwork,
-        before: AdjustmentRound,
-        initial: Mapping[str, int],
-        grids: list[WidthGrid],
-        target: int,
-        number: int,
-        held_out: Any,
+        self, network: BuiltNetwork, before: AdjustmentRound, number: int, start: _Start
     ) -> BuiltNetwork:
         """The network of the adjusted widths, at the multiply-adds of the start."""
-        count = max(round(self.layers - FEWER * (number - 1)), 0)
         wanted = moved(
             list(before.widths.values()),
-            list(initial.values()),
+            list(start.widths.values()),
             list(before.ratios.values()),
-            count,
+            max(round(self.layers - FEWER * (number - 1)), 0),
             self.step,
             self.decay,
         )
         # Before they are rescaled: what falls below the least width would be lost in the factor.
-        wanted = np.maximum(wanted, [grid.lowest for grid in grids])
-        macs_of, aims = network.macs_of(), Aims(target)
+        wanted = np.maximum(wanted, [grid.lowest for grid in start.grids])
+        macs_of, aims = network.macs_of(), Aims(start.macs)
         for _ in range(_CORRECTIONS):
-            found = rescaled(wanted, grids, macs_of, aims.next, self.tolerance)
-            widths = dict(zip(initial, found.tolist(), strict=True))
-            candidate = built(self.build, widths, held_out, self.seed)
-            if abs(candidate.macs - target) <= self.tolerance * target:
+            found = rescaled(wanted, start.grids, macs_of, aims.next, self.tolerance)
+            widths = dict(zip(start.widths, found.tolist(), strict=True))
+            candidate = built(self.build, widths, network.examples, self.seed)
+            if abs(candidate.macs - start.macs) <= self.tolerance * start.macs:
                 return candidate
             aims.missed(candidate.macs)  # Other layers have changed with those that are named.
         raise UnsupportedModel(
-            f"`build` makes no network of about {target:,} multiply-adds near the widths "
+            f"`build` makes no network of about {start.macs:,} multiply-adds near the widths "
             f"{widths}: that one has {candidate.macs:,}. Expected other layers to keep their "
             "widths when those in `widths` change, or to follow them smoothly. Raise `tolerance`, "
             "or name the other layers in `widths`."
