@@ -14,6 +14,8 @@ docs/methods/adversarial_fine_tuning.md |
 | GraSP | `criterion="gradient_flow"` (`GradientFlow`), `gradient_flow_scores`, \
 `gradient_flow_shares` | docs/methods/grasp.md |
 | HASTE | `haste`, `LSHConvolution`, `haste_cost` (`HasteCost`) | docs/methods/haste.md |
+| Network Adjustment | `network_adjustment`, `utilization_ratios` | \
+docs/methods/network_adjustment.md |
 | PruneNet-style | `criterion="input_variance"`, `VarianceRegularizer` | docs/methods/prunenet.md |
 """
 
@@ -28,7 +30,9 @@ from keras_gcp.methods.grasp import gradient_flow_scores, gradient_flow_shares
 from keras_gcp.methods.haste import haste
 from keras_gcp.methods.haste_cost import HasteCost, haste_cost
 from keras_gcp.methods.lsh_convolution import LSHConvolution
+from keras_gcp.methods.network_adjustment import network_adjustment
 from keras_gcp.methods.polarization_regularizer import PolarizationRegularizer
+from keras_gcp.methods.utilization_ratios import utilization_ratios
 from keras_gcp.methods.variance_regularizer import VarianceRegularizer
 
 __all__ = [
@@ -45,6 +49,8 @@ __all__ = [
     "gradient_flow_shares",
     "haste",
     "haste_cost",
+    "network_adjustment",
     "robust_accuracy",
     "trace_ratio_set",
+    "utilization_ratios",
 ]
