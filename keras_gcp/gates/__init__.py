@@ -4,10 +4,11 @@
 file per kind of gate.
 """
 
+from keras_gcp.gates.beta_bernoulli import BetaBernoulli
 from keras_gcp.gates.consensus import ConsensusGate
 from keras_gcp.gates.gate import Gate, gates_of
 from keras_gcp.gates.insertion import insert
 from keras_gcp.gates.removal import remove
 from keras_gcp.gates.scale import ScaleGate
 
-__all__ = ["ConsensusGate", "Gate", "ScaleGate", "gates_of", "insert", "remove"]
+__all__ = ["BetaBernoulli", "ConsensusGate", "Gate", "ScaleGate", "gates_of", "insert", "remove"]

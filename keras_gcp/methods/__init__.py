@@ -10,18 +10,23 @@ its name (`criterion="input_variance"`); what is more than a criterion is here.
 | GraSP | `criterion="gradient_flow"` (`GradientFlow`), `gradient_flow_scores`, \
 `gradient_flow_shares` | docs/methods/grasp.md |
 | PruneNet-style | `criterion="input_variance"`, `VarianceRegularizer` | docs/methods/prunenet.md |
+| STAMP-style | `SetMaskGenerator`, `class_episodes`; `keras_gcp.gates.BetaBernoulli` | \
+docs/methods/stamp.md |
 """
 
 from keras_gcp.criteria.gradient_flow import GradientFlow
 from keras_gcp.criteria.trace_ratio_set import trace_ratio_set
 from keras_gcp.methods.activation_density import ActivationDensity
 from keras_gcp.methods.grasp import gradient_flow_scores, gradient_flow_shares
+from keras_gcp.methods.stamp import SetMaskGenerator, class_episodes
 from keras_gcp.methods.variance_regularizer import VarianceRegularizer
 
 __all__ = [
     "ActivationDensity",
     "GradientFlow",
+    "SetMaskGenerator",
     "VarianceRegularizer",
+    "class_episodes",
     "gradient_flow_scores",
     "gradient_flow_shares",
     "trace_ratio_set",

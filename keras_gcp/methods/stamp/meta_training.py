@@ -1,0 +1,189 @@
+"""Learning to generate masks: adapt the masked network to a task, see how well it does then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_gcp import backend, keras_state
+from keras_gcp.classification.asker import Asker
+from keras_gcp.classification.head import Head, find_head
+from keras_gcp.errors import InvalidArgument
+from keras_gcp.gates import kumaraswamy
+from keras_gcp.gates.beta_bernoulli import positive
+from keras_gcp.methods.stamp.episodes import Examples
+from keras_gcp.methods.stamp.expected_macs import ExpectedMacs
+from keras_gcp.methods.stamp.gated_copy import GatedCopy, State
+from keras_gcp.methods.stamp.observation import Observation
+
+ASKER = Asker("SetMaskGenerator", "It learns from tasks of some classes each, of one classifier.")
+
+_NEVER = -1e9
+"""Logit of classes that a task does not have."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a generator is trained.
+
+    Attributes:
+        inner_steps: Steps of gradient descent on the support.
+        inner_learning_rate: Of these.
+        kl_weight: Factor of the divergence from the prior.
+        macs_weight: Factor of the share of multiply-adds.
+        alpha: Of the prior.
+    """
+
+    inner_steps: int
+    inner_learning_rate: float
+    kl_weight: float
+    macs_weight: float
+    alpha: float
+
+
+@dataclass(frozen=True)
+class EpisodeLoss:
+    """What came of an episode.
+
+    Attributes:
+        loss: All of it: what is minimised.
+        query: The cross-entropy on the query.
+        divergence: From the prior, of all channels together.
+        macs_share: Expected, of the whole network.
+    """
+
+    loss: float
+    query: float
+    divergence: float
+    macs_share: float
+
+
+class MetaTraining:
+    """The two steps of an episode, compiled once for all of them.
+
+    Args:
+        copy: The gated copy of the network.
+        network: The generator, built.
+        settings: How to train.
+
+    Raises:
+        UnsupportedModel: the network is no classifier of one class of several.
+    """
+
+    def __init__(self, copy: GatedCopy, network: Any, settings: Settings) -> None:
+        self._copy, self._network, self._settings = copy, network, settings
+        self._head = _head_of(copy)
+        self._macs = ExpectedMacs(copy.channels, copy.coupled)
+        self._state = copy.values()
+        self._inner = backend.compiled(self._inner_step, copy.model)
+        self._outer = backend.compiled(self._outer_step, copy.model)
+
+    def step(
+        self, observation: Observation, support: Examples, query: Examples
+    ) -> tuple[EpisodeLoss, list[Any]]:
+        """An episode.
+
+        Returns:
+            `(loss, gradients)`, with respect to the generator's trainable variables.
+        """
+        seen = [ops.convert_to_tensor(x) for x in (observation.examples, observation.channels)]
+        values = [ops.convert_to_tensor(v) for v in self._network.trainable_variables]
+        known, state = self._of_task(support, query), self._state
+        for _ in range(self._settings.inner_steps):
+            state = State(*self._inner(values, seen, *state, *known[0]))
+        parts, gradients, noise = self._outer(values, seen, *state, *known[1])
+        self._state = self._state._replace(noise=noise)  # Weights begin anew, chance goes on.
+        return EpisodeLoss(*map(float, ops.convert_to_numpy(parts))), list(gradients)
+
+    def _of_task(self, *parts: Examples) -> list[tuple[Any, ...]]:
+        """`(inputs, classes, allowed)` for both parts, as tensors."""
+        classes = self._head.classes
+        allowed = np.isin(np.arange(classes), np.concatenate([part.y for part in parts]))
+        shift = np.where(allowed, 0.0, _NEVER).astype("float32")
+        found = []
+        for part in parts:
+            arrays = keras_state.ordered_inputs(self._copy.model, part.x)
+            inputs = [ops.convert_to_tensor(np.asarray(array)) for array in arrays]
+            found.append((inputs, ops.convert_to_tensor(part.y.astype("int32")), shift))
+        return found
+
+    def _parameters(self, values: Sequence[Any], seen: Sequence[Any]) -> Any:
+        """What the generator, with some values of its weights, says of a task."""
+        mapping = list(zip(self._network.trainable_variables, values, strict=True))
+        with keras.StatelessScope(state_mapping=mapping):
+            return self._network(*seen)
+
+    def _loss(self, outputs: Any, classes: Any, shift: Any) -> Any:
+        """Cross-entropy among the classes of the task."""
+        linear = self._head.activation in ("linear", "log_softmax")
+        logits = outputs if linear else ops.log(ops.maximum(outputs, 1e-7))
+        logits = ops.cast(logits, "float32") + shift
+        return ops.mean(keras.losses.sparse_categorical_crossentropy(classes, logits, True))
+
+    def _inner_step(self, values: Any, seen: Any, *rest: Any) -> Any:
+        """A step of gradient descent on the masked network: the state after it."""
+        state, (inputs, classes, shift) = State(*rest[:3]), rest[3:]
+        parameters, noise = self._parameters(values, seen), []
+
+        def loss_of(*point: Any) -> Any:
+            at_point = state._replace(trainable=point)
+            outputs, changed = self._copy.run(parameters, at_point, inputs)
+            noise.append(changed)
+            return self._loss(outputs, classes, shift)
+
+        loss, pullback = backend.vjp(loss_of, *state.trainable)
+        rate = self._settings.inner_learning_rate
+        gradients = pullback(ops.ones_like(loss))
+        stepped = [
+            ops.stop_gradient(weight - ops.cast(rate * gradient, weight.dtype))
+            for weight, gradient in zip(state.trainable, gradients, strict=True)
+        ]
+        return stepped, list(state.fixed), noise[-1]
+
+    def _outer_step(self, values: Any, seen: Any, *rest: Any) -> Any:
+        """The losses of the adapted network on the query, gradients for the generator, noise."""
+        state, (inputs, classes, shift) = State(*rest[:3]), rest[3:]
+        settings, noise = self._settings, []
+
+        def losses_of(*point: Any) -> Any:
+            parameters = self._parameters(point, seen)
+            outputs, changed = self._copy.run(parameters, state, inputs)
+            noise.append(changed)
+            query = self._loss(outputs, classes, shift)
+            a, b = positive(ops.transpose(parameters))
+            divergence = ops.sum(kumaraswamy.divergence_from_beta(a, b, settings.alpha))
+            share = self._macs.share(kumaraswamy.mean(a, b))
+            loss = query + settings.kl_weight * divergence + settings.macs_weight * share
+            return [loss, query, divergence, share]
+
+        losses, pullback = backend.vjp(losses_of, *values)
+        gradients = pullback([ops.ones_like(losses[0]), *map(ops.zeros_like, losses[1:])])
+        return ops.stop_gradient(ops.stack(losses)), gradients, noise[-1]
+
+    def check(self, examples: Examples) -> None:
+        """Refuses labels that the network has no output for.
+
+        Raises:
+            InvalidArgument: there are some.
+        """
+        classes = self._head.classes
+        if examples.y.min() < 0 or examples.y.max() >= classes:
+            raise InvalidArgument(
+                f"Labels of an episode must be classes of model '{self._copy.model.name}', from 0 "
+                f"to {classes - 1}. Received: {examples.y.min()} to {examples.y.max()}."
+            )
+
+
+def _head_of(copy: GatedCopy) -> Head:
+    head = find_head(copy.model, copy.channels.graph, ASKER)
+    if head.kind != "multi-class" or head.places:
+        raise ASKER.error(
+            f"{head.found} SetMaskGenerator needs one class of several for each example. "
+            f"{ASKER.remedy}"
+        )
+    return head
