@@ -153,7 +153,7 @@ class BetaBernoulli(Gate):
         return tuple(
             keras.random.uniform(shape, _LEAST, 1 - _LEAST, "float32", seed=self.noise)
             for shape in ((units,), (examples, units))
-        )  # type: ignore[return-value]
+        )
 
     def per_channel(self) -> list[tuple[Any, int]]:
         return [(self.parameters, 1)]

@@ -1,4 +1,4 @@
-"""Tasks to learn from: some classes at a time, each with examples to look at and others to judge by."""
+"""Tasks to learn from: some classes at a time, with examples to look at and to judge by."""
 
 from __future__ import annotations
 
@@ -133,9 +133,8 @@ def class_labels(y: Any) -> np.ndarray:
         InvalidArgument: they are neither integers nor one-hot rows.
     """
     found = np.asarray(y)
-    if found.ndim == 2 and found.shape[1] > 1 and np.isin(found, (0, 1)).all():
-        if (found.sum(axis=1) == 1).all():
-            return found.argmax(axis=1)
+    if _is_one_hot(found):
+        return found.argmax(axis=1)
     if found.ndim == 2 and found.shape[1] == 1:
         found = found[:, 0]
     numeric = found.dtype.kind in "biuf" and found.ndim == 1
@@ -145,3 +144,9 @@ def class_labels(y: Any) -> np.ndarray:
             f"Received: shape {found.shape}, dtype {found.dtype}."
         )
     return found.astype(np.int64)
+
+
+def _is_one_hot(y: np.ndarray) -> bool:
+    return bool(
+        y.ndim == 2 and y.shape[1] > 1 and np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()
+    )

@@ -43,7 +43,9 @@ class ExpectedMacs:
         self._slopes, self._fixed = slopes, model.fixed.astype("float32")
         self._axes = model.products["macs"].axes
         # Shares of the whole, so that float32 holds them.
-        self._factors = (model.products["macs"].factors / model.cost("macs", full)).astype("float32")
+        self._factors = (model.products["macs"].factors / model.cost("macs", full)).astype(
+            "float32"
+        )
 
     def share(self, chances: Any) -> Any:
         """Of the multiply-adds, for the chances of the gated channels."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -51,6 +51,7 @@ class GatedCopy:
         model: The network; it stays as it is.
         exclude: Names of layers whose channels get no gate.
         temperature: Of the gates.
+        compile: Whether it is worth compiling what runs it.
 
     Attributes:
         model: The gated copy.
@@ -60,11 +61,11 @@ class GatedCopy:
         coupled: `(gated channels,)`, coupled channel of each.
     """
 
-    def __init__(self, model: Any, exclude: Sequence[str], temperature: float) -> None:
+    def __init__(
+        self, model: Any, exclude: Sequence[str], temperature: float, compile: bool = False
+    ) -> None:
         def gate(channels: int, name: str) -> TaskGate:
-            return TaskGate(
-                channels, temperature=temperature, kl_weight=0.0, speed=1.0, name=name
-            )
+            return TaskGate(channels, temperature=temperature, kl_weight=0.0, speed=1.0, name=name)
 
         self.model = gates.insert(model, gate, exclude=exclude)
         self.channels: ChannelMap = trace_as_planned(self.model)
@@ -83,12 +84,17 @@ class GatedCopy:
         self.trainable = [v for v in others if v.trainable]
         self.fixed = [v for v in others if not v.trainable and id(v) in weights]
         self.noise = [v for v in others if id(v) not in weights]
-        self._listen = backend.compiled(self._responses, self.model)
+        self.compile = compile or not backend.runs_eagerly(self.model)
+        self._listen = self.compiled(self._responses)
 
     @property
     def widths(self) -> dict[str, int]:
         """Gate to its number of channels: the same for copies of networks of the same shape."""
         return {gate.name: gate.channels for gate in self.gates}
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that runs the copy, compiled if that is worth its time."""
+        return backend.compiled(function, self.model) if self.compile else function
 
     def values(self) -> State:
         """The present values of everything but the gates' parameters."""

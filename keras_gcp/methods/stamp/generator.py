@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_gcp import keras_state
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
 from keras_gcp.costs.counting import build_cost_model
@@ -32,8 +33,11 @@ from keras_gcp.validation import between, layer_names, require_integer, require_
 _REFERENCE_EPISODES = 16
 """Of so many, evenly taken, responses are standardised by mean and spread."""
 
-_TOLD_EVERY = 10
-"""Lines per training."""
+_COMPILE_FROM = 8
+"""Episodes; fewer are done sooner than their steps are compiled."""
+
+_LINES = 10
+"""Printed per training."""
 
 
 class SetMaskGenerator:
@@ -157,17 +161,22 @@ class SetMaskGenerator:
             self._alpha,
         )
         rate = _above_zero("learning_rate", learning_rate)
-        epochs, verbose = require_integer("epochs", epochs, 1), require_integer("verbose", verbose, 0, 1)
+        epochs, verbose = (
+            require_integer("epochs", epochs, 1),
+            require_integer("verbose", verbose, 0, 1),
+        )
         tasks = _Tasks(episodes)
-        copy = GatedCopy(model, self._exclude, self._temperature)
-        self._prepare(copy, tasks)
+        worth_compiling = epochs * len(tasks) >= _COMPILE_FROM
+        with _drawn_by(self._seed):
+            copy = GatedCopy(model, self._exclude, self._temperature, worth_compiling)
+            self._prepare(copy, tasks)
         assert self.network is not None
-        training = MetaTraining(copy, self.network, settings)
+        training = MetaTraining(model, copy, self.network, settings)
         adam = keras.optimizers.Adam(rate)
         adam.build(self.network.trainable_variables)
-        random, losses = np.random.default_rng(self._seed), []
+        order, losses = np.random.default_rng(self._seed), []
         for _ in range(epochs):
-            for number in random.permutation(len(tasks)):
+            for number in order.permutation(len(tasks)):
                 support, query = tasks[number]
                 training.check(support)
                 training.check(query)
@@ -238,8 +247,6 @@ class SetMaskGenerator:
             return
         some = np.unique(np.linspace(0, len(tasks) - 1, _REFERENCE_EPISODES).astype(int))
         reference = Reference.of([copy.responses(tasks[n].support.x) for n in some.tolist()])
-        if self._seed is not None:
-            keras.utils.set_random_seed(self._seed)
         network = MaskNetwork(
             sum(copy.sizes), self._width, self._heads, self._hidden, self._initial
         )
@@ -292,9 +299,7 @@ class _Tasks:
 def _examples(pair: Any, name: str) -> Examples:
     """`(x, y)` of a task."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise InvalidArgument(
-            f"Expected (x, y) in {name}. Received: {type(pair).__name__}."
-        )
+        raise InvalidArgument(f"Expected (x, y) in {name}. Received: {type(pair).__name__}.")
     x, y = pair[0], class_labels(pair[1])
     counts = {len(array) for array in keras.tree.flatten(x)}
     if counts != {len(y)}:
@@ -307,13 +312,29 @@ def _examples(pair: Any, name: str) -> Examples:
 
 def _some_of_each(task: Examples, shots: int, seed: int | None) -> Examples:
     """The same number of examples of each class, as far as there are so many."""
-    random = np.random.default_rng(0 if seed is None else seed)
+    draw = np.random.default_rng(0 if seed is None else seed)
     rows = np.concatenate(
-        [random.permutation(np.flatnonzero(task.y == one))[:shots] for one in np.unique(task.y)]
+        [draw.permutation(np.flatnonzero(task.y == one))[:shots] for one in np.unique(task.y)]
     )
     return Examples(
         keras.tree.map_structure(lambda array: np.asarray(array)[rows], task.x), task.y[rows]
     )
+
+
+@contextmanager
+def _drawn_by(seed: int | None) -> Iterator[None]:
+    """Inside the context, weights and noise that have no seed of their own get theirs by this one.
+
+    Keras draws such seeds from Python's own generator, which goes on where it was afterwards.
+    """
+    before = random.getstate()
+    try:
+        if seed is not None:
+            random.seed(seed)
+        yield
+    finally:
+        if seed is not None:
+            random.setstate(before)
 
 
 def _kept(own: ChannelMap, chances: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -330,13 +351,11 @@ def _kept(own: ChannelMap, chances: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _tell(losses: Sequence[EpisodeLoss], total: int, verbose: int) -> None:
-    every = max(1, total // _TOLD_EVERY)
+    every = max(1, total // _LINES)
     if verbose and len(losses) % every == 0:
         last = losses[-every:]
         loss, share = np.mean([one.loss for one in last]), np.mean([one.macs_share for one in last])
-        say(
-            f"episode {len(losses)} of {total}: loss {loss:.4f}, {share:.1%} of the MACs expected"
-        )
+        say(f"episode {len(losses)} of {total}: loss {loss:.4f}, {share:.1%} of the MACs expected")
 
 
 def _above_zero(name: str, value: object) -> float:

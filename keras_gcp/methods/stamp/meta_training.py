@@ -64,10 +64,11 @@ class EpisodeLoss:
 
 
 class MetaTraining:
-    """The two steps of an episode, compiled once for all of them.
+    """The two steps of an episode, compiled once for all of them where there are many.
 
     Args:
-        copy: The gated copy of the network.
+        model: The network.
+        copy: Its gated copy.
         network: The generator, built.
         settings: How to train.
 
@@ -75,13 +76,13 @@ class MetaTraining:
         UnsupportedModel: the network is no classifier of one class of several.
     """
 
-    def __init__(self, copy: GatedCopy, network: Any, settings: Settings) -> None:
+    def __init__(self, model: Any, copy: GatedCopy, network: Any, settings: Settings) -> None:
         self._copy, self._network, self._settings = copy, network, settings
-        self._head = _head_of(copy)
+        self._head = _head_of(model, copy)
         self._macs = ExpectedMacs(copy.channels, copy.coupled)
         self._state = copy.values()
-        self._inner = backend.compiled(self._inner_step, copy.model)
-        self._outer = backend.compiled(self._outer_step, copy.model)
+        self._inner = copy.compiled(self._inner_step)
+        self._outer = copy.compiled(self._outer_step)
 
     def step(
         self, observation: Observation, support: Examples, query: Examples
@@ -179,8 +180,8 @@ class MetaTraining:
             )
 
 
-def _head_of(copy: GatedCopy) -> Head:
-    head = find_head(copy.model, copy.channels.graph, ASKER)
+def _head_of(model: Any, copy: GatedCopy) -> Head:
+    head = find_head(model, copy.channels.graph, ASKER)
     if head.kind != "multi-class" or head.places:
         raise ASKER.error(
             f"{head.found} SetMaskGenerator needs one class of several for each example. "

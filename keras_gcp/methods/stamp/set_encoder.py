@@ -74,4 +74,3 @@ class SetEncoder(layers.Layer):
     def call(self, x: Any) -> Any:
         """`(1, width)` of `(examples, features)`."""
         return self.pooling(ops.convert_to_tensor(self.seed), self.among(x, x))
-
