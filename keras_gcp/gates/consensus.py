@@ -21,8 +21,9 @@ class ConsensusGate(Gate):
     factor were q itself (a straight-through estimator). At first all channels are open: W2 is 0,
     b2 is `bias`.
 
-    Frozen, a channel is open if it has been open for more than `threshold` of the examples lately:
-    `values()` is a running mean of the training.
+    `polarization` is how strongly `ConsensusPruning` pushes the gate to decide alike for all
+    inputs, 0 without it. Frozen, a channel is open if it has been open for more than `threshold` of
+    the examples lately: `values()` is a running mean of the training.
 
     Zhi et al., 2023 (arXiv 2302.10798) train such gates; their form is ours
     (docs/methods/consensus.md). `keras_gcp.methods.ConsensusPruning` trains them to a budget.
@@ -61,11 +62,12 @@ class ConsensusGate(Gate):
         super().__init__(channels, whole=whole, threshold=threshold, **kwargs)
         self.hidden = require_integer("hidden", hidden, least=1)
         self.bias = float(bias)
-        self.momentum = between(momentum, 0.0, 1.0)
-        if not self.momentum or self.momentum == 1:
+        found = between(momentum, 0.0, 1.0)
+        if not found or found == 1:
             raise InvalidArgument(
                 f"`momentum` of ConsensusGate expects a number in (0, 1). Received: {momentum!r}."
             )
+        self.momentum = found
         self._decisions: list[Any] | None = None
 
     def build_gate(self, units: int, seen: int) -> None:
@@ -85,6 +87,10 @@ class ConsensusGate(Gate):
         self.open_share = self.add_weight(
             (units,), initializer="ones", trainable=False, autocast=False, name="open_share"
         )
+        # A weight of the model, so that code compiled before it changes goes by it, on JAX too.
+        self.polarization = self.add_weight(
+            (), initializer="zeros", trainable=False, autocast=False, name="polarization"
+        )
 
     def values(self) -> Any:
         return ops.convert_to_tensor(self.open_share)
@@ -102,7 +108,7 @@ class ConsensusGate(Gate):
         """Keeps the running mean, and what a callback asked for."""
         now = ops.mean(decided, axis=0)
         mean = self.momentum * self.open_share + (1 - self.momentum) * now
-        self.open_share.assign(ops.where(self._frozen > 0, self.open_share, mean))
+        self.open_share.assign(self.if_frozen(self.values(), mean))
         if self._decisions is not None:
             self._decisions.append(factors)
 

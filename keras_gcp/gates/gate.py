@@ -10,9 +10,11 @@ from keras import ops
 
 from keras_gcp import keras_state
 from keras_gcp.channels.channel_ids import ChannelIds
+from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.site import Site
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.graph import Call
 from keras_gcp.validation import between, require_flag, require_integer
 
 
@@ -79,9 +81,7 @@ class Gate(keras.layers.Layer):
                 f"`threshold` of {type(self).__name__} expects a number in [0, 1). "
                 f"Received: {threshold!r}."
             )
-        self.channels = (
-            None if channels is None else require_integer("channels", channels, least=1)
-        )
+        self.channels = None if channels is None else require_integer("channels", channels, least=1)
         self.whole = require_flag("whole", whole)
         self.threshold = found
         self.supports_masking = True
@@ -147,6 +147,10 @@ class Gate(keras.layers.Layer):
         if self._frozen is not None:
             self._frozen.assign(float(self._starts_frozen))
 
+    def if_frozen(self, then: Any, otherwise: Any) -> Any:
+        """One tensor while the gate is frozen, another one while it is not."""
+        return ops.where(self._frozen > 0, then, otherwise)
+
     def build(self, x_shape: Any, seen_shape: Any = None) -> None:
         if self.channels is None and not self.whole:
             self.channels = int(x_shape[-1])
@@ -188,7 +192,7 @@ class Gate(keras.layers.Layer):
         looked_at = self._looked_at(x, seen, axis, start, period) if self.reads_input else None
         dynamic = self.dynamic(looked_at, training)
         static = ops.broadcast_to(self.factors(), ops.shape(dynamic))
-        factors = ops.where(self._frozen > 0, static, dynamic)
+        factors = self.if_frozen(static, dynamic)
         factors = factors if len(factors.shape) == 2 else factors[None]
         if not self.whole:
             factors = _along(factors, start, period, width)
@@ -272,3 +276,13 @@ def gates_of(model: Any) -> list[Gate]:
     """The gates of a model, nested models included, in the order of its layers."""
     found = {id(one): one for one in keras_state.all_layers(model) if isinstance(one, Gate)}
     return list(found.values())
+
+
+def gated_channels(channels: ChannelMap, call: Call) -> np.ndarray:
+    """The coupled channels that a call of a gate has factors for, `(channels,)`."""
+    x = call.inputs[0]
+    block = channels.tensors[x.index]
+    size = x.shape[call.kwargs.get("axis", -1)]
+    line = np.broadcast_to(block.reshape(-1), (size,))
+    start = call.kwargs.get("start", 0)
+    return np.asarray(line[start : start + call.operation.channels])

@@ -163,7 +163,8 @@ class _Finder:
             if len(bounds[number]) - 1 > MOST_PARTS:
                 reason = f"where they are read, they stand in {len(bounds[number]) - 1} places"
                 self._refused.setdefault(group.name, reason)
-        by_reader, readers = {}, {}
+        by_reader: dict[int, tuple[Read, ...]] = {}
+        readers: dict[str, Any] = {}
         for key, (operation, lines) in self._lines.items():
             reads = [
                 Read(line.place, line.axis, line.period, pieces)

@@ -17,7 +17,8 @@ from keras_gcp.channels.map import ChannelMap, Weight
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.gates.blocks import blocks_of
-from keras_gcp.gates.gate import Gate
+from keras_gcp.gates.floors import with_floors
+from keras_gcp.gates.gate import Gate, gated_channels, gates_of
 from keras_gcp.graph import Call, leaves
 from keras_gcp.keras_state import Transaction
 from keras_gcp.surgery.cut import Cut, cut_in_place
@@ -79,7 +80,7 @@ def remove(model: Any) -> Any:
 @contextmanager
 def all_frozen(model: Any) -> Iterator[None]:
     """Inside the context, all gates of a model are frozen."""
-    gates = [one for one in keras_state.all_layers(model) if isinstance(one, Gate)]
+    gates = gates_of(model)
     before = [gate.frozen for gate in gates]
     try:
         for gate in gates:
@@ -138,9 +139,9 @@ class _Factors:
                 continue
             for variable, own in _pairs(call.operation, copies):
                 weight = channels.weights.get(id(variable))
-                factor = None if weight is None else self._along(weight)
-                if factor is not None:
-                    yield own, keras.ops.convert_to_numpy(own) * factor
+                line = None if weight is None else self._along(weight)
+                if line is not None:
+                    yield own, keras.ops.convert_to_numpy(own) * line
         for _, inside, factor in self.of_blocks.values():
             if factor not in (0.0, 1.0):
                 yield from _scaled_branch(inside, factor, copies)
@@ -159,23 +160,7 @@ class _Factors:
         for path, coupled in own.produced.items():
             keep[coupled] = self.of_channels[channels.produced[path]] != 0
             values[coupled] = self.values[channels.produced[path]]
-        keep |= ~own.prunable
-        for group in own.groups:
-            missing = max(group.least, 1) - int(keep[group.coupled].sum())
-            if missing > 0:
-                closed = group.coupled[~keep[group.coupled]]
-                keep[closed[np.argsort(-values[closed], kind="stable")[:missing]]] = True
-        return keep
-
-
-def gated_channels(channels: ChannelMap, call: Call) -> np.ndarray:
-    """The coupled channels that a call of a gate has factors for, `(channels,)`."""
-    x = call.inputs[0]
-    block = channels.tensors[x.index]
-    size = x.shape[call.kwargs.get("axis", -1)]
-    line = np.broadcast_to(block.reshape(-1), (size,))
-    start = call.kwargs.get("start", 0)
-    return np.asarray(line[start : start + call.operation.channels])
+        return with_floors(own, keep, values)
 
 
 def _is_whole_gate(call: Call) -> bool:
@@ -190,7 +175,9 @@ def _ends(call: Call, block: Any, channels: ChannelMap) -> bool:
 
 def _pairs(layer: Any, copies: Mapping[int, Any]) -> list[tuple[Any, Any]]:
     copy = copies.get(id(layer))
-    return [] if copy is None or not copy.built else list(zip(layer.weights, copy.weights, strict=True))
+    if copy is None or not copy.built:
+        return []
+    return list(zip(layer.weights, copy.weights, strict=True))
 
 
 _LINEAR = (

@@ -9,17 +9,17 @@ import networks
 import numpy as np
 import pytest
 from helpers import flat_outputs, inputs_for, masked_by_hand, randomise
-from keras import layers, ops
+from keras import layers
 
 import keras_gcp
 from examples import datasets
 from keras_gcp import gates
 from keras_gcp.channels.trace import trace
-from keras_gcp.costs.counting import build_cost_model, count_map, prunable_groups
+from keras_gcp.costs.counting import build_cost_model, prunable_groups
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.gates.removal import all_frozen, gated_channels
+from keras_gcp.gates.gate import gated_channels
+from keras_gcp.gates.removal import all_frozen
 from keras_gcp.methods import SetMaskGenerator, class_episodes
-from keras_gcp.methods.stamp.expected_macs import ExpectedMacs
 from keras_gcp.methods.stamp.gated_copy import GatedCopy
 from keras_gcp.methods.stamp.observation import Reference, observe
 from keras_gcp.methods.stamp.set_encoder import SetEncoder
@@ -122,24 +122,6 @@ def test_responses_are_means_over_positions_of_what_is_read_and_leave_no_trace()
     np.testing.assert_allclose(found[:, at : at + expected.shape[1]], expected, rtol=1e-4)
     assert all(gate.heard is None for gate in copy.gates)
     np.testing.assert_allclose(copy.responses(x[:3]), found[:3], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["residual", "concatenation"])
-def test_expected_multiply_adds_are_the_mean_over_cuts_where_no_width_is_squared(name):
-    """By the cost of each of many cuts, drawn with these chances."""
-    copy = GatedCopy(getattr(networks, name)(), (), 0.1)
-    rng = np.random.default_rng(0)
-    chances = rng.uniform(0.2, 1.0, len(copy.coupled)).astype("float32")
-    found = float(ExpectedMacs(copy.channels, copy.coupled).share(ops.convert_to_tensor(chances)))
-    costs, groups = build_cost_model(copy.channels), prunable_groups(copy.channels)
-    drawn = []
-    for _ in range(2000):
-        opened = np.ones(copy.channels.coupled_count)
-        opened[copy.coupled] = rng.uniform(size=len(chances)) < chances
-        drawn.append(costs.cost("macs", np.array([opened[g.coupled].sum() for g in groups])))
-    whole = count_map(copy.channels).macs
-    # A concatenation that is read again is squared: too low by the variance of its width.
-    assert abs(np.mean(drawn) / whole - found) < 0.01
 
 
 # ---- learning

@@ -2,7 +2,7 @@
 
 - `set_encoder`: a vector for a set; `observation`: what is seen of a task.
 - `mask_network`: from both to the parameters of the gates.
-- `gated_copy`: the network with these gates; `expected_macs`: what it costs on average.
+- `gated_copy`: the network with these gates.
 - `episodes`: tasks to learn from; `meta_training`: how.
 - `generator`: what users call.
 """

@@ -12,7 +12,7 @@ from keras import ops
 from keras_gcp import backend, gates, keras_state
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned
-from keras_gcp.gates.removal import gated_channels
+from keras_gcp.gates.gate import gated_channels
 
 _BATCH = 64
 """Examples that are looked at at once."""
@@ -171,9 +171,12 @@ class GatedCopy:
             for pair in zip(some, values, strict=True)
         ]
 
+    def by_gate(self, values: Any) -> list[Any]:
+        """A tensor `(..., gated channels)` in parts, one for each gate."""
+        return list(ops.split(values, np.cumsum(self.sizes)[:-1].tolist(), axis=-1))
+
     def _gate_pairs(self, parameters: Any) -> list[tuple[Any, Any]]:
-        bounds = np.cumsum(self.sizes)[:-1].tolist()
-        parts = ops.split(ops.transpose(parameters), bounds, axis=1)
+        parts = self.by_gate(ops.transpose(parameters))
         return list(zip((gate.parameters for gate in self.gates), parts, strict=True))
 
 

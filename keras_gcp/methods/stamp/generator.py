@@ -18,6 +18,7 @@ from keras_gcp.costs.counting import build_cost_model
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.gates import kumaraswamy
 from keras_gcp.gates.beta_bernoulli import positive, require_chance
+from keras_gcp.gates.floors import with_floors
 from keras_gcp.methods.stamp.episodes import Episode, Examples, class_labels
 from keras_gcp.methods.stamp.gated_copy import GatedCopy, same_channels
 from keras_gcp.methods.stamp.mask_network import MaskNetwork
@@ -342,12 +343,7 @@ def _kept(own: ChannelMap, chances: Mapping[str, np.ndarray]) -> np.ndarray:
     every = np.ones(own.coupled_count)
     for path, values in chances.items():
         every[own.produced[path]] = values
-    keep = (every > 0.5) | ~own.prunable
-    for group in own.groups:
-        least = max(group.least, 1)
-        if keep[group.coupled].sum() < least:
-            keep[group.coupled[np.argsort(-every[group.coupled], kind="stable")[:least]]] = True
-    return keep
+    return with_floors(own, every > 0.5, every)
 
 
 def _tell(losses: Sequence[EpisodeLoss], total: int, verbose: int) -> None:

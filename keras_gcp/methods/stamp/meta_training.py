@@ -13,11 +13,12 @@ from keras import ops
 from keras_gcp import backend, keras_state
 from keras_gcp.classification.asker import Asker
 from keras_gcp.classification.head import Head, find_head
+from keras_gcp.costs.counting import require_known_positions
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.gates import kumaraswamy
 from keras_gcp.gates.beta_bernoulli import positive
+from keras_gcp.gates.expected_costs import ExpectedMacs
 from keras_gcp.methods.stamp.episodes import Examples
-from keras_gcp.methods.stamp.expected_macs import ExpectedMacs
 from keras_gcp.methods.stamp.gated_copy import GatedCopy, State
 from keras_gcp.methods.stamp.observation import Observation
 
@@ -73,13 +74,15 @@ class MetaTraining:
         settings: How to train.
 
     Raises:
-        UnsupportedModel: the network is no classifier of one class of several.
+        UnsupportedModel: the network is no classifier of one class of several, or sizes of its
+            inputs are open.
     """
 
     def __init__(self, model: Any, copy: GatedCopy, network: Any, settings: Settings) -> None:
         self._copy, self._network, self._settings = copy, network, settings
         self._head = _head_of(model, copy)
-        self._macs = ExpectedMacs(copy.channels, copy.coupled)
+        require_known_positions(copy.channels)
+        self._macs = ExpectedMacs.of(copy.channels)
         self._state = copy.values()
         self._inner = copy.compiled(self._inner_step)
         self._outer = copy.compiled(self._outer_step)
@@ -98,7 +101,8 @@ class MetaTraining:
         for _ in range(self._settings.inner_steps):
             state = State(*self._inner(values, seen, *state, *known[0]))
         parts, gradients, noise = self._outer(values, seen, *state, *known[1])
-        self._state = self._state._replace(noise=noise)  # Weights begin anew, chance goes on.
+        # Weights begin anew, chance goes on.
+        self._state = State(self._state.trainable, self._state.fixed, noise)
         return EpisodeLoss(*map(float, ops.convert_to_numpy(parts))), list(gradients)
 
     def _of_task(self, *parts: Examples) -> list[tuple[Any, ...]]:
@@ -132,7 +136,7 @@ class MetaTraining:
         parameters, noise = self._parameters(values, seen), []
 
         def loss_of(*point: Any) -> Any:
-            at_point = state._replace(trainable=point)
+            at_point = State(point, state.fixed, state.noise)
             outputs, changed = self._copy.run(parameters, at_point, inputs)
             noise.append(changed)
             return self._loss(outputs, classes, shift)
@@ -158,7 +162,8 @@ class MetaTraining:
             query = self._loss(outputs, classes, shift)
             a, b = positive(ops.transpose(parameters))
             divergence = ops.sum(kumaraswamy.divergence_from_beta(a, b, settings.alpha))
-            share = self._macs.share(kumaraswamy.mean(a, b))
+            chances = self._copy.by_gate(kumaraswamy.mean(a, b))
+            share = self._macs.share(self._copy.gates, chances)
             loss = query + settings.kl_weight * divergence + settings.macs_weight * share
             return [loss, query, divergence, share]
 
