@@ -50,8 +50,8 @@ def model():
 def learned(model):
     """`(generator, losses)`, after some episodes."""
     generator = SetMaskGenerator(width=8, heads=2, hidden=16, seed=0)
-    episodes = class_episodes(*tasks(), ways=3, count=40, shots=5, queries=5, seed=0)
-    return generator, generator.fit(model, episodes, learning_rate=5e-3)
+    episodes = class_episodes(*tasks(), ways=3, count=20, shots=5, queries=5, seed=0)
+    return generator, generator.fit(model, episodes, learning_rate=0.01)
 
 
 # ---- the set encoder
@@ -116,7 +116,7 @@ def test_responses_are_means_over_positions_of_what_is_read_and_leave_no_trace()
     model = randomise(networks.residual())
     copy, x = GatedCopy(model, (), 0.1), inputs_for(model)
     found = copy.responses(x)
-    first = keras.Model(model.inputs, [model.get_layer("b1a_act").output])(x)[0]
+    first = keras.Model(model.inputs[0], model.get_layer("b1a_act").output)(x)
     at = sum(copy.sizes[: [g.name for g in copy.gates].index("gate_b1a_conv")])
     expected = np.array(first).mean(axis=(1, 2))
     np.testing.assert_allclose(found[:, at : at + expected.shape[1]], expected, rtol=1e-4)
@@ -129,7 +129,7 @@ def test_responses_are_means_over_positions_of_what_is_read_and_leave_no_trace()
 
 def test_the_loss_falls_and_multiply_adds_with_it(learned):
     _, losses = learned
-    first, last = losses[:6], losses[-6:]
+    first, last = losses[:5], losses[-5:]
     assert np.mean([one.loss for one in last]) < np.mean([one.loss for one in first]) - 0.1
     assert np.mean([one.macs_share for one in last]) < np.mean([one.macs_share for one in first])
     for one in losses:

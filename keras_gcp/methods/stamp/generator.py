@@ -162,29 +162,28 @@ class SetMaskGenerator:
             self._alpha,
         )
         rate = _above_zero("learning_rate", learning_rate)
-        epochs, verbose = (
-            require_integer("epochs", epochs, 1),
-            require_integer("verbose", verbose, 0, 1),
-        )
+        epochs = require_integer("epochs", epochs, least=1)
+        verbose = require_integer("verbose", verbose, least=0, most=1)
         tasks = _Tasks(episodes)
         worth_compiling = epochs * len(tasks) >= _COMPILE_FROM
         with _drawn_by(self._seed):
             copy = GatedCopy(model, self._exclude, self._temperature, worth_compiling)
-            self._prepare(copy, tasks)
-        assert self.network is not None
-        training = MetaTraining(model, copy, self.network, settings)
+            network = self._prepare(copy, tasks)
+        training = MetaTraining(model, copy, network, settings)
         adam = keras.optimizers.Adam(rate)
-        adam.build(self.network.trainable_variables)
+        adam.build([training.row])
         order, losses = np.random.default_rng(self._seed), []
         for _ in range(epochs):
             for number in order.permutation(len(tasks)):
                 support, query = tasks[number]
                 training.check(support)
                 training.check(query)
-                loss, gradients = training.step(self._observe(copy, support), support, query)
-                adam.apply(gradients, self.network.trainable_variables)
+                loss, gradient = training.step(self._observe(copy, support), support, query)
+                adam.apply([gradient], [training.row])
                 losses.append(loss)
                 _tell(losses, epochs * len(tasks), verbose)
+        training.write()
+        self.network = network
         return losses
 
     def masks(
@@ -241,20 +240,20 @@ class SetMaskGenerator:
         chances = kumaraswamy.mean(*positive(ops.transpose(parameters)))
         return copy, np.asarray(ops.convert_to_numpy(chances))
 
-    def _prepare(self, copy: GatedCopy, tasks: _Tasks) -> None:
-        """Makes the generator, at the first `fit`; else it goes on with what it has."""
+    def _prepare(self, copy: GatedCopy, tasks: _Tasks) -> MaskNetwork:
+        """A new generator, at the first `fit`; else what there is."""
         if self.network is not None:
             self._require_same(copy)
-            return
+            return self.network
         some = np.unique(np.linspace(0, len(tasks) - 1, _REFERENCE_EPISODES).astype(int))
-        reference = Reference.of([copy.responses(tasks[n].support.x) for n in some.tolist()])
+        self._reference = Reference.of([copy.responses(tasks[n].support.x) for n in some.tolist()])
+        self._widths = copy.widths
         network = MaskNetwork(
             sum(copy.sizes), self._width, self._heads, self._hidden, self._initial
         )
-        self._reference, self._widths = reference, copy.widths
         seen = self._observe(copy, tasks[0].support)
         network.build(seen.examples.shape, seen.channels.shape)
-        self.network = network
+        return network
 
     def _observe(self, copy: GatedCopy, examples: Examples) -> Observation:
         assert self._reference is not None

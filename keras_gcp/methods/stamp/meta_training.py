@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,11 +68,16 @@ class EpisodeLoss:
 class MetaTraining:
     """The two steps of an episode, compiled once for all of them where there are many.
 
+    The generator's weights stay as they were until `write` is called.
+
     Args:
         model: The network.
         copy: Its gated copy.
         network: The generator, built.
         settings: How to train.
+
+    Attributes:
+        row: Present values of all trainable weights of the generator, one after the other.
 
     Raises:
         UnsupportedModel: the network is no classifier of one class of several, or sizes of its
@@ -84,26 +90,28 @@ class MetaTraining:
         require_known_positions(copy.channels)
         self._macs = ExpectedMacs.of(copy.channels)
         self._state = copy.values()
+        self._weights = network.trainable_variables
+        # All weights in a row, so that the optimizer has one variable to move and not thirty.
+        self.row = keras.Variable(
+            np.concatenate([np.ravel(ops.convert_to_numpy(v)) for v in self._weights]),
+            dtype="float32",
+        )
         self._inner = copy.compiled(self._inner_step)
         self._outer = copy.compiled(self._outer_step)
 
     def step(
         self, observation: Observation, support: Examples, query: Examples
-    ) -> tuple[EpisodeLoss, list[Any]]:
-        """An episode.
-
-        Returns:
-            `(loss, gradients)`, with respect to the generator's trainable variables.
-        """
+    ) -> tuple[EpisodeLoss, Any]:
+        """An episode: its loss, and the gradient with respect to `row`."""
         seen = [ops.convert_to_tensor(x) for x in (observation.examples, observation.channels)]
-        values = [ops.convert_to_tensor(v) for v in self._network.trainable_variables]
+        row = ops.convert_to_tensor(self.row)
         known, state = self._of_task(support, query), self._state
         for _ in range(self._settings.inner_steps):
-            state = State(*self._inner(values, seen, *state, *known[0]))
-        parts, gradients, noise = self._outer(values, seen, *state, *known[1])
+            state = State(*self._inner(row, seen, *state, *known[0]))
+        parts, gradient, noise = self._outer(row, seen, *state, *known[1])
         # Weights begin anew, chance goes on.
         self._state = State(self._state.trainable, self._state.fixed, noise)
-        return EpisodeLoss(*map(float, ops.convert_to_numpy(parts))), list(gradients)
+        return EpisodeLoss(*map(float, ops.convert_to_numpy(parts))), gradient
 
     def _of_task(self, *parts: Examples) -> list[tuple[Any, ...]]:
         """`(inputs, classes, allowed)` for both parts, as tensors."""
@@ -117,10 +125,23 @@ class MetaTraining:
             found.append((inputs, ops.convert_to_tensor(part.y.astype("int32")), shift))
         return found
 
-    def _parameters(self, values: Sequence[Any], seen: Sequence[Any]) -> Any:
+    def write(self) -> None:
+        """Gives the generator the weights that it has learned."""
+        for variable, value in self._pairs(ops.convert_to_tensor(self.row)):
+            variable.assign(value)
+
+    def _pairs(self, row: Any) -> list[tuple[Any, Any]]:
+        """Weights of the generator with their values out of a row."""
+        bounds = np.cumsum([math.prod(v.shape) for v in self._weights])[:-1].tolist()
+        parts = ops.split(row, bounds)
+        return [
+            (variable, ops.reshape(part, variable.shape))
+            for variable, part in zip(self._weights, parts, strict=True)
+        ]
+
+    def _parameters(self, row: Any, seen: Sequence[Any]) -> Any:
         """What the generator, with some values of its weights, says of a task."""
-        mapping = list(zip(self._network.trainable_variables, values, strict=True))
-        with keras.StatelessScope(state_mapping=mapping):
+        with keras.StatelessScope(state_mapping=self._pairs(row)):
             return self._network(*seen)
 
     def _loss(self, outputs: Any, classes: Any, shift: Any) -> Any:
@@ -130,10 +151,10 @@ class MetaTraining:
         logits = ops.cast(logits, "float32") + shift
         return ops.mean(keras.losses.sparse_categorical_crossentropy(classes, logits, True))
 
-    def _inner_step(self, values: Any, seen: Any, *rest: Any) -> Any:
+    def _inner_step(self, row: Any, seen: Any, *rest: Any) -> Any:
         """A step of gradient descent on the masked network: the state after it."""
         state, (inputs, classes, shift) = State(*rest[:3]), rest[3:]
-        parameters, noise = self._parameters(values, seen), []
+        parameters, noise = self._parameters(row, seen), []
 
         def loss_of(*point: Any) -> Any:
             at_point = State(point, state.fixed, state.noise)
@@ -150,12 +171,12 @@ class MetaTraining:
         ]
         return stepped, list(state.fixed), noise[-1]
 
-    def _outer_step(self, values: Any, seen: Any, *rest: Any) -> Any:
-        """The losses of the adapted network on the query, gradients for the generator, noise."""
+    def _outer_step(self, row: Any, seen: Any, *rest: Any) -> Any:
+        """The losses of the adapted network on the query, the gradient for the generator, noise."""
         state, (inputs, classes, shift) = State(*rest[:3]), rest[3:]
         settings, noise = self._settings, []
 
-        def losses_of(*point: Any) -> Any:
+        def losses_of(point: Any) -> Any:
             parameters = self._parameters(point, seen)
             outputs, changed = self._copy.run(parameters, state, inputs)
             noise.append(changed)
@@ -167,9 +188,9 @@ class MetaTraining:
             loss = query + settings.kl_weight * divergence + settings.macs_weight * share
             return [loss, query, divergence, share]
 
-        losses, pullback = backend.vjp(losses_of, *values)
-        gradients = pullback([ops.ones_like(losses[0]), *map(ops.zeros_like, losses[1:])])
-        return ops.stop_gradient(ops.stack(losses)), gradients, noise[-1]
+        losses, pullback = backend.vjp(losses_of, row)
+        (gradient,) = pullback([ops.ones_like(losses[0]), *map(ops.zeros_like, losses[1:])])
+        return ops.stop_gradient(ops.stack(losses)), gradient, noise[-1]
 
     def check(self, examples: Examples) -> None:
         """Refuses labels that the network has no output for.
