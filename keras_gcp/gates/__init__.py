@@ -4,6 +4,7 @@
 file per kind of gate.
 """
 
+from keras_gcp.gates.beta_bernoulli import BetaBernoulli
 from keras_gcp.gates.channel_dropout import ChannelDropout
 from keras_gcp.gates.consensus import ConsensusGate
 from keras_gcp.gates.gate import Gate, gates_of
@@ -11,4 +12,13 @@ from keras_gcp.gates.insertion import insert
 from keras_gcp.gates.removal import remove
 from keras_gcp.gates.scale import ScaleGate
 
-__all__ = ["ChannelDropout", "ConsensusGate", "Gate", "ScaleGate", "gates_of", "insert", "remove"]
+__all__ = [
+    "BetaBernoulli",
+    "ChannelDropout",
+    "ConsensusGate",
+    "Gate",
+    "ScaleGate",
+    "gates_of",
+    "insert",
+    "remove",
+]

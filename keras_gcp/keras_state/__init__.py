@@ -6,6 +6,7 @@
 - `steps`: models that `TimeDistributed` repeats.
 - `replaying`: what `keras_gcp.flatten` needs to run a graph again on other symbolic tensors.
 - `optimizers`: which optimizers a model has, and their slots.
+- `call_context`: what belongs to one call of a model.
 - `compiling`: the loss that a model was compiled with, for copies of it.
 - `devices`: where its variables live.
 - `states`: batches of a fixed size, and what recurrent layers keep between them.
@@ -32,6 +33,7 @@ from keras_gcp.versions import check_keras
 check_keras()  # Before any module that relies on private state of Keras is imported.
 
 from keras_gcp.keras_state.attention import OUTPUT_SHAPE, Projections, projections
+from keras_gcp.keras_state.call_context import once_per_call
 from keras_gcp.keras_state.compiling import compile_alike, loss_weights
 from keras_gcp.keras_state.devices import (
     check_strategy,
@@ -158,6 +160,7 @@ __all__ = [
     "new_inputs",
     "not_repeatable",
     "notice_cut",
+    "once_per_call",
     "operations",
     "optimizer_chain",
     "optimizer_slots",

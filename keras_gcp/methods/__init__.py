@@ -17,6 +17,8 @@ docs/methods/adversarial_fine_tuning.md |
 | Network Adjustment | `network_adjustment`, `utilization_ratios` | \
 docs/methods/network_adjustment.md |
 | PruneNet-style | `criterion="input_variance"`, `VarianceRegularizer` | docs/methods/prunenet.md |
+| STAMP-style | `SetMaskGenerator`, `class_episodes`; `keras_gcp.gates.BetaBernoulli` | \
+docs/methods/stamp.md |
 """
 
 from keras_gcp.criteria.gradient_flow import GradientFlow
@@ -32,6 +34,7 @@ from keras_gcp.methods.haste_cost import HasteCost, haste_cost
 from keras_gcp.methods.lsh_convolution import LSHConvolution
 from keras_gcp.methods.network_adjustment import network_adjustment
 from keras_gcp.methods.polarization_regularizer import PolarizationRegularizer
+from keras_gcp.methods.stamp import SetMaskGenerator, class_episodes
 from keras_gcp.methods.utilization_ratios import utilization_ratios
 from keras_gcp.methods.variance_regularizer import VarianceRegularizer
 
@@ -43,8 +46,10 @@ __all__ = [
     "HasteCost",
     "LSHConvolution",
     "PolarizationRegularizer",
+    "SetMaskGenerator",
     "SlowStartFastDecay",
     "VarianceRegularizer",
+    "class_episodes",
     "gradient_flow_scores",
     "gradient_flow_shares",
     "haste",
