@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -28,11 +29,37 @@ def copy_model(model: Any) -> Any:
     with _taken_as_uncompiled(model):
         copy = _Copies().of(model)
     copy.set_weights(model.get_weights())
+    _finish(model, copy)
+    return copy
+
+
+def exchanged_copy(model: Any, exchanged: Mapping[int, Any]) -> Any:
+    """`copy_model` with other layers in the place of some, under their names.
+
+    Args:
+        model: The model.
+        exchanged: `id` of a layer to what takes its place, unbuilt. Its weights are the caller's
+            to set.
+
+    Raises:
+        UnsupportedModel: a layer cannot be made again from its configuration.
+    """
+    copies = _Copies(exchanged)
+    with _taken_as_uncompiled(model):
+        copy = copies.of(model)
+    for layer in keras_state.sublayers(model):
+        whole = keras_state.functional_of(layer) is None and id(layer) not in exchanged
+        if whole and copies.has(layer):
+            copies.of(layer).set_weights(layer.get_weights())
+    _finish(model, copy)
+    return copy
+
+
+def _finish(model: Any, copy: Any) -> None:
     _copy_flags(model, copy)
     for layer in keras_state.sublayers(copy):
         if hasattr(layer, "finalize_state"):  # Normalization keeps what it computes from weights.
             layer.finalize_state()
-    return copy
 
 
 def _copy_flags(layer: Any, copy: Any) -> None:
@@ -73,8 +100,12 @@ def _inside(layer: Any) -> list[Any]:
 class _Copies:
     """One copy of each layer, wherever it is called: in a model, in a nested one, in a wrapper."""
 
-    def __init__(self) -> None:
-        self._known: dict[int, Any] = {}
+    def __init__(self, known: Mapping[int, Any] = MappingProxyType({})) -> None:
+        self._known: dict[int, Any] = dict(known)
+
+    def has(self, layer: Any) -> bool:
+        """Whether a layer was copied by itself, not as a part of another."""
+        return id(layer) in self._known
 
     def of(self, layer: Any) -> Any:
         """The copy of a layer or model."""
