@@ -238,7 +238,7 @@ def test_until_it_is_warm_masks_are_open_and_nothing_is_penalised():
 
 
 def test_temperature_follows_the_layers_own_steps():
-    cooling = keras.optimizers.schedules.PiecewiseConstantDecay([0], [50.0, 0.01])
+    cooling = keras.optimizers.schedules.PiecewiseConstantDecay([0], [500.0, 0.01])
     layer, x = built(beta := 6, temperature=cooling, seed=3), batch(beta)
     whitened = numpy_of(built(beta, prune=False, seed=3)(x, training=True))
 
@@ -395,6 +395,21 @@ def test_normalizations_without_a_convolution_of_their_own_stay_with_the_reason(
         bwcp(model)
 
 
+def test_maps_of_one_pixel_are_no_less_heard():
+    """Channels that another normalization revives stay, however few numbers there are to tell."""
+    inputs = keras.Input((1, 1, 3))
+    x = layers.Conv2D(32, 1, name="conv")(inputs)
+    x = layers.ReLU()(layers.BatchNormalization(name="closed")(x))
+    x = layers.DepthwiseConv2D(1, use_bias=False, name="depthwise")(x)
+    x = layers.ReLU()(layers.BatchNormalization(name="open")(x))
+    outputs = layers.Dense(2)(layers.Flatten()(x))
+    wide = bwcp(randomise(keras.Model(inputs, outputs)))
+    wide.get_layer("closed").beta.assign(np.full(32, -1.0))
+    wide.get_layer("open").beta.assign(np.where(np.arange(32) < 20, 1.0, -1.0))
+    small = fold_bwcp(wide)
+    assert small.get_layer("conv").filters == 20
+
+
 def test_what_is_excluded_stays_with_all_that_is_tied_to_it(residual):
     reasons = bwcp_reasons(residual, exclude=["stem_conv"])
     assert set(reasons) == {"stem_bn", "b1b_bn"}
@@ -457,7 +472,7 @@ def test_a_saved_model_goes_on_at_the_same_temperature(trained):
     assert loaded.get_layer("b_bn").temperature.get_config()["decay_steps"] == 10
 
 
-def test_a_trained_model_folds_and_the_narrow_one_trains_on(trained):
+def test_a_trained_model_folds_and_the_narrow_one_trains_on(trained, single_channels):
     model, _, _ = trained
     small = require_folded(model, inputs_for(model, 5))
     small.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)

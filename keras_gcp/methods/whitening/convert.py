@@ -21,7 +21,7 @@ def bwcp(
     delta: float = 0.05,
     threshold: float = 0.5,
     temperature: Any = 0.5,
-    sharpness: Any = 1.0,
+    sharpness: Any = 4.0,
     scale_penalty: float = 4e-5,
     shift_penalty: float = 8e-5,
     warmup_steps: int = 0,

@@ -96,7 +96,7 @@ class BatchWhitening(keras.layers.Layer):
         delta: float = 0.05,
         threshold: float = 0.5,
         temperature: Any = 0.5,
-        sharpness: Any = 1.0,
+        sharpness: Any = 4.0,
         scale_penalty: float = 4e-5,
         shift_penalty: float = 8e-5,
         warmup_steps: int = 0,
@@ -329,7 +329,8 @@ def batch_whitening(site: Site) -> ChannelIds:
 
 
 def _identities(shape: Any, dtype: Any = None) -> Any:
-    return ops.broadcast_to(ops.eye(shape[-1], dtype=dtype), shape)
+    # A tensor of its own: PyTorch writes into what it was given.
+    return ops.tile(ops.eye(shape[-1], dtype=dtype)[None], (shape[0], 1, 1))
 
 
 def _axis(value: Any) -> int:

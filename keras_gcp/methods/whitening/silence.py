@@ -20,7 +20,8 @@ from keras_gcp.backend.sizes_to_run import sizes_to_run
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.criteria.readers import readers_of
 
-_EXAMPLES = 2
+_EXAMPLES = 4
+"""Above and below zero by turns, so that no activation takes all of a map of one pixel for zero."""
 
 Weights = Sequence[tuple[Any, Any]]
 """Pairs (variable, value)."""
@@ -109,5 +110,7 @@ def _drawn_again(y: Any, loud: np.ndarray, rng: np.random.Generator) -> Any:
     kind = keras.backend.standardize_dtype(y.dtype)
     if "float" not in kind:
         return y
-    drawn = rng.normal(size=tuple(y.shape)) * loud[None]
+    sizes = np.abs(rng.normal(size=tuple(y.shape))) + 0.1
+    signs = np.where(np.arange(len(sizes)) % 2, -1.0, 1.0)
+    drawn = sizes * signs.reshape([-1] + [1] * (sizes.ndim - 1)) * loud[None]
     return keras.ops.convert_to_tensor(drawn, dtype=kind)
