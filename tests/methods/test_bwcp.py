@@ -549,6 +549,22 @@ def test_mixed_precision_trains_and_folds(policy):
 
 
 @pytest.mark.slow
+def test_the_folded_model_loads_and_computes_the_same_without_keras_gcp(
+    folded, without_keras_gcp, tmp_path
+):
+    wide, small = folded
+    x = inputs_for(wide)
+    small.save(tmp_path / "small.keras")
+    np.save(tmp_path / "x.npy", x)
+    without_keras_gcp(
+        "import keras, numpy\n"
+        "model = keras.models.load_model('small.keras')\n"
+        "numpy.save('y.npy', model.predict(numpy.load('x.npy'), verbose=0))\n"
+    )
+    close(np.load(tmp_path / "y.npy"), flat_outputs(wide, x)[0])
+
+
+@pytest.mark.slow
 def test_an_interrupted_fit_goes_on_with_its_steps(tmp_path):
     x, y = inputs_for(networks.plain(), 16), np.arange(16) % 4
 

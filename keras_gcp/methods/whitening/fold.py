@@ -15,10 +15,10 @@ from keras_gcp.backend.sizes_to_run import sizes_to_run
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.costs.counting import build_cost_model, prunable_groups
+from keras_gcp.criteria.silence import own_weights, where_read
 from keras_gcp.errors import InvalidArgument, UnsupportedModel, VerificationFailed
 from keras_gcp.methods.whitening.arithmetic import in_groups
 from keras_gcp.methods.whitening.layer import BatchWhitening
-from keras_gcp.methods.whitening.silence import own_weights, where_read
 from keras_gcp.methods.whitening.sites import (
     KERNEL_AXES,
     WhiteningSite,

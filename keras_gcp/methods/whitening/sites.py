@@ -12,8 +12,8 @@ from keras import layers
 
 from keras_gcp import keras_state
 from keras_gcp.channels.map import ChannelMap
+from keras_gcp.criteria.silence import trained_weights, where_read
 from keras_gcp.graph import Call
-from keras_gcp.methods.whitening.silence import trained_weights, where_read
 
 KERNEL_AXES: Mapping[type, tuple[str, int]] = {
     layers.Conv1D: ("kernel", -1),
