@@ -10,6 +10,7 @@ docs/methods/adversarial_fine_tuning.md |
 | Activation Density | `ActivationDensity` | docs/methods/activation_density.md |
 | Consensus sub-network | `ConsensusPruning`, on gates of `keras_gcp.gates`; \
 `PolarizationRegularizer` | docs/methods/consensus.md |
+| BWCP | `bwcp`, `bwcp_reasons`, `BatchWhitening`, `fold_bwcp` | docs/methods/bwcp.md |
 | CATRO | `criterion="trace_ratio"`, `trace_ratio_set` | docs/methods/catro.md |
 | GraSP | `criterion="gradient_flow"` (`GradientFlow`), `gradient_flow_scores`, \
 `gradient_flow_shares` | docs/methods/grasp.md |
@@ -37,10 +38,14 @@ from keras_gcp.methods.polarization_regularizer import PolarizationRegularizer
 from keras_gcp.methods.stamp import SetMaskGenerator, class_episodes
 from keras_gcp.methods.utilization_ratios import utilization_ratios
 from keras_gcp.methods.variance_regularizer import VarianceRegularizer
+from keras_gcp.methods.whitening.convert import bwcp, bwcp_reasons
+from keras_gcp.methods.whitening.fold import fold_bwcp
+from keras_gcp.methods.whitening.layer import BatchWhitening
 
 __all__ = [
     "ActivationDensity",
     "AdversarialTraining",
+    "BatchWhitening",
     "ConsensusPruning",
     "GradientFlow",
     "HasteCost",
@@ -49,7 +54,10 @@ __all__ = [
     "SetMaskGenerator",
     "SlowStartFastDecay",
     "VarianceRegularizer",
+    "bwcp",
+    "bwcp_reasons",
     "class_episodes",
+    "fold_bwcp",
     "gradient_flow_scores",
     "gradient_flow_shares",
     "haste",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -65,15 +65,37 @@ def rewired_copy(model: Any, call: Rewired) -> tuple[Any, Mapping[int, Any]]:
         UnsupportedModel: a layer cannot be made again from its configuration.
     """
     copies = _Copies(rewired=call)
+    copy = _copied_by_layer(model, copies)
+    return copy, {id(original): one for original, one in copies.pairs}
+
+
+def exchanged_copy(model: Any, exchanged: Mapping[int, Any]) -> Any:
+    """`copy_model` with other layers in the place of some, under their names.
+
+    Args:
+        model: The model.
+        exchanged: `id` of a layer to what takes its place, unbuilt. Its weights are the caller's
+            to set.
+
+    Raises:
+        UnsupportedModel: a layer cannot be made again from its configuration.
+    """
+    return _copied_by_layer(model, _Copies(lambda layer: exchanged.get(id(layer))), exchanged)
+
+
+def _copied_by_layer(model: Any, copies: _Copies, other: Container[int] = ()) -> Any:
+    """The copy, with the weights of every layer but those whose `id` is among `other`."""
     with _taken_as_uncompiled(model):
         copy = copies.of(model)
     for original, one in copies.pairs:
         inner = keras_state.innermost(original) if keras_state.is_layer(original) else None
+        if inner is None or id(original) in other:
+            continue
         # Models have theirs from their layers; what is called no more is not built, and has none.
-        if inner is not None and keras_state.functional_of(inner) is None and one.built:
+        if keras_state.functional_of(inner) is None and one.built:
             one.set_weights(original.get_weights())
     _finish(model, copy)
-    return copy, {id(original): one for original, one in copies.pairs}
+    return copy
 
 
 def _finish(model: Any, copy: Any) -> None:

@@ -14,9 +14,12 @@ from keras_gcp.channels.trace import trace
 from keras_gcp.methods import (
     ActivationDensity,
     AdversarialTraining,
+    BatchWhitening,
     ConsensusPruning,
     PolarizationRegularizer,
     SlowStartFastDecay,
+    bwcp,
+    fold_bwcp,
     gradient_flow_scores,
     gradient_flow_shares,
     haste,
@@ -354,3 +357,43 @@ def test_a_network_that_is_pruned_and_hardened_in_one_fit_is_both(with_pixels, p
     assert pruning.costs["channels"] <= 0.6 * pruning.original_costs["channels"]
     assert robust_after >= robust + 0.08
     assert clean_after >= clean - 0.02
+
+
+# ---- BWCP
+
+
+def closing(seed, data, penalty, epochs=40):
+    """Trained with batch whitening from the beginning: shares kept, accuracies hard and folded."""
+    steps = epochs * -(-len(data.x_train) // 64)
+    sharper = keras.optimizers.schedules.PolynomialDecay(1.0, steps, 10.0)
+    model = bwcp(
+        network(seed),
+        sharpness=sharper,
+        scale_penalty=penalty,
+        shift_penalty=penalty / 2,
+        seed=seed,
+    )
+    train(compiled(model), data, epochs)
+    small = fold_bwcp(model)
+    whitened = [layer for layer in model.layers if isinstance(layer, BatchWhitening)]
+    p = np.concatenate([layer.activation_probabilities() for layer in whitened])
+    return {
+        "kept": sum(trace(small).widths()[f"conv{n}"] for n in (1, 2, 3)),
+        "widths": [trace(small).widths()[f"conv{n}"] for n in (1, 2, 3)],
+        "open": sum(int(layer.open_channels().sum()) for layer in whitened),
+        "hard": accuracy(model, data),
+        "folded": accuracy(small, data),
+        "undecided": round(float(np.mean((p > 0.1) & (p < 0.9))), 2),
+    }
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_channels_close_as_the_penalty_grows_and_a_third_leaves_within_eight_points(seed, data):
+    found = [closing(seed, data, penalty) for penalty in (0.0, 0.02, 0.04)]
+    print(seed, *found, sep="\n")
+    kept = [one["kept"] for one in found]
+    assert kept == sorted(kept, reverse=True)
+    assert kept[-1] <= 0.7 * 112
+    assert found[-1]["folded"] >= found[0]["folded"] - 0.08
+    for one in found:
+        assert one["folded"] == one["hard"] and one["kept"] == one["open"]
