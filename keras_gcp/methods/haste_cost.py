@@ -253,28 +253,23 @@ def _run(call: Call, values: Mapping[int, Any]) -> _Run:
 
 
 def _layers(runs: Iterable[_Run], examples: int) -> dict[str, HashedLayer]:
-    totals: dict[str, Operations] = {}
-    widths: dict[str, int] = {}
-    buckets: dict[str, list[float]] = {}
-    dense: dict[str, float] = {}
+    by_path: dict[str, list[_Run]] = {}
     for run in runs:
-        found = operations_of(run.layer, run.channels, run.buckets, run.outputs)
-        totals[run.path] = totals.get(run.path, Operations()) + found
-        widths[run.path] = run.channels
-        seen = buckets.setdefault(run.path, [0.0, 0.0])
-        seen[0] += float(run.buckets.sum())
-        seen[1] += run.buckets.size
-        every = len(run.buckets) * float(run.outputs.sum())
-        dense[run.path] = dense.get(run.path, 0.0) + every * math.prod(run.layer.kernel.shape)
-    return {
-        path: HashedLayer(
-            channels=widths[path],
-            buckets=buckets[path][0] / buckets[path][1],
-            dense=dense[path] / examples,
-            operations=total / examples,
-        )
-        for path, total in totals.items()
-    }
+        by_path.setdefault(run.path, []).append(run)
+    return {path: _layer(found, examples) for path, found in by_path.items()}
+
+
+def _layer(runs: list[_Run], examples: int) -> HashedLayer:
+    """All batches, and all calls, of one layer."""
+    layer, channels = runs[0].layer, runs[0].channels
+    operations = (operations_of(layer, channels, run.buckets, run.outputs) for run in runs)
+    outputs = sum(len(run.buckets) * int(run.outputs.sum()) for run in runs)
+    return HashedLayer(
+        channels=channels,
+        buckets=float(np.mean(np.concatenate([run.buckets.ravel() for run in runs]))),
+        dense=outputs * math.prod(layer.kernel.shape) / examples,
+        operations=sum(operations, Operations()) / examples,
+    )
 
 
 def _dense(graph: Graph) -> dict[str, str]:

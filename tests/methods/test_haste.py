@@ -370,13 +370,13 @@ def test_a_network_of_open_sizes_merges_at_any_size():
         x = layers.Conv2D(6, 3, 2, padding="same", name="it")(x)
         return keras.Model(inputs, layers.Conv2D(4, 3, name="last")(x))
 
-    merging = haste(build(None, None), 5, seed=0)
-    for size in ((13, 10), (9, 12)):
-        fixed, x = haste(build(*size), 5, seed=0), images(2, *size, 3)
-        fixed.set_weights(merging.get_weights())
-        outputs = merging.predict(x, verbose=0)  # In a graph, where sizes are tensors.
-        np.testing.assert_allclose(outputs, flat_outputs(fixed, x)[0], rtol=1e-4, atol=1e-5)
-        assert haste_cost(merging, x).share == haste_cost(fixed, x).share
+    merging, fixed = (haste(build(*size), 5, seed=0) for size in ((None, None), (13, 10)))
+    fixed.set_weights(merging.get_weights())
+    x = images(2, 13, 10, 3)
+    outputs = merging.predict(x, verbose=0)  # In a graph, where sizes are tensors.
+    np.testing.assert_allclose(outputs, flat_outputs(fixed, x)[0], rtol=1e-4, atol=1e-5)
+    assert haste_cost(merging, x).share == haste_cost(fixed, x).share
+    assert flat_outputs(merging, images(2, 9, 12, 3))[0].shape == (2, 3, 4, 4)
 
 
 def test_pruning_leaves_channels_that_are_hashed_and_may_cut_filters(residual):
@@ -436,6 +436,24 @@ def test_a_layer_that_is_called_twice_costs_twice():
     cost = haste_cost(haste(model, 5, seed=0, skip=()), images(4, 6, 6, 4))
     assert cost.layers["twice"].dense == keras_gcp.count(model).macs == 2 * 36 * 9 * 16
     assert cost.operations == pytest.approx(cost.layers["twice"].operations.total)
+
+
+def test_a_model_that_is_repeated_in_time_costs_as_often():
+    inner = keras.Sequential(
+        [
+            keras.Input((6, 6, 3)),
+            layers.Conv2D(6, 3, padding="same", name="first"),
+            layers.Conv2D(4, 3, padding="same", name="it"),
+            layers.GlobalAveragePooling2D(),
+        ],
+        name="inner",
+    )
+    inputs = keras.Input((5, 6, 6, 3))
+    model = keras.Model(inputs, layers.TimeDistributed(inner, name="timed")(inputs))
+    cost = haste_cost(haste(model, 5, seed=0), images(2, 5, 6, 6, 3))
+    (layer,) = cost.layers.values()
+    assert layer.dense == 5 * 36 * 9 * 24
+    assert cost.macs == keras_gcp.count(model).macs == layer.dense + 5 * 36 * 9 * 18
 
 
 def test_the_cost_of_a_network_that_merges_nothing_is_refused(residual):
