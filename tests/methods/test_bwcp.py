@@ -416,6 +416,12 @@ def test_what_is_excluded_stays_with_all_that_is_tied_to_it(residual):
     assert "is in `exclude`" in reasons["stem_bn"]
 
 
+def test_frozen_normalizations_stay():
+    model = networks.plain()
+    model.get_layer("a_bn").trainable = False
+    assert list(bwcp_reasons(model)) == ["a_bn"] and "frozen" in bwcp_reasons(model)["a_bn"]
+
+
 def test_a_model_without_whitening_cannot_be_folded(residual):
     with pytest.raises(InvalidArgument, match="no BatchWhitening layer"):
         fold_bwcp(residual)

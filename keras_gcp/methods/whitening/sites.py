@@ -132,6 +132,8 @@ def find_sites(
 def _unless(site: WhiteningSite, channels: ChannelMap, masked: set[int]) -> WhiteningSite | str:
     """The site; or what about the normalization, or its channels, is in the way."""
     layer = site.layer
+    if not layer.trainable:
+        return "it is frozen, so it would close channels without learning which"
     if layer.synchronized:
         return "it is synchronized over replicas, which batch whitening is not"
     if layer.gamma_constraint or layer.beta_constraint:
