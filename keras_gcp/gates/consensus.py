@@ -21,8 +21,9 @@ class ConsensusGate(Gate):
     factor were q itself (a straight-through estimator). At first all channels are open: W2 is 0,
     b2 is `bias`.
 
-    Frozen, a channel is open if it has been open for more than `threshold` of the examples lately:
-    `values()` is a running mean of the training.
+    `polarization` is how strongly `ConsensusPruning` pushes the gate to decide alike for all
+    inputs, 0 without it. Frozen, a channel is open if it has been open for more than `threshold` of
+    the examples lately: `values()` is a running mean of the training.
 
     Zhi et al., 2023 (arXiv 2302.10798) train such gates; their form is ours
     (docs/methods/consensus.md). `keras_gcp.methods.ConsensusPruning` trains them to a budget.
@@ -85,6 +86,10 @@ class ConsensusGate(Gate):
         )
         self.open_share = self.add_weight(
             (units,), initializer="ones", trainable=False, autocast=False, name="open_share"
+        )
+        # A weight of the model, so that code compiled before it changes goes by it, on JAX too.
+        self.polarization = self.add_weight(
+            (), initializer="zeros", trainable=False, autocast=False, name="polarization"
         )
 
     def values(self) -> Any:

@@ -17,6 +17,7 @@ from keras_gcp.channels.map import ChannelMap, Weight
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.gates.blocks import blocks_of
+from keras_gcp.gates.floors import with_floors
 from keras_gcp.gates.gate import Gate, gated_channels, gates_of
 from keras_gcp.graph import Call, leaves
 from keras_gcp.keras_state import Transaction
@@ -159,13 +160,7 @@ class _Factors:
         for path, coupled in own.produced.items():
             keep[coupled] = self.of_channels[channels.produced[path]] != 0
             values[coupled] = self.values[channels.produced[path]]
-        keep |= ~own.prunable
-        for group in own.groups:
-            missing = max(group.least, 1) - int(keep[group.coupled].sum())
-            if missing > 0:
-                closed = group.coupled[~keep[group.coupled]]
-                keep[closed[np.argsort(-values[closed], kind="stable")[:missing]]] = True
-        return keep
+        return with_floors(own, keep, values)
 
 
 def _is_whole_gate(call: Call) -> bool:

@@ -7,8 +7,15 @@ from keras import layers
 
 import keras_gcp
 from examples import datasets
+from keras_gcp import gates
 from keras_gcp.channels.trace import trace
-from keras_gcp.methods import ActivationDensity, gradient_flow_scores, gradient_flow_shares
+from keras_gcp.methods import (
+    ActivationDensity,
+    ConsensusPruning,
+    PolarizationRegularizer,
+    gradient_flow_scores,
+    gradient_flow_shares,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -166,6 +173,51 @@ def test_shares_of_layers_do_not_depend_on_temperature_nor_much_on_labels(seed, 
     print(first, second)
     for path, share in first.items():
         assert second[path] == pytest.approx(share, rel=0.15)
+
+
+# ---- Consensus sub-network
+
+
+@pytest.mark.parametrize("of", ["channels", "macs"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_half_is_left_by_consensus_within_five_points_of_the_target_and_two_of_accuracy(
+    seed, of, data
+):
+    model = network(seed)
+    gated = compiled(gates.insert(model, gates.ConsensusGate()))
+    consensus = ConsensusPruning(target=0.5, of=of)
+    train(gated, data, 30, callbacks=[consensus])
+    narrow, whole = gates.remove(gated), accuracy(train(model, data, 30), data)
+    left = {
+        "channels": consensus.plan.after.channels / consensus.plan.before.channels,
+        "macs": keras_gcp.count(narrow).macs / keras_gcp.count(model).macs,
+    }
+    undecided = [state.undecided for state in consensus.states]
+    print(of, left, "undecided", max(undecided), undecided[-1], accuracy(narrow, data), whole)
+    assert left[of] == pytest.approx(0.5, abs=0.05)
+    assert undecided[-1] <= 0.1 < 0.5 < max(undecided)
+    assert accuracy(narrow, data) >= whole - 0.02
+    np.testing.assert_allclose(
+        narrow.predict(data.x_test, verbose=0), gated.predict(data.x_test, verbose=0), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_polarized_scales_have_a_gap_to_cut_in(seed, data):
+    """Of batch normalizations; half of the multiply-adds go, and nothing is trained afterwards."""
+    found = {}
+    for name, callbacks in (
+        ("plain", []),
+        ("polarized", [PolarizationRegularizer(3e-3, t=1.0)]),
+    ):
+        model = train(network(seed), data, 20, callbacks=callbacks)
+        narrow = keras_gcp.prune(
+            model, {"macs": 0.5}, "bn_scale", selection={"align": 1}, compensation=None
+        )
+        found[name] = accuracy(model, data), accuracy(narrow, data)
+    print(found)
+    assert found["polarized"][0] >= found["plain"][0] - 0.02
+    assert found["polarized"][1] > found["plain"][1]
 
 
 # ---- Activation Density
