@@ -135,7 +135,9 @@ def measured_ratios(
     widths = np.array([len(group.coupled) for group in groups])
     rates = rates_of_equal_cost(widths, slopes, base_rate)
     passes = 1 + len(groups) * repeats
-    bar = keras.utils.Progbar(passes, verbose=verbose, stateful_metrics=[metric.name])
+    bar = keras.utils.Progbar(
+        passes, verbose=verbose, stateful_metrics=[metric.name], unit_name="measurement"
+    )
     with DroppedChannels(
         channels, groups, examples, metric, batch_size, seed, passes, exclude
     ) as dropped:

@@ -20,8 +20,6 @@ MOST_DROPPED = 0.5
 LEAST_WEIGHT = 0.01
 """Weight of channels whose loss did not show, as a share of the mean: they are still ranked."""
 
-_COLUMNS = ("group", "channels", "MACs per channel", "dropped", "value", "ratio")
-
 
 @dataclass(frozen=True)
 class GroupUtilization:
@@ -89,11 +87,14 @@ class UtilizationRatios:
         return self.explain()
 
     def _repr_html_(self) -> str:
-        return html_table(_COLUMNS, self._rows(), [self._line()])
+        return html_table(self._columns(), self._rows(), [self._line()])
 
     def explain(self) -> str:
         """A text table: every group, and what it makes of its multiply-adds."""
-        return f"{table(_COLUMNS, self._rows())}\n{wrapped(self._line())}"
+        return f"{table(self._columns(), self._rows())}\n{wrapped(self._line())}"
+
+    def _columns(self) -> list[str]:
+        return ["group", "channels", "MACs per channel", "dropped", self.metric, "ratio"]
 
     def _rows(self) -> list[list[Any]]:
         return [
