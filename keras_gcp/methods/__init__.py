@@ -1,7 +1,7 @@
 """Published systems, composed of criteria, selection, schedules, surgery and compensation.
 
-One file per system, or one folder; what several of them need is a part in its own room. A criterion is taken by
-its name (`criterion="input_variance"`); what is more than a criterion is here.
+One file per system, or one folder; what several of them need is a part in its own room. A
+criterion is taken by its name (`criterion="input_variance"`); what is more than one is here.
 
 | system | what to call | page |
 |---|---|---|
