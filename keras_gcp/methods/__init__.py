@@ -5,13 +5,13 @@ taken by its name (`criterion="input_variance"`); what is more than a criterion 
 
 | system | what to call | page |
 |---|---|---|
+| Activation Density | `ActivationDensity` | docs/methods/activation_density.md |
 | Adversarial fine-tuning | `AdversarialTraining`, `SlowStartFastDecay`, `robust_accuracy` | \
 docs/methods/adversarial_fine_tuning.md |
-| Activation Density | `ActivationDensity` | docs/methods/activation_density.md |
-| Consensus sub-network | `ConsensusPruning`, on gates of `keras_gcp.gates`; \
-`PolarizationRegularizer` | docs/methods/consensus.md |
 | BWCP | `bwcp`, `bwcp_reasons`, `BatchWhitening`, `fold_bwcp` | docs/methods/bwcp.md |
 | CATRO | `criterion="trace_ratio"`, `trace_ratio_set` | docs/methods/catro.md |
+| Consensus sub-network | `ConsensusPruning`, on gates of `keras_gcp.gates`; \
+`PolarizationRegularizer` | docs/methods/consensus.md |
 | GraSP | `criterion="gradient_flow"` (`GradientFlow`), `gradient_flow_scores`, \
 `gradient_flow_shares` | docs/methods/grasp.md |
 | HASTE | `haste`, `LSHConvolution`, `haste_cost` (`HasteCost`) | docs/methods/haste.md |
