@@ -72,6 +72,12 @@ def test_long_cells_are_wrapped_and_nothing_is_cut_off():
     assert [word for word in text.split() if word.startswith("word")] == reason.split()
 
 
+def test_a_table_is_the_same_text_in_a_notebook(monkeypatch):
+    whole = table(["layer", "kept"], [["conv", "8 of 16"]])
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert table(["layer", "kept"], [["conv", "8 of 16"]]) == whole != ""
+
+
 def test_square_brackets_are_text_and_not_markup():
     assert "[bold]x[/bold]" in table(["[red]name"], [["[bold]x[/bold]"]], title="[blue]")
 
