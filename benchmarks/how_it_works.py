@@ -190,12 +190,12 @@ INKS = {"light": "#1F2933", "dark": "#E3E7EB"}
 
 
 @contextmanager
-def drawing(name: str, scheme: str, folder: Path, height: float = 3.2) -> Iterator[Any]:
+def drawing(name: str, scheme: str, folder: Path, height: float = 2.9) -> Iterator[Any]:
     """A figure without a background, whose letters suit light or dark pages."""
     ink = INKS[scheme]
     style = {
         "font.family": "DejaVu Sans",
-        "font.size": 10,
+        "font.size": 11,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "legend.frameon": False,
@@ -205,7 +205,7 @@ def drawing(name: str, scheme: str, folder: Path, height: float = 3.2) -> Iterat
         "axes.edgecolor": ink,
     }
     with matplotlib.rc_context(style):
-        figure = matplotlib.figure.Figure(figsize=(7, height), layout="constrained")
+        figure = matplotlib.figure.Figure(figsize=(5.8, height), layout="constrained")
         yield figure
         path = folder / f"{name}-{scheme}.svg"
         figure.savefig(path, transparent=True, metadata={"Date": None})
@@ -227,7 +227,7 @@ def draw_fit(fit: Row, scheme: str, folder: Path) -> None:
 
 def draw_widths(fit: Row, scheme: str, folder: Path) -> None:
     layers = list(fit["original_widths"])[::-1]
-    with drawing("widths", scheme, folder, height=0.5 + 0.32 * len(layers)) as figure:
+    with drawing("widths", scheme, folder, height=0.6 + 0.33 * len(layers)) as figure:
         axes = figure.subplots()
         whole = [fit["original_widths"][layer] for layer in layers]
         kept = [fit["widths"][layer] for layer in layers]

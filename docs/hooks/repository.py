@@ -27,6 +27,7 @@ PAGES_ELSEWHERE = {
 """Files of the repository and their pages. The site has a first page of its own."""
 
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
+NUMBER = re.compile(r"[-+]?[\d.,]+\S{0,3}( (\(.*\)|of [\d,]+))?")
 FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -233,13 +234,14 @@ def table(lines: list[str]) -> str:
     blank = "".join("." if all(line[i] == " " for line in padded) else "x" for i in range(width))
     spans = [(m.start(), m.end()) for m in re.finditer(r"x+(?:\.x+)*", blank)]
     cells = [[line[a:b].strip().replace("|", "\\|") for a, b in spans] for line in padded]
-    numeric = [all(is_number(row[i]) for row in cells[1:]) for i in range(len(spans))]
+    numeric = [mostly_numbers([row[i] for row in cells[1:]]) for i in range(len(spans))]
     rule = ["---:" if right else "---" for right in numeric]
     return "\n".join("| " + " | ".join(row) + " |" for row in [cells[0], rule, *cells[1:]])
 
 
-def is_number(text: str) -> bool:
-    return not text or bool(re.match(r"[-+]?[\d.]", text))
+def mostly_numbers(texts: list[str]) -> bool:
+    filled = [text for text in texts if text]
+    return 2 * sum(bool(NUMBER.fullmatch(text)) for text in filled) > len(filled)
 
 
 # --------------------------------------------------------------------------------------- notebooks
@@ -267,7 +269,6 @@ def cell_parts(cell: dict[str, Any]) -> Iterator[str]:
         yield source
         return
     yield f"```python\n{source}\n```"
-    for output in cell.get("outputs", ()):
-        text = "".join(output.get("text", output.get("data", {}).get("text/plain", "")))
-        if text.strip():
-            yield f"```text\n{text.rstrip()}\n```"
+    printed = "".join("".join(output["text"]) for output in cell["outputs"])
+    if printed.strip():
+        yield f"```text\n{printed.strip(chr(10))}\n```"
