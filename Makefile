@@ -112,7 +112,8 @@ test-torch: .venv-torch/$(BACKEND_STAMP)  ## the core's tests on PyTorch, withou
 
 test-tfmot: .venv-tfmot/$(BACKEND_STAMP)  ## tensorflow-model-optimization after pruning, beside tf_keras
 	.venv-tfmot/bin/python $(PYTEST_OPTIONS) -m "" -rs tests/tfmot \
-	  "tests/test_docs.py::test_the_code_of_the_page_runs[tfmot]" $(PYTEST_ARGS)
+	  "tests/test_docs.py::test_the_code_of_the_page_runs[tfmot]" \
+	  tests/test_docs.py::test_the_code_of_the_readme_on_tfmot_runs $(PYTEST_ARGS)
 
 .venv-jax/$(BACKEND_STAMP): BACKEND := $(JAX)
 .venv-torch/$(BACKEND_STAMP): BACKEND := $(TORCH)

@@ -127,6 +127,8 @@ def test_the_site_is_built_strictly_and_fetches_nothing(tmp_path):
     assert len(written) > len(site.written())
     for page in written:
         assert fetched_by(page.read_text("utf-8")) == [], page.name
+    for page in (tmp_path / "site" / "reference").glob("*.html"):
+        assert "<blockquote>" not in page.read_text("utf-8"), f"{page.name}: >>> is not code"
 
 
 def test_what_a_page_would_fetch_is_found():
