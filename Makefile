@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo lint format test test-all test-jax test-torch test-tfmot test-backends test-versions \
+.PHONY: help env demo docs docs-serve lint format test test-all test-jax test-torch test-tfmot test-backends test-versions \
   wheel-test clean distclean
 
 VENV := .venv
@@ -30,7 +30,8 @@ BACKEND_STAMP := .made-from-pyproject
 
 # Tests of exported files, examples, pictures and packages are TensorFlow's, or not of the core.
 CORE_TESTS := $(filter-out %/cli/ %/examples/ %/exporting/ %/models/ %/reporting/ %/distribution/ %/tfmot/,$(wildcard tests/*/)) \
-  $(filter-out tests/test_packaging.py tests/test_docs.py tests/test_trained_networks.py,$(wildcard tests/test_*.py))
+  $(filter-out tests/test_packaging.py tests/test_docs.py tests/test_site.py \
+  tests/test_trained_networks.py,$(wildcard tests/test_*.py))
 
 # JAX compiles every operation for every shape; what it compiled is kept from one run to the next.
 JAX_SETTINGS := JAX_DISABLE_MOST_OPTIMIZATIONS=1 JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.venv-jax/cache \
@@ -68,6 +69,14 @@ $(STAMP): pyproject.toml
 demo: env  ## train and prune a small network, export it, write a report (under 3 minutes)
 	$(PYTHON) examples/demo.py
 
+# Strict: a broken link, a page that no menu has, or a wrong docstring ends it. Nothing is fetched.
+docs: env  ## build the site of docs/ into build/site (open build/site/index.html)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
+	@echo "build/site/index.html; searching it needs a server: make docs-serve"
+
+docs-serve: env  ## show the site on http://127.0.0.1:8000, built again whenever a page changes
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs serve
+
 lint: env  ## style, types, architecture
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
@@ -103,7 +112,8 @@ test-torch: .venv-torch/$(BACKEND_STAMP)  ## the core's tests on PyTorch, withou
 
 test-tfmot: .venv-tfmot/$(BACKEND_STAMP)  ## tensorflow-model-optimization after pruning, beside tf_keras
 	.venv-tfmot/bin/python $(PYTEST_OPTIONS) -m "" -rs tests/tfmot \
-	  "tests/test_docs.py::test_the_code_of_the_page_runs[tfmot]" $(PYTEST_ARGS)
+	  "tests/test_docs.py::test_the_code_of_the_page_runs[tfmot]" \
+	  tests/test_docs.py::test_the_code_of_the_readme_on_tfmot_runs $(PYTEST_ARGS)
 
 .venv-jax/$(BACKEND_STAMP): BACKEND := $(JAX)
 .venv-torch/$(BACKEND_STAMP): BACKEND := $(TORCH)

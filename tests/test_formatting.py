@@ -78,6 +78,12 @@ def test_a_title_may_be_longer_than_its_table():
     assert max(map(len, table(["a"], [["b"]], title=title, width=20).splitlines())) <= 20
 
 
+def test_a_table_is_the_same_text_in_a_notebook(monkeypatch):
+    whole = table(["layer", "kept"], [["conv", "8 of 16"]])
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert table(["layer", "kept"], [["conv", "8 of 16"]]) == whole != ""
+
+
 def test_square_brackets_are_text_and_not_markup():
     assert "[bold]x[/bold]" in table(["[red]name"], [["[bold]x[/bold]"]], title="[blue]")
 

@@ -25,20 +25,23 @@ class Criterion(Protocol):
     leaves is how much the loss is expected to rise; and `check(model, channels, sample)`,
     which raises if the criterion does not apply. That is called before training begins, and each
     time right before the criterion is: so it need not look again.
-
-    Args:
-        model: The model.
-        channels: Its channel map.
-        sample: Examples; None if the caller has none, and `sample.y` None without labels.
-
-    Returns:
-        Dict: path of a producing layer to scores `(width,)`, larger = keep. It must have every
-        layer of `channels.produced` with a prunable channel, and may have more of them.
     """
 
     def __call__(
         self, model: Any, channels: ChannelMap, sample: DrawnSample | None
-    ) -> Mapping[str, Any]: ...
+    ) -> Mapping[str, Any]:
+        """Scores every channel that begins in a layer.
+
+        Args:
+            model: The model.
+            channels: Its channel map.
+            sample: Examples; None if the caller has none, and `sample.y` None without labels.
+
+        Returns:
+            Path of a producing layer to scores `(width,)`, larger = keep. It must have every
+            layer of `channels.produced` with a prunable channel, and may have more of them.
+        """
+        ...
 
 
 @runtime_checkable

@@ -76,7 +76,10 @@ def table(
         grid.add_row(*map(Text, texts))
     output = io.StringIO()
     whole = max(width, sum(column.width + GAP for column in shown))
-    console = Console(file=output, width=whole, color_system=None, force_terminal=False)
+    # In a notebook, rich would show the table at once, and write nothing to the file.
+    console = Console(
+        file=output, width=whole, color_system=None, force_terminal=False, force_jupyter=False
+    )
     console.print(grid)
     lines = [line.rstrip() for line in output.getvalue().splitlines()]
     above = [wrapped(title, width)] if title else []
