@@ -55,6 +55,7 @@ __all__ = [
     "export",
     "flatten",
     "frontier",
+    "gates",
     "methods",
     "models",
     "narrow",

@@ -1,6 +1,7 @@
 """Everything that users call, imported at once; `keras_gcp` passes it on when it is first used."""
 
 from keras_gcp import (
+    gates as gates,
     methods as methods,
     models as models,
     schedules as schedules,

@@ -21,7 +21,7 @@ README = DOCS.parent / "README.md"
 PAGES = [page for page in sorted(DOCS.rglob("*.md")) if "```python" in page.read_text("utf-8")]
 
 SLOW = {
-    *("budgets", "events", "export", "index", "long_trainings", "prunenet", "tutorial"),
+    *("budgets", "events", "export", "gates", "index", "long_trainings", "prunenet", "tutorial"),
     *("guides/int8_and_qat", "guides/prune_trained", "guides/prune_while_training"),
     *("guides/other_tasks", "guides/transfer_learning", "coming_from/tfmot"),
 }

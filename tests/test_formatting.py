@@ -72,6 +72,12 @@ def test_long_cells_are_wrapped_and_nothing_is_cut_off():
     assert [word for word in text.split() if word.startswith("word")] == reason.split()
 
 
+def test_a_title_may_be_longer_than_its_table():
+    title = "half of the multiply-adds, a sample of 512"
+    assert table(["a"], [["b"]], title=title).splitlines()[0] == title
+    assert max(map(len, table(["a"], [["b"]], title=title, width=20).splitlines())) <= 20
+
+
 def test_a_table_is_the_same_text_in_a_notebook(monkeypatch):
     whole = table(["layer", "kept"], [["conv", "8 of 16"]])
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)

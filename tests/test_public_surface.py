@@ -19,7 +19,7 @@ PUBLIC = set(
     "Frontier GradualChannelPruning ImpossibleBudget InvalidArgument KerasGCPError Plan "
     "ReplicasDisagree Sample Selection Sensitivity Smallest UnsupportedKeras "
     "UnsupportedModel VerificationFailed __version__ absolute apply compare count "
-    "elementwise export flatten frontier methods models narrow plan prune "
+    "elementwise export flatten frontier gates methods models narrow plan prune "
     "register_relevance_rule register_rule relevance_scores schedules sensitivity smallest "
     "tfmot timed trace".split()
 )

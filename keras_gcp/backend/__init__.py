@@ -33,9 +33,11 @@ from keras_gcp.backend.inference import (
     with_weights,
     worth_compiling,
 )
+from keras_gcp.backend.largest_seen import LargestSeen
 
 __all__ = [
     "DEFAULT_BATCH_SIZE",
+    "LargestSeen",
     "Predictor",
     "mean_over_processes",
     "compiled",

@@ -208,9 +208,9 @@ def _loss(model: Any, x: Any, y: Any) -> Any:
     return loss_of_outputs(model, x, y, model(keras_state.pack_inputs(model, x), training=False))
 
 
-def loss_of_outputs(model: Any, x: Any, y: Any, y_pred: Any) -> Any:
+def loss_of_outputs(model: Any, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
     """The compiled loss of a batch whose outputs are known, without penalties on weights."""
-    arguments: dict[str, Any] = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": None}
+    arguments: dict[str, Any] = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": sample_weight}
     if "training" in inspect.signature(model.compute_loss).parameters:
         arguments["training"] = False
     loss = model.compute_loss(**arguments)

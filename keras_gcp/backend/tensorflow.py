@@ -109,13 +109,40 @@ def _traced_functions(function: Any, seen: frozenset[int] = frozenset()) -> Iter
 
 
 def _custom_gradients(graph: Any) -> Iterator[str]:
-    """Names under which the gradients of a graph's own operations were registered."""
+    """Names under which the gradients of a graph's own operations were registered.
+
+    Those in the bodies of its loops are its own, too, such as a search for adversarial examples.
+    """
+    loops = []
     for operation in graph.get_operations():
-        if operation.type != "IdentityN":  # the operation that stands for a custom gradient
-            continue
-        attributes = operation.node_def.attr
-        if "_gradient_op_type" in attributes:
-            yield attributes["_gradient_op_type"].s.decode()
+        if operation.type == _CUSTOM:
+            yield from _registered_name(operation.node_def)
+        elif operation.type in _LOOPS:
+            loops.append(operation.node_def)
+    if loops:
+        yield from _in_bodies(loops, {f.signature.name: f for f in _library(graph)})
+
+
+_CUSTOM, _LOOPS = "IdentityN", ("While", "StatelessWhile")
+"""The operations that stand for a custom gradient, and for a loop."""
+
+
+def _library(graph: Any) -> Sequence[Any]:
+    return graph.as_graph_def().library.function
+
+
+def _in_bodies(loops: Sequence[Any], functions: dict[str, Any]) -> Iterator[str]:
+    for loop in loops:
+        nodes = functions[loop.attr["body"].func.name].node_def
+        for node in nodes:
+            if node.op == _CUSTOM:
+                yield from _registered_name(node)
+        yield from _in_bodies([node for node in nodes if node.op in _LOOPS], functions)
+
+
+def _registered_name(node: Any) -> Iterator[str]:
+    if "_gradient_op_type" in node.attr:
+        yield node.attr["_gradient_op_type"].s.decode()
 
 
 def forget_shapes() -> None:

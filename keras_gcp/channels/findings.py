@@ -59,10 +59,16 @@ class ConfigSite:
 
 @dataclass(frozen=True, eq=False)
 class ArgumentSite:
-    """A positional argument of a recorded call that depends on a width, with `Count` leaves."""
+    """An argument of a recorded call that depends on a width, with `Count` leaves.
+
+    Attributes:
+        node: Keras' record of the call.
+        position: Its place among the positional arguments, or its keyword.
+        value: Its value.
+    """
 
     node: Any
-    position: int
+    position: int | str
     value: Any
 
 

@@ -202,11 +202,11 @@ class Site:
                 return
         self._findings.configs.append(ConfigSite(self.layer, saved_as, attribute, value))
 
-    def argument(self, position: int, value: Any) -> None:
-        """Declares a positional argument of this call, counts standing where widths stand.
+    def argument(self, position: int | str, value: Any) -> None:
+        """Declares an argument of this call, counts standing where widths stand.
 
         Args:
-            position: Place among the positional arguments.
+            position: Place among the positional arguments, or the keyword.
             value: Its value, as for `config`.
         """
         node = self.call.node

@@ -27,17 +27,28 @@ def right_share(head: Head, y: Any, outputs: Any, asker: Asker) -> float:
     Raises:
         InvalidArgument: the labels do not fit the classifier.
     """
+    right, counted = right_answers(head, y, outputs, asker)
+    return float(right[counted].mean())
+
+
+def right_answers(head: Head, y: Any, outputs: Any, asker: Asker) -> tuple[np.ndarray, np.ndarray]:
+    """Which outputs are right, and which of them count; as `right_share`.
+
+    Returns:
+        Two arrays of booleans, `(examples, ...)`: an entry for each example, for each place, or for
+        each output of a multi-label classifier. Places without a class do not count.
+    """
     targets = targets_of(head, y, asker)
     outputs = np.asarray(outputs, np.float32)
     if head.kind == "multi-label":
         labels = np.asarray(y).reshape(outputs.shape) > 0.5
-        return float(((outputs > head.threshold) == labels).mean())
+        return (outputs > head.threshold) == labels, np.ones(outputs.shape, bool)
     classes = _class_of_each(head, targets)
     if head.kind == "binary":
         answers = (outputs[..., 0] > head.threshold).astype(classes.dtype)
     else:
         answers = outputs.argmax(axis=-1)
-    return float((answers == classes)[classes != _NO_CLASS].mean())
+    return answers == classes, classes != _NO_CLASS
 
 
 _NO_CLASS = -1

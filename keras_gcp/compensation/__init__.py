@@ -6,7 +6,7 @@
 - Means and variances of normalizations follow the change of their inputs.
 """
 
-from keras_gcp.compensation.noise import makes_up_for_examples
+from keras_gcp.compensation.noise import free_to_choose, makes_up_for_examples
 from keras_gcp.compensation.paired_pass import compensated
 from keras_gcp.compensation.settings import (
     AUTO,
@@ -23,6 +23,7 @@ __all__ = [
     "NO_COMPENSATION",
     "Compensation",
     "compensated",
+    "free_to_choose",
     "is_auto",
     "makes_up_for_examples",
     "parse",

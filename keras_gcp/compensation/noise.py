@@ -22,6 +22,7 @@ from keras import layers, ops
 
 from keras_gcp import keras_state
 from keras_gcp.backend.comparison import random_inputs
+from keras_gcp.compensation.settings import METHODS, is_auto
 from keras_gcp.graph import Graph, Shapes
 from keras_gcp.sample import DrawnSample
 
@@ -39,6 +40,12 @@ def makes_up_for_examples(model: Any) -> bool:
     """Whether noise says something about a model: it was trained to normalize, and reads floats."""
     numbers = all("float" in symbol.dtype for symbol in model.inputs)
     return numbers and any(map(normalizes, keras_state.operations(model)))
+
+
+def free_to_choose(compensation: Any, has_sample: bool, model: Any) -> Any:
+    """What `"auto"` means to who plans a cut as well: without a sample, noise beats nothing."""
+    is_open = is_auto(compensation) and not has_sample
+    return METHODS[0] if is_open and makes_up_for_examples(model) else compensation
 
 
 def normalizes(operation: Any) -> bool:

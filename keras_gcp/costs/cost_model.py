@@ -90,6 +90,15 @@ class Products:
         """The sum over some of the terms only."""
         return int((self.factors[terms] * sizes[self.axes[terms]].prod(axis=1)).sum())
 
+    def gradient(self, sizes: np.ndarray) -> np.ndarray:
+        """Derivative of the sum by the size of every axis, `(axes,)`, at given sizes."""
+        found = np.zeros(len(sizes))
+        for place in range(self.axes.shape[1]):
+            others = np.delete(self.axes, place, axis=1)
+            rest = self.factors * sizes[others].prod(axis=1)
+            found += np.bincount(self.axes[:, place], rest, minlength=len(sizes))
+        return found[:-1]  # The last one is the 1 at the end.
+
 
 class CostFunction(Protocol):
     """A cost as a function of the sizes of all axes; it must not fall when an axis grows."""
@@ -152,6 +161,23 @@ class CostModel:
         if resource in self.functions:
             return self.functions[resource].total(self.sizes(kept))
         return self.constants[resource] + self.products[resource].total(self.sizes(kept))
+
+    def derivative(self, resource: str, kept: np.ndarray) -> np.ndarray:
+        """What one more channel of each group costs at the margin, `(groups,)`.
+
+        Of the polynomial that a sum of products is in the widths: the layers that produce the
+        channels and all that read them take part. Where a width is multiplied by itself (a
+        convolution between tied layers), one whole channel more costs a little more than that.
+
+        Args:
+            resource: `"channels"`, or one that is a sum of products.
+            kept: Channels per group; also more than the model has.
+        """
+        if resource == "channels":
+            return self.filters.astype(np.float64)
+        by_axis = self.products[resource].gradient(self.sizes(kept))
+        weighted = self.slopes.values * by_axis[self.slopes.axes]
+        return np.bincount(self.slopes.groups, weighted, minlength=len(self.filters))
 
     def bottleneck(self, resource: str, kept: np.ndarray) -> str | None:
         """The layer that alone decides what this costs, for resources that are a maximum."""

@@ -17,7 +17,6 @@ from keras_gcp.criteria.read_rows import (
     products_read,
 )
 from keras_gcp.criteria.readers import Reader, require_readers, summed_over_readers
-from keras_gcp.errors import InvalidArgument
 from keras_gcp.sample import DrawnSample
 
 _JITTER = 1e-6
@@ -57,11 +56,7 @@ class CompensationAware:
     normalize: ClassVar[str] = "mean"
 
     def check(self, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> None:
-        """Raises without a sample, or if nothing with weights reads a layer's channels."""
-        if sample is None:
-            raise InvalidArgument(
-                "Criterion 'compensation_aware' needs examples. Expected sample=(x, y)."
-            )
+        """Raises if nothing with weights reads a layer's channels."""
         require_readers(self.name, channels)
 
     def __call__(

@@ -22,7 +22,7 @@ from keras_gcp.criteria.relevance.scoring import (
     tensor_probe,
 )
 from keras_gcp.criteria.relevance.statistics import checked_class_weights
-from keras_gcp.errors import InvalidArgument, UnsupportedModel
+from keras_gcp.errors import UnsupportedModel
 from keras_gcp.graph import Call, Tensor
 from keras_gcp.sample import DrawnSample
 
@@ -51,10 +51,7 @@ class FeatureRelevance:
     def check(self, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> None:
         """Raises if the model is not a classifier, labels are off, or a layer has no rule."""
         head = find_head(model, channels.graph, ASKER)
-        if sample is None:
-            raise InvalidArgument(
-                "Criterion 'feature_relevance' needs examples. Expected sample=(x, y)."
-            )
+        assert sample is not None  # `criteria.check` asks for it.
         targets_of(head, sample.y, ASKER)
         if self.class_weights is not None:
             checked_class_weights(self.class_weights, head.classes)

@@ -84,10 +84,7 @@ class GradientFlow:
     def check(self, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> None:
         """Raises if the model is no classifier of one class of several, or labels do not fit."""
         head = find_classes(model, channels, _ASKER)
-        if sample is None:
-            raise InvalidArgument(
-                "Criterion 'gradient_flow' needs examples. Expected sample=(x, y)."
-            )
+        assert sample is not None  # `criteria.check` asks for it.
         targets_of(head, sample.y, _ASKER)
 
     def __call__(

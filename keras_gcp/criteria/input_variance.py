@@ -16,7 +16,6 @@ from keras_gcp.criteria.read_rows import (
     products_read,
 )
 from keras_gcp.criteria.readers import Reader, require_readers, summed_over_readers
-from keras_gcp.errors import InvalidArgument
 from keras_gcp.sample import DrawnSample
 
 
@@ -59,11 +58,7 @@ class InputVariance:
     ranking: ClassVar[str] = "score_per_cost"
 
     def check(self, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> None:
-        """Raises without a sample, or if nothing with weights reads a layer's channels."""
-        if sample is None:
-            raise InvalidArgument(
-                "Criterion 'input_variance' needs examples. Expected sample=x, or sample=(x, y)."
-            )
+        """Raises if nothing with weights reads a layer's channels."""
         require_readers(self.name, channels)
 
     def __call__(

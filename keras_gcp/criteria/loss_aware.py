@@ -100,11 +100,8 @@ class LossAware:
     predicts_loss: ClassVar[bool] = True
 
     def check(self, model: Any, channels: ChannelMap, sample: DrawnSample | None) -> None:
-        """Raises without a sample, without labels where only they tell, or without readers."""
-        if sample is None:
-            raise InvalidArgument(
-                "Criterion 'loss_aware' needs examples. Expected sample=x, or sample=(x, y)."
-            )
+        """Raises without labels where only they tell, or without readers."""
+        assert sample is not None  # `criteria.check` asks for it.
         require_readers(self.name, channels)
         if needs_labels(likelihoods_of(model, channels.graph)) and sample.y is None:
             raise InvalidArgument(

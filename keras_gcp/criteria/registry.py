@@ -13,6 +13,7 @@ from keras_gcp.criteria.base import Criterion
 from keras_gcp.criteria.bn_scale import BatchNormScale
 from keras_gcp.criteria.compensation_aware import CompensationAware
 from keras_gcp.criteria.feature_relevance import FeatureRelevance
+from keras_gcp.criteria.gate_value import GateValue
 from keras_gcp.criteria.gradient_flow import GradientFlow
 from keras_gcp.criteria.input_variance import InputVariance
 from keras_gcp.criteria.loss_aware import LossAware
@@ -38,6 +39,7 @@ _CRITERIA: Mapping[str, Callable[[], Any]] = MappingProxyType(
             InputVariance,
             TraceRatio,
             GradientFlow,
+            GateValue,
             Random,
         )
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.formatting.columns import GAP, Column, fitted
-from keras_gcp.formatting.lines import LINE
+from keras_gcp.formatting.lines import LINE, wrapped
 
 _NUMBER = re.compile(r"[-+−]?[\d.,]+(e[-+]?\d+)? ?(%|x|[kMGT]?B?|ms|s)?( of [\d.,]+)?")
 
@@ -58,11 +58,8 @@ def table(
             raise InvalidArgument(
                 f"A row has {len(row)} cells for {len(columns)} columns {list(columns)}: {row}"
             )
-    heading = Text(title) if title else None
     grid = Table(
         box=box.SIMPLE_HEAD,
-        title=heading,
-        title_justify="left",
         show_edge=False,
         pad_edge=False,
         padding=(0, GAP - 1, 0, 0),  # beside the one character of the box itself
@@ -85,7 +82,8 @@ def table(
     )
     console.print(grid)
     lines = [line.rstrip() for line in output.getvalue().splitlines()]
-    return "\n".join(lines).strip("\n")
+    above = [wrapped(title, width)] if title else []
+    return "\n".join([*above, "\n".join(lines).strip("\n")])
 
 
 def html_table(

@@ -6,6 +6,7 @@
 - `steps`: models that `TimeDistributed` repeats.
 - `replaying`: what `keras_gcp.flatten` needs to run a graph again on other symbolic tensors.
 - `optimizers`: which optimizers a model has, and their slots.
+- `call_context`: what belongs to one call of a model.
 - `compiling`: the loss that a model was compiled with, for copies of it.
 - `devices`: where its variables live.
 - `states`: batches of a fixed size, and what recurrent layers keep between them.
@@ -32,6 +33,7 @@ from keras_gcp.versions import check_keras
 check_keras()  # Before any module that relies on private state of Keras is imported.
 
 from keras_gcp.keras_state.attention import OUTPUT_SHAPE, Projections, projections
+from keras_gcp.keras_state.call_context import once_per_call
 from keras_gcp.keras_state.compiling import compile_alike, loss_weights
 from keras_gcp.keras_state.devices import (
     check_strategy,
@@ -39,13 +41,17 @@ from keras_gcp.keras_state.devices import (
     strategy_scope,
 )
 from keras_gcp.keras_state.fit_state import (
+    Values,
     global_seed,
+    has_training_inputs,
     has_training_loss,
     put_state_back,
     set_global_seed,
     set_initial_epoch,
+    set_training_inputs,
     set_training_loss,
     steps_compiled_by_hand,
+    take_back_training_inputs,
     take_back_training_loss,
     tells_training,
     watched_loss,
@@ -122,6 +128,7 @@ __all__ = [
     "Projections",
     "StepsAsExamples",
     "Transaction",
+    "Values",
     "backend_values",
     "build_optimizer",
     "calls_between",
@@ -136,6 +143,7 @@ __all__ = [
     "fresh_states",
     "functional_of",
     "global_seed",
+    "has_training_inputs",
     "has_training_loss",
     "higher_is_better",
     "has_unknown_size",
@@ -152,6 +160,7 @@ __all__ = [
     "new_inputs",
     "not_repeatable",
     "notice_cut",
+    "once_per_call",
     "operations",
     "optimizer_chain",
     "optimizer_slots",
@@ -174,6 +183,7 @@ __all__ = [
     "run_graph",
     "set_global_seed",
     "set_initial_epoch",
+    "set_training_inputs",
     "set_training_loss",
     "shipped_by_keras",
     "stateful_layers",
@@ -184,6 +194,7 @@ __all__ = [
     "sublayers",
     "supersede",
     "superseded_by",
+    "take_back_training_inputs",
     "take_back_training_loss",
     "tells_training",
     "twin",

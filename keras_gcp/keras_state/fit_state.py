@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import keras
 import numpy as np
 from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import global_seed_generator
+
+from keras_gcp.keras_state.states import fresh_states
 
 
 def steps_compiled_by_hand(model: Any) -> list[str]:
@@ -39,8 +41,8 @@ def put_state_back(model: Any) -> None:
         sync()
 
 
-_OF_TRAINING = ("compute_loss", "make_train_function")
-"""Methods that a model has for itself while its training minimises another loss."""
+_LOSS, _STEP, _BEGINNING = "compute_loss", "train_step", "make_train_function"
+"""Methods that a model has for itself while its training is another than its class has."""
 
 
 def set_training_loss(model: Any, function: Callable[..., Any]) -> None:
@@ -51,7 +53,7 @@ def set_training_loss(model: Any, function: Callable[..., Any]) -> None:
     the fit, the next one (or `train_on_batch`) takes it back before it begins.
     """
     take_back_training_loss(model)
-    own_loss, own_function = model.compute_loss, model.make_train_function
+    own_loss = model.compute_loss
 
     def compute_loss(
         x: Any = None,
@@ -66,13 +68,76 @@ def set_training_loss(model: Any, function: Callable[..., Any]) -> None:
         penalties = [model._aggregate_additional_loss(penalty) for penalty in model.losses]
         return function(loss, penalties, x, y_pred, sample_weight)
 
-    def make_train_function(force: bool = False) -> Any:
-        if not force:  # Only what begins a training asks like this.
-            take_back_training_loss(model)
-        return own_function(force=force)
+    _replace(model, _LOSS, compute_loss)
 
-    vars(model).update(zip(_OF_TRAINING, (compute_loss, make_train_function), strict=True))
+
+Values = Callable[[], AbstractContextManager[Any]]
+"""Opens a scope in which variables have the values of the present step, and none is changed."""
+
+
+def set_training_inputs(model: Any, function: Callable[[Any, Any, Any, Values], Any]) -> None:
+    """Lets the running `fit` train on `function(x, y, sample_weight, values)` in place of `x`.
+
+    The function is part of the compiled step. `values()` is a scope for running the model in it: on
+    JAX a step has the values of variables in its arguments. Taken back as a training loss is.
+    """
+    take_back_training_inputs(model)
+    own_step = model.train_step
+
+    def train_step(*arguments: Any) -> Any:
+        *state, data = arguments  # a state on JAX only
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        present = [*_values_in(model, *state), *fresh_states(model)]
+        x = function(x, y, sample_weight, lambda: keras.StatelessScope(state_mapping=present))
+        return own_step(*state, keras.utils.pack_x_y_sample_weight(x, y, sample_weight))
+
+    _replace(model, _STEP, train_step)
+
+
+def _values_in(model: Any, state: Any = None) -> list[tuple[Any, Any]]:
+    """Pairs (variable, value) of what JAX hands to a training step."""
+    if state is None:
+        return []
+    trainable, non_trainable, optimizer, _ = state
+    return [
+        *zip(model.trainable_variables, trainable, strict=True),
+        *zip(model.non_trainable_variables, non_trainable, strict=True),
+        *zip(model.optimizer.variables, optimizer, strict=True),
+    ]
+
+
+def _replace(model: Any, name: str, method: Any) -> None:
+    """Gives a model a method for its training, until the next one begins."""
+    own = vars(model)
+    method.replaced = own.get(name)
+    own[name] = method
+    if _BEGINNING not in own:
+        own_function = model.make_train_function
+
+        def make_train_function(force: bool = False) -> Any:
+            if not force:  # Only what begins a training asks like this.
+                take_back_training_loss(model)
+                take_back_training_inputs(model)
+            return own_function(force=force)
+
+        own[_BEGINNING] = make_train_function
     model.make_train_function(force=True)
+
+
+def _is_replaced(model: Any, name: str) -> bool:
+    return hasattr(vars(model).get(name), "replaced")
+
+
+def _take_back(model: Any, name: str) -> None:
+    if not _is_replaced(model, name):
+        return
+    own = vars(model)
+    replaced = own.pop(name).replaced
+    if replaced is not None:
+        own[name] = replaced
+    if not any(_is_replaced(model, other) for other in (_LOSS, _STEP)):
+        del own[_BEGINNING]
+    model.train_function = None
 
 
 def tells_training(model: Any) -> bool:
@@ -82,32 +147,42 @@ def tells_training(model: Any) -> bool:
 
 @contextmanager
 def watched_loss(model: Any) -> Iterator[list[Any]]:
-    """Inside the context the list given gets an entry whenever the model's loss is asked for."""
+    """Inside the context the list given gets an entry whenever training asks for the loss."""
     asked: list[Any] = []
-    own_loss = model.compute_loss
+    own_loss, before = model.compute_loss, vars(model).get(_LOSS)
 
     def compute_loss(*args: Any, **kwargs: Any) -> Any:
-        asked.append(True)
+        if kwargs.get("training", True):  # Adversarial examples are made with the other one.
+            asked.append(True)
         return own_loss(*args, **kwargs)
 
-    vars(model)["compute_loss"] = compute_loss
+    vars(model)[_LOSS] = compute_loss
     try:
         yield asked
     finally:
-        del vars(model)["compute_loss"]
+        del vars(model)[_LOSS]
+        if before is not None:
+            vars(model)[_LOSS] = before
 
 
 def has_training_loss(model: Any) -> bool:
     """Whether `set_training_loss` is in force."""
-    return all(name in vars(model) for name in _OF_TRAINING)
+    return _is_replaced(model, _LOSS)
 
 
 def take_back_training_loss(model: Any) -> None:
     """Gives a model its own loss back; what was compiled with the other one goes, too."""
-    if has_training_loss(model):
-        for name in _OF_TRAINING:
-            del vars(model)[name]
-        model.train_function = None
+    _take_back(model, _LOSS)
+
+
+def has_training_inputs(model: Any) -> bool:
+    """Whether `set_training_inputs` is in force."""
+    return _is_replaced(model, _STEP)
+
+
+def take_back_training_inputs(model: Any) -> None:
+    """Lets a model train on what it is given; what was compiled otherwise goes, too."""
+    _take_back(model, _STEP)
 
 
 def global_seed() -> Any | None:

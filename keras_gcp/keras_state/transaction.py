@@ -113,11 +113,14 @@ class Transaction:
         if recorded is not None and name is not None and name in recorded:
             self.set_item(recorded, name, value)
 
-    def set_argument(self, node: Any, position: int, value: Any) -> None:
-        """Sets a positional argument of a recorded call."""
-        args = list(node.arguments.args)
-        args[position] = value
-        self.set(node, "arguments", SymbolicArguments(*args, **node.arguments.kwargs))
+    def set_argument(self, node: Any, position: int | str, value: Any) -> None:
+        """Sets an argument of a recorded call: a positional one by its place, or by keyword."""
+        args, kwargs = list(node.arguments.args), dict(node.arguments.kwargs)
+        if isinstance(position, str):
+            kwargs[position] = value
+        else:
+            args[position] = value
+        self.set(node, "arguments", SymbolicArguments(*args, **kwargs))
 
     def set_symbolic_shape(self, symbol: Any, shape: Shape) -> None:
         """Sets the shape of a symbolic tensor."""

@@ -13,7 +13,13 @@ from keras_gcp.backend.comparison import example_count, random_inputs
 from keras_gcp.backend.sizes_to_run import sizes_for_cut
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_as_planned, trace_at
-from keras_gcp.compensation import AUTO, METHODS, Compensation, is_auto, makes_up_for_examples
+from keras_gcp.compensation import (
+    AUTO,
+    Compensation,
+    free_to_choose,
+    is_auto,
+    makes_up_for_examples,
+)
 from keras_gcp.compensation import parse as parse_compensation
 from keras_gcp.costs.budget import Budget
 from keras_gcp.costs.costs import Costs
@@ -264,7 +270,7 @@ def prune(
     rounds = checked_rounds(rounds)
     drawn = sample_of(sample, seed, model)
     keras_state.require_functional(model)
-    compensation = _best_of(compensation, drawn, model)
+    compensation = free_to_choose(compensation, drawn is not None, model)
     _settings_of(compensation, drawn, model)  # Refuses it before the long part.
     chosen = _plan(
         model,
@@ -347,12 +353,6 @@ def _settings_of(compensation: Any, sample: DrawnSample | None, model: Any) -> C
     noise = not is_auto(compensation) and makes_up_for_examples(model)
     has_examples = sample is not None or noise
     return parse_compensation(compensation, has_examples)
-
-
-def _best_of(compensation: Any, sample: DrawnSample | None, model: Any) -> Any:
-    """What `"auto"` means to `prune`, which is free to choose: noise is better than nothing."""
-    is_open = is_auto(compensation) and sample is None
-    return METHODS[0] if is_open and makes_up_for_examples(model) else compensation
 
 
 def _carry_out(

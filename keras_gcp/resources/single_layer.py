@@ -130,11 +130,16 @@ def _mapped(inner: Any, saved: Any, channels: ChannelMap, keep: np.ndarray) -> A
 
 
 def _narrow_arguments(call: Call, channels: ChannelMap, keep: np.ndarray) -> tuple[Any, Any]:
-    args = list(call.args)
+    args, kwargs = list(call.args), dict(call.kwargs)
     for site in channels.arguments:
-        if site.node is call.node:
-            args[site.position] = _counted(site.value, keep)
-    return tuple(args), call.kwargs
+        if site.node is not call.node:
+            continue
+        value = _counted(site.value, keep)
+        if isinstance(site.position, str):
+            kwargs[site.position] = value
+        else:
+            args[site.position] = value
+    return tuple(args), kwargs
 
 
 def _counted(value: Any, keep: np.ndarray) -> Any:

@@ -91,8 +91,9 @@ def _narrow_configs(channels: ChannelMap, keep: np.ndarray, transaction: Transac
         if value != getattr(config.operation, config.attribute):
             transaction.set_config(config.operation, config.name, config.attribute, value)
     for argument in channels.arguments:
-        value = map_structure(filled, argument.value)
-        if value != argument.node.arguments.args[argument.position]:
+        value, recorded = map_structure(filled, argument.value), argument.node.arguments
+        by_keyword = isinstance(argument.position, str)
+        if value != (recorded.kwargs if by_keyword else recorded.args)[argument.position]:
             transaction.set_argument(argument.node, argument.position, value)
 
 

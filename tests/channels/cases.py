@@ -12,6 +12,7 @@ from keras.src.applications import convnext, inception_resnet_v2
 from keras_gcp.channels.rules.names import FUNCTIONS, OPERATORS
 from keras_gcp.channels.rules.pooling import REDUCTIONS
 from keras_gcp.channels.rules.spatial import COLOURS
+from keras_gcp.methods import LSHConvolution
 
 MAPS = {1: (12,), 2: (6, 6), 3: (4, 4, 4)}
 
@@ -102,6 +103,14 @@ def embedded():
     return keras.Model(inputs, layers.Dense(3, name="after")(layers.Flatten(name="flat")(x)))
 
 
+def hashing():
+    """What it reads stays, so it stands at the beginning."""
+    inputs = keras.Input((6, 6, 3))
+    x = LSHConvolution(6, 3, planes=3, padding="same", name="it")(inputs)
+    x = layers.Flatten(name="flat")(layers.ReLU(name="relu")(x))
+    return keras.Model(inputs, layers.Dense(3, name="after")(x))
+
+
 LAYERS = {
     "Conv1D": [around(lambda x: layers.Conv1D(5, 3, padding="causal", name="it")(x), 1)],
     "Conv2D": [
@@ -111,6 +120,7 @@ LAYERS = {
         around(lambda x: layers.Conv2D(12, 3, groups=6, name="it")(x)),
         around(lambda x: layers.Conv2D(5, 3, dilation_rate=2, name="it")(x)),
     ],
+    "LSHConvolution": [hashing],
     "Conv3D": [around(lambda x: layers.Conv3D(5, 3, name="it")(x), 3)],
     "Conv1DTranspose": [around(lambda x: layers.Conv1DTranspose(5, 3, 2, name="it")(x), 1)],
     "Conv2DTranspose": [around(lambda x: layers.Conv2DTranspose(5, 3, 2, name="it")(x))],

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
 
 import keras_gcp
@@ -113,6 +114,33 @@ def test_prune_takes_limits_rounds_and_compensation(run, model_file, tmp_path):
         keras_gcp.trace(keras.saving.load_model(tmp_path / "n.keras")).widths()
         == (said.json["widths"])
     )
+
+
+def test_without_data_a_limit_gives_what_prune_gives_and_a_plan_is_carried_out_to_the_letter(
+    run, model_file, tmp_path
+):
+    model = keras.saving.load_model(model_file)
+    moving = [v for v in model.get_layer("norm").non_trainable_variables if v.shape == (16,)]
+    for variable, value in zip(moving, (0.3, 2.0), strict=True):
+        variable.assign(np.full(16, value))
+    trained, narrow, plan = (tmp_path / name for name in ("t.keras", "n.keras", "plan.json"))
+    model.save(trained)
+    limit = ("--macs", "60%", "--align", "1", "--criterion", "l1_norm")
+
+    def kernels():
+        return keras.saving.load_model(narrow).get_layer("second").get_weights()
+
+    assert run("prune", trained, narrow, *limit).code == 0
+    settings = dict(criterion="l1_norm", selection={"align": 1})
+    of_prune = keras_gcp.prune(model, {"macs": 0.6}, **settings)
+    np.testing.assert_array_equal(kernels()[0], of_prune.get_layer("second").get_weights()[0])
+
+    chosen = keras_gcp.plan(model, {"macs": 0.6}, **settings)
+    plan.write_text(chosen.to_json())
+    assert run("prune", trained, narrow, "--plan", plan).code == 0
+    of_apply = keras_gcp.apply(model, chosen)
+    np.testing.assert_array_equal(kernels()[0], of_apply.get_layer("second").get_weights()[0])
+    assert not np.array_equal(kernels()[0], of_prune.get_layer("second").get_weights()[0])
 
 
 def test_sensitivity_becomes_a_file_that_plan_goes_by(run, model_file, data_file, tmp_path):

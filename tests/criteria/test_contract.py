@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import inputs_for, randomise
 
-from keras_gcp import criteria
+from keras_gcp import criteria, gates
 from keras_gcp.channels.trace import trace
 from keras_gcp.criteria.normalization import NORMALIZATIONS
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
@@ -31,9 +31,14 @@ WITHOUT_NORMALISATION = {
 }
 
 
-def _case(name, examples=12):
+def _case(name, examples=12, gated=False):
     keras.utils.set_random_seed(0)
     model = randomise(networks.ALL[name]())
+    if gated:
+        model = gates.insert(model, gates.ScaleGate())
+        rng = np.random.default_rng(0)
+        for gate in gates.gates_of(model):
+            gate.factor.assign(rng.random(gate.factor.shape))
     model.compile("sgd", "sparse_categorical_crossentropy")
     y = np.arange(examples) % model.output_shape[-1]
     return model, trace(model), DrawnSample(inputs_for(model, examples), y)
@@ -49,12 +54,14 @@ def _applies(criterion, name):
     return criterion != "bn_scale" or name not in WITHOUT_NORMALISATION
 
 
+GATED = {"gate_value"}  # Criteria that look at gates, so that a network must have some.
+
 PAIRS = [(c, n) for n in CLASSIFIERS for c in criteria.names() if _applies(c, n)]
 
 
 @pytest.mark.parametrize(("criterion", "name"), PAIRS)
 def test_every_prunable_layer_gets_a_finite_score_per_channel(criterion, name, shared_case):
-    model, channels, sample = shared_case(name)
+    model, channels, sample = shared_case(name, gated=criterion in GATED)
     scores = criteria.checked_scores(criteria.get(criterion), model, channels, sample)
     for path, coupled in channels.produced.items():
         if channels.prunable[coupled].any():
@@ -70,7 +77,7 @@ def test_every_prunable_layer_gets_a_finite_score_per_channel(criterion, name, s
 def test_scores_are_the_same_each_time_and_for_any_order_of_the_examples(
     criterion, name, shared_case
 ):
-    model, channels, sample = shared_case(name)
+    model, channels, sample = shared_case(name, gated=criterion in GATED)
     order = np.random.default_rng(0).permutation(len(sample))
     shuffled = DrawnSample(sample.x[order], sample.y[order])
     first, again, other = (
@@ -83,7 +90,7 @@ def test_scores_are_the_same_each_time_and_for_any_order_of_the_examples(
 
 @pytest.mark.parametrize("criterion", criteria.names())
 def test_the_model_is_left_as_it_was(criterion):
-    model, channels, sample = _case("padded_shortcut")
+    model, channels, sample = _case("padded_shortcut", gated=criterion in GATED)
     model.fit(sample.x, sample.y, verbose=0)
     model.get_layer("stem_conv").trainable = False
     before = [keras.ops.convert_to_numpy(v) for v in (*model.variables, *model.optimizer.variables)]
@@ -102,7 +109,7 @@ def test_the_model_is_left_as_it_was(criterion):
 
 @pytest.mark.parametrize("criterion", criteria.names())
 def test_a_criterion_says_itself_whether_it_needs_a_sample(criterion):
-    model, channels, _ = _case("padded_shortcut")
+    model, channels, _ = _case("padded_shortcut", gated=criterion in GATED)
     chosen = criteria.get(criterion)
     if criteria.needs_sample(chosen):
         with pytest.raises(ValueError, match=f"'{criterion}'.*sample"):

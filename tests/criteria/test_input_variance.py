@@ -98,5 +98,5 @@ def test_one_ranking_of_the_network_takes_unequal_shares_of_its_layers():
 
 def test_without_a_sample_it_says_what_to_pass():
     model = chain()
-    with pytest.raises(ValueError, match=r"'input_variance' needs examples.*sample=x"):
-        criteria.get("input_variance").check(model, trace(model), None)
+    with pytest.raises(ValueError, match=r"'input_variance' needs examples.*sample=\(x, y\)"):
+        criteria.check(criteria.get("input_variance"), model, trace(model), None)

@@ -1,5 +1,7 @@
 """Published systems on scikit-learn's digits, three seeds each, as their specifications say."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -7,8 +9,23 @@ from keras import layers
 
 import keras_gcp
 from examples import datasets
+from keras_gcp import gates
 from keras_gcp.channels.trace import trace
-from keras_gcp.methods import ActivationDensity, gradient_flow_scores, gradient_flow_shares
+from keras_gcp.methods import (
+    ActivationDensity,
+    AdversarialTraining,
+    BatchWhitening,
+    ConsensusPruning,
+    PolarizationRegularizer,
+    SlowStartFastDecay,
+    bwcp,
+    fold_bwcp,
+    gradient_flow_scores,
+    gradient_flow_shares,
+    haste,
+    haste_cost,
+    robust_accuracy,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -82,6 +99,40 @@ def test_a_quarter_of_all_channels_ranked_by_variance_and_folded_leaves_93_perce
     assert found["score", "fold"] >= 0.93 and found["uniform", "fold"] >= 0.93
     assert found["uniform", "fold"] > found["uniform", None]
     assert shares.max() - shares.min() > 0.1
+
+
+# ---- HASTE
+
+
+@pytest.fixture(scope="module")
+def merged(data):
+    """Per number of planes, over seeds of networks and vectors: accuracies and what is left."""
+    found = {planes: [] for planes in (2, 4, 6, 8, 12)}
+    whole = []
+    for seed in SEEDS:
+        model = train(network(seed), data, epochs=12)
+        whole.append(accuracy(model, data))
+        for planes, results in found.items():
+            merging = haste(model, planes, seed=seed)
+            cost = haste_cost(merging, data.x_test[:100])
+            results.append((accuracy(merging, data), cost.channels_left, cost.share))
+    print(whole, *found.items(), sep="\n")
+    return np.mean(whole), {planes: np.mean(one, axis=0) for planes, one in found.items()}
+
+
+def test_accuracy_and_channels_grow_with_the_number_of_planes(merged):
+    _, means = merged
+    accuracies, channels, shares = np.transpose([means[planes] for planes in sorted(means)])
+    assert (np.diff(accuracies) >= -0.01).all()
+    assert (np.diff(channels) > 0).all() and (np.diff(shares) > 0).all()
+
+
+def test_eight_planes_are_within_three_points_and_more_of_them_do_not_pay(merged):
+    whole, means = merged
+    assert means[8][0] >= whole - 0.03
+    assert means[2][0] < whole - 0.3
+    assert means[8][1] < 0.95 and means[8][2] < 1
+    assert means[12][1] < 1 < means[12][2]
 
 
 # ---- CATRO
@@ -168,6 +219,51 @@ def test_shares_of_layers_do_not_depend_on_temperature_nor_much_on_labels(seed, 
         assert second[path] == pytest.approx(share, rel=0.15)
 
 
+# ---- Consensus sub-network
+
+
+@pytest.mark.parametrize("of", ["channels", "macs"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_half_is_left_by_consensus_within_five_points_of_the_target_and_two_of_accuracy(
+    seed, of, data
+):
+    model = network(seed)
+    gated = compiled(gates.insert(model, gates.ConsensusGate()))
+    consensus = ConsensusPruning(target=0.5, of=of)
+    train(gated, data, 30, callbacks=[consensus])
+    narrow, whole = gates.remove(gated), accuracy(train(model, data, 30), data)
+    left = {
+        "channels": consensus.plan.after.channels / consensus.plan.before.channels,
+        "macs": keras_gcp.count(narrow).macs / keras_gcp.count(model).macs,
+    }
+    undecided = [state.undecided for state in consensus.states]
+    print(of, left, "undecided", max(undecided), undecided[-1], accuracy(narrow, data), whole)
+    assert left[of] == pytest.approx(0.5, abs=0.05)
+    assert undecided[-1] <= 0.05 < max(undecided)
+    assert accuracy(narrow, data) >= whole - 0.02
+    np.testing.assert_allclose(
+        narrow.predict(data.x_test, verbose=0), gated.predict(data.x_test, verbose=0), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_polarized_scales_have_a_gap_to_cut_in(seed, data):
+    """Of batch normalizations; half of the multiply-adds go, and nothing is trained afterwards."""
+    found = {}
+    for name, callbacks in (
+        ("plain", []),
+        ("polarized", [PolarizationRegularizer(3e-3, t=1.0)]),
+    ):
+        model = train(network(seed), data, 20, callbacks=callbacks)
+        narrow = keras_gcp.prune(
+            model, {"macs": 0.5}, "bn_scale", selection={"align": 1}, compensation=None
+        )
+        found[name] = accuracy(model, data), accuracy(narrow, data)
+    print(found)
+    assert found["polarized"][0] >= found["plain"][0] - 0.02
+    assert found["polarized"][1] > found["plain"][1]
+
+
 # ---- Activation Density
 
 
@@ -192,3 +288,112 @@ def test_rounds_remove_nine_tenths_of_the_parameters_and_stop_at_the_floor(seed,
     assert density.rounds[-1].taken_back
     assert density.training_share < 0.5
     assert trace(model).widths() != whole.widths
+
+
+# ---- Adversarial fine-tuning
+
+EPSILON, EPOCHS, RATE = 0.1, 10, 0.003
+
+
+@pytest.fixture(scope="module")
+def pixels(data):
+    """The digits between 0 and 1."""
+    low, high = data.x_train.min(), data.x_train.max()
+    arrays = {name: (getattr(data, name) - low) / (high - low) for name in ("x_train", "x_test")}
+    assert all(x.min() == 0 and x.max() == 1 for x in arrays.values())
+    return dataclasses.replace(data, **arrays)
+
+
+@pytest.fixture(scope="module", params=SEEDS)
+def with_pixels(request, pixels):
+    return train(network(request.param, learning_rate=RATE), pixels, epochs=12)
+
+
+def clean_and_robust(model, data):
+    robust = robust_accuracy(model, data.x_test, data.y_test, EPSILON, steps=20)
+    return accuracy(model, data), robust
+
+
+def harden(model, data, *others):
+    """Ten epochs on adversarial examples, with half of the rate that the network was trained at."""
+    steps = EPOCHS * -(-len(data.x_train) // 64)
+    keras.utils.set_random_seed(0)
+    compiled(model, SlowStartFastDecay(RATE / 2, steps))
+    training = AdversarialTraining(EPSILON, steps=7, seed=0)
+    return train(model, data, EPOCHS, callbacks=[training, *others])
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_adversarial_fine_tuning_gains_8_points_under_attack_and_loses_2_at_most(
+    with_pixels, pixels, narrow
+):
+    model = keras.models.clone_model(with_pixels)
+    model.set_weights(with_pixels.get_weights())
+    if narrow:
+        sample = sample_of(pixels)
+        model = keras_gcp.prune(compiled(model), {"channels": 0.6}, "l2_norm", sample, seed=0)
+        train(compiled(model, 0.001), pixels, epochs=5)
+    clean, robust = clean_and_robust(compiled(model), pixels)
+    clean_after, robust_after = clean_and_robust(harden(model, pixels), pixels)
+    print(f"clean {clean:.3f} to {clean_after:.3f}, robust {robust:.3f} to {robust_after:.3f}")
+    assert robust_after >= robust + 0.08
+    assert clean_after >= clean - 0.02
+
+
+def test_a_network_that_is_pruned_and_hardened_in_one_fit_is_both(with_pixels, pixels):
+    model = keras.models.clone_model(with_pixels)
+    model.set_weights(with_pixels.get_weights())
+    clean, robust = clean_and_robust(compiled(model), pixels)
+    pruning = keras_gcp.GradualChannelPruning(
+        sample_of(pixels),
+        {"channels": 0.6},
+        keras_gcp.schedules.linear(1, 5, 2),
+        criterion="l2_norm",
+        seed=0,
+        verbose=0,
+    )
+    clean_after, robust_after = clean_and_robust(harden(model, pixels, pruning), pixels)
+    print(f"clean {clean:.3f} to {clean_after:.3f}, robust {robust:.3f} to {robust_after:.3f}")
+    assert pruning.costs["channels"] <= 0.6 * pruning.original_costs["channels"]
+    assert robust_after >= robust + 0.08
+    assert clean_after >= clean - 0.02
+
+
+# ---- BWCP
+
+
+def closing(seed, data, penalty, epochs=40):
+    """Trained with batch whitening from the beginning: shares kept, accuracies hard and folded."""
+    steps = epochs * -(-len(data.x_train) // 64)
+    sharper = keras.optimizers.schedules.PolynomialDecay(1.0, steps, 10.0)
+    model = bwcp(
+        network(seed),
+        sharpness=sharper,
+        scale_penalty=penalty,
+        shift_penalty=penalty / 2,
+        seed=seed,
+    )
+    train(compiled(model), data, epochs)
+    small = fold_bwcp(model)
+    whitened = [layer for layer in model.layers if isinstance(layer, BatchWhitening)]
+    p = np.concatenate([layer.activation_probabilities() for layer in whitened])
+    return {
+        "kept": sum(trace(small).widths()[f"conv{n}"] for n in (1, 2, 3)),
+        "widths": [trace(small).widths()[f"conv{n}"] for n in (1, 2, 3)],
+        "open": sum(int(layer.open_channels().sum()) for layer in whitened),
+        "hard": accuracy(model, data),
+        "folded": accuracy(small, data),
+        "undecided": round(float(np.mean((p > 0.1) & (p < 0.9))), 2),
+    }
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_channels_close_as_the_penalty_grows_and_a_third_leaves_within_eight_points(seed, data):
+    found = [closing(seed, data, penalty) for penalty in (0.0, 0.02, 0.04)]
+    print(seed, *found, sep="\n")
+    kept = [one["kept"] for one in found]
+    assert kept == sorted(kept, reverse=True)
+    assert kept[-1] <= 0.7 * 112
+    assert found[-1]["folded"] >= found[0]["folded"] - 0.08
+    for one in found:
+        assert one["folded"] == one["hard"] and one["kept"] == one["open"]

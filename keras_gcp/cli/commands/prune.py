@@ -48,7 +48,9 @@ def prune(
         model: A .keras or .h5 file.
         narrow: The .keras file to write.
         plan: A file of `keras-gcp plan --output` instead of a budget.
-        compensation: What is done about what removed channels did; auto: least squares with data.
+        compensation: What is done about what removed channels did; auto: least squares with data;
+            without, on noise that BatchNormalization layers give the statistics of the training
+            data, unless a plan is followed.
     """
     _require_target(narrow, model)
     if plan is not None and budget.given():
@@ -64,12 +66,18 @@ def prune(
     else:
         assert plan is not None
         ready = keras_gcp.Plan.from_json(read_text(plan))
+    from keras_gcp.compensation import free_to_choose
+
     say("cutting")
+    sample = sample_of(examples, choice.sample_size)
+    settings: Any = None if compensation == "none" else compensation
+    if plan is None:
+        settings = free_to_choose(settings, sample is not None, network)
     pruned = keras_gcp.apply(
         network,
         ready,
-        sample_of(examples, choice.sample_size),
-        compensation=None if compensation == "none" else compensation,
+        sample,
+        compensation=settings,
         seed=data.seed,
         input_shape=options.shape(),
     )

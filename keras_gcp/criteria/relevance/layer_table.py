@@ -30,6 +30,7 @@ from keras_gcp.criteria.relevance.rules import (
     never,
     no_zero,
 )
+from keras_gcp.gates.gate import Gate
 from keras_gcp.graph import Call
 
 _MOBILENET_V5 = "keras_hub.src.models.mobilenetv5.mobilenetv5_layers"
@@ -138,9 +139,10 @@ add_rule(
     layers.UnitNormalization,
     "keras.src.applications.convnext.LayerScale",
 )
-# At inference these do nothing.
+# A gate's factors lie between 0 and 1. The others do nothing at inference.
 add_rule(
     UNCHANGED,
+    Gate,
     *INERT,
     layers.Masking,
     layers.RandomBrightness,

@@ -1,0 +1,282 @@
+"""Every criterion, and every system that trains by itself, on one trained network and one budget.
+
+    python benchmarks/systems.py --runs=cut                    one cut, no training after it
+    python benchmarks/systems.py --runs=tuned --seeds=0,1,2    the same cut, then three epochs
+    python benchmarks/systems.py --runs=scratch                those widths from fresh weights
+    python benchmarks/systems.py --runs=training               systems that train from the start
+    python benchmarks/systems.py --summary
+
+MLPerf Tiny's ResNet-8 (87.19 % on CIFAR-10). `cut` and `tuned` begin with its trained weights;
+`training` begins with fresh ones, and every system may spend as many multiply-adds on training as
+`--epochs_of_dense` epochs of the dense network take. KERAS_GCP_TRAINED and KERAS_GCP_DATA name the
+folders of network and images. Every finished run is a row at once, and is not run again.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+from absl import app, flags
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import examples`
+
+import keras_gcp
+from benchmarks import systems_trained, trained_networks
+from benchmarks.data import cifar10
+from benchmarks.intervals import half_width
+from benchmarks.records import Records, Row, machine
+from examples.datasets import Data
+from examples.training import Recipe, same_widths_from_scratch, train
+from keras_gcp.criteria import names
+from keras_gcp.errors import KerasGCPError
+from keras_gcp.exporting import latency
+from keras_gcp.formatting import file_size, table
+from keras_gcp.selection.plan import Plan
+
+RUNS = ("cut", "tuned", "scratch", "training")
+COMPENSATIONS = {"compensated": "least_squares", "not compensated": None}
+CALIBRATION = 256
+"""Examples that int8 files are calibrated on."""
+
+flags.DEFINE_list("runs", ["cut"], f"Of {', '.join(RUNS)}.")
+flags.DEFINE_list("systems", None, "Names of criteria, or of systems that train; default: all.")
+flags.DEFINE_list("shares", ["0.75", "0.5"], "Shares of the multiply-adds that remain.")
+flags.DEFINE_list("seeds", ["0"], "Of sample, order and augmentation.")
+flags.DEFINE_integer("sample_size", 512, "Examples that criteria and compensation look at.")
+flags.DEFINE_integer("epochs", 3, "Epochs of fine-tuning.")
+flags.DEFINE_integer("epochs_of_dense", 6, "What a training may cost.")
+flags.DEFINE_boolean("summary", False, "Only print the tables of what is there.")
+flags.DEFINE_string("output", None, "JSON lines file; default under benchmarks/results.")
+
+FLAGS = flags.FLAGS
+
+_KEYS = ("run", "system", "compensation", "share", "epochs", "sample_size", "seed")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs what is missing, then prints the tables."""
+    if len(arguments) > 1:
+        raise app.UsageError(f"Unknown arguments: {arguments[1:]}")
+    unknown = set(FLAGS.runs) - set(RUNS)
+    if unknown:
+        raise app.UsageError(f"--runs expects some of {', '.join(RUNS)}. Received: {unknown}.")
+    output = Path(FLAGS.output or Path(__file__).parent / "results" / "systems.jsonl")
+    records = Records(output, _KEYS)
+    if not FLAGS.summary:
+        data = cifar10()
+        for key in keys():
+            row = records.get(partial(run, key, data, records), **key)
+            print(*key.values(), row.get("accuracy", row.get("error")), flush=True)
+    text = summary(records.rows())
+    print(text)
+    output.with_suffix(".txt").write_text(text + "\n", encoding="utf-8")
+
+
+def keys() -> list[Row]:
+    """All rows that the flags ask for; those of one seed before those of the next."""
+    found = []
+    for seed in map(int, FLAGS.seeds):
+        for kind in FLAGS.runs:
+            for system in FLAGS.systems or _systems(kind):
+                for share in map(float, FLAGS.shares):
+                    for way in COMPENSATIONS if kind == "cut" else ("compensated",):
+                        found.append(_key(kind, system, way, share, seed))
+    return found
+
+
+def _systems(kind: str) -> Sequence[str]:
+    if kind == "training":
+        return list(systems_trained.SYSTEMS)
+    if kind == "scratch":
+        return ["auto"]
+    return [*names(), "dense"] if kind == "tuned" else names()
+
+
+def _key(kind: str, system: str, way: str, share: float, seed: int) -> Row:
+    trains = kind == "training"
+    return {
+        "run": kind,
+        "system": system,
+        "compensation": "" if trains or system == "dense" else way,
+        "share": 1.0 if system == "dense" else share,
+        "epochs": {"cut": 0, "training": FLAGS.epochs_of_dense}.get(kind, FLAGS.epochs),
+        "sample_size": FLAGS.sample_size,
+        "seed": seed,
+    }
+
+
+def run(key: Row, data: Data, records: Records) -> Row:
+    """One row: a network that is measured after its last epoch; an error is a row, too."""
+    keras.utils.set_random_seed(key["seed"])
+    began = time.perf_counter()
+    try:
+        made = _MAKERS[key["run"]](key, data, records)
+    except KerasGCPError as error:
+        text = str(error).partition("\n")[0]
+        return {"error": f"{type(error).__name__}: {text}", "machine": machine()}
+    seconds = time.perf_counter() - began
+    return {**made, "seconds": seconds, "machine": machine()}
+
+
+def _cut(key: Row, data: Data, records: Records) -> Row:
+    """One cut of the trained network."""
+    plan, narrow = _narrow(key, data)
+    return {**_measured(narrow, data), "plan": json.loads(plan.to_json())}
+
+
+def _tuned(key: Row, data: Data, records: Records) -> Row:
+    """The same cut, and some epochs; or the dense network, trained on."""
+    dense = key["system"] == "dense"
+    model = trained_networks.resnet8() if dense else _narrow(key, data)[1]
+    train(model, data, Recipe(key["epochs"], learning_rate=0.02, seed=key["seed"]))
+    return _measured(model, data)
+
+
+def _scratch(key: Row, data: Data, records: Records) -> Row:
+    """The widths of a cut from fresh weights, with the highest rate that suits these."""
+    found = records.find(**{**key, "run": "cut", "epochs": 0})
+    if found is None:
+        raise app.UsageError("The control needs the row of the cut first: --runs=cut,scratch")
+    plan = Plan.from_json(json.dumps(found["plan"]))
+    narrow = keras_gcp.apply(trained_networks.resnet8(), plan)
+    model = same_widths_from_scratch(narrow, key["seed"])
+    train(model, data, Recipe(key["epochs"], learning_rate=0.1, seed=key["seed"]))
+    return _measured(model, data)
+
+
+def _training(key: Row, data: Data, records: Records) -> Row:
+    """A training from fresh weights, in which a system does what it does."""
+    model = same_widths_from_scratch(trained_networks.resnet8(), key["seed"])
+    macs = keras_gcp.count(model).macs
+    setting = systems_trained.Setting(
+        data, macs, key["share"], key["epochs"], key["seed"], key["sample_size"]
+    )
+    model, spent = systems_trained.SYSTEMS[key["system"]](model, setting)
+    return {**_measured(model, data), "epochs_of_dense": spent}
+
+
+_MAKERS: Mapping[str, Callable[[Row, Data, Records], Row]] = {
+    "cut": _cut,
+    "tuned": _tuned,
+    "scratch": _scratch,
+    "training": _training,
+}
+
+
+def _narrow(key: Row, data: Data) -> tuple[Plan, Any]:
+    model = trained_networks.resnet8()
+    model.compile(loss="sparse_categorical_crossentropy")
+    sample = keras_gcp.Sample((data.x_train, data.y_train), size=key["sample_size"])
+    limit = {"macs": key["share"]}
+    plan = keras_gcp.plan(model, limit, key["system"], sample, seed=key["seed"])
+    way = COMPENSATIONS[key["compensation"]]
+    return plan, keras_gcp.apply(model, plan, sample, compensation=way, seed=key["seed"])
+
+
+def _measured(model: Any, data: Data) -> Row:
+    """Accuracy on all test images, costs, and what the files weigh and take."""
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    accuracy = model.evaluate(data.x_test, data.y_test, batch_size=500, verbose=0)[1]
+    counted, dense = keras_gcp.count(model), keras_gcp.count(trained_networks.resnet8())
+    with tempfile.TemporaryDirectory() as folder:
+        kinds = ["tflite", "tflite_int8"]
+        files = keras_gcp.export(model, folder, kinds, data.x_train[:CALIBRATION])
+        sizes = [file.bytes for file in files]
+        milliseconds = latency(files[0].path).p10
+    return {
+        "accuracy": float(accuracy),
+        "macs_share": counted.macs / dense.macs,
+        "parameters_share": counted.parameters / dense.parameters,
+        "tflite_bytes": sizes[0],
+        "tflite_bytes_int8": sizes[1],
+        "milliseconds": milliseconds,
+    }
+
+
+# ---- tables
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """A table for each kind of run and share; the best first."""
+    if not rows:
+        return "Nothing yet."
+    parts = [
+        "MLPerf Tiny's ResNet-8 (87.19 % on CIFAR-10): test accuracy in %, all 10,000 images, "
+        "after the last epoch\n" + "\n".join(sorted({row["machine"] for row in rows}))
+    ]
+    for kind, share in sorted({(row["run"], row["share"]) for row in rows}, key=_order):
+        own = [row for row in rows if (row["run"], row["share"]) == (kind, share)]
+        lines = sorted(map(_line, _groups(own)), key=lambda line: line[2], reverse=True)
+        title = f"{_TITLES[kind]}; {share:.0%} of the multiply-adds"
+        parts.append(table(_COLUMNS, lines, title=title, width=180))
+    return "\n\n".join(parts)
+
+
+_TITLES = {
+    "cut": "One cut, no training after it",
+    "tuned": "One cut, then the same fine-tuning",
+    "scratch": "The widths of a cut from fresh weights",
+    "training": "Trainings from fresh weights, of equal cost",
+}
+_COLUMNS = [
+    "system",
+    "compensation",
+    "accuracy",
+    "95 %",
+    "each seed",
+    "epochs",
+    "MACs",
+    "parameters",
+    "int8 file",
+    "latency",
+    "seconds",
+]
+
+
+def _order(kind_and_share: tuple[str, float]) -> tuple[int, float]:
+    kind, share = kind_and_share
+    return RUNS.index(kind), -share
+
+
+def _groups(rows: Sequence[Row]) -> list[list[Row]]:
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in _KEYS[:-1]), []).append(row)
+    return list(groups.values())
+
+
+def _line(rows: Sequence[Row]) -> list[str]:
+    first, good = rows[0], [row for row in rows if "error" not in row]
+    if not good:
+        return [first["system"], first["compensation"], "", first["error"], *[""] * 7]
+
+    def mean(name: str) -> float:
+        return statistics.mean(row[name] for row in good)
+
+    half = half_width([row["accuracy"] for row in good])
+    return [
+        first["system"],
+        first["compensation"],
+        f"{100 * mean('accuracy'):.2f}",
+        "" if half is None else f"± {100 * half:.2f}",
+        ", ".join(f"{100 * row['accuracy']:.2f}" for row in good),
+        str(first["epochs"]),
+        f"{mean('macs_share'):.1%}",
+        f"{mean('parameters_share'):.1%}",
+        file_size(round(mean("tflite_bytes_int8"))),
+        f"{mean('milliseconds'):.2f} ms",
+        f"{mean('seconds'):.0f}",
+    ]
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,177 @@
+"""Systems that train from fresh weights, each for the same number of multiply-adds.
+
+A narrower network has cheaper steps, and so trains for more of them. The learning rate is one cycle
+over what may be spent, and training stops when that is used up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import keras
+
+import keras_gcp
+from examples.datasets import Data, batches
+
+HIGHEST_RATE = 0.1
+BATCH_SIZE = 128
+WARMUP = 0.2
+"""Share of what may be spent until the rate is highest."""
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What every system gets.
+
+    Attributes:
+        data: Training and test images.
+        macs: Multiply-adds of the dense network for one example.
+        share: Of these, for the network that comes out.
+        epochs: All of the training may cost as much as this many epochs of the dense network.
+        seed: Of everything random.
+        sample_size: Examples that criteria look at.
+    """
+
+    data: Data
+    macs: int
+    share: float
+    epochs: int
+    seed: int
+    sample_size: int
+
+    @property
+    def sample(self) -> keras_gcp.Sample:
+        """Examples to draw from."""
+        return keras_gcp.Sample((self.data.x_train, self.data.y_train), size=self.sample_size)
+
+
+class Spending(keras.callbacks.Callback):
+    """Counts the multiply-adds of training steps, sets the rate by them, and ends the training.
+
+    Stands after callbacks that cut, so that it sees the narrower model.
+
+    Args:
+        setting: What may be spent.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        self._macs, self._spent = setting.macs, 0.0
+        self._examples = setting.epochs * len(setting.data.x_train)
+
+    @property
+    def share(self) -> float:
+        """Of what may be spent."""
+        return self._spent / self._examples
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._of_step = BATCH_SIZE * keras_gcp.count(self.model).macs / self._macs
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.model.optimizer.learning_rate = one_cycle(self.share) * HIGHEST_RATE
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._spent += self._of_step
+        if self.share >= 1:
+            self.model.stop_training = True
+
+
+def one_cycle(share: float) -> float:
+    """The rate as a share of the highest one: up in a line, then down to 0 as a cosine."""
+    if share < WARMUP:
+        return 0.04 + 0.96 * share / WARMUP
+    return (1 + math.cos(math.pi * min(1.0, (share - WARMUP) / (1 - WARMUP)))) / 2
+
+
+def trained(
+    model: Any, setting: Setting, callbacks: Sequence[keras.callbacks.Callback] = ()
+) -> tuple[Any, float]:
+    """The model after its training, and how many epochs of the dense network that cost."""
+    data = setting.data
+    optimizer = keras.optimizers.SGD(HIGHEST_RATE, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    spending = Spending(setting)
+    shuffled = batches(data, BATCH_SIZE, augment=True, seed=setting.seed)
+    most = 100 * setting.epochs
+    model.fit(shuffled, epochs=most, callbacks=[*callbacks, spending], verbose=0)
+    return model, spending.share * setting.epochs
+
+
+# ---- systems
+
+
+System = Callable[[Any, Setting], tuple[Any, float]]
+"""Takes fresh weights and what may be spent; gives the trained network and what was spent."""
+
+
+def dense(model: Any, setting: Setting) -> tuple[Any, float]:
+    """All channels stay."""
+    return trained(model, setting)
+
+
+def before_training(
+    model: Any, setting: Setting, criterion: Any, ranking: Any = "auto"
+) -> tuple[Any, float]:
+    """One cut of the fresh network, then the training."""
+    model.compile(loss="sparse_categorical_crossentropy")
+    narrow = keras_gcp.prune(
+        model,
+        {"macs": setting.share},
+        criterion,
+        setting.sample,
+        selection={"ranking": ranking},
+        compensation=None,
+        seed=setting.seed,
+    )
+    return trained(narrow, setting)
+
+
+def widths_by_gradient_flow(model: Any, setting: Setting) -> tuple[Any, float]:
+    """GraSP says how wide layers are; which channels these are is drawn."""
+    images = setting.sample_size
+    x, y = setting.data.x_train[:images], setting.data.y_train[:images]
+    shares = keras_gcp.methods.gradient_flow_shares(model, x, y, keep=setting.share)
+    return before_training(model, setting, "random", shares)
+
+
+def gradual(
+    model: Any, setting: Setting, criterion: str = "auto", compensation: Any = "auto"
+) -> tuple[Any, float]:
+    """Four cuts in the first half of the training."""
+    pruning = keras_gcp.GradualChannelPruning(
+        setting.sample,
+        {"macs": setting.share},
+        keras_gcp.schedules.cubic(1, 4, 1),
+        criterion,
+        compensation=compensation,
+        seed=setting.seed,
+        verbose=0,
+    )
+    return trained(model, setting, [pruning])
+
+
+def activation_density(model: Any, setting: Setting) -> tuple[Any, float]:
+    """Widths follow densities, in two rounds; the share of multiply-adds is what comes out."""
+    density = keras_gcp.methods.ActivationDensity(
+        setting.sample, rounds=2, patience=1, min_change=0.03, seed=setting.seed, verbose=0
+    )
+    return trained(model, setting, [density])
+
+
+SYSTEMS: Mapping[str, System] = {
+    "dense": dense,
+    "random before training": partial(before_training, criterion="random"),
+    "uniform before training": partial(before_training, criterion="random", ranking="uniform"),
+    "gradient_flow before training (GraSP)": partial(before_training, criterion="gradient_flow"),
+    "widths by gradient flow (GraSP)": widths_by_gradient_flow,
+    "gradual, auto": gradual,
+    "gradual, feature_relevance, not compensated": partial(
+        gradual, criterion="feature_relevance", compensation=None
+    ),
+    "ActivationDensity": activation_density,
+}
+"""Name to system. Those cut before training are also the same widths from scratch."""
