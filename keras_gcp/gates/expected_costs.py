@@ -66,7 +66,8 @@ class ExpectedMacs:
         of_groups = np.zeros((len(fixed), len(self.ungated)), np.float32)
         of_groups[slopes.axes, slopes.groups] = slopes.values
         sizes = ops.matmul(ops.convert_to_tensor(of_groups), widths[:, None])[:, 0]
-        sizes = ops.concatenate([sizes + fixed.astype(np.float32), ops.ones((1,))])
+        sizes = sizes + ops.convert_to_tensor(fixed.astype(np.float32))
+        sizes = ops.concatenate([sizes, ops.ones((1,))])
         full = self.cost_model.cost("macs", self._full)
         factors = (products.factors / full).astype(np.float32)
         each = ops.prod(ops.take(sizes, products.axes, axis=0), axis=1)

@@ -81,6 +81,7 @@ class PolarizationRegularizer(keras.callbacks.Callback):
         self.weights = weights
         self.penalized: tuple[str, ...] = ()
         self._scales: list[tuple[Any, np.ndarray]] = []
+        self._channels: ChannelMap | None = None
         self._parameters = 0
         self._installed: Any = None
 
@@ -121,8 +122,8 @@ class PolarizationRegularizer(keras.callbacks.Callback):
 
     def _look(self) -> None:
         self._parameters = self.model.count_params()
-        channels = trace(self.model)
-        found = penalized_scales(channels, self.weights == MACS)
+        self._channels = trace(self.model)
+        found = penalized_scales(self._channels, self.weights == MACS)
         if not found:
             raise UnsupportedModel(
                 f"Model '{self.model.name}' has no batch normalization with a scale (gamma) on "
@@ -137,7 +138,9 @@ class PolarizationRegularizer(keras.callbacks.Callback):
             self._look()
 
     def _loss(self, loss: Any, penalties: list[Any], x: Any, y_pred: Any, weights: Any) -> Any:
-        if self.model.count_params() != self._parameters:
+        # Not `self.model`, which on JAX would write the last step's values into the model.
+        assert self._channels is not None
+        if self._channels.model.count_params() != self._parameters:
             raise InvalidArgument(
                 "The model has been cut since PolarizationRegularizer looked at it. List it after "
                 "the callback that prunes: callbacks=[pruning, PolarizationRegularizer(...)]."

@@ -129,13 +129,15 @@ class VarianceRegularizer(keras.callbacks.Callback):
             self._trace()
 
     def _loss(self, loss: Any, penalties: list[Any], x: Any, y_pred: Any, weights: Any) -> Any:
-        if self.model.count_params() != self._parameters:
+        # Not `self.model`, which on JAX would write the last step's values into the model.
+        assert self._channels is not None
+        model = self._channels.model
+        if model.count_params() != self._parameters:
             raise InvalidArgument(
                 "The model has been cut since VarianceRegularizer looked at it. List it after the "
                 "callback that prunes: callbacks=[pruning, VarianceRegularizer(...)]."
             )
-        assert self._channels is not None
-        if keras_state.fixed_batch(self.model) is None:
+        if keras_state.fixed_batch(model) is None:
             x = keras.tree.map_structure(lambda leaf: leaf[: self.examples], x)
         penalty = variance_penalty(self._channels, x)
         return loss + self.strength * ops.cast(penalty, loss.dtype)
