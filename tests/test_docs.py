@@ -14,7 +14,7 @@ from keras_gcp.criteria.relevance import rules
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = [page for page in sorted(DOCS.rglob("*.md")) if "```python" in page.read_text("utf-8")]
 
-SLOW = {"budgets", "events", "export", "gates", "long_trainings", "prunenet"}
+SLOW = {"budgets", "events", "export", "gates", "long_trainings", "prunenet", "stamp"}
 """Processes of their own, many files, or many trainings."""
 
 MARKS = {
