@@ -22,7 +22,7 @@ PAGES = [page for page in sorted(DOCS.rglob("*.md")) if "```python" in page.read
 
 SLOW = {
     *("budgets", "events", "export", "gates", "index", "long_trainings", "prunenet"),
-    "tutorial",
+    *("stamp", "tutorial"),
     *("guides/int8_and_qat", "guides/prune_trained", "guides/prune_while_training"),
     *("guides/other_tasks", "guides/transfer_learning", "coming_from/tfmot"),
 }

@@ -133,6 +133,9 @@ class BetaBernoulli(Gate):
         )
 
     def values(self) -> Any:
+        return keras_state.once_per_call(self, "values", self._expected)
+
+    def _expected(self) -> Any:
         a, b = positive(self.parameters, self.speed)
         # Rounding leaves it a little above 1 where b is tiny.
         return ops.clip(kumaraswamy.mean(a, b), 0.0, 1.0)
@@ -143,7 +146,8 @@ class BetaBernoulli(Gate):
     def dynamic(self, seen: Any, training: Any) -> Any:
         if not training:
             return self.factors()
-        u, v = keras_state.once_per_call(self, lambda: self._uniform(ops.shape(seen)[0]))
+        examples = ops.shape(seen)[0]
+        u, v = keras_state.once_per_call(self, "noise", lambda: self._uniform(examples))
         a, b = positive(self.parameters, self.speed)
         return relaxed_bernoulli(kumaraswamy.logit_of_draw(a, b, u), v, self.temperature)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 EULER = 0.5772156649015329
@@ -58,7 +59,7 @@ def log_gamma(x: Any) -> Any:
     """The logarithm of the gamma function, for x > 0."""
     y = x + _SHIFT
     whole = (y - 0.5) * ops.log(y) - y + 0.5 * math.log(2 * math.pi) + _correction(y)
-    return whole - sum(ops.log(x + k) for k in range(_SHIFT))
+    return whole - ops.sum(ops.log(_shifted(x)), axis=-1)
 
 
 def digamma(x: Any) -> Any:
@@ -66,7 +67,7 @@ def digamma(x: Any) -> Any:
     y = x + _SHIFT
     z = 1.0 / (y * y)
     series = ops.log(y) - 0.5 / y - z * (1 / 12 - z * (1 / 120 - z / 252))
-    return series - sum(1.0 / (x + k) for k in range(_SHIFT))
+    return series - ops.sum(1.0 / _shifted(x), axis=-1)
 
 
 def _log_gamma_ratio(x: Any, b: Any) -> Any:
@@ -74,7 +75,12 @@ def _log_gamma_ratio(x: Any, b: Any) -> Any:
     y = x + _SHIFT
     large = b - (y - 0.5) * ops.log1p(b / y) - b * ops.log(y + b)
     large = large + _correction(y) - _correction(y + b)
-    return large + sum(ops.log1p(b / (x + k)) for k in range(_SHIFT))
+    return large + ops.sum(ops.log1p(ops.expand_dims(b, -1) / _shifted(x)), axis=-1)
+
+
+def _shifted(x: Any) -> Any:
+    """x, x + 1, and so on up to where the series begin, along a new last axis."""
+    return ops.expand_dims(x, -1) + np.arange(_SHIFT, dtype="float32")
 
 
 def _correction(y: Any) -> Any:

@@ -10,7 +10,7 @@ from keras.src.backend.common import global_state
 _KEPT = "_keras_gcp_made_once"
 
 
-def once_per_call(owner: Any, make: Callable[[], Any]) -> Any:
+def once_per_call(owner: Any, name: str, make: Callable[[], Any]) -> Any:
     """What a function makes, made once while the outermost model or layer is called.
 
     Keras has one object for each call from the outside, from its beginning to its end; what is
@@ -18,12 +18,14 @@ def once_per_call(owner: Any, make: Callable[[], Any]) -> Any:
 
     Args:
         owner: The layer that asks, from within its `call`.
+        name: What it asks for.
         make: Makes it; called the first time.
     """
     context = global_state.get_global_attribute("current_call_ctx")
     if context is None:
         return make()
-    kept: dict[int, Any] = context.__dict__.setdefault(_KEPT, {})
-    if id(owner) not in kept:
-        kept[id(owner)] = make()
-    return kept[id(owner)]
+    kept: dict[tuple[int, str], Any] = context.__dict__.setdefault(_KEPT, {})
+    key = id(owner), name
+    if key not in kept:
+        kept[key] = make()
+    return kept[key]
