@@ -52,31 +52,41 @@ class Setting:
 class Spending(keras.callbacks.Callback):
     """Counts the multiply-adds of training steps, sets the rate by them, and ends the training.
 
-    Stands after callbacks that cut, so that it sees the narrower model.
+    Stands after callbacks that cut, so that it sees the narrower model. Several trainings may share
+    one, and what may be spent.
 
     Args:
         setting: What may be spent.
+        trainings: In how many learning-rate cycles.
     """
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, trainings: int = 1) -> None:
         super().__init__()
         self._macs, self._spent = setting.macs, 0.0
-        self._examples = setting.epochs * len(setting.data.x_train)
+        self._images = len(setting.data.x_train)
+        self._examples = setting.epochs * self._images / trainings
+        self.until = 1.0
 
     @property
     def share(self) -> float:
-        """Of what may be spent."""
+        """Of what may be spent in one cycle."""
         return self._spent / self._examples
+
+    @property
+    def epochs(self) -> float:
+        """Of the dense network, that cost as much as what was spent."""
+        return self._spent / self._images
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._of_step = BATCH_SIZE * keras_gcp.count(self.model).macs / self._macs
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self.model.optimizer.learning_rate = one_cycle(self.share) * HIGHEST_RATE
+        within = self.share - (math.ceil(self.until) - 1)
+        self.model.optimizer.learning_rate = one_cycle(within) * HIGHEST_RATE
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._spent += self._of_step
-        if self.share >= 1:
+        if self.share >= self.until:
             self.model.stop_training = True
 
 
@@ -88,17 +98,28 @@ def one_cycle(share: float) -> float:
 
 
 def trained(
-    model: Any, setting: Setting, callbacks: Sequence[keras.callbacks.Callback] = ()
+    model: Any,
+    setting: Setting,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    spending: Spending | None = None,
+    epochs: int | None = None,
 ) -> tuple[Any, float]:
-    """The model after its training, and how many epochs of the dense network that cost."""
-    data = setting.data
+    """The model after its training, and how many epochs of the dense network that cost.
+
+    Args:
+        model: The model, compiled or not.
+        setting: The data.
+        callbacks: What prunes.
+        spending: What was spent before, and until when; None: nothing, and all of it.
+        epochs: What callbacks take for the length of the training; what may be spent ends it.
+    """
+    data, spending = setting.data, spending or Spending(setting)
     optimizer = keras.optimizers.SGD(HIGHEST_RATE, momentum=0.9, nesterov=True, weight_decay=5e-4)
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
-    spending = Spending(setting)
     shuffled = batches(data, BATCH_SIZE, augment=True, seed=setting.seed)
-    most = 100 * setting.epochs
+    most = epochs or 100 * setting.epochs
     model.fit(shuffled, epochs=most, callbacks=[*callbacks, spending], verbose=0)
-    return model, spending.share * setting.epochs
+    return model, spending.epochs
 
 
 # ---- systems
@@ -162,6 +183,82 @@ def activation_density(model: Any, setting: Setting) -> tuple[Any, float]:
     return trained(model, setting, [density])
 
 
+def consensus(model: Any, setting: Setting) -> tuple[Any, float]:
+    """Gates that look at the input, for three quarters of the epochs; then what they leave."""
+    gated = keras_gcp.gates.insert(model, keras_gcp.gates.ConsensusGate())
+    pruning = keras_gcp.methods.ConsensusPruning(setting.share, of="macs", verbose=0)
+    wide = pruning.freeze
+    epochs = math.ceil(setting.epochs / (wide + (1 - wide) * setting.share))
+    gated, spent = trained(gated, setting, [pruning], epochs=epochs)
+    return keras_gcp.gates.remove(gated), spent
+
+
+def batch_whitening(model: Any, setting: Setting) -> tuple[Any, float]:
+    """Masks for most of what may be spent, then the folded network; its size is what comes out."""
+    spending = Spending(setting)
+    spending.until = 0.8
+    steps = round(spending.until * setting.epochs * len(setting.data.x_train) / BATCH_SIZE)
+    ramp = keras.optimizers.schedules.PolynomialDecay(1.0, steps, 10.0)
+    wide = keras_gcp.methods.bwcp(
+        model, scale_penalty=0.02, shift_penalty=0.01, sharpness=ramp, seed=setting.seed
+    )
+    wide, _ = trained(wide, setting, spending=spending)
+    spending.until = 1.0
+    return trained(keras_gcp.methods.fold_bwcp(wide), setting, spending=spending)
+
+
+def network_adjustment(model: Any, setting: Setting) -> tuple[Any, float]:
+    """Three trainings: from uniform widths on, channels move to where they are used best."""
+    rounds, start = (
+        3,
+        keras_gcp.plan(
+            model, {"macs": setting.share}, "random", selection={"ranking": "uniform", "align": 1}
+        ),
+    )
+    tied = _first_of_each_tie(model)
+    spending = Spending(setting, rounds)
+    spending.until = 0.0
+    models: dict[tuple[int, ...], Any] = {}
+
+    def build(widths: Mapping[str, int]) -> Any:
+        def resized(layer: Any) -> Any:
+            config = layer.get_config()
+            if layer.name in tied:
+                config["filters"] = widths[tied[layer.name]]
+            return type(layer).from_config(config)
+
+        network = keras.models.clone_model(model, clone_function=resized)
+        models[tuple(widths.values())] = network
+        return network
+
+    def train(network: Any, data: Any) -> None:
+        spending.until += 1.0
+        trained(network, setting, spending=spending)
+
+    found = keras_gcp.methods.network_adjustment(
+        build,
+        {name: start.widths()[name] for name in dict.fromkeys(tied.values())},
+        train,
+        (setting.data.x_train, setting.data.y_train),
+        iterations=rounds - 1,
+        warm_start=True,
+        seed=setting.seed,
+        verbose=0,
+    )
+    return models[tuple(found.widths.values())], spending.epochs
+
+
+def _first_of_each_tie(model: Any) -> dict[str, str]:
+    """Convolutions to the first one with the same channels."""
+    first: dict[tuple[int, ...], str] = {}
+    channels = keras_gcp.trace(model)
+    return {
+        path: first.setdefault(tuple(coupled), path)
+        for path, coupled in channels.produced.items()
+        if isinstance(model.get_layer(path), keras.layers.Conv2D)
+    }
+
+
 SYSTEMS: Mapping[str, System] = {
     "dense": dense,
     "random before training": partial(before_training, criterion="random"),
@@ -173,5 +270,8 @@ SYSTEMS: Mapping[str, System] = {
         gradual, criterion="feature_relevance", compensation=None
     ),
     "ActivationDensity": activation_density,
+    "ConsensusPruning": consensus,
+    "BWCP": batch_whitening,
+    "Network Adjustment": network_adjustment,
 }
 """Name to system. Those cut before training are also the same widths from scratch."""
