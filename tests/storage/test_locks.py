@@ -103,12 +103,9 @@ spec = importlib.util.spec_from_file_location("locks", sys.argv[1])
 locks = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(locks)
 held = locks.lock(pathlib.Path(sys.argv[2]))
-child = os.fork()
-if not child:  # As a worker that loads data.
+if not os.fork():  # As a worker that loads data.
     assert not held.is_held
-    time.sleep(60)
-    sys.exit()
-print(child, flush=True)
+    print(os.getpid(), flush=True)
 time.sleep(60)
 """
 
