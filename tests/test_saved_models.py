@@ -16,7 +16,7 @@ from examples.datasets import load
 from keras_gcp.selection.plan import Plan
 
 FOLDER = Path(__file__).resolve().parents[1] / "savedmodels"
-CARDS = ("digits", "vww")
+CARDS = ("cifar10", "digits", "vww")
 MOST_BYTES = 1_000_000
 
 if not FOLDER.is_dir():
@@ -98,6 +98,16 @@ def test_the_int8_file_of_digits_is_as_good_as_its_card_says():
     card = card_of("digits")["accuracy"]
     values = [row.value for row in compared]
     assert values == pytest.approx([card["pruned"], card["int8 file"]], abs=2.1 / 500)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("KERAS_GCP_DATA" not in os.environ, reason="KERAS_GCP_DATA names no CIFAR-10")
+def test_the_cifar10_network_is_as_good_as_its_card_says():
+    from benchmarks.data import cifar10
+
+    data = cifar10()
+    found = accuracy(loaded("cifar10"), data.x_test, data.y_test)
+    assert found == pytest.approx(card_of("cifar10")["accuracy"]["pruned"], abs=0.001)
 
 
 @pytest.mark.slow
