@@ -49,7 +49,7 @@ def _fault_behind(error: BaseException, faults: Collection[int]) -> str | None:
     Libraries in C++ and those that write archives wrap the system's error into their own, of which
     only the text is left; so do our own errors, with the other one as their cause.
     """
-    if isinstance(error, OSError) and error.errno in faults:
+    if isinstance(error, OSError) and error.errno is not None and error.errno in faults:
         return os.strerror(error.errno)
     said = [os.strerror(number) for number in sorted(FULL)]
     found = next((text for text in said if text in str(error)), None)
