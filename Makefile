@@ -8,8 +8,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo docs docs-serve lint format test test-all test-jax test-torch test-tfmot test-backends test-versions \
-  wheel-test clean distclean
+.PHONY: help env demo docs docs-serve lint format test test-all test-jax test-torch test-tfmot \
+  test-backends test-versions test-lowest test-python wheel-test clean distclean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -40,6 +40,15 @@ JAX_SETTINGS := JAX_DISABLE_MOST_OPTIMIZATIONS=1 JAX_COMPILATION_CACHE_DIR=$(CUR
 KERAS_VERSIONS ?= 3.12 3.13 3.14 3.15
 VERSION_TESTS := tests/keras_state tests/test_versions.py tests/training/test_callback.py \
   tests/training/test_step_events.py tests/surgery
+
+# The lowest versions that pyproject.toml claims: what touches other people's packages.
+LOWEST_TESTS := tests/keras_state tests/surgery tests/storage tests/test_extras.py tests/models \
+  tests/test_formatting.py tests/reporting/test_plots.py tests/cli/test_commands.py tests/exporting/test_exporter.py \
+  tests/training/test_callback.py
+LOWEST_TENSORFLOW := $(TENSORFLOW_DEFAULT)$(shell sed -nE 's/^tensorflow = \["tensorflow(>=[0-9.]+)"\]/\1/p' pyproject.toml)
+
+# Another Python than that of .venv, with TensorFlow in the build that .venv has.
+OTHER_PYTHON := $(notdir $(or $(PYTHON3),python3))
 
 WHEEL_TEST := build/wheel-test
 
@@ -149,6 +158,24 @@ build/keras-%/.made: | env
 	$(PYTHON) -m pip install $(PIP_FLAGS) --no-deps --target build/keras-$* "keras==$*.*"
 	touch $@
 
+test-lowest: .venv-lowest/$(BACKEND_STAMP)  ## some of the tests with the lowest versions that are claimed
+	.venv-lowest/bin/python $(PYTEST_OPTIONS) $(wildcard $(LOWEST_TESTS)) $(PYTEST_ARGS)
+
+# pip always takes the newest; uv can take the lowest of what is required here (not of what that requires).
+.venv-lowest/$(BACKEND_STAMP): pyproject.toml
+	@python=$$(PYTHON3="$(PYTHON3)" bash .ci/find-python) && "$$python" -m venv --clear .venv-lowest
+	@echo "Installing the lowest versions into .venv-lowest"
+	@.venv-lowest/bin/python -m pip install $(PIP_FLAGS) uv
+	@.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --resolution lowest-direct \
+	  "$(LOWEST_TENSORFLOW)" --editable ".[cli,examples,onnx,test]"
+	@touch $@
+
+test-python: .venv-$(OTHER_PYTHON)/$(BACKEND_STAMP)  ## the fast tests on another Python: PYTHON3=python3.13
+	.venv-$(OTHER_PYTHON)/bin/python $(PYTEST_OPTIONS) $(PYTEST_ARGS)
+
+.venv-python%/$(BACKEND_STAMP): BACKEND := $(TENSORFLOW)
+.venv-python%/$(BACKEND_STAMP): EXTRAS := cli,examples,onnx,test
+
 wheel-test: env  ## build the wheel, install it into an empty environment, use it there
 	rm -rf $(WHEEL_TEST)
 	$(PYTHON) -m build --wheel --no-isolation --outdir $(WHEEL_TEST) . > /dev/null
@@ -161,4 +188,4 @@ clean:  ## remove caches and build products
 	find . -name __pycache__ -type d -not -path './.venv*/*' -prune -exec rm -rf {} +
 
 distclean: clean  ## clean, and remove all environments
-	rm -rf $(VENV) .venv-jax .venv-torch .venv-tfmot
+	rm -rf $(VENV) .venv-*

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -12,7 +13,7 @@ from absl import flags
 import keras_gcp
 from examples.datasets import Data, load
 from examples.pruning_flags import budget, compensation, selection
-from examples.training import Recipe, compile_for, train
+from examples.training import Recipe, compile_for, same_widths_from_scratch, train
 from keras_gcp.formatting import table
 from keras_gcp.reading import read_model
 
@@ -48,8 +49,12 @@ def prune_the_file() -> None:
     tuned = train(narrow, data, recipe, verbose=FLAGS.verbose).accuracy
 
     directory = Path(FLAGS.output_dir)
-    files = keras_gcp.export(narrow, directory, sample=data.x_test[:64], name="pruned")
+    files = keras_gcp.export(
+        narrow, directory, FLAGS.formats, sample=data.x_train[chosen], name="pruned"
+    )
+    (directory / "plan.json").write_text(plan.to_json(), encoding="utf-8")
     counts = [keras_gcp.count(m) for m in (model, narrow)]
+    controls = controls_of(model, narrow, data, recipe)
     rows = [
         ["MACs", *(c.macs for c in counts), f"{counts[1].macs / counts[0].macs:.1%}"],
         [
@@ -61,11 +66,30 @@ def prune_the_file() -> None:
         ["right after the cut", "", f"{cut:.2%}", ""],
     ]
     print(table(["", "before", "after", "change"], rows))
+    for name, reached in controls.items():
+        print(f"Control, {name}: {reached:.2%}, {100 * (tuned - reached):+.2f} points from there.")
     for file in files:
         print(f"{file.format}: {file.path} ({file.bytes:,} bytes)")
-    (directory / "plan.json").write_text(plan.to_json(), encoding="utf-8")
-    results = {"before": before, "after_cut": cut, "fine_tuned": tuned}
+    results = {"before": before, "after_cut": cut, "fine_tuned": tuned, "controls": controls}
     (directory / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+
+
+def controls_of(
+    model: keras.Model, narrow: keras.Model, data: Data, recipe: Recipe
+) -> dict[str, float]:
+    """Test accuracies of what pruning has to stand beside, as the flags ask; `model` trains on."""
+    found = {}
+    if FLAGS.scratch:
+        fresh = same_widths_from_scratch(narrow, FLAGS.seed)
+        higher = replace(recipe, learning_rate=FLAGS.scratch_rate)
+        found["the same widths from fresh weights"] = train(
+            fresh, data, higher, verbose=FLAGS.verbose
+        ).accuracy
+    if FLAGS.dense:
+        found["the unpruned network, trained on"] = train(
+            model, data, recipe, verbose=FLAGS.verbose
+        ).accuracy
+    return found
 
 
 def accuracy(model: keras.Model, data: Data, recipe: Recipe) -> float:

@@ -31,6 +31,10 @@ flags.DEFINE_float("learning_rate", 0.01, "Highest learning rate of fine-tuning.
 flags.DEFINE_integer("train_size", None, "Use only so many training images.")
 flags.DEFINE_integer("test_size", None, "Use only so many test images.")
 flags.DEFINE_integer("seed", 0, "Of sample, order and augmentation.")
+flags.DEFINE_bool("dense", False, "Also train the unpruned network on, by the same recipe.")
+flags.DEFINE_bool("scratch", False, "Also train the final widths from fresh weights.")
+flags.DEFINE_float("scratch_rate", 0.1, "Highest learning rate of these.")
+flags.DEFINE_list("formats", ["keras", "saved_model", "tflite"], "Formats to export.")
 flags.DEFINE_string("output_dir", "savedmodels/pruned", "Folder.")
 flags.DEFINE_integer("verbose", 1, "0: silent, 1: progress bars.")
 

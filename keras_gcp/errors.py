@@ -37,6 +37,14 @@ class BackupFailed(KerasGCPError, RuntimeError):
     """A backup of a training cannot be written or read."""
 
 
+class WriteFailed(KerasGCPError, OSError):
+    """A file cannot be written; what was there before is as it was."""
+
+
+class MissingPackage(InvalidArgument, ImportError):
+    """What was asked for needs a package that is not installed; names the extra that has it."""
+
+
 class UnsupportedKeras(KerasGCPError, ImportError):
     """The installed version of Keras is too old, or keeps its state elsewhere."""
 

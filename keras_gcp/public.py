@@ -28,10 +28,12 @@ from keras_gcp.errors import (
     ImpossibleBudget as ImpossibleBudget,
     InvalidArgument as InvalidArgument,
     KerasGCPError as KerasGCPError,
+    MissingPackage as MissingPackage,
     ReplicasDisagree as ReplicasDisagree,
     UnsupportedKeras as UnsupportedKeras,
     UnsupportedModel as UnsupportedModel,
     VerificationFailed as VerificationFailed,
+    WriteFailed as WriteFailed,
 )
 from keras_gcp.evaluation import (
     Smallest as Smallest,

@@ -127,5 +127,5 @@ def test_every_name_of_the_package_has_its_layer():
 
 def test_at_the_top_lie_only_modules_without_a_room():
     top = {path.stem for path in PACKAGE.glob("*.py")}
-    names = "__init__ __main__ _version errors graph public versions"
+    names = "__init__ __main__ _version errors extras graph public versions"
     assert top == set(names.split())

@@ -73,7 +73,7 @@ def test_the_command_line_is_installed(wheel):
 def test_no_framework_is_forced_on_the_user(metadata):
     requirements = metadata.get_all("Requires-Dist") or []
     base = {re.split(r"[^\w-]", line)[0] for line in requirements if "extra ==" not in line}
-    assert base == {"keras", "numpy", "rich"}
+    assert base == {"filelock", "keras", "numpy", "platformdirs", "rich"}
     assert {"tensorflow", "jax", "torch", "tfmot", "examples", "cli", "tfds", "dev"} <= set(
         metadata.get_all("Provides-Extra") or []
     )

@@ -16,9 +16,9 @@ from keras_gcp.selection.plan import Plan
 
 PUBLIC = set(
     "AccuracyGuard BackupFailed Budget Comparison Compensation Distillation ExportMismatch "
-    "Frontier GradualChannelPruning ImpossibleBudget InvalidArgument KerasGCPError Plan "
-    "ReplicasDisagree Sample Selection Sensitivity Smallest UnsupportedKeras "
-    "UnsupportedModel VerificationFailed __version__ absolute apply compare count "
+    "Frontier GradualChannelPruning ImpossibleBudget InvalidArgument KerasGCPError MissingPackage "
+    "Plan ReplicasDisagree Sample Selection Sensitivity Smallest UnsupportedKeras "
+    "UnsupportedModel VerificationFailed WriteFailed __version__ absolute apply compare count "
     "elementwise export flatten frontier gates methods models narrow plan prune "
     "register_relevance_rule register_rule relevance_scores schedules sensitivity smallest "
     "tfmot timed trace".split()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Sequence
+
+from keras_gcp.extras import is_installed, missing_text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,12 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 if it was done, 2 for a user's mistake, 1 for a failure, 130 if it was interrupted.
     """
-    if importlib.util.find_spec("cyclopts") is None:
-        print(
-            "keras-gcp: the command line needs the package cyclopts, which is not installed. "
-            "Install it with `pip install keras-gcp[cli]`.",
-            file=sys.stderr,
-        )
+    if not is_installed("cyclopts"):
+        print(f"keras-gcp: {missing_text(['cyclopts'], 'the command line needs')}", file=sys.stderr)
         return 1
     from keras_gcp.cli.app import run
 

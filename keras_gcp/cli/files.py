@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.storage import writing
 
 
 def read_json(path: Path) -> Any:
@@ -37,8 +37,4 @@ def read_text(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file as a whole, or not at all; folders on the way are made."""
-    from keras_gcp.exporting.files import written_at_once  # Help is shown without Keras.
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_at_once(path, path.with_name(f".{path.name}.{os.getpid()}")) as file:
-        file.write((text.rstrip("\n") + "\n").encode())
+    writing.write_text(path, text.rstrip("\n") + "\n")

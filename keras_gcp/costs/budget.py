@@ -83,7 +83,7 @@ def timed(
         threads: Threads of the TFLite runtime.
         cache_dir: Folder in which measured layer times are kept, a file per machine, runtime and
             number of threads. None: the folder in the environment variable `KERAS_GCP_CACHE`, else
-            `keras_gcp` in `XDG_CACHE_HOME`, else `~/.cache/keras_gcp`.
+            where the system has its caches, on Linux `~/.cache/keras_gcp`.
 
     Returns:
         A marker for budgets.

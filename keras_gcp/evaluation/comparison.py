@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from keras_gcp.exporting import compare_latency, latency, worker
 from keras_gcp.exporting.timing import runs_for
 from keras_gcp.resources.tflite_files import Workspace
 from keras_gcp.sample import DrawnSample, draw_sample
+from keras_gcp.storage.faults import FULL, told_of_the_disk
 from keras_gcp.validation import (
     require_flag,
     require_integer,
@@ -134,7 +136,8 @@ class _Failures:
         if name in self.texts:
             return None
         try:
-            return function()
+            with told_of_the_disk(f"A file made of '{name}'", Path(tempfile.gettempdir()), FULL):
+                return function()
         except KerasGCPError as error:
             if not self._skip:
                 raise

@@ -11,6 +11,7 @@ from typing import Any
 
 from keras_gcp import formatting
 from keras_gcp.evaluation.plots import MetricScale
+from keras_gcp.extras import imported
 from keras_gcp.reporting.style import BLUE, DENSE, FAINT, INK, figure
 
 _LONGEST_NAME = 22
@@ -46,7 +47,7 @@ def front_chart(points: Sequence[Point], metric: str, cost: str, path: str | Pat
         The path.
 
     Raises:
-        PlottingUnavailable: Matplotlib is not installed.
+        MissingPackage: Matplotlib is not installed.
     """
     scale = MetricScale.of(metric, (point.value for point in points))
     name, unit, text = _COSTS[cost]
@@ -80,8 +81,7 @@ def _draw_front(axes: Any, front: Sequence[Point], scale: MetricScale) -> None:
 
 
 def _set_axes(axes: Any, points: Sequence[Point], text: Callable[[float], str]) -> None:
-    from matplotlib.ticker import MaxNLocator
-
+    ticker = imported("matplotlib.ticker", "Pictures need")
     axes.margins(x=0.15, y=0.2)
     costs = [point.cost for point in points]
     if 0 < min(costs) * _WIDE < max(costs):
@@ -89,7 +89,7 @@ def _set_axes(axes: Any, points: Sequence[Point], text: Callable[[float], str]) 
         axes.xaxis.set_minor_formatter(lambda value, _: "")
     else:
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
     axes.xaxis.set_major_formatter(lambda value, _: text(value) if value > 0 else "0")
 
 

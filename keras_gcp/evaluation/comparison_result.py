@@ -156,7 +156,7 @@ class Comparison:
 
         Raises:
             InvalidArgument: there was no data, or nothing has that cost.
-            PlottingUnavailable: Matplotlib is not installed (`pip install keras-gcp[examples]`).
+            MissingPackage: Matplotlib is not installed (`pip install "keras-gcp[plot]"`).
         """
         from keras_gcp.evaluation.comparison_plot import Point, front_chart
 

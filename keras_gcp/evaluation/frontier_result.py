@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.exporting.files import written_at_once
 from keras_gcp.formatting import table, wrapped
+from keras_gcp.storage.writing import write_text
 from keras_gcp.validation import between, require_path
 from keras_gcp.validation.plain_data import DoesNotFit, check_finite, loaded, parsed, with_new_name
 
@@ -115,7 +115,7 @@ class Frontier:
             path: SVG, PDF or PNG file to write.
 
         Raises:
-            PlottingUnavailable: Matplotlib is not installed (`pip install keras-gcp[examples]`).
+            MissingPackage: Matplotlib is not installed (`pip install "keras-gcp[plot]"`).
         """
         from keras_gcp.evaluation.plots import SizePoint, frontier_curve
 
@@ -131,8 +131,7 @@ class Frontier:
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Writes the points beside the models."""
         file = Path(directory) / FILE
-        with written_at_once(file, file.with_suffix(".tmp")) as handle:
-            handle.write(json.dumps(self.to_dict(), indent=1).encode())
+        write_text(file, json.dumps(self.to_dict(), indent=1))
 
     @staticmethod
     def load(directory: str | os.PathLike[str]) -> Frontier:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_gcp.errors import InvalidArgument
+from keras_gcp.errors import InvalidArgument, WriteFailed
+from keras_gcp.storage.locks import Locked, turn
 from keras_gcp.validation import require_path
 from keras_gcp.validation.plain_data import DoesNotFit, check_finite, loaded, parsed
 
@@ -34,6 +36,8 @@ class Cache:
 
     Raises:
         InvalidArgument: the file holds values of something else, or something else altogether.
+        WriteFailed: another process writes it and does not come to an end; from `put`, also where
+            the disk is full.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, identity: Mapping[str, str]) -> None:
@@ -51,9 +55,12 @@ class Cache:
         assert self._path is not None
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            lines = _lines_of(self._path, header) if self._path.exists() else None
-            if lines is None:
-                _append(self._path, header)
+            with _turn_at(self._path):  # Else a line that another process is writing looks torn.
+                lines = _lines_of(self._path, header) if self._path.exists() else None
+                if lines is None:
+                    _append(self._path, header)
+        except WriteFailed:
+            raise
         except OSError as error:
             raise InvalidArgument(
                 f"`cache` expects the path of a file to read and write: {error}."
@@ -70,8 +77,31 @@ class Cache:
     def put(self, key: Key, value: float) -> None:
         """Notes a value, on disk at once; there only if it is finite."""
         self._values[key] = value
-        if self._path is not None and math.isfinite(value):
-            _append(self._path, {"group": key[0], "kept": key[1], "value": value})
+        if self._path is None or not math.isfinite(value):
+            return
+        try:
+            with _turn_at(self._path):
+                _append(self._path, {"group": key[0], "kept": key[1], "value": value})
+        except WriteFailed:
+            raise
+        except OSError as error:
+            raise WriteFailed(
+                f"A measurement cannot be written to the cache '{self._path}': {error}. Those "
+                "before it are in the file. Make room, or let it be written, and run again: it "
+                "goes on from there."
+            ) from error
+
+
+@contextlib.contextmanager
+def _turn_at(path: Path) -> Iterator[None]:
+    try:
+        with turn(path.with_name(f"{path.name}.lock")):
+            yield
+    except Locked as error:
+        raise WriteFailed(
+            f"The cache '{path}' is being written by another process, and does not come free: "
+            f"{error}. End that process, or name another file."
+        ) from error
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:
@@ -79,10 +109,17 @@ def _line(entry: Mapping[str, Any]) -> bytes:
 
 
 def _append(path: Path, entry: Mapping[str, Any]) -> None:
-    with path.open("ab") as file:
-        file.write(_line(entry))
-        file.flush()
-        os.fsync(file.fileno())
+    """Adds a line to the disk, or nothing: after half a line the next one would be damaged."""
+    line = _line(entry)
+    with path.open("ab", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        try:
+            while line:
+                line = line[file.write(line) :]
+            os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(before)
+            raise
 
 
 def _lines_of(path: Path, header: Mapping[str, Any]) -> list[str] | None:

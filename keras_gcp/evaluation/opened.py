@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from keras_gcp.costs.counting import count_map
 from keras_gcp.errors import InvalidArgument, KerasGCPError, first_sentence
 from keras_gcp.evaluation.foreign import ForeignFile, read, shortly
 from keras_gcp.exporting import files
+from keras_gcp.extras import require
 from keras_gcp.reading import read_model
 from keras_gcp.resources import counted
 from keras_gcp.resources.tflite_files import write_file
@@ -118,12 +118,7 @@ def kind_of(name: str, given: Any) -> tuple[str, Path | None]:
     kind = _BY_SUFFIX.get(path.suffix.lower())
     if kind is None:
         raise InvalidArgument(f"'{name}': '{path}' ends in {path.suffix!r}. Expected {_KINDS}.")
-    missing = [one for one in _PACKAGES.get(kind, ()) if importlib.util.find_spec(one) is None]
-    if missing:
-        raise InvalidArgument(
-            f"'{name}': reading '{path}' needs {' and '.join(missing)}, which cannot be imported. "
-            "Install it with `pip install keras-gcp[onnx]`."
-        )
+    require(_PACKAGES.get(kind, ()), f"'{name}': reading '{path}' needs")
     return kind, path
 
 

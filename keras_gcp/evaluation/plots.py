@@ -76,7 +76,7 @@ def sensitivity_curves(
 
     Raises:
         InvalidArgument: There is no curve.
-        PlottingUnavailable: Matplotlib is not installed.
+        MissingPackage: Matplotlib is not installed.
     """
     if not curves:
         raise InvalidArgument("There are no groups to draw: none was measured with fewer channels.")
@@ -131,7 +131,7 @@ def frontier_curve(
 
     Raises:
         InvalidArgument: There is no point.
-        PlottingUnavailable: Matplotlib is not installed.
+        MissingPackage: Matplotlib is not installed.
     """
     if not points:
         raise InvalidArgument("There are no points to draw.")

@@ -113,7 +113,7 @@ class Sensitivity:
             path: SVG, PDF or PNG file to write.
 
         Raises:
-            PlottingUnavailable: Matplotlib is not installed (`pip install keras-gcp[examples]`).
+            MissingPackage: Matplotlib is not installed (`pip install "keras-gcp[plot]"`).
         """
         from keras_gcp.evaluation.plots import Curve, sensitivity_curves
 

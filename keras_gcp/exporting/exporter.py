@@ -27,6 +27,7 @@ from keras_gcp.exporting.runtime import operators
 from keras_gcp.exporting.samples import CALIBRATION_EXAMPLES, Examples, examples_for
 from keras_gcp.exporting.structure import output_names
 from keras_gcp.exporting.worker import WorkerDied
+from keras_gcp.storage.faults import told_of_the_disk
 from keras_gcp.validation import between, require_flag, require_path
 
 COMPARED_EXAMPLES = 32
@@ -98,6 +99,8 @@ def export(
         ExportMismatch: If a file does not compute what the model computes.
         InvalidArgument: If an argument is out of range or does not fit the model.
         UnsupportedModel: If a format cannot hold the model.
+        WriteFailed: If the folder cannot be written, or the disk is full. Files written before that
+            are whole, and what was in the place of the others is still there.
 
     Example:
 
@@ -123,7 +126,7 @@ def export(
         subject = _Subject(model, examples.spread(compared), examples, folder, include_optimizer)
         expected = _reference(subject)
         return ExportedFiles(
-            _export_one(subject, expected, f, tolerances[f], directory, name) for f in formats
+            _export_or_tell(subject, expected, f, tolerances[f], directory, name) for f in formats
         )
 
 
@@ -134,6 +137,18 @@ class _Subject:
     examples: Examples
     folder: Path
     include_optimizer: bool
+
+
+def _export_or_tell(
+    subject: _Subject,
+    expected: list[np.ndarray],
+    format_name: str,
+    tolerance: float,
+    directory: Path,
+    name: str,
+) -> ExportedFile:
+    with told_of_the_disk(f"The {format_name} file of '{subject.model.name}'", directory):
+        return _export_one(subject, expected, format_name, tolerance, directory, name)
 
 
 def _export_one(

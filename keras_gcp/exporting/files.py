@@ -1,4 +1,4 @@
-"""Files on disk: a place to work aside, a replacement in one step, and sizes."""
+"""Files of an export: a place to work aside, a replacement in one step, and sizes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.exporting.locks import FileLock, Locked, NoLocks, lock, lock_of_the_dead
+from keras_gcp.storage.faults import told_of_the_disk
+from keras_gcp.storage.locks import FileLock, Locked, NoLocks, lock, lock_of_the_dead
 
 _PREFIX, _LOCK, _OLD = ".export-", ".lock", ".old"
 
@@ -22,46 +22,26 @@ def workspace(directory: Path) -> Iterator[Path]:
 
     The folder of an export that was killed stays; the next one in the same place clears it,
     unless the file system has no locks that would tell it from the folder of a living process.
+
+    Raises:
+        InvalidArgument: `directory` is a file, or lies in one.
+        WriteFailed: nothing can be written there.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InvalidArgument(
-            f"`directory` expects the path of a folder, but '{directory}' is, or lies in, a file."
-        ) from error
-    _clear_after_the_dead(directory)
-    folder, held = _new_folder(directory)
+    with told_of_the_disk("A file", directory):
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise InvalidArgument(
+                f"`directory` expects the path of a folder, but '{directory}' is, or lies in, a "
+                "file."
+            ) from error
+        _clear_after_the_dead(directory)
+        folder, held = _new_folder(directory)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         _release(held, folder)
-
-
-@contextlib.contextmanager
-def written_at_once(target: Path, aside: Path, to_disk: bool = False) -> Iterator[BinaryIO]:
-    """A file that stands at `target` when the context ends, whole, or not at all.
-
-    A reader, also after this process was killed, finds the old file or the new one.
-
-    Args:
-        target: Where it is to be; what was there goes.
-        aside: Where it is written, in the same folder: a name that no other process writes to. It
-            is gone afterwards, unless the process was killed.
-        to_disk: Whether its content has to be on the disk, not only in the system's memory, before
-            it takes its place.
-    """
-    try:
-        with aside.open("wb") as file:
-            yield file
-            if to_disk:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(aside, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
-        raise
 
 
 def replace(source: Path, target: Path) -> None:

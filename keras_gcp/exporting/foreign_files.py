@@ -17,6 +17,7 @@ from keras_gcp.exporting.conversion import SIGNATURE, convert
 from keras_gcp.exporting.file_graph import FileCosts
 from keras_gcp.exporting.onnx_graph import read_onnx
 from keras_gcp.exporting.tflite_graph import read_tflite
+from keras_gcp.extras import imported
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,7 @@ def run_onnx(path: str, arrays: Arrays, threads: int = 1) -> list[np.ndarray]:
 
 def onnx_session(path: str, threads: int = 1) -> Any:
     """An ONNX Runtime on the CPU."""
-    import onnxruntime
-
+    onnxruntime = imported("onnxruntime", "Running an .onnx file needs")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

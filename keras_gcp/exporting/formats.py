@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from keras_gcp.exporting import tflite, writers
 from keras_gcp.exporting.own_code import loading_of
 from keras_gcp.exporting.records import Loading
 from keras_gcp.exporting.samples import Examples
+from keras_gcp.extras import require
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Format:
         run: `(model, path, inputs) -> outputs` from the file on disk.
         tolerance: Default limit of the difference, a share of the model's output.
         measure: What the difference is, a key of `keras_gcp.exporting.comparison.MEASURES`.
-        packages: Modules that must be importable, and what to install for them.
+        packages: Names in `keras_gcp.extras` of packages that it needs.
         loading: How a file is loaded where its reader knows less than this process.
         by_tensorflow: Whether TensorFlow writes it, and Keras must run on that.
         is_tflite: Whether it is made in a process of its own, and has a list of operators.
@@ -143,7 +143,7 @@ def check_formats(formats: Sequence[str], has_sample: bool) -> None:
         if name not in FORMATS:
             raise InvalidArgument(f"Unknown format '{name}'. Expected one of {sorted(FORMATS)}.")
         _check_backend(name)
-        _check_packages(name)
+        require(FORMATS[name].packages, f"The format '{name}' needs")
         if FORMATS[name].needs_sample and not has_sample:
             raise InvalidArgument(
                 f"The format '{name}' is calibrated on real inputs. Pass some hundred "
@@ -157,13 +157,4 @@ def _check_backend(name: str) -> None:
             f"The format '{name}' is written by TensorFlow, but Keras runs on "
             f"'{keras.backend.backend()}'. Export the format 'keras', load that file in a process "
             "with KERAS_BACKEND=tensorflow, and export it there."
-        )
-
-
-def _check_packages(name: str) -> None:
-    missing = [p for p in FORMATS[name].packages if importlib.util.find_spec(p) is None]
-    if missing:
-        raise InvalidArgument(
-            f"The format '{name}' needs {' and '.join(missing)}, which cannot be imported. "
-            f"Install with `pip install {' '.join(missing)}`, or keras-gcp with its extra [onnx]."
         )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_gcp.exporting.file_graph import FileCall, FileGraph, FileTensor, product, times
+from keras_gcp.extras import imported
 
 _INSIDE_ANOTHER_GRAPH = frozenset({"If", "Loop", "Scan"})
 _NOT_COUNTED = frozenset({"GRU", "LSTM", "RNN", "Einsum", "Attention", "MultiHeadAttention"})
@@ -20,8 +21,7 @@ def read_onnx(path: Path | str) -> FileGraph:
     Raises:
         Exception: of the package `onnx`, if it is not an .onnx file.
     """
-    import onnx
-
+    onnx = imported("onnx", "Reading an .onnx file needs")
     model = onnx.load(str(path))
     onnx.checker.check_model(model)
     _take_one_example(model.graph)
@@ -93,9 +93,10 @@ class _Reader:
 
 
 def _dtype(code: int) -> np.dtype[Any]:
-    from onnx.helper import tensor_dtype_to_np_dtype
-
-    return np.dtype(tensor_dtype_to_np_dtype(code)) if code else np.dtype(np.float32)
+    if not code:
+        return np.dtype(np.float32)
+    helper = imported("onnx.helper", "Reading an .onnx file needs")
+    return np.dtype(helper.tensor_dtype_to_np_dtype(code))
 
 
 def _shape(kind: Any) -> tuple[int | None, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,21 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from keras_gcp.errors import InvalidArgument
+from keras_gcp.errors import InvalidArgument, MissingPackage
 from keras_gcp.exporting.batches import in_batches
+from keras_gcp.extras import imported, is_installed, missing_text
 
 
 def runtime_name() -> str:
     """The runtime that `load_interpreter` takes, with its version."""
-    if importlib.util.find_spec("ai_edge_litert"):
+    if is_installed("ai_edge_litert"):
         return f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}"
-    if importlib.util.find_spec("tensorflow"):
+    if is_installed("tensorflow"):
         import tensorflow as tf
 
         return f"tf.lite {tf.__version__}"
-    raise InvalidArgument(
-        "No runtime for .tflite files is installed. Install one: `pip install ai-edge-litert`."
-    )
+    raise MissingPackage(missing_text(["ai_edge_litert"], "Running a .tflite file needs"))
 
 
 def require_file(path: Path | str) -> None:
@@ -38,7 +36,8 @@ def load_interpreter(path: Path | str, threads: int = 1) -> Any:
     """An interpreter of the file, tensors allocated: ai-edge-litert, else TensorFlow's own."""
     require_file(path)
     if runtime_name().startswith("ai-edge-litert"):
-        from ai_edge_litert.interpreter import Interpreter
+        needing = "Running a .tflite file needs"
+        Interpreter = imported("ai_edge_litert.interpreter", needing).Interpreter
     else:
         import tensorflow as tf
 
@@ -148,8 +147,8 @@ def _operator_name(code: Any, names: Mapping[int, str], schema: Any) -> str:
 
 def schema_of_files() -> Any:
     """The generated reader of the file format, from whichever package has it."""
-    if importlib.util.find_spec("ai_edge_litert"):
-        from ai_edge_litert import schema_py_generated as schema
-    else:
-        from tensorflow.lite.python import schema_py_generated as schema
+    if is_installed("ai_edge_litert"):
+        return imported("ai_edge_litert.schema_py_generated", "Reading a .tflite file needs")
+    from tensorflow.lite.python import schema_py_generated as schema
+
     return schema

@@ -13,6 +13,7 @@ from keras_gcp.exporting.batches import in_batches
 from keras_gcp.exporting.own_code import load_for_comparison
 from keras_gcp.exporting.structure import call_argument
 from keras_gcp.exporting.worker import in_worker
+from keras_gcp.extras import imported
 
 
 def run_model(model: keras.Model, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -71,8 +72,7 @@ def run_onnx(model: keras.Model, path: Path, arrays: Sequence[np.ndarray]) -> li
 
 def _run_onnx(path: Path, arrays: Sequence[np.ndarray], batch: int | None) -> list[np.ndarray]:
     """For the worker: like all native code, an interpreter may end its process."""
-    import onnxruntime
-
+    onnxruntime = imported("onnxruntime", "Running an .onnx file needs")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
 

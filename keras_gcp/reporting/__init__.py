@@ -3,14 +3,12 @@
 from keras_gcp.formatting import table
 from keras_gcp.reporting.html import write_report
 from keras_gcp.reporting.plots import (
-    PlottingUnavailable,
     files_chart,
     training_curves,
     width_bars,
 )
 
 __all__ = [
-    "PlottingUnavailable",
     "files_chart",
     "table",
     "training_curves",

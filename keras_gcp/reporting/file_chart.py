@@ -9,6 +9,7 @@ from typing import Any
 
 from keras_gcp import formatting
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.extras import imported
 from keras_gcp.reporting.rows import Pair, Spreads, format_name, overlap
 from keras_gcp.reporting.style import BLUE, INK, NARROW, TRACK, figure
 
@@ -39,7 +40,7 @@ def files_chart(
 
     Raises:
         InvalidArgument: There is nothing to draw.
-        PlottingUnavailable: Matplotlib is not installed.
+        MissingPackage: Matplotlib is not installed.
     """
     panels = [
         panel
@@ -154,8 +155,7 @@ def _draw_panel(axes: Any, panel: _Panel, slots: int, room: float) -> None:
 
 
 def _draw_legend(drawing: Any, place: str) -> None:
-    from matplotlib.patches import Patch
-
+    Patch = imported("matplotlib.patches", "Pictures need").Patch
     drawing.legend(
         handles=[Patch(color=TRACK, label="before"), Patch(color=BLUE, label="after")],
         loc=place,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.extras import imported
 from keras_gcp.reporting import rows
 from keras_gcp.reporting.cards import cards_of, file_cards
 from keras_gcp.reporting.file_chart import files_chart
 from keras_gcp.reporting.inline_svg import inlined
-from keras_gcp.reporting.style import PlottingUnavailable
 from keras_gcp.reporting.training_chart import History, training_curves
 from keras_gcp.reporting.width_chart import width_bars
+from keras_gcp.storage.writing import write_text
 from keras_gcp.training.event_records import STAGE_NAMES, Event
 
 _SAYS = {
@@ -83,7 +83,7 @@ def write_report(
     Raises:
         InvalidArgument: Widths before and after name different layers, or the history has no
             `loss`.
-        PlottingUnavailable: Matplotlib or jinja2 is not installed.
+        MissingPackage: Matplotlib or jinja2 is not installed.
 
     Example:
 
@@ -145,19 +145,13 @@ def write_report(
         "notes": notes,
     }
     text = json.dumps(_plain(numbers), indent=1, allow_nan=False)
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "report.html").write_text(page, encoding="utf-8")
+    write_text(folder / "report.json", text + "\n")
+    write_text(folder / "report.html", page)
     return folder / "report.html"
 
 
 def _template() -> Any:
-    try:
-        jinja2 = importlib.import_module("jinja2")
-    except ImportError as error:
-        raise PlottingUnavailable(
-            "The HTML report needs jinja2, which cannot be imported. "
-            "Install it with `pip install keras-gcp[examples]`."
-        ) from error
+    jinja2 = imported("jinja2", "The HTML report needs")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,

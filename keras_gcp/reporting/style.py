@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from keras_gcp.errors import KerasGCPError
+from keras_gcp.extras import imported
 
 # Okabe and Ito's palette, which people with any kind of colour blindness can tell apart; the
 # greys differ from it in lightness too, so the pictures survive a black-and-white printer.
@@ -58,10 +57,6 @@ _STYLE = {
 _SUFFIXES = (".svg", ".pdf")
 
 
-class PlottingUnavailable(KerasGCPError, ImportError):
-    """Matplotlib is not installed."""
-
-
 @contextlib.contextmanager
 def figure(path: str | Path, width: float, height: float, title: str) -> Iterator[Any]:
     """A figure to draw on; written to `path` when the block ends without an error.
@@ -74,8 +69,12 @@ def figure(path: str | Path, width: float, height: float, title: str) -> Iterato
         width: Inches.
         height: Inches.
         title: Heading of the whole figure.
+
+    Raises:
+        MissingPackage: Matplotlib is not installed.
     """
-    matplotlib = _require_matplotlib()
+    imported("matplotlib.figure", "Pictures need")
+    matplotlib = imported("matplotlib", "Pictures need")
     with matplotlib.rc_context(_STYLE):
         drawing = matplotlib.figure.Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         drawing.get_layout_engine().set(h_pad=0.08, w_pad=0.12)
@@ -88,14 +87,3 @@ def figure(path: str | Path, width: float, height: float, title: str) -> Iterato
         kind = suffix[1:] if suffix in _SUFFIXES else "png"
         undated = {"svg": "Date", "pdf": "CreationDate"}.get(kind)
         drawing.savefig(path, format=kind, metadata={undated: None} if undated else None)
-
-
-def _require_matplotlib() -> Any:
-    try:
-        importlib.import_module("matplotlib.figure")
-        return importlib.import_module("matplotlib")
-    except ImportError as error:
-        raise PlottingUnavailable(
-            "Pictures need matplotlib, which cannot be imported. "
-            "Install it with `pip install keras-gcp[examples]`."
-        ) from error

@@ -52,7 +52,7 @@ def training_curves(
 
     Raises:
         InvalidArgument: The history has no `loss`.
-        PlottingUnavailable: Matplotlib is not installed.
+        MissingPackage: Matplotlib is not installed.
     """
     if not len(history.get("loss", ())):
         raise InvalidArgument(

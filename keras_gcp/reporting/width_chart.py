@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.extras import imported
 from keras_gcp.formatting import percent, shortened_at_words
 from keras_gcp.reporting.style import BLUE, FAINT, INK, NARROW, TRACK, figure
 
@@ -41,7 +42,7 @@ def width_bars(
 
     Raises:
         InvalidArgument: There is no layer, or the two name different layers.
-        PlottingUnavailable: Matplotlib is not installed.
+        MissingPackage: Matplotlib is not installed.
     """
     if not before or set(before) != set(after):
         odd = sorted(set(before) ^ set(after))
@@ -135,8 +136,7 @@ def _draw_lines(widths: Sequence[_Width], path: str | Path, title: str) -> None:
 
 
 def _draw_legend(drawing: Any) -> None:
-    from matplotlib.patches import Patch
-
+    Patch = imported("matplotlib.patches", "Pictures need").Patch
     drawing.legend(
         handles=[
             Patch(color=TRACK, label="before"),

@@ -16,7 +16,8 @@ from keras_gcp.resources.cost_functions import Curve, Latency, LayerTime, Side
 from keras_gcp.resources.inference_steps import Step, steps_of
 from keras_gcp.resources.layer_times import LayerTimes, MeasuredLayer, MeasuredSide, line_of
 from keras_gcp.resources.tflite_files import Workspace, as_if_trained, write_file
-from keras_gcp.resources.time_cache import TimeCache, default_folder, fingerprint
+from keras_gcp.resources.time_cache import TimeCache, fingerprint
+from keras_gcp.storage.places import cache_folder
 from keras_gcp.surgery.model_copy import copy_model
 
 ORIGINAL = "original.tflite"
@@ -113,7 +114,7 @@ def fitted_latency(name: str, channels: ChannelMap, timing: Timed) -> LatencyTim
     # Against itself: the same procedure, warm-up and load as for candidates.
     compared = compare_latency([path, path], threads, rounds=ROUNDS, runs=runs, warmup=3)
     original_ms = min(one.milliseconds for one in compared.latencies)
-    where = Path(timing.cache_dir) if timing.cache_dir is not None else default_folder()
+    where = Path(timing.cache_dir) if timing.cache_dir is not None else cache_folder()
     cache = TimeCache(where, fingerprint(threads))
     times = LayerTimes(channels, cache, threads)
     try:

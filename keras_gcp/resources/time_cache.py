@@ -8,27 +8,20 @@ import json
 import math
 import os
 import platform
-import secrets
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from keras_gcp.exporting.files import written_at_once
 from keras_gcp.exporting.runtime import runtime_name
+from keras_gcp.storage.locks import Locked, turn
+from keras_gcp.storage.writing import written_at_once
 
 UNFINISHED = 3600.0
 """Seconds after which a file that was not moved into place never will be."""
 
 METHOD = 1
 """Changes whenever times are taken in another way, so that old files are not read."""
-
-
-def default_folder() -> Path:
-    """Where times are kept unless the user says otherwise."""
-    if own := os.environ.get("KERAS_GCP_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "keras_gcp"
 
 
 def fingerprint(threads: int) -> dict[str, str]:
@@ -74,17 +67,33 @@ class TimeCache:
         return self._times[key]
 
     def save(self) -> None:
-        """Writes new times, in one step, beside what other processes have written meanwhile."""
+        """Writes new times, in one step, beside what other processes have written meanwhile.
+
+        Times that cannot be kept are good all the same: there is a warning, and the next process
+        measures again.
+        """
         if not self._new:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        times = {**self._read(), **self._new}
-        text = json.dumps({"machine": self._machine, "milliseconds": times}, indent=1)
-        self._clear_unfinished()
-        aside = self.path.with_name(f"{self.path.stem}-{secrets.token_hex(4)}.tmp")
-        with written_at_once(self.path, aside) as file:
-            file.write(text.encode())
+        try:
+            self._save()
+        except (OSError, Locked) as error:
+            warnings.warn(
+                f"Measured times of layers cannot be kept in '{self.path}', so the next plan will "
+                f"measure again: {error}. Expected a folder that can be written; name another one "
+                "in `keras_gcp.timed(..., cache_dir=...)` or in KERAS_GCP_CACHE.",
+                stacklevel=2,
+            )
+            return
         self._new = {}
+
+    def _save(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with turn(self.path.with_suffix(".lock")):
+            times = {**self._read(), **self._new}
+            text = json.dumps({"machine": self._machine, "milliseconds": times}, indent=1)
+            self._clear_unfinished()
+            with written_at_once(self.path) as file:
+                file.write(text.encode())
 
     def _clear_unfinished(self) -> None:
         """Removes what processes that were killed while writing, which takes no time, have left."""

@@ -13,14 +13,9 @@ from typing import Any
 import keras
 
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
+from keras_gcp.extras import require
 
-INSTALL = 'pip install "keras-gcp[tfmot]"'
-
-_NEEDED = {
-    "tensorflow": "tensorflow",
-    "tf_keras": "tf_keras",
-    "tensorflow_model_optimization": "tensorflow-model-optimization",
-}
+_NEEDED = ("tensorflow", "tf_keras", "tensorflow_model_optimization")
 _LEGACY = "TF_USE_LEGACY_KERAS"
 
 
@@ -74,13 +69,11 @@ def load() -> Packages:
 
 
 def _check_installed() -> None:
-    missing = [name for module, name in _NEEDED.items() if not importlib.util.find_spec(module)]
-    if missing:
-        raise InvalidArgument(
-            f"keras_gcp.tfmot needs {' and '.join(missing)}, which cannot be imported. Install "
-            f"with `{INSTALL}`, best into an environment of its own: tf_keras fixes the version "
-            "of TensorFlow, and asks for the package `tensorflow`, not `tensorflow-cpu`."
-        )
+    advice = (
+        ", best into an environment of its own: tf_keras fixes the version of TensorFlow, and asks "
+        "for the package `tensorflow`, not `tensorflow-cpu`"
+    )
+    require(_NEEDED, "keras_gcp.tfmot needs", advice)
 
 
 def _check_versions(tensorflow: str, tf_keras: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import math
 import warnings
@@ -13,6 +12,7 @@ from typing import Any
 import keras
 
 from keras_gcp.backend.event_files import EventFile
+from keras_gcp.extras import imported, is_installed, missing_text
 from keras_gcp.selection.plan import Plan
 from keras_gcp.training.event_records import STAGES, Event, SkippedEvent, when
 
@@ -34,12 +34,9 @@ class EventLog:
         found = [one for one in callbacks if isinstance(one, keras.callbacks.TensorBoard)]
         self._files = [EventFile(Path(one.log_dir) / RUN) for one in found if writes]
         self._retraced: list[Event] = []
-        if self._files and importlib.util.find_spec("matplotlib") is None:
-            warnings.warn(
-                "TensorBoard gets no pictures of the widths: they need matplotlib, which cannot be "
-                "imported. Install it with `pip install keras-gcp[examples]`.",
-                stacklevel=2,
-            )
+        if self._files and not is_installed("matplotlib"):
+            needing = "TensorBoard gets no pictures of the widths: they need"
+            warnings.warn(missing_text(["matplotlib"], needing), stacklevel=2)
 
     def begin(self, shares_left: Mapping[str, float], epoch: int, step: int | None) -> None:
         """What is left when training begins: where the curves start."""
@@ -108,10 +105,9 @@ def _numbers(event: Event) -> dict[str, float]:
 
 def _widths_picture(plan: Plan, layers: Sequence[str]) -> bytes | None:
     """Channels of layers, kept ones dark, as PNG; None without Matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:  # Told when training began.
+    if not is_installed("matplotlib"):  # Told when training began.
         return None
+    Figure = imported("matplotlib.figure", "Pictures need").Figure
     names = [name for name in layers if name in plan.layers]
     whole = [len(plan.layers[name]) for name in names]
     kept = [int(plan.layers[name].sum()) for name in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import types
 
@@ -11,7 +12,6 @@ import pytest
 from PIL import Image
 
 from keras_gcp.cli.data import read_data
-from keras_gcp.cli.data import tensorflow_datasets as tfds_reader
 from keras_gcp.cli.options import DataOptions
 from keras_gcp.errors import InvalidArgument
 
@@ -126,7 +126,7 @@ def test_a_data_set_of_tfds_is_read_by_its_name(monkeypatch):
     module.load = lambda name, split, as_supervised: made[split.partition("[")[0]]
     module.as_numpy = iter
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", module)
-    monkeypatch.setattr(tfds_reader.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     found = read_data(DataOptions(data="tfds:made"), MODEL)
     assert found.train.x.shape == (5, 4, 4, 1) and found.held_out and len(found.test) == 2
     np.testing.assert_array_equal(found.train.y, range(5))

@@ -31,7 +31,7 @@ from keras_gcp.errors import VerificationFailed
         ("plan {model} --macs 50% --criterion best", "best"),
         ("plan {model} --macs 50% --data none.npz", "there is no such file.*folder.*tfds:NAME"),
         ("plan {model} --macs 50% --data {model}", r"is a \.keras file. Expected an \.npz file"),
-        ("plan {model} --macs 50% --data tfds:mnist", r"pip install keras-gcp\[tfds\]"),
+        ("plan {model} --macs 50% --data tfds:mnist", r"pip install .keras-gcp\[tfds\]"),
         ("plan {model} --macs 50% --input-shape 8x8", "`--input-shape` expects.*8x8"),
         ("plan {model} --macs 50% --import-module no_such", "`--import-module no_such` failed"),
         ("plan none.keras --macs 50%", '"none.keras" does not exist'),
@@ -87,7 +87,7 @@ def test_failures_have_exit_codes_of_their_own(run, model_file, monkeypatch, err
 def test_without_the_library_the_extra_is_named(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert main(["--help"]) == 1
-    assert "pip install keras-gcp[cli]" in capsys.readouterr().err
+    assert 'pip install "keras-gcp[cli]"' in capsys.readouterr().err
 
 
 def test_data_without_labels_is_told_where_labels_are_read(run, model_file, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from fitting import compiled
 
 import keras_gcp
-from keras_gcp.errors import InvalidArgument, UnsupportedModel
+from keras_gcp.errors import InvalidArgument, UnsupportedModel, WriteFailed
 from keras_gcp.evaluation import comparison
 from keras_gcp.evaluation import opened as opening
 from keras_gcp.exporting import export
@@ -170,6 +170,27 @@ def test_a_damaged_file_is_named(kind, files, data, tmp_path):
         (path / "saved_model.pb").write_bytes(b"no model")
     with pytest.raises(InvalidArgument, match=f"'damaged.*{path}' cannot be (read|loaded)"):
         compare([files["tflite"], path], data)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5", ".tflite", ".onnx"])
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>"], ids=["empty", "a page"])
+def test_a_file_of_something_else_is_named(suffix, content, small, tmp_path):
+    path = tmp_path / f"other{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(InvalidArgument, match=f"'other.*{path}' cannot be (read|loaded)"):
+        compare([small, path])
+
+
+def test_a_full_disk_costs_a_row_only_if_failures_are_skipped(small, files, monkeypatch):
+    def full(model, path, **options):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(opening, "write_file", full)
+    with pytest.raises(WriteFailed, match="A file made of 'small' cannot be .*No space left"):
+        compare({"small": small, "file": files["tflite"]})
+    with pytest.warns(UserWarning, match="No space left.*left out of the comparison"):
+        rows = compare({"small": small, "file": files["tflite"]}, on_failure="skip")
+    assert rows["file"].macs > 0 and "No space left" in rows["small"].error
 
 
 @pytest.mark.parametrize(

@@ -304,6 +304,13 @@ def test_tolerance_by_number_and_by_format(plain, images, tmp_path):
     assert [file.tolerance for file in files] == [0.5, FORMATS["tflite_float16"].tolerance]
 
 
+def one_nan_of(count):
+    """Examples of which one is spoilt that no file is compared on; int8 is calibrated on it."""
+    x = np.zeros((count, 8, 8, 3), np.float32)
+    x[7, 0, 0, 0] = np.nan
+    return x
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -317,6 +324,8 @@ def test_tolerance_by_number_and_by_format(plain, images, tmp_path):
         ({"sample": np.zeros((4, 9, 9, 3))}, r"expects shape \(examples, 8, 8, 3\).*9, 9, 3\)"),
         ({"sample": np.zeros((0, 8, 8, 3))}, "no examples. Expected one at least"),
         ({"sample": np.full((4, 8, 8, 3), np.nan)}, "NaN"),
+        ({"sample": one_nan_of(300)}, "NaN or infinite values in 1 of 300 examples of input"),
+        ({"sample": np.zeros((4, 8, 8))}, r"expects shape \(examples, 8, 8, 3\)"),
         ({"sample": np.full((4, 8, 8, 3), "x")}, "takes numbers"),
         ({"sample": {"wrong": np.zeros((4, 8, 8, 3))}}, "keys"),
     ],
@@ -382,7 +391,7 @@ def test_missing_converter_packages_are_named(plain, tmp_path, monkeypatch):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "tf2onnx" else found(name)
     )
-    with pytest.raises(InvalidArgument, match=r"needs tf2onnx.*pip install tf2onnx"):
+    with pytest.raises(InvalidArgument, match=r"needs tf2onnx.*pip install \"keras-gcp\[onnx\]\""):
         export(plain, tmp_path, ["onnx"])
 
 

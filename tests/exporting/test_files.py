@@ -8,10 +8,10 @@ import sys
 
 import keras
 import pytest
-from exporting.test_locks import holder_of
+from storage.test_locks import holder_of
 
 from keras_gcp.exporting import export, files
-from keras_gcp.exporting.locks import NoLocks
+from keras_gcp.storage.locks import NoLocks
 
 KILLED = """
 import os, pathlib, signal, sys
@@ -80,7 +80,7 @@ def test_without_locks_nothing_is_taken_for_dead_and_ones_own_is_removed(tmp_pat
         raise NoLocks("no locks")
 
     monkeypatch.setattr("keras_gcp.exporting.files.lock", none_here)
-    monkeypatch.setattr("keras_gcp.exporting.locks.lock", none_here)
+    monkeypatch.setattr("keras_gcp.storage.locks.lock", none_here)
     left_by(tmp_path)
     (tmp_path / ".export-0123.lock").touch()
     with files.workspace(tmp_path) as ours:
@@ -99,18 +99,3 @@ def test_a_killed_export_costs_no_file_and_the_next_one_clears_up(tmp_path):
     export(model, tmp_path, ["keras"], name="other")
     assert names(tmp_path) == ["net.keras", "net_saved_model", "other.keras"]
     assert (tmp_path / "net_saved_model" / "saved_model.pb").is_file()
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path):
-    target, aside = tmp_path / "numbers.json", tmp_path / "numbers.tmp"
-    target.write_text("old")
-    with files.written_at_once(target, aside, to_disk=True) as file:
-        file.write(b"new")
-        assert target.read_text() == "old"
-    assert target.read_text() == "new"
-
-    with pytest.raises(KeyboardInterrupt), files.written_at_once(target, aside) as file:
-        file.write(b"half of")
-        raise KeyboardInterrupt
-    assert target.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [target]

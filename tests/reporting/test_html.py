@@ -12,10 +12,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from keras_gcp.errors import InvalidArgument
+from keras_gcp.errors import InvalidArgument, MissingPackage
 from keras_gcp.reporting import write_report
 from keras_gcp.reporting.cards import points
-from keras_gcp.reporting.style import PlottingUnavailable
 from keras_gcp.training.event_records import Event
 
 
@@ -277,5 +276,5 @@ def test_missing_jinja2_is_an_error_that_names_the_extra(tmp_path, arguments, mo
         return imported(name)
 
     monkeypatch.setattr(importlib, "import_module", without_jinja2)
-    with pytest.raises(PlottingUnavailable, match=r"keras-gcp\[examples\]"):
+    with pytest.raises(MissingPackage, match=r"needs jinja2.*keras-gcp\[report\]"):
         write_report(tmp_path / "report", **arguments)

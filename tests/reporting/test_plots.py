@@ -12,11 +12,10 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from keras_gcp.errors import InvalidArgument
+from keras_gcp.errors import InvalidArgument, MissingPackage
 from keras_gcp.reporting import style
 from keras_gcp.reporting.axes_scales import all_positive, limits_of_end, ticks_between
 from keras_gcp.reporting.plots import (
-    PlottingUnavailable,
     files_chart,
     training_curves,
     width_bars,
@@ -189,5 +188,5 @@ def test_missing_matplotlib_is_an_error_that_names_the_extra(tmp_path, monkeypat
         return imported(name)
 
     monkeypatch.setattr(importlib, "import_module", without_matplotlib)
-    with pytest.raises(PlottingUnavailable, match=r"keras-gcp\[examples\]"):
+    with pytest.raises(MissingPackage, match=r"need matplotlib.*keras-gcp\[plot\]"):
         width_bars({"a": 2}, {"a": 1}, tmp_path / "widths.png")

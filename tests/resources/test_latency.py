@@ -80,6 +80,15 @@ def test_two_processes_do_not_lose_each_others_times(tmp_path):
     assert times == {"one": 1.0, "two": 2.0}
 
 
+def test_times_that_cannot_be_kept_are_good_all_the_same_and_it_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    cache = TimeCache(tmp_path / "file" / "folder", {"processor": "a"})
+    assert cache.get("conv", lambda: 1.5) == 1.5
+    with pytest.warns(UserWarning, match="cannot be kept in .*Not a directory.*KERAS_GCP_CACHE"):
+        cache.save()
+    assert cache.get("conv", lambda: 9.0) == 1.5
+
+
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"machine": 3}', "\x00"])
 def test_a_damaged_file_is_measured_anew(tmp_path, content):
     cache = TimeCache(tmp_path, {"processor": "a"})

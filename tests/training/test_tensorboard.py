@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import sys
 
@@ -110,6 +111,6 @@ def test_without_the_callback_nothing_is_written():
 
 def test_without_matplotlib_it_says_that_pictures_are_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setattr(tensorboard.importlib.util, "find_spec", lambda name: None)
-    with pytest.warns(UserWarning, match="no pictures of the widths.*keras-gcp\\[examples\\]"):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.warns(UserWarning, match="no pictures of the widths.*keras-gcp\\[plot\\]"):
         tensorboard.EventLog([keras.callbacks.TensorBoard(tmp_path)]).close()

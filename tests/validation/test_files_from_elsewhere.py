@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import re
+import threading
 
 import networks
 import numpy as np
 import pytest
 from helpers import random_plan
+from storage.test_locks import holder_of
 
 import keras_gcp
-from keras_gcp.errors import InvalidArgument, KerasGCPError
+from keras_gcp.errors import InvalidArgument, KerasGCPError, WriteFailed
 from keras_gcp.evaluation.frontier_result import FILE
 from keras_gcp.evaluation.measurement_cache import WHOLE, Cache
 from keras_gcp.resources.time_cache import TimeCache
@@ -179,6 +182,37 @@ def test_what_is_no_cache_is_left_alone(content, tmp_path):
     with pytest.raises(InvalidArgument, match="notes.txt' is not a cache"):
         Cache(path, IDENTITY)
     assert path.read_bytes() == content
+
+
+def test_half_a_line_that_did_not_fit_on_the_disk_is_taken_back(tmp_path, monkeypatch):
+    path = tmp_path / "cache.jsonl"
+    values = Cache(path, IDENTITY)
+    values.put(("a", 1), 0.5)
+    before = path.read_bytes()
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("keras_gcp.evaluation.measurement_cache.os.fsync", full)
+        with pytest.raises(WriteFailed, match="cache.jsonl': .*No space left.*run again"):
+            values.put(("a", 2), 0.25)
+    assert path.read_bytes() == before
+    values.put(("a", 3), 0.75)
+    again = Cache(path, IDENTITY)
+    assert [again.get(("a", kept)) for kept in (1, 2, 3)] == [0.5, None, 0.75]
+    assert [one.name for one in tmp_path.iterdir()] == ["cache.jsonl"]
+
+
+def test_a_cache_that_another_process_is_writing_is_waited_for(tmp_path):
+    path = tmp_path / "cache.jsonl"
+    values = Cache(path, IDENTITY)
+    with holder_of(tmp_path / "cache.jsonl.lock") as process:
+        killer = threading.Timer(0.2, process.kill)
+        killer.start()
+        values.put(("a", 1), 0.5)
+        assert process.wait() != 0
+    assert Cache(path, IDENTITY).get(("a", 1)) == 0.5
 
 
 def test_a_cache_where_no_file_can_be_is_refused(tmp_path):

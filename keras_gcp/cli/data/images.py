@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_gcp.cli.data.examples import Part
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.extras import imported
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"))
 _SPLITS = {"train": "train", "test": "test", "val": "test", "valid": "test", "validation": "test"}
@@ -56,8 +57,7 @@ def _part(folder: Path, classes: Sequence[Path], size: Size, most: int) -> Part:
 
 def read_image(file: Path, size: Size) -> np.ndarray:
     """One image, `size` as given, integers from 0 to 255."""
-    from PIL import Image, UnidentifiedImageError
-
+    Image = imported("PIL.Image", "Reading images needs")
     height, width, channels = size
     mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels)
     if mode is None:
@@ -67,7 +67,7 @@ def read_image(file: Path, size: Size) -> np.ndarray:
     try:
         with Image.open(file) as image:
             resized = image.convert(mode).resize((width, height), Image.Resampling.BILINEAR)
-    except (UnidentifiedImageError, OSError) as error:
+    except OSError as error:
         raise InvalidArgument(f"The image '{file}' cannot be read: {error}.") from error
     return np.asarray(resized, np.uint8).reshape(size)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from typing import Any
 
 import numpy as np
@@ -11,6 +9,7 @@ import numpy as np
 from keras_gcp.cli.data.examples import Part
 from keras_gcp.cli.data.images import Size
 from keras_gcp.errors import InvalidArgument, in_short
+from keras_gcp.extras import imported, require
 
 PREFIX = "tfds:"
 _HELD_OUT = ("test", "validation")
@@ -26,14 +25,13 @@ def read_tfds(name: str, size: Size | None, most: int) -> dict[str, Part]:
         most: Examples to read of each part.
 
     Raises:
-        InvalidArgument: the package is not installed, or it cannot load the data set.
+        MissingPackage: the package is not installed.
+        InvalidArgument: it cannot load the data set.
     """
-    if importlib.util.find_spec("tensorflow_datasets") is None:
-        raise InvalidArgument(
-            f"`--data {PREFIX}{name}` needs tensorflow-datasets, which is not installed. Install "
-            "it with `pip install keras-gcp[tfds]`, or pass an .npz file or a folder of images."
-        )
-    tfds: Any = importlib.import_module("tensorflow_datasets")
+    needing = f"`--data {PREFIX}{name}` needs"
+    others = ", or pass an .npz file or a folder of images"
+    require(["tensorflow_datasets"], needing, others)
+    tfds = imported("tensorflow_datasets", needing)
     try:
         splits = tfds.builder(name).info.splits
         held_out = next((one for one in _HELD_OUT if one in splits), None)
@@ -55,8 +53,7 @@ def _part(tfds: Any, name: str, split: str, size: Size | None, most: int) -> Par
 def _fitted(image: np.ndarray, size: Size | None) -> np.ndarray:
     if size is None or image.ndim != 3 or image.shape == size or image.shape[2] not in (1, 3):
         return image
-    from PIL import Image
-
+    Image = imported("PIL.Image", "Resizing images needs")
     picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
     resized = picture.convert("L" if size[2] == 1 else "RGB").resize((size[1], size[0]))
     return np.asarray(resized, np.uint8).reshape(size)

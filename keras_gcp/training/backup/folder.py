@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from keras_gcp.errors import BackupFailed, InvalidArgument
-from keras_gcp.exporting.files import written_at_once
-from keras_gcp.exporting.locks import FileLock, Locked, NoLocks, lock
+from keras_gcp.storage.locks import FileLock, Locked, NoLocks, lock
+from keras_gcp.storage.writing import written_at_once
 from keras_gcp.validation import require_path
 
 FORMAT = 2

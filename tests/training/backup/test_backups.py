@@ -14,13 +14,13 @@ import keras
 import networks
 import numpy as np
 import pytest
-from exporting.test_locks import holder_of
 from fitting import compiled, data, fit, pruning, slots_of, weights_of
+from storage.test_locks import holder_of
 
 import keras_gcp
 from keras_gcp.channels.trace import trace
 from keras_gcp.errors import BackupFailed, InvalidArgument
-from keras_gcp.exporting.locks import NoLocks
+from keras_gcp.storage.locks import NoLocks
 from keras_gcp.training.backup import saved_state
 from keras_gcp.training.backup.folder import Backup, BackupFolder
 from keras_gcp.training.backup.memories import memories_for
@@ -153,7 +153,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     def read_only(*args):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("keras_gcp.exporting.locks.os.open", read_only)
+    monkeypatch.setattr("keras_gcp.storage.locks.os.open", read_only)
     with pytest.raises(InvalidArgument, match="Read-only file system"):
         BackupFolder(tmp_path / "b").claim()
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from keras_gcp.exporting import locks
-from keras_gcp.exporting.locks import Locked, NoLocks, lock, lock_of_the_dead
+from keras_gcp.storage import locks
+from keras_gcp.storage.locks import Locked, NoLocks, lock, lock_of_the_dead, turn
 
 HOLDER = """
 import importlib.util, os, pathlib, sys
@@ -87,7 +91,82 @@ def test_a_file_system_without_locks_is_told_from_a_lock_that_is_held(tmp_path, 
     def none_here(*args):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(fcntl, "lockf", none_here)
+    monkeypatch.setattr(fcntl, "flock", none_here)
     with pytest.raises(NoLocks, match="No locks available"):
         lock(tmp_path / "lock")
     assert lock_of_the_dead(tmp_path / "lock") is None
+
+
+ORPHANS = """
+import importlib.util, os, pathlib, sys, time
+spec = importlib.util.spec_from_file_location("locks", sys.argv[1])
+locks = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(locks)
+held = locks.lock(pathlib.Path(sys.argv[2]))
+if not os.fork():  # As a worker that loads data.
+    assert not held.is_held
+    print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_forked_worker_that_outlives_its_parent_does_not_hold_its_lock(tmp_path):
+    path = tmp_path / "lock"
+    command = [sys.executable, "-c", ORPHANS, locks.__file__, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        worker = int(parent.stdout.readline())
+        try:
+            with pytest.raises(Locked, match=f"process {parent.pid} "):
+                lock(path)
+            parent.kill()
+            parent.wait()
+            os.kill(worker, 0)  # It lives.
+            held = lock(path)
+            assert held.is_held
+            held.release()
+        finally:
+            os.kill(worker, signal.SIGKILL)
+
+
+def test_threads_take_turns_and_leave_no_file(tmp_path):
+    path, inside, most = tmp_path / "turn.lock", [], []
+
+    def work():
+        for _ in range(5):
+            with turn(path):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.001)
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 20
+    assert not path.exists()
+
+
+def test_a_turn_waits_for_another_process_and_says_who_did_not_come_to_an_end(tmp_path):
+    path = tmp_path / "turn.lock"
+    with holder_of(path) as process:
+        with pytest.raises(Locked, match=f"process {process.pid} "), turn(path, patience=0.1):
+            raise AssertionError("two at a time")
+        killer = threading.Timer(0.2, process.kill)
+        killer.start()
+        with turn(path, patience=30.0):
+            assert process.wait() == -signal.SIGKILL
+    assert not path.exists()
+
+
+def test_where_there_are_no_locks_a_turn_comes_at_once(tmp_path, monkeypatch):
+    def none_here(path):
+        path.touch()
+        raise NoLocks("no locks")
+
+    monkeypatch.setattr(locks, "lock", none_here)
+    with turn(tmp_path / "turn.lock"):
+        pass
+    assert list(tmp_path.iterdir()) == []

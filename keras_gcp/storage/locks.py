@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import socket
 import sys
+import threading
 import time
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
+
+import filelock
 
 _TRIES = 50
 """Its last holder may remove a file between our opening and our locking it."""
 
-_AFTER_TEXT = 1 << 20
-"""On Windows a locked byte cannot be read: the one that is locked stands after the text."""
+_AFTER_LOCKED_BYTE = 1
+"""On Windows the first byte is what is locked, and others cannot read it."""
+
+PATIENCE = 60.0
+"""Seconds that `turn` waits: what is done in a turn takes no time."""
+
+_PAUSE = 0.02
 
 
 class Locked(Exception):
@@ -37,7 +45,8 @@ class FileLock:
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path, self._descriptor = path, descriptor
-        self._end = weakref.finalize(self, _let_go, path, descriptor, os.getpid())
+        self._end = weakref.finalize(self, _let_go, path, descriptor)
+        _open.add(self)
 
     @property
     def is_held(self) -> bool:
@@ -48,16 +57,35 @@ class FileLock:
         """Removes the file and lets go of it."""
         self._end()
 
+    def forget(self) -> None:
+        """Closes what a forked process has inherited: the lock stays with its parent alone."""
+        if self._end.detach():
+            os.close(self._descriptor)
 
-_held: weakref.WeakValueDictionary[tuple[int, str], FileLock] = weakref.WeakValueDictionary()
+
+_open: weakref.WeakSet[FileLock] = weakref.WeakSet()
+_held: weakref.WeakValueDictionary[str, FileLock] = weakref.WeakValueDictionary()
+_one_thread = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _one_thread
+    for held in list(_open):
+        held.forget()
+    _held.clear()
+    _one_thread = threading.Lock()  # Of a thread that was not forked along, perhaps.
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def lock(path: Path) -> FileLock:
     """Locks a file for this process.
 
-    The lock is the operating system's own, so it ends with a process that is killed, even if
-    another process is soon given its number, and network file systems keep it between machines.
-    What stands in the file is for messages only.
+    The lock is the operating system's own (by way of `filelock`), so it ends with a process that is
+    killed, even if another process is soon given its number, and network file systems keep it
+    between machines. What stands in the file is for messages only.
 
     Processes exclude each other, not the parts of one: a second call in the process that
     holds a lock is given the same object. Forked processes do not hold it.
@@ -74,6 +102,44 @@ def lock(path: Path) -> FileLock:
     if held is None:
         held = _held[_key(path)] = FileLock(path, _locked(path))
     return held
+
+
+@contextlib.contextmanager
+def turn(path: Path, patience: float = PATIENCE) -> Iterator[None]:
+    """Waits for its turn: of all processes and threads, one is in such a block at a time.
+
+    For what takes no time, such as reading a file, adding to it and writing it back. Where the file
+    system has no locks, the threads of this process take turns, and other processes are not kept
+    out.
+
+    Args:
+        path: A file that is there during the block only; its folder has to exist.
+        patience: Seconds to wait.
+
+    Raises:
+        Locked: another process has not come to its end in that time.
+        OSError: the file cannot be made.
+    """
+    with _one_thread:
+        held = _waited_for(path, time.monotonic() + patience)
+        try:
+            yield
+        finally:
+            if held is not None:
+                held.release()
+
+
+def _waited_for(path: Path, until: float) -> FileLock | None:
+    while True:
+        try:
+            return lock(path)
+        except NoLocks:
+            path.unlink(missing_ok=True)
+            return None
+        except Locked:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_PAUSE)
 
 
 def lock_of_the_dead(path: Path) -> FileLock | None:
@@ -93,12 +159,12 @@ def lock_of_the_dead(path: Path) -> FileLock | None:
         return None
 
 
-def _key(path: Path) -> tuple[int, str]:
-    return os.getpid(), str(path.resolve())
+def _key(path: Path) -> str:
+    return str(path.resolve())
 
 
 def _held_here(path: Path) -> FileLock | None:
-    # A second descriptor would not do: closing it takes the lock away from the first (POSIX).
+    # A second descriptor would not do: to the system it is as good as another process.
     held = _held.get(_key(path))
     return held if held is not None and held.is_held else None
 
@@ -107,7 +173,7 @@ def _locked(path: Path) -> int:
     for _ in range(_TRIES):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            _system_lock(descriptor)
+            _lock_descriptor(descriptor)
             if _is_at(descriptor, path):
                 _describe_holder(descriptor)
                 return descriptor
@@ -118,8 +184,17 @@ def _locked(path: Path) -> int:
     raise Locked("processes that begin and end all the time")
 
 
-def _let_go(path: Path, descriptor: int, holder: int) -> None:
-    if os.getpid() != holder or not _is_at(descriptor, path):  # Forked off; or no more ours.
+def _lock_descriptor(descriptor: int) -> None:
+    try:
+        is_ours = filelock.lock_descriptor(descriptor, blocking=False)
+    except OSError as error:
+        raise NoLocks(str(error)) from error
+    if not is_ours:
+        raise Locked(_holder(descriptor))
+
+
+def _let_go(path: Path, descriptor: int) -> None:
+    if not _is_at(descriptor, path):  # No more ours.
         os.close(descriptor)
         return
     if sys.platform == "win32":  # There no file can be removed while it is open.
@@ -140,39 +215,18 @@ def _is_at(descriptor: int, path: Path) -> bool:
 def _describe_holder(descriptor: int) -> None:
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
-    os.ftruncate(descriptor, 0)
+    text = b" " * _AFTER_LOCKED_BYTE + json.dumps(holder).encode()
     os.lseek(descriptor, 0, os.SEEK_SET)
-    os.write(descriptor, json.dumps(holder).encode())
+    os.write(descriptor, text)
+    os.ftruncate(descriptor, len(text))
     os.fsync(descriptor)
 
 
 def _holder(descriptor: int) -> str:
     """Who has locked the file, in words."""
     try:
-        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.lseek(descriptor, _AFTER_LOCKED_BYTE, os.SEEK_SET)
         holder = json.loads(os.read(descriptor, 1000))
         return f"process {holder['pid']} on '{holder['host']}', since {holder['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "a process that has not yet said which one it is"
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _system_lock(descriptor: int) -> None:
-        os.lseek(descriptor, _AFTER_TEXT, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError as error:
-            raise Locked(_holder(descriptor)) from error
-
-else:
-    import fcntl
-
-    def _system_lock(descriptor: int) -> None:
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise Locked(_holder(descriptor)) from error
-            raise NoLocks(str(error)) from error
