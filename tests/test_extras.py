@@ -91,7 +91,7 @@ def test_all_holds_what_fits_into_one_environment_and_of_this_repository_nothing
     named = set(re.fullmatch(r"keras-gcp\[(.*)\]", line)[1].split(","))
     # Other backends; packages without wheels; tf_keras fixes TensorFlow.
     left_out = {"all", "jax", "torch", "tfds", "tfmot"}
-    assert named == OPTIONAL.keys() - left_out - {"dev", "examples", "test"}
+    assert named == OPTIONAL.keys() - left_out - {"dev", "docs", "examples", "test"}
 
 
 @pytest.mark.parametrize(
