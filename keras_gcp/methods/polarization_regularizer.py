@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
-from keras_gcp import keras_state
 from keras_gcp.channels.map import ChannelMap, Weight
-from keras_gcp.channels.trace import trace
 from keras_gcp.costs.counting import (
     build_cost_model,
     full_widths,
     prunable_groups,
     require_known_positions,
 )
-from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.validation import between
+from keras_gcp.errors import InvalidArgument
+from keras_gcp.methods.penalty import Penalty
 
 MACS = "macs"
 
 
-class PolarizationRegularizer(keras.callbacks.Callback):
+class PolarizationRegularizer(Penalty):
     """Adds to the loss of a `fit` a penalty that lets `"bn_scale"` tell channels apart.
 
     With g the absolute scales (gamma) of all batch normalizations on channels that may be pruned,
@@ -62,6 +58,8 @@ class PolarizationRegularizer(keras.callbacks.Callback):
     ```
     """
 
+    penalizes = "batch normalization with a scale (gamma) on channels that may be pruned"
+
     def __init__(
         self,
         strength: float = 1e-4,
@@ -70,85 +68,27 @@ class PolarizationRegularizer(keras.callbacks.Callback):
         alpha: float = 1.0,
         weights: str | None = None,
     ) -> None:
-        super().__init__()
-        self.strength = _above_0("strength", strength)
-        self.t, self.alpha = _above_0("t", t), _above_0("alpha", alpha)
+        super().__init__(strength)
+        self.t, self.alpha = self.above_0("t", t), self.above_0("alpha", alpha)
         if weights not in (None, MACS):
             raise InvalidArgument(
                 "`weights` of PolarizationRegularizer expects None or 'macs'. "
                 f"Received: {weights!r}."
             )
         self.weights = weights
-        self.penalized: tuple[str, ...] = ()
         self._scales: list[tuple[Any, np.ndarray]] = []
-        self._channels: ChannelMap | None = None
-        self._parameters = 0
-        self._installed: Any = None
 
-    def on_train_begin(self, logs: Any = None) -> None:
-        model = self.model
-        if keras_state.has_training_loss(model):
-            raise InvalidArgument(
-                "PolarizationRegularizer and another callback of the same `fit` change what it "
-                "minimises. Expected one of them."
-            )
-        if not keras_state.tells_training(model):
-            raise UnsupportedModel(
-                f"`compute_loss` of model '{model.name}' (class {type(model).__name__}) has no "
-                "argument `training`, so PolarizationRegularizer cannot tell training from "
-                "validation. Expected `compute_loss(self, x, y, y_pred, sample_weight, "
-                "training=True)`."
-            )
-        self._look()
-        keras_state.set_training_loss(model, self._loss)
-        self._installed = model.compute_loss
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._look_if_narrower()
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self._look_if_narrower()
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if self.model.compute_loss is not self._installed:
-            raise InvalidArgument(
-                "Another callback of the same `fit`, such as GradualChannelPruning with "
-                "`distillation`, has replaced the loss with the penalty of "
-                "PolarizationRegularizer. Expected one callback that changes the loss."
-            )
-
-    def on_train_end(self, logs: Any = None) -> None:
-        keras_state.take_back_training_loss(self.model)
-
-    def _look(self) -> None:
-        self._parameters = self.model.count_params()
-        self._channels = trace(self.model)
-        found = penalized_scales(self._channels, self.weights == MACS)
-        if not found:
-            raise UnsupportedModel(
-                f"Model '{self.model.name}' has no batch normalization with a scale (gamma) on "
-                "channels that may be pruned, so PolarizationRegularizer has nothing to penalise. "
-                "`print(keras_gcp.trace(model))` says why channels stay."
-            )
-        self.penalized = tuple(weight.path for weight, _ in found)
+    def look(self, channels: ChannelMap) -> list[str]:
+        """Notes the scales."""
+        found = penalized_scales(channels, self.weights == MACS)
         self._scales = [(weight.variable, factors) for weight, factors in found]
+        return [weight.path for weight, _ in found]
 
-    def _look_if_narrower(self) -> None:
-        if self.model.count_params() != self._parameters:
-            self._look()
-
-    def _loss(self, loss: Any, penalties: list[Any], x: Any, y_pred: Any, weights: Any) -> Any:
-        # Not `self.model`, which on JAX would write the last step's values into the model.
-        assert self._channels is not None
-        if self._channels.model.count_params() != self._parameters:
-            raise InvalidArgument(
-                "The model has been cut since PolarizationRegularizer looked at it. List it after "
-                "the callback that prunes: callbacks=[pruning, PolarizationRegularizer(...)]."
-            )
+    def penalty(self, channels: ChannelMap, x: Any) -> Any:
+        """That of the scales as they are."""
         scales = [ops.cast(ops.convert_to_tensor(one), "float32") for one, _ in self._scales]
         factors = np.concatenate([factors for _, factors in self._scales])
-        penalty = polarization(ops.concatenate(scales), factors, self.t, self.alpha)
-        return loss + self.strength * ops.cast(penalty, loss.dtype)
+        return polarization(ops.concatenate(scales), factors, self.t, self.alpha)
 
 
 def polarization(scales: Any, factors: Any, t: float, alpha: float) -> Any:
@@ -194,12 +134,3 @@ def _macs_of_channels(channels: ChannelMap) -> np.ndarray:
         less[number] -= 1
         saved[group.coupled] = whole - cost_model.cost("macs", less)
     return saved
-
-
-def _above_0(name: str, value: Any) -> float:
-    found = between(value, 0.0, sys.float_info.max)
-    if not found:
-        raise InvalidArgument(
-            f"`{name}` of PolarizationRegularizer expects a number above 0. Received: {value!r}."
-        )
-    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import Any
 
 import keras
@@ -14,11 +13,10 @@ from keras_gcp import keras_state
 from keras_gcp.backend.calls import all_values
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.patches import channels_last_tensor
-from keras_gcp.channels.trace import trace
 from keras_gcp.criteria.read_rows import numbered
 from keras_gcp.criteria.readers import Reader, readers_of
-from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.validation import between, require_integer
+from keras_gcp.methods.penalty import Penalty
+from keras_gcp.validation import require_integer
 
 _LEAST_SHARE = 1e-8
 """Below it the root is as good as linear: its slope stays finite for channels that are gone."""
@@ -27,7 +25,7 @@ _MOST_ENTRIES = 64
 """Blocks of so many entries are summed up by their covariance, larger ones by what they add."""
 
 
-class VarianceRegularizer(keras.callbacks.Callback):
+class VarianceRegularizer(Penalty):
     """Adds to the loss of a `fit` a penalty that lets `"input_variance"` rank more clearly.
 
     For every convolution and dense layer that reads channels which may be pruned it adds
@@ -64,83 +62,21 @@ class VarianceRegularizer(keras.callbacks.Callback):
     ```
     """
 
+    penalizes = "convolution or dense layer that reads channels which may be pruned"
+
     def __init__(self, strength: float = 1e-3, *, examples: int = 32) -> None:
-        super().__init__()
-        found = between(strength, 0.0, sys.float_info.max)
-        if not found:
-            raise InvalidArgument(
-                "`strength` of VarianceRegularizer expects a number above 0, such as 1e-3. "
-                f"Received: {strength!r}."
-            )
-        self.strength = found
+        super().__init__(strength)
         self.examples = require_integer("examples", examples, least=2)
-        self.penalized: tuple[str, ...] = ()
-        self._channels: ChannelMap | None = None
-        self._parameters = 0
-        self._installed: Any = None
 
-    def on_train_begin(self, logs: Any = None) -> None:
-        model = self.model
-        if keras_state.has_training_loss(model):
-            raise InvalidArgument(
-                "VarianceRegularizer and another callback of the same `fit` change what it "
-                "minimises. Expected one of them; a `Distillation` can follow in the next `fit`."
-            )
-        if not keras_state.tells_training(model):
-            raise UnsupportedModel(
-                f"`compute_loss` of model '{model.name}' (class {type(model).__name__}) has no "
-                "argument `training`, so VarianceRegularizer cannot tell training from validation. "
-                "Expected `compute_loss(self, x, y, y_pred, sample_weight, training=True)`."
-            )
-        self._trace()
-        keras_state.set_training_loss(model, self._loss)
-        self._installed = model.compute_loss
+    def look(self, channels: ChannelMap) -> list[str]:
+        """Finds the layers."""
+        return list(dict.fromkeys(reader.call.path for reader in _penalized(channels)))
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._trace_if_narrower()
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self._trace_if_narrower()
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if self.model.compute_loss is not self._installed:
-            raise InvalidArgument(
-                "Another callback of the same `fit`, such as GradualChannelPruning with "
-                "`distillation`, has replaced the loss with the penalty of VarianceRegularizer. "
-                "Expected one callback that changes the loss."
-            )
-
-    def on_train_end(self, logs: Any = None) -> None:
-        keras_state.take_back_training_loss(self.model)
-
-    def _trace(self) -> None:
-        self._channels, self._parameters = trace(self.model), self.model.count_params()
-        readers = _penalized(self._channels)
-        if not readers:
-            raise UnsupportedModel(
-                f"Model '{self.model.name}' has no convolution or dense layer that reads channels "
-                "which may be pruned, so VarianceRegularizer has nothing to penalise. "
-                "`print(keras_gcp.trace(model))` says why channels stay."
-            )
-        self.penalized = tuple(dict.fromkeys(reader.call.path for reader in readers))
-
-    def _trace_if_narrower(self) -> None:
-        if self.model.count_params() != self._parameters:
-            self._trace()
-
-    def _loss(self, loss: Any, penalties: list[Any], x: Any, y_pred: Any, weights: Any) -> Any:
-        # Not `self.model`, which on JAX would write the last step's values into the model.
-        assert self._channels is not None
-        model = self._channels.model
-        if model.count_params() != self._parameters:
-            raise InvalidArgument(
-                "The model has been cut since VarianceRegularizer looked at it. List it after the "
-                "callback that prunes: callbacks=[pruning, VarianceRegularizer(...)]."
-            )
-        if keras_state.fixed_batch(model) is None:
+    def penalty(self, channels: ChannelMap, x: Any) -> Any:
+        """That of the batch's first examples."""
+        if keras_state.fixed_batch(channels.model) is None:
             x = keras.tree.map_structure(lambda leaf: leaf[: self.examples], x)
-        penalty = variance_penalty(self._channels, x)
-        return loss + self.strength * ops.cast(penalty, loss.dtype)
+        return variance_penalty(channels, x)
 
 
 def variance_penalty(channels: ChannelMap, x: Any) -> Any:
