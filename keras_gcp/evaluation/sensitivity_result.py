@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.formatting import table, wrapped
-from keras_gcp.validation.plain_data import DoesNotFit, check_finite, parsed
+from keras_gcp.validation.plain_data import DoesNotFit, check_finite, fields_of, parsed
 
 FORMAT = 1
 
@@ -139,13 +139,7 @@ class Sensitivity:
             InvalidArgument: it is not one of a known format.
         """
         try:
-            if not isinstance(values, Mapping):
-                raise DoesNotFit(f"it is of type {type(values).__name__}, expected a dict")
-            fields = dict(values)
-            if fields.pop("format", None) != FORMAT:
-                raise InvalidArgument(
-                    f"The sensitivity has format {values.get('format')!r}; expected {FORMAT}."
-                )
+            fields = fields_of(values, FORMAT)
             check_finite(fields, but=("value",))  # A masked model's metric may be NaN.
             found: Sensitivity = parsed(Sensitivity, fields)
             found._check()

@@ -14,7 +14,7 @@ from keras_gcp.formatting import amount, html_table, metric, table, wrapped
 from keras_gcp.methods.utilization_result import UtilizationRatios
 from keras_gcp.storage.writing import written_at_once
 from keras_gcp.validation import require_path
-from keras_gcp.validation.plain_data import DoesNotFit, loaded, parsed
+from keras_gcp.validation.plain_data import DoesNotFit, fields_of, loaded, parsed
 
 FORMAT = 1
 FILE = "adjustment.json"
@@ -157,11 +157,7 @@ class NetworkAdjustment:
             InvalidArgument: it is not one of a known format.
         """
         try:
-            if not isinstance(values, Mapping):
-                raise DoesNotFit(f"it is of type {type(values).__name__}, expected a dict")
-            fields = dict(values)
-            if fields.pop("format", None) != FORMAT:
-                raise DoesNotFit(f"it has format {values.get('format')!r}, expected {FORMAT}")
+            fields = fields_of(values, FORMAT)
             found: NetworkAdjustment = parsed(NetworkAdjustment, fields)
             for number, one in enumerate(found.rounds):
                 if list(one.widths) != list(found.rounds[0].widths):

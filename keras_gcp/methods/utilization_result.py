@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.formatting import html_table, table, wrapped
-from keras_gcp.validation.plain_data import DoesNotFit, check_finite, parsed
+from keras_gcp.validation.plain_data import DoesNotFit, check_finite, fields_of, parsed
 
 FORMAT = 1
 
@@ -170,11 +170,7 @@ class UtilizationRatios:
             InvalidArgument: it is not one of a known format.
         """
         try:
-            if not isinstance(values, Mapping):
-                raise DoesNotFit(f"it is of type {type(values).__name__}, expected a dict")
-            fields = dict(values)
-            if fields.pop("format", None) != FORMAT:
-                raise DoesNotFit(f"it has format {values.get('format')!r}, expected {FORMAT}")
+            fields = fields_of(values, FORMAT)
             check_finite(fields, but=("value", "spread", "ratio"))
             found: UtilizationRatios = parsed(UtilizationRatios, fields)
             return found

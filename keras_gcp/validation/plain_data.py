@@ -65,6 +65,20 @@ def check_finite(value: Any, where: str = "", but: Collection[str] = ()) -> None
             rest.extend((_inside(where, key), one) for key, one in value.items() if key not in but)
 
 
+def fields_of(value: Any, version: int) -> dict[str, Any]:
+    """The entries of a dict that says of which version its format is, without that.
+
+    Raises:
+        DoesNotFit: it is no dict, or of another version.
+    """
+    if not isinstance(value, Mapping):
+        raise DoesNotFit(f"it is of type {type(value).__name__}, expected a dict")
+    fields = dict(value)
+    if (found := fields.pop("format", None)) != version:
+        raise DoesNotFit(f"it has format {found!r}, expected {version}")
+    return fields
+
+
 def parsed(hint: Any, value: Any, where: str = "") -> Any:
     """The value in the types of a hint.
 
