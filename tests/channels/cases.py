@@ -9,6 +9,7 @@ from keras.src import ops as private_ops
 from keras.src.activations import activations
 from keras.src.applications import convnext, inception_resnet_v2
 
+import keras_gcp
 from keras_gcp.channels.rules.names import FUNCTIONS, OPERATORS
 from keras_gcp.channels.rules.pooling import REDUCTIONS
 from keras_gcp.channels.rules.spatial import COLOURS
@@ -111,6 +112,12 @@ def hashing():
     return keras.Model(inputs, layers.Dense(3, name="after")(x))
 
 
+def gated():
+    """One gate before each of two readers, with factors of its own for every channel."""
+    model = around(lambda x: layers.Conv2D(5, 3, name="it")(x))()
+    return keras_gcp.gates.insert(model, keras_gcp.gates.ScaleGate())
+
+
 LAYERS = {
     "Conv1D": [around(lambda x: layers.Conv1D(5, 3, padding="causal", name="it")(x), 1)],
     "Conv2D": [
@@ -121,6 +128,7 @@ LAYERS = {
         around(lambda x: layers.Conv2D(5, 3, dilation_rate=2, name="it")(x)),
     ],
     "LSHConvolution": [hashing],
+    "Gate": [gated],
     "Conv3D": [around(lambda x: layers.Conv3D(5, 3, name="it")(x), 3)],
     "Conv1DTranspose": [around(lambda x: layers.Conv1DTranspose(5, 3, 2, name="it")(x), 1)],
     "Conv2DTranspose": [around(lambda x: layers.Conv2DTranspose(5, 3, 2, name="it")(x))],
@@ -500,6 +508,7 @@ LAYERS |= {
 }
 
 ANCHORING = {
+    "BatchWhitening",
     "Dot",
     *(kind.__name__ for kind in COLOURS),
     *(

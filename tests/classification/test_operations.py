@@ -12,7 +12,8 @@ from keras_gcp.classification.operations import (
 from keras_gcp.criteria.relevance.rules import RelevanceRule, registered_relevance_rules
 
 AFFINE_OR_KNOWN = frozenset(
-    "BatchNormalization HardSigmoid Identity LogSoftmax Rescaling Sigmoid Softmax Sparsemax".split()
+    "BatchNormalization Gate HardSigmoid Identity LogSoftmax Rescaling Sigmoid Softmax "
+    "Sparsemax".split()
 )
 OF_SEVERAL_TENSORS = frozenset("Average Concatenate Maximum Minimum Stack Subtract".split())
 

@@ -19,6 +19,7 @@ from keras_gcp.criteria.relevance.rules import (
     registered_relevance_rules,
     relevance_rule_for,
 )
+from keras_gcp.gates import Gate, ScaleGate
 
 IMAGE, VOLUME, SERIES, VECTOR = (4, 4, 2), (4, 4, 4, 2), (6, 2), (5,)
 
@@ -38,6 +39,7 @@ EXAMPLES = {
     layers.SeparableConv2D: (layers.SeparableConv2D(3, 3, depth_multiplier=2), [IMAGE]),
     layers.Activation: (layers.Activation("silu"), [IMAGE]),
     layers.PReLU: (layers.PReLU(), [IMAGE]),
+    Gate: (ScaleGate(), [IMAGE]),
     layers.Normalization: (layers.Normalization(mean=0.5, variance=2.0), [IMAGE]),
     layers.Rescaling: (layers.Rescaling(0.5, 0.1), [IMAGE]),
     layers.Concatenate: (layers.Concatenate(), [IMAGE, IMAGE]),
