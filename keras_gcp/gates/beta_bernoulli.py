@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_gcp import keras_state
@@ -122,9 +123,10 @@ class BetaBernoulli(Gate):
         a, b = (inverse_softplus(one) / self.speed for one in parameters_at(self.initial))
 
         def beginning(shape: Any, dtype: Any = None) -> Any:
-            return ops.broadcast_to(ops.convert_to_tensor([[a], [b]], dtype=dtype), shape)
+            # By NumPy: of a tensor that is broadcast, PyTorch keeps one number for all units.
+            return ops.cast(np.repeat([[a], [b]], shape[1], axis=1), dtype)
 
-        self.parameters = self.add_weight(
+        self.shape_parameters = self.add_weight(
             (2, units),
             initializer=beginning,
             regularizer=_DivergenceFromPrior(self.alpha, self.kl_weight, self.speed),
@@ -136,7 +138,7 @@ class BetaBernoulli(Gate):
         return keras_state.once_per_call(self, "values", self._expected)
 
     def _expected(self) -> Any:
-        a, b = positive(self.parameters, self.speed)
+        a, b = positive(self.shape_parameters, self.speed)
         # Rounding leaves it a little above 1 where b is tiny.
         return ops.clip(kumaraswamy.mean(a, b), 0.0, 1.0)
 
@@ -148,19 +150,19 @@ class BetaBernoulli(Gate):
             return self.factors()
         examples = ops.shape(seen)[0]
         u, v = keras_state.once_per_call(self, "noise", lambda: self._uniform(examples))
-        a, b = positive(self.parameters, self.speed)
+        a, b = positive(self.shape_parameters, self.speed)
         return relaxed_bernoulli(kumaraswamy.logit_of_draw(a, b, u), v, self.temperature)
 
     def _uniform(self, examples: Any) -> tuple[Any, Any]:
         """Noise for one step: a number for each chance, and one for each factor."""
-        units = self.parameters.shape[1]
+        units = self.shape_parameters.shape[1]
         return tuple(
             keras.random.uniform(shape, _LEAST, 1 - _LEAST, "float32", seed=self.noise)
             for shape in ((units,), (examples, units))
         )
 
     def per_channel(self) -> list[tuple[Any, int]]:
-        return [(self.parameters, 1)]
+        return [(self.shape_parameters, 1)]
 
     def get_config(self) -> dict[str, Any]:
         return {

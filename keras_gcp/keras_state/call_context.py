@@ -7,7 +7,7 @@ from typing import Any
 
 from keras.src.backend.common import global_state
 
-_KEPT = "_keras_gcp_made_once"
+_KEPT = "keras_gcp_made_once"
 
 
 def once_per_call(owner: Any, name: str, make: Callable[[], Any]) -> Any:

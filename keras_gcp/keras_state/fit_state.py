@@ -41,6 +41,24 @@ def put_state_back(model: Any) -> None:
         sync()
 
 
+def renew_state(model: Any) -> None:
+    """Lets a running `fit` that fails in its next step leave the model as it is now.
+
+    On JAX variables have no values while a step runs. If the step fails, `fit` gives them those
+    after the last step, which no longer fit into a model that was cut since then.
+    """
+    held = getattr(model, "_jax_state", None)
+    if not held:
+        return
+    present = {
+        "trainable_variables": model.trainable_variables,
+        "non_trainable_variables": model.non_trainable_variables,
+        "optimizer_variables": model.optimizer.variables if model.optimizer else [],
+        "metrics_variables": model.metrics_variables,
+    }
+    model._jax_state = {name: [one.value for one in present[name]] for name in held}
+
+
 _LOSS, _STEP, _BEGINNING = "compute_loss", "train_step", "make_train_function"
 """Methods that a model has for itself while its training is another than its class has."""
 
@@ -98,11 +116,13 @@ def _values_in(model: Any, state: Any = None) -> list[tuple[Any, Any]]:
     """Pairs (variable, value) of what JAX hands to a training step."""
     if state is None:
         return []
-    trainable, non_trainable, optimizer, _ = state
+    trainable, non_trainable, optimizer, metrics = state
     return [
         *zip(model.trainable_variables, trainable, strict=True),
         *zip(model.non_trainable_variables, non_trainable, strict=True),
         *zip(model.optimizer.variables, optimizer, strict=True),
+        # The loss of several outputs adds that of each to a mean of its own.
+        *zip(model.metrics_variables, metrics, strict=True),
     ]
 
 

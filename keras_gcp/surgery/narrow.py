@@ -67,6 +67,7 @@ def _renew(model: Any, transaction: Transaction, in_fit: bool) -> None:
         old = getattr(model, name, None)
         transaction.when_final(partial(backend.forget_gradients, old))
     transaction.renew_compiled_functions(model, in_fit)
+    transaction.when_final(partial(keras_state.renew_state, model))
 
 
 def _optimizers(given: Sequence[Any], models: Sequence[Any]) -> list[Any]:

@@ -20,19 +20,18 @@ from keras_gcp.sample import DrawnSample
 EXAMPLES = 12
 
 
-def network(normalized=True, activation="softmax"):
-    """Two convolutions and a dense layer in float64, not trained."""
+def network(normalized=True, activation="softmax", inner=None):
+    """Two convolutions and a dense layer, not trained."""
     keras.utils.set_random_seed(0)
-    options = {"dtype": "float64", "padding": "same", "use_bias": not normalized}
-    inputs = x = keras.Input((6, 6, 2), dtype="float64")
+    inner = inner or ("softplus" if normalized else "relu")
+    inputs = x = keras.Input((6, 6, 2))
     for name, width in (("a", 5), ("b", 6)):
-        x = layers.Conv2D(width, 3, name=name, **options)(x)
+        x = layers.Conv2D(width, 3, padding="same", use_bias=not normalized, name=name)(x)
         if normalized:
-            x = layers.BatchNormalization(dtype="float64", epsilon=1e-9)(x)
-        x = layers.Activation("softplus" if normalized else "relu", dtype="float64")(x)
-    x = layers.GlobalAveragePooling2D(dtype="float64")(x)
-    outputs = layers.Dense(4, activation=activation, dtype="float64", name="out")(x)
-    model = keras.Model(inputs, outputs)
+            x = layers.BatchNormalization(epsilon=1e-9)(x)
+        x = layers.Activation(inner)(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, layers.Dense(4, activation=activation, name="out")(x))
     x = inputs_for(model, EXAMPLES)
     return model, x, np.arange(EXAMPLES) % 4
 
@@ -43,6 +42,11 @@ def measured(model, x, y, temperature=1.0):
     variables = kernels_of(channels)
     head = find_classes(model, channels, _ASKER)
     return hessian_gradient(channels, head, variables, x, y, temperature, 256), variables
+
+
+def assert_same(found, expected):
+    """But for roundings: of single numbers not much may be left where others are subtracted."""
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def gradients_at(model, x, y, change):
@@ -60,9 +64,10 @@ def gradients_at(model, x, y, change):
 @pytest.mark.parametrize("activation", ["softmax", None])
 @pytest.mark.parametrize("normalized", [True, False])
 def test_the_product_is_the_change_of_the_gradient_along_itself(normalized, activation):
-    model, x, y = network(normalized, activation)
+    """Smooth inside, so that steps may be large enough for 32 bits, which is all JAX has."""
+    model, x, y = network(normalized, activation, "softplus")
     found, _ = measured(model, x, y)
-    step = 1e-5
+    step = 0.01 / np.sqrt(squared_gradient(found))
     _, there = gradients_at(model, x, y, {k: step * g for k, g in found.gradients.items()})
     _, back = gradients_at(model, x, y, {k: -step * g for k, g in found.gradients.items()})
     for key, product in found.products.items():
@@ -79,7 +84,7 @@ def test_batches_of_any_size_have_the_gradient_of_all_examples_without_normaliza
         hessian_gradient(channels, head, variables, x, y, 1.0, size) for size in (256, 5)
     )
     for key in whole.products:
-        np.testing.assert_allclose(parts.products[key], whole.products[key], rtol=1e-6, atol=1e-12)
+        assert_same(parts.products[key], whole.products[key])
 
 
 def squared_gradient(found):
@@ -117,7 +122,7 @@ def test_scores_of_channels_sum_to_those_of_the_weights():
     channels = criteria.get("gradient_flow")(model, trace(model), DrawnSample(x, y))
     for path in ("a", "b"):
         by_channel = weights[f"{path}/kernel"].sum(axis=(0, 1, 2))
-        np.testing.assert_allclose(channels[path], -by_channel, rtol=1e-6)
+        assert_same(channels[path], -by_channel)
     unsigned = GradientFlow(signed=False)(model, trace(model), DrawnSample(x, y))
     np.testing.assert_allclose(unsigned["a"], np.abs(channels["a"]), rtol=1e-6)
 
@@ -149,9 +154,8 @@ def test_at_most_ten_examples_of_each_class_count_whatever_their_order():
     order = np.random.default_rng(0).permutation(EXAMPLES)
     again = few(model, trace(model), DrawnSample(x[order], y[order]))
     np.testing.assert_allclose(found["a"], again["a"], rtol=1e-9)
-    assert not np.allclose(
-        found["a"], GradientFlow(per_class=3)(model, trace(model), DrawnSample(x, y))["a"]
-    )
+    more = GradientFlow(per_class=3)(model, trace(model), DrawnSample(x, y))
+    assert not np.allclose(found["a"], more["a"], rtol=1e-2, atol=0)
 
 
 def test_shares_of_layers_are_roots_of_the_shares_of_weights_below_the_threshold():

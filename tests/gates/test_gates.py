@@ -87,6 +87,16 @@ def test_decisions_are_those_of_the_formula_and_the_running_mean_follows():
     np.testing.assert_array_equal(value(gate.values()), before)
 
 
+@pytest.mark.not_on("tensorflow", "layers are modules of PyTorch only there")
+@pytest.mark.not_on("jax", "layers are modules of PyTorch only there")
+@pytest.mark.parametrize(
+    "gate", [gates.ScaleGate(3), gates.ConsensusGate(3), gates.BetaBernoulli(3)], ids=type
+)
+def test_no_weight_takes_the_name_of_a_method_of_pytorch(gate):
+    gate.build((None, 3))
+    assert len(list(gate.parameters())) == len(gate.variables)
+
+
 @pytest.mark.needs_tensorflow("its gradient tape")
 def test_gradients_are_those_of_the_probabilities():
     import tensorflow as tf

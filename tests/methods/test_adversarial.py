@@ -186,7 +186,7 @@ def test_all_that_a_step_changes_is_what_training_on_the_found_examples_changes(
         return history, weights_of(model)
 
     logs, weights = fitted(data, [AdversarialTraining(0.2, steps=3, seed=0)])
-    seen = model.seen[0][0]
+    seen = dict(model.seen[0][0])  # Keras keeps a class of its own.
     assert set(seen) == {"image", "token"}
     np.testing.assert_array_equal(seen["token"], data["token"])
     assert 0.1 < np.abs(seen["image"] - data["image"]).max() <= 0.2 + 1e-6

@@ -220,6 +220,33 @@ def test_running_out_of_memory_while_masking_gives_the_weights_back(monkeypatch)
     assert_same_state(state_of(model), before)
 
 
+def trained_weights(model):
+    return [np.array(keras.ops.convert_to_numpy(v)) for v in model.trainable_variables]
+
+
+@pytest.mark.parametrize("unit", ["epoch", "step"])
+def test_an_error_in_the_step_after_a_cut_comes_out_and_the_narrow_model_stays(unit):
+    model = networks.plain()
+    wide, cut = model.count_params(), []
+
+    def loss(y, predicted):
+        if cut:
+            raise RuntimeError("made by the test")
+        return keras.losses.sparse_categorical_crossentropy(y, predicted)
+
+    def look(batch, logs):
+        if model.count_params() < wide:
+            keras_gcp.keras_state.put_state_back(model)
+            cut.append(trained_weights(model))
+
+    compiled(model, keras.optimizers.Adam(1e-2), loss=loss, run_eagerly=True)
+    after = keras.callbacks.LambdaCallback(on_train_batch_begin=look)
+    with pytest.raises(RuntimeError, match="made by the test"):
+        fit(model, [pruning(schedule=keras_gcp.schedules.one_shot(1, unit=unit)), after])
+    for now, then in zip(trained_weights(model), cut[-1], strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
 def test_unknown_ways_to_fail_are_refused_at_once():
     with pytest.raises(InvalidArgument, match="`on_failure` expects one of 'raise', 'skip'"):
         pruning(on_failure="ignore")

@@ -239,9 +239,11 @@ def loss_gradients_in(
         values: Scope with the values of variables.
     """
     inputs = keras_state.ordered_inputs(model, x)
+    # Where steps are not compiled, JAX has arrays here, which a model does not take with tensors.
+    others = [one if ops.is_tensor(one) else ops.convert_to_tensor(one) for one in inputs]
 
     def loss_at(*parts: Any) -> Any:
-        replaced = list(inputs)
+        replaced = list(others)
         for place, part in zip(places, parts, strict=True):
             replaced[place] = part
         with values():

@@ -78,7 +78,7 @@ class GatedCopy:
         self.gates = [call.operation for call in calls]
         self.sizes = [gate.channels for gate in self.gates]
         self.coupled = np.concatenate([gated_channels(self.channels, call) for call in calls])
-        own = {id(gate.parameters) for gate in self.gates}
+        own = {id(gate.shape_parameters) for gate in self.gates}
         weights = {id(v) for v in self.model.weights}
         others = [v for v in self.model.variables if id(v) not in own]
         self.trainable = [v for v in others if v.trainable]
@@ -177,7 +177,7 @@ class GatedCopy:
 
     def _gate_pairs(self, parameters: Any) -> list[tuple[Any, Any]]:
         parts = self.by_gate(ops.transpose(parameters))
-        return list(zip((gate.parameters for gate in self.gates), parts, strict=True))
+        return list(zip((gate.shape_parameters for gate in self.gates), parts, strict=True))
 
 
 def same_channels(first: Mapping[str, int], second: Mapping[str, int]) -> bool:

@@ -36,7 +36,7 @@ class MaskNetwork(layers.Layer):
         self.encoder = SetEncoder(width, heads, name="encoder")
         self.width, self.hidden = width, layers.Dense(hidden, activation="relu", name="hidden")
         at_first = np.array([inverse_softplus(one) for one in parameters_at(initial)])
-        self.parameters = layers.Dense(
+        self.shape_parameters = layers.Dense(
             2,
             kernel_initializer=initializers.RandomNormal(stddev=0.01),
             bias_initializer=lambda shape, dtype=None: ops.cast(at_first, dtype),
@@ -51,10 +51,10 @@ class MaskNetwork(layers.Layer):
             name="embedding",
         )
         self.hidden.build((None, channels_shape[-1] + _EMBEDDING + self.width))
-        self.parameters.build((None, self.hidden.units))
+        self.shape_parameters.build((None, self.hidden.units))
 
     def call(self, examples: Any, channels: Any) -> Any:
         """`(channels, 2)`, of an `Observation`'s arrays."""
         task = ops.broadcast_to(self.encoder(examples), (self.channels, self.width))
         known = [ops.cast(channels, "float32"), ops.convert_to_tensor(self.embedding), task]
-        return self.parameters(self.hidden(ops.concatenate(known, axis=-1)))
+        return self.shape_parameters(self.hidden(ops.concatenate(known, axis=-1)))

@@ -117,7 +117,7 @@ class MetaTraining:
         """`(inputs, classes, allowed)` for both parts, as tensors."""
         classes = self._head.classes
         allowed = np.isin(np.arange(classes), np.concatenate([part.y for part in parts]))
-        shift = np.where(allowed, 0.0, _NEVER).astype("float32")
+        shift = ops.convert_to_tensor(np.where(allowed, 0.0, _NEVER).astype("float32"))
         found = []
         for part in parts:
             arrays = keras_state.ordered_inputs(self._copy.model, part.x)
