@@ -93,12 +93,17 @@ def keys() -> list[Row]:
     return found
 
 
+_NOT_HERE = ("auto", "gate_value")
+"""The default is one of the others; gates are not in a plain network."""
+
+
 def _systems(kind: str) -> Sequence[str]:
     if kind == "training":
         return list(systems_trained.SYSTEMS)
     if kind == "scratch":
         return ["auto"]
-    return [*names(), "dense"] if kind == "tuned" else names()
+    own = [name for name in names() if name not in _NOT_HERE]
+    return [*own, "dense"] if kind == "tuned" else own
 
 
 def _key(kind: str, system: str, way: str, share: float, seed: int) -> Row:
@@ -130,7 +135,8 @@ def run(key: Row, data: Data, records: Records) -> Row:
 def _cut(key: Row, data: Data, records: Records) -> Row:
     """One cut of the trained network."""
     plan, narrow = _narrow(key, data)
-    return {**_measured(narrow, data), "plan": json.loads(plan.to_json())}
+    kept = {"plan": json.loads(plan.to_json())} if key["system"] in _systems("scratch") else {}
+    return {**_measured(narrow, data), **kept}
 
 
 def _tuned(key: Row, data: Data, records: Records) -> Row:
@@ -215,7 +221,7 @@ def summary(rows: Sequence[Row]) -> str:
     ]
     for kind, share in sorted({(row["run"], row["share"]) for row in rows}, key=_order):
         own = [row for row in rows if (row["run"], row["share"]) == (kind, share)]
-        lines = sorted(map(_line, _groups(own)), key=lambda line: line[2], reverse=True)
+        lines = [_line(rows) for rows in sorted(_groups(own), key=_accuracy, reverse=True)]
         title = f"{_TITLES[kind]}; {share:.0%} of the multiply-adds"
         parts.append(table(_COLUMNS, lines, title=title, width=180))
     return "\n\n".join(parts)
@@ -252,6 +258,11 @@ def _groups(rows: Sequence[Row]) -> list[list[Row]]:
     for row in rows:
         groups.setdefault(tuple(row[name] for name in _KEYS[:-1]), []).append(row)
     return list(groups.values())
+
+
+def _accuracy(rows: Sequence[Row]) -> float:
+    good = [row["accuracy"] for row in rows if "error" not in row]
+    return statistics.mean(good) if good else -1.0
 
 
 def _line(rows: Sequence[Row]) -> list[str]:
