@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OWN = {
     # Of the classes in keras_state itself
     *("_add", "_call", "_count", "_graph", "_in_steps", "_known", "_read", "_replaced"),
-    *("_keras_gcp_made_once", "_set_input_spec", "_start_anew", "_undo", "_when_final"),
+    *("_set_input_spec", "_start_anew", "_undo", "_when_final"),
     # Of TensorFlow's variables and strategies
     *("_Default", "_distribute_strategy"),
 }
