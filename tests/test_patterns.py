@@ -23,6 +23,10 @@ OFTEN = (
 ).split()
 """One of every kind of wiring: these are trained and saved in the fast tests too."""
 
+OFTEN_ELSE_SLOW = [
+    pytest.param(name, marks=[] if name in OFTEN else [pytest.mark.slow]) for name in NAMES
+]
+
 LONG = [
     pytest.param(
         name,
@@ -78,7 +82,7 @@ def test_everything_is_followed_but_what_is_known_to_stay(name):
             assert any(word in group.anchored for word in expected.split("|")), group
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OFTEN_ELSE_SLOW)
 def test_half_of_the_multiply_adds_can_go(name):
     model = patterns.ALL[name]()
     before = keras_gcp.count(model).macs

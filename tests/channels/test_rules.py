@@ -33,8 +33,35 @@ MARKS = {
     },
 }
 
+
+LONG = {
+    *("Bidirectional", "ConvLSTM2D", "GRU", "LSTM", "RNN", "SimpleRNN"),
+    *("EinsumDense", "MultiHeadAttention", "SpectralNormalization", "TimeDistributed"),
+}
+"""Layers whose cut takes long: the fast tests have their first setting, and those named below."""
+FAST = {
+    "LSTM-3",  # States enter and leave.
+    "LSTM-4",  # Steps are masked.
+    "GRU-1",  # Another formula for its gates.
+    "RNN-1",  # Stacked cells.
+    "Bidirectional-6",  # Both ways are different layers.
+    "EinsumDense-4",  # A bias along two axes.
+    "EinsumDense-7",  # Several axes of channels.
+    "MultiHeadAttention-2",  # Widths and inputs of its own for each part.
+    "MultiHeadAttention-6",  # Steps are masked.
+    "SpectralNormalization-3",  # Channels that stay with their inputs.
+    "TimeDistributed-5",  # Mixes channels.
+}
+
+
+def marks_of(name, i):
+    case = f"{name}-{i}"
+    slow = name in LONG and i > 0 and case not in FAST
+    return [*([MARKS[case]] if case in MARKS else []), *([pytest.mark.slow] if slow else [])]
+
+
 CASES = [
-    pytest.param(name, build, id=f"{name}-{i}", marks=MARKS.get(f"{name}-{i}", ()))
+    pytest.param(name, build, id=f"{name}-{i}", marks=marks_of(name, i))
     for name, builders in (LAYERS | OPERATIONS).items()
     for i, build in enumerate(builders)
 ] + [

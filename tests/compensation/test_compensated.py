@@ -30,7 +30,20 @@ def error(narrow, wide, inputs):
     )
 
 
-@pytest.mark.parametrize("name", sorted(networks.ALL))
+FAST = {
+    *("concatenation", "depthwise", "flatten_dense", "grouped", "nested", "residual", "sequence"),
+    "shared_layer",
+}
+"""One of every kind of layer and wiring."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow])
+        for name in sorted(networks.ALL)
+    ],
+)
 def test_outputs_come_nearer_to_those_of_the_wide_model_on_every_network(name):
     model = randomise(networks.ALL[name]())
     inputs = inputs_for(model, batch=96)

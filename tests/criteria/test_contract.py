@@ -56,7 +56,16 @@ def _applies(criterion, name):
 
 GATED = {"gate_value"}  # Criteria that look at gates, so that a network must have some.
 
-PAIRS = [(c, n) for n in CLASSIFIERS for c in criteria.names() if _applies(c, n)]
+FAST = {"depthwise", "nested", "padded_shortcut", "squeeze_excite"}
+"""On these the fast tests try every criterion; on the others one by weights and one by examples."""
+FAST_CRITERIA = {"l2_norm", "taylor"}
+
+PAIRS = [
+    pytest.param(c, n, marks=[] if n in FAST or c in FAST_CRITERIA else [pytest.mark.slow])
+    for n in CLASSIFIERS
+    for c in criteria.names()
+    if _applies(c, n)
+]
 
 
 @pytest.mark.parametrize(("criterion", "name"), PAIRS)

@@ -89,8 +89,17 @@ def test_absolute_counts_are_met_by_the_narrow_model(resource):
     assert costs(narrow)[resource] <= limit
 
 
-@pytest.mark.parametrize("name", ["plain", "residual", "concatenation", "depthwise"])
-@pytest.mark.parametrize("resource", ["macs", "parameters"])
+@pytest.mark.parametrize(
+    ("resource", "name"),
+    [
+        *(("macs", name) for name in ("plain", "residual", "concatenation", "depthwise")),
+        ("parameters", "residual"),
+        *(
+            pytest.param("parameters", name, marks=pytest.mark.slow)
+            for name in ("plain", "concatenation", "depthwise")
+        ),
+    ],
+)
 def test_no_removed_channel_could_have_stayed(name, resource):
     model = randomise(networks.ALL[name]())
     limit = 0.6 * costs(model)[resource]

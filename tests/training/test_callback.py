@@ -185,7 +185,13 @@ def test_the_saved_model_goes_on_training_with_its_optimizer(trained, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "build", [networks.nested, networks.depthwise, networks.sequential, networks.squeeze_excite]
+    "build",
+    [
+        networks.nested,
+        networks.depthwise,
+        pytest.param(networks.sequential, marks=pytest.mark.slow),
+        pytest.param(networks.squeeze_excite, marks=pytest.mark.slow),
+    ],
 )
 def test_other_networks_prune_within_fit_and_save(build, tmp_path):
     model = compiled(build())

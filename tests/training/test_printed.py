@@ -38,7 +38,13 @@ def printed(model, capsys, **options):
     return callback, capsys.readouterr().out.splitlines()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in ("plain", "squeeze_excite") else [])
+        for name in NETWORKS
+    ],
+)
 def test_no_printed_line_is_longer_than_that_of_a_terminal(name, capsys):
     callback, lines = printed(NETWORKS[name](), capsys, verbose=2)
     assert len(callback.events) == 2 and len(lines) > 20
