@@ -125,9 +125,13 @@ def export(
     with files.workspace(directory) as folder, keras_state.states_put_back(model):
         subject = _Subject(model, examples.spread(compared), examples, folder, include_optimizer)
         expected = _reference(subject)
-        return ExportedFiles(
-            _export_or_tell(subject, expected, f, tolerances[f], directory, name) for f in formats
-        )
+        written = []
+        for one in formats:
+            with told_of_the_disk(f"The {one} file of '{model.name}'", directory):
+                written.append(
+                    _export_one(subject, expected, one, tolerances[one], directory, name)
+                )
+        return ExportedFiles(written)
 
 
 @dataclass(frozen=True)
@@ -137,18 +141,6 @@ class _Subject:
     examples: Examples
     folder: Path
     include_optimizer: bool
-
-
-def _export_or_tell(
-    subject: _Subject,
-    expected: list[np.ndarray],
-    format_name: str,
-    tolerance: float,
-    directory: Path,
-    name: str,
-) -> ExportedFile:
-    with told_of_the_disk(f"The {format_name} file of '{subject.model.name}'", directory):
-        return _export_one(subject, expected, format_name, tolerance, directory, name)
 
 
 def _export_one(
@@ -200,7 +192,7 @@ def _warn_of_own_code(path: Path, loading: Loading) -> None:
     warnings.warn(
         f"'{path}' needs {named}: code of your own, which Keras does not know, or does not trust. "
         f"Load it with {loading.code}.",
-        stacklevel=5,
+        stacklevel=4,
     )
 
 

@@ -117,8 +117,9 @@ def exported(model, folder):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         (file,) = export(model, folder, ["keras"], include_optimizer=True)
-    told = [str(one.message) for one in caught if "code of your own" in str(one.message)]
-    return file, told
+    about_code = [one for one in caught if "code of your own" in str(one.message)]
+    assert {one.filename for one in about_code} <= {__file__}, "of the caller's line"
+    return file, [str(one.message) for one in about_code]
 
 
 def assert_each_way_loads(model, file):
