@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import Any
 
 import keras
@@ -14,7 +13,7 @@ from keras_gcp import keras_state
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.gates import kumaraswamy
 from keras_gcp.gates.gate import Gate
-from keras_gcp.validation import between
+from keras_gcp.validation import between, require_above_0, require_from_0
 
 _LEAST = 1e-6
 """Of the distribution's parameters, whose reciprocals are taken; of the noise, as well."""
@@ -107,15 +106,10 @@ class BetaBernoulli(Gate):
         **kwargs: Any,
     ) -> None:
         super().__init__(channels, whole=whole, threshold=threshold, **kwargs)
-        self.alpha = _above_zero("alpha", alpha)
-        self.temperature = _above_zero("temperature", temperature)
-        self.speed = _above_zero("speed", speed)
-        weight = between(kl_weight, 0.0, sys.float_info.max)
-        if weight is None:
-            raise InvalidArgument(
-                f"`kl_weight` of BetaBernoulli expects a number from 0. Received: {kl_weight!r}."
-            )
-        self.kl_weight = weight
+        self.alpha = require_above_0("alpha", alpha, "BetaBernoulli")
+        self.temperature = require_above_0("temperature", temperature, "BetaBernoulli")
+        self.speed = require_above_0("speed", speed, "BetaBernoulli")
+        self.kl_weight = require_from_0("kl_weight", kl_weight, "BetaBernoulli")
         self.initial = require_chance("initial", initial)
         self.noise = keras.random.SeedGenerator()
 
@@ -195,14 +189,5 @@ def require_chance(name: str, value: object) -> float:
     if found is None:
         raise InvalidArgument(
             f"`{name}` expects a probability from 0.0001 to 0.9999. Received: {value!r}."
-        )
-    return found
-
-
-def _above_zero(name: str, value: object) -> float:
-    found = between(value, 0.0, sys.float_info.max)
-    if not found:
-        raise InvalidArgument(
-            f"`{name}` of BetaBernoulli expects a number above 0. Received: {value!r}."
         )
     return found

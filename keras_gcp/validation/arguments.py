@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 
@@ -52,6 +53,35 @@ def between(value: object, low: float, high: float) -> float | None:
         return float(found)
     except OverflowError:  # An integer beyond all floats.
         return None
+
+
+def require_above_0(name: str, value: object, of: str, such_as: str = "") -> float:
+    """The number above 0 that an argument is.
+
+    Args:
+        name: The argument.
+        value: What was given.
+        of: What it is an argument of.
+        such_as: A number that suits.
+
+    Raises:
+        InvalidArgument: it is something else.
+    """
+    found = between(value, 0.0, sys.float_info.max)
+    if not found:
+        example = such_as and f", such as {such_as}"
+        raise InvalidArgument(
+            f"`{name}` of {of} expects a number above 0{example}. Received: {value!r}."
+        )
+    return found
+
+
+def require_from_0(name: str, value: object, of: str) -> float:
+    """The number that an argument is, 0 or above; arguments and errors as `require_above_0`."""
+    found = between(value, 0.0, sys.float_info.max)
+    if found is None:
+        raise InvalidArgument(f"`{name}` of {of} expects a number from 0 on. Received: {value!r}.")
+    return found
 
 
 def numbers_in(values: object) -> list[float] | None:

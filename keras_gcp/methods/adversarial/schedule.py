@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.validation import between, require_integer
+from keras_gcp.validation import between, require_above_0, require_integer
 
 
 @keras.saving.register_keras_serializable(package="keras_gcp")
@@ -59,13 +58,9 @@ class SlowStartFastDecay(keras.optimizers.schedules.LearningRateSchedule):
         name: str = "SlowStartFastDecay",
     ) -> None:
         super().__init__()
-        peak = between(peak_learning_rate, 0.0, sys.float_info.max)
-        if not peak:
-            raise InvalidArgument(
-                "`peak_learning_rate` of SlowStartFastDecay expects a number above 0. Received: "
-                f"{peak_learning_rate!r}."
-            )
-        self.peak_learning_rate = peak
+        self.peak_learning_rate = require_above_0(
+            "peak_learning_rate", peak_learning_rate, "SlowStartFastDecay"
+        )
         self.total_steps = require_integer("total_steps", total_steps, least=1)
         self.peak_at = _share("peak_at", peak_at)
         if self.peak_at == 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -29,7 +28,13 @@ from keras_gcp.selection import Selection
 from keras_gcp.selection.plan import Plan
 from keras_gcp.selection.planning import plan_of
 from keras_gcp.training.messages import say
-from keras_gcp.validation import between, layer_names, require_integer, require_seed
+from keras_gcp.validation import (
+    layer_names,
+    require_above_0,
+    require_from_0,
+    require_integer,
+    require_seed,
+)
 
 _REFERENCE_EPISODES = 16
 """Of so many, evenly taken, responses are standardised by mean and spread."""
@@ -105,8 +110,8 @@ class SetMaskGenerator:
                 f"width {width}, heads {heads}."
             )
         self._hidden = require_integer("hidden", hidden, least=1)
-        self._alpha = _above_zero("alpha", alpha)
-        self._temperature = _above_zero("temperature", temperature)
+        self._alpha = require_above_0("alpha", alpha, "SetMaskGenerator")
+        self._temperature = require_above_0("temperature", temperature, "SetMaskGenerator")
         self._initial = require_chance("initial", initial)
         self._shots = require_integer("shots", shots, least=1)
         self._exclude = layer_names("exclude", exclude)
@@ -156,12 +161,12 @@ class SetMaskGenerator:
         """
         settings = Settings(
             require_integer("inner_steps", inner_steps, least=0),
-            _above_zero("inner_learning_rate", inner_learning_rate),
-            _from_zero("kl_weight", kl_weight),
-            _from_zero("macs_weight", macs_weight),
+            require_above_0("inner_learning_rate", inner_learning_rate, "SetMaskGenerator"),
+            require_from_0("kl_weight", kl_weight, "SetMaskGenerator"),
+            require_from_0("macs_weight", macs_weight, "SetMaskGenerator"),
             self._alpha,
         )
-        rate = _above_zero("learning_rate", learning_rate)
+        rate = require_above_0("learning_rate", learning_rate, "SetMaskGenerator")
         epochs = require_integer("epochs", epochs, least=1)
         verbose = require_integer("verbose", verbose, least=0, most=1)
         tasks = _Tasks(episodes)
@@ -351,21 +356,3 @@ def _tell(losses: Sequence[EpisodeLoss], total: int, verbose: int) -> None:
         last = losses[-every:]
         loss, share = np.mean([one.loss for one in last]), np.mean([one.macs_share for one in last])
         say(f"episode {len(losses)} of {total}: loss {loss:.4f}, {share:.1%} of the MACs expected")
-
-
-def _above_zero(name: str, value: object) -> float:
-    found = between(value, 0.0, sys.float_info.max)
-    if not found:
-        raise InvalidArgument(
-            f"`{name}` of SetMaskGenerator expects a number above 0. Received: {value!r}."
-        )
-    return found
-
-
-def _from_zero(name: str, value: object) -> float:
-    found = between(value, 0.0, sys.float_info.max)
-    if found is None:
-        raise InvalidArgument(
-            f"`{name}` of SetMaskGenerator expects a number from 0. Received: {value!r}."
-        )
-    return found
