@@ -155,14 +155,16 @@ def excess(x: Tensors, clip: tuple[float, float]) -> Any:
     return ops.max(ops.stack([ops.cast(one, "float32") for one in found]))
 
 
-def too_far(found: float, clip: tuple[float, float]) -> bool:
-    """Whether an `excess` is more than a rounding."""
-    return found > 1e-5 * (clip[1] - clip[0])
+def require_inside(found: float, attack: Attack, asker: str) -> None:
+    """Refuses inputs whose `excess` over the range that the attack was told is no mere rounding.
 
-
-def outside_text(found: float, attack: Attack, asker: str) -> str:
-    """Says that inputs lie outside of the range that the attack was told."""
-    return (
+    Raises:
+        InvalidArgument: they lie further out.
+    """
+    assert attack.clip is not None
+    if found <= 1e-5 * (attack.clip[1] - attack.clip[0]):
+        return
+    raise InvalidArgument(
         f"Inputs lie up to {found:.4g} outside of `clip={attack.clip}`, which {asker} takes for "
         "the range of valid inputs. Pass the range that they have, with `epsilon` and `step` in "
         "their unit (`clip=(0, 255), epsilon=8, step=2`), scale them, or pass `clip=None` where "

@@ -14,7 +14,6 @@ from keras_gcp import backend, keras_state
 from keras_gcp.classification.accuracy import right_answers
 from keras_gcp.classification.asker import Asker
 from keras_gcp.classification.head import find_head
-from keras_gcp.errors import InvalidArgument
 from keras_gcp.methods.adversarial.attack import (
     Attack,
     as_floats,
@@ -23,10 +22,9 @@ from keras_gcp.methods.adversarial.attack import (
     checked_attack,
     excess,
     loss_gradients_in,
-    outside_text,
     replaced_in,
+    require_inside,
     started,
-    too_far,
 )
 from keras_gcp.sample.draw import DrawnSample, draw_sample
 from keras_gcp.validation import require_integer, require_seed
@@ -125,8 +123,7 @@ def _check_range(model: Any, sample: DrawnSample, attack: Attack, places: Sequen
         return
     ordered = keras_state.ordered_inputs(model, sample.x)
     found = float(excess(tuple(np.asarray(ordered[at]) for at in places), attack.clip))
-    if too_far(found, attack.clip):
-        raise InvalidArgument(outside_text(found, attack, f"`{_NAME}`"))
+    require_inside(found, attack, f"`{_NAME}`")
 
 
 def _attacked(

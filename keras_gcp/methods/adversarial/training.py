@@ -19,10 +19,9 @@ from keras_gcp.methods.adversarial.attack import (
     checked_attack,
     excess,
     loss_gradients_in,
-    outside_text,
     replaced_in,
+    require_inside,
     started,
-    too_far,
 )
 from keras_gcp.validation import require_seed
 
@@ -134,9 +133,7 @@ class AdversarialTraining(keras.callbacks.Callback):
     def _check_range(self) -> None:
         assert self._outside is not None
         if self.attack.clip is not None:
-            found = self._outside.value()
-            if too_far(found, self.attack.clip):
-                raise InvalidArgument(outside_text(found, self.attack, _NAME))
+            require_inside(self._outside.value(), self.attack, _NAME)
 
     def _changed(
         self, model: Any, x: Any, y: Any, sample_weight: Any, values: keras_state.Values
