@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.formatting import table, wrapped
-from keras_gcp.validation.plain_data import DoesNotFit, check_finite, fields_of, parsed
+from keras_gcp.validation.plain_data import DoesNotFit, check_finite, fields_of, parsed, told_as
 
 FORMAT = 1
 
@@ -138,14 +138,12 @@ class Sensitivity:
         Raises:
             InvalidArgument: it is not one of a known format.
         """
-        try:
+        with told_as("Sensitivity.to_dict"):
             fields = fields_of(values, FORMAT)
             check_finite(fields, but=("value",))  # A masked model's metric may be NaN.
             found: Sensitivity = parsed(Sensitivity, fields)
             found._check()
             return found
-        except DoesNotFit as error:
-            raise InvalidArgument(f"Not what `Sensitivity.to_dict` returned: {error}.") from error
 
     def _check(self) -> None:
         for i, group in enumerate(self.groups):

@@ -14,7 +14,7 @@ from keras_gcp.formatting import amount, html_table, metric, table, wrapped
 from keras_gcp.methods.utilization_result import UtilizationRatios
 from keras_gcp.storage.writing import written_at_once
 from keras_gcp.validation import require_path
-from keras_gcp.validation.plain_data import DoesNotFit, fields_of, loaded, parsed
+from keras_gcp.validation.plain_data import DoesNotFit, fields_of, loaded, parsed, told_as
 
 FORMAT = 1
 FILE = "adjustment.json"
@@ -156,7 +156,7 @@ class NetworkAdjustment:
         Raises:
             InvalidArgument: it is not one of a known format.
         """
-        try:
+        with told_as("NetworkAdjustment.to_dict"):
             fields = fields_of(values, FORMAT)
             found: NetworkAdjustment = parsed(NetworkAdjustment, fields)
             for number, one in enumerate(found.rounds):
@@ -165,10 +165,6 @@ class NetworkAdjustment:
                 if len(one.measured.groups) != len(one.widths):
                     raise DoesNotFit(f"rounds[{number}] has another number of ratios than layers")
             return found
-        except DoesNotFit as error:
-            raise InvalidArgument(
-                f"Not what `NetworkAdjustment.to_dict` returned: {error}."
-            ) from error
 
     def save(self, directory: Any) -> None:
         """Writes the rounds into a folder, beside the models."""

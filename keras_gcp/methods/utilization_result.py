@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.formatting import html_table, table, wrapped
-from keras_gcp.validation.plain_data import DoesNotFit, check_finite, fields_of, parsed
+from keras_gcp.validation.plain_data import check_finite, fields_of, parsed, told_as
 
 FORMAT = 1
 
@@ -169,15 +169,11 @@ class UtilizationRatios:
         Raises:
             InvalidArgument: it is not one of a known format.
         """
-        try:
+        with told_as("UtilizationRatios.to_dict"):
             fields = fields_of(values, FORMAT)
             check_finite(fields, but=("value", "spread", "ratio"))
             found: UtilizationRatios = parsed(UtilizationRatios, fields)
             return found
-        except DoesNotFit as error:
-            raise InvalidArgument(
-                f"Not what `UtilizationRatios.to_dict` returned: {error}."
-            ) from error
 
 
 def rates_of_equal_cost(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -63,6 +64,19 @@ def check_finite(value: Any, where: str = "", but: Collection[str] = ()) -> None
             rest.extend((f"{where}[{i}]", one) for i, one in enumerate(value))
         if isinstance(value, dict):
             rest.extend((_inside(where, key), one) for key, one in value.items() if key not in but)
+
+
+@contextlib.contextmanager
+def told_as(function: str) -> Iterator[None]:
+    """Tells whatever does not fit inside as a mistake about what a function has to have returned.
+
+    Raises:
+        InvalidArgument: something does not fit.
+    """
+    try:
+        yield
+    except DoesNotFit as error:
+        raise InvalidArgument(f"Not what `{function}` returned: {error}.") from error
 
 
 def fields_of(value: Any, version: int) -> dict[str, Any]:
