@@ -15,7 +15,7 @@ from keras import layers, ops
 from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.patches import channel_axis, channels_last_tensor
 from keras_gcp.channels.registry import register_rule
-from keras_gcp.channels.rules.common import apply_activation
+from keras_gcp.channels.rules.common import apply_activation, places_of
 from keras_gcp.channels.site import Site
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.methods.patch_grid import MARGIN, PatchGrid, grid_of
@@ -296,9 +296,7 @@ def _pixels_by_channels(patches: Any) -> Any:
 def lsh_convolution(site: Site) -> ChannelIds:
     """Each channel has a part in the hash of the others, so all that come in stay."""
     layer, incoming = site.layer, site.channels(0)
-    axis = site.channel_axis
-    positions = [n for at, n in enumerate(site.output_shapes[0]) if at not in (0, axis)]
-    site.macs(layer.kernel, positions)
+    site.macs(layer.kernel, places_of(site, site.output_shapes[0]))
     site.anchor(incoming, f"LSHConvolution '{site.path}' hashes all channels that it reads")
     outgoing = site.fresh(layer.filters)
     site.weight(layer.kernel, consumes={-2: incoming}, produces={-1: outgoing})

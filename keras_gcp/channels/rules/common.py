@@ -14,6 +14,7 @@ from keras_gcp.channels.declared import declaration_of
 from keras_gcp.channels.rules.names import FUNCTIONS, OPERATORS
 from keras_gcp.channels.site import Site, Unprunable
 from keras_gcp.channels.trying import require_elementwise_function
+from keras_gcp.graph import Shape
 
 # Functions of `keras.activations` that compute an output channel from several input channels.
 CHANNEL_MIXING = frozenset(
@@ -29,6 +30,11 @@ _ELEMENTWISE = frozenset(
 
 
 _ELEMENT_BY_ELEMENT = frozenset((*FUNCTIONS, *OPERATORS))
+
+
+def places_of(site: Site, shape: Shape) -> Shape:
+    """The axes of a shape that are neither examples nor channels."""
+    return tuple(size for axis, size in enumerate(shape) if axis not in (0, site.channel_axis))
 
 
 def apply_activation(site: Site, ids: ChannelIds, attribute: str = "activation") -> None:

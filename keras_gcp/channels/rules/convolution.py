@@ -8,21 +8,16 @@ from keras import layers
 from keras_gcp import keras_state
 from keras_gcp.channels.channel_ids import ChannelIds
 from keras_gcp.channels.registry import register_rule
-from keras_gcp.channels.rules.common import apply_activation, require_plain_kernel
+from keras_gcp.channels.rules.common import apply_activation, places_of, require_plain_kernel
 from keras_gcp.channels.site import Site
-from keras_gcp.graph import Shape
 
 STRIDED_POINTWISE = "strided 1x1 convolutions of fewer channels crash TensorFlow's CPU kernels"
-
-
-def _spatial(site: Site, shape: Shape) -> Shape:
-    return tuple(size for axis, size in enumerate(shape) if axis not in (0, site.channel_axis))
 
 
 @register_rule(layers.Conv1D, layers.Conv2D, layers.Conv3D)
 def convolution(site: Site) -> ChannelIds:
     """Kernel `(*kernel_size, channels_in / groups, filters)`."""
-    site.macs(site.layer.kernel, _spatial(site, site.output_shapes[0]))
+    site.macs(site.layer.kernel, places_of(site, site.output_shapes[0]))
     require_plain_kernel(site)
     layer, incoming = site.layer, site.channels(0)
     if max(layer.kernel_size) == 1 and max(layer.strides) > 1:
@@ -69,7 +64,7 @@ def _grouped(site: Site, incoming: ChannelIds) -> ChannelIds:
 @register_rule(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 def transposed_convolution(site: Site) -> ChannelIds:
     """Kernel `(*kernel_size, filters, channels_in)`; it works at every *input* position."""
-    site.macs(site.layer.kernel, _spatial(site, site.input_shapes[0]))
+    site.macs(site.layer.kernel, places_of(site, site.input_shapes[0]))
     require_plain_kernel(site)
     layer, incoming = site.layer, site.channels(0)
     outgoing = site.fresh(layer.filters)
@@ -84,7 +79,7 @@ def transposed_convolution(site: Site) -> ChannelIds:
 @register_rule(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 def depthwise_convolution(site: Site) -> ChannelIds:
     """Kernel `(*kernel_size, channels, depth_multiplier)`: each channel is filtered by itself."""
-    site.macs(site.layer.kernel, _spatial(site, site.output_shapes[0]))
+    site.macs(site.layer.kernel, places_of(site, site.output_shapes[0]))
     require_plain_kernel(site)
     layer, incoming = site.layer, site.channels(0)
     outgoing = np.repeat(incoming, layer.depth_multiplier)
@@ -97,7 +92,7 @@ def depthwise_convolution(site: Site) -> ChannelIds:
 @register_rule(layers.SeparableConv1D, layers.SeparableConv2D)
 def separable_convolution(site: Site) -> ChannelIds:
     """A depthwise convolution, then a pointwise one, both at every output position."""
-    positions = _spatial(site, site.output_shapes[0])
+    positions = places_of(site, site.output_shapes[0])
     site.macs(site.layer.depthwise_kernel, positions)
     site.macs(site.layer.pointwise_kernel, positions)
     layer, incoming = site.layer, site.channels(0)
