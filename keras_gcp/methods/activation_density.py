@@ -30,17 +30,10 @@ from keras_gcp.selection.blockers import require_prunable
 from keras_gcp.selection.plan import Plan
 from keras_gcp.selection.planning import candidates_of, keep_of, plan_of
 from keras_gcp.surgery.cut import Cut
-from keras_gcp.surgery.optimizer import check_optimizer
-from keras_gcp.training.fit_checks import check_fit_runs, check_known_to_optimizer
+from keras_gcp.training.fit_checks import check_known_to_optimizer
 from keras_gcp.training.messages import say
-from keras_gcp.training.other_callbacks import (
-    callbacks_to_reset,
-    check_only_pruner,
-    check_other_callbacks,
-    other_callbacks_of,
-    register_pruner,
-    reset_memory,
-)
+from keras_gcp.training.other_callbacks import register_pruner, reset_memory
+from keras_gcp.training.pruner_checks import check_pruner
 from keras_gcp.validation import between, layer_names, require_integer, require_seed
 
 DENSEST = "densest"
@@ -262,16 +255,7 @@ class ActivationDensity(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         model = self.model
-        check_only_pruner(model, self)
-        check_fit_runs(model)
-        keras_state.require_functional(model)
-        keras_state.check_strategy(model)
-        check_other_callbacks(other_callbacks_of(self))
-        self._to_reset = callbacks_to_reset(self, "auto")
-        check_known_to_optimizer(model)
-        keras_state.build_optimizer(model)
-        for optimizer in keras_state.optimizers_of(model):
-            check_optimizer(optimizer)
+        self._to_reset = check_pruner(self)
         self._sample: DrawnSample = draw_sample(
             self._data, self._data.size, self._seed, model, needs_labels=False
         )

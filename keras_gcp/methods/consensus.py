@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,18 +27,18 @@ from keras_gcp.sample.input_sizes import sizes_of
 from keras_gcp.selection.plan import Plan
 from keras_gcp.selection.planning import keep_of, plan_of
 from keras_gcp.surgery.cut import Cut
-from keras_gcp.surgery.optimizer import check_optimizer
-from keras_gcp.training.fit_checks import check_fit_runs, check_known_to_optimizer
-from keras_gcp.training.messages import say
-from keras_gcp.training.other_callbacks import (
-    callbacks_to_reset,
-    check_only_pruner,
-    check_other_callbacks,
-    other_callbacks_of,
-    register_pruner,
-    reset_memory,
+from keras_gcp.training.changed_loss import (
+    check_loss_is_free,
+    check_loss_is_kept,
+    check_tells_training,
 )
-from keras_gcp.validation import between, require_integer
+from keras_gcp.training.fit_checks import check_known_to_optimizer
+from keras_gcp.training.messages import say
+from keras_gcp.training.other_callbacks import register_pruner, reset_memory
+from keras_gcp.training.pruner_checks import check_pruner
+from keras_gcp.validation import between, require_from_0, require_integer
+
+_NAME = "ConsensusPruning"
 
 CHANNELS, MACS = "channels", "macs"
 
@@ -137,8 +136,8 @@ class ConsensusPruning(keras.callbacks.Callback):
             )
         self.target, self.of = share, of
         self.ramp, self.freeze = _checked_times(ramp, freeze)
-        self.activation = _checked_strength("activation", activation)
-        self.polarization = _checked_strength("polarization", polarization)
+        self.activation = require_from_0("activation", activation, _NAME)
+        self.polarization = require_from_0("polarization", polarization, _NAME)
         self._verbose = verbose if verbose == "auto" else require_integer("verbose", verbose, 0, 1)
         self.plan: Plan | None = None
         self.states: tuple[GateState, ...] = ()
@@ -154,15 +153,9 @@ class ConsensusPruning(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         model = self.model
-        check_only_pruner(model, self)
-        check_fit_runs(model)
-        keras_state.require_functional(model)
+        self._to_reset = check_pruner(self)
         self._gates = tuple(one for one in gates_of(model) if isinstance(one, ConsensusGate))
         self._check()
-        self._to_reset = callbacks_to_reset(self, "auto")
-        keras_state.build_optimizer(model)
-        for optimizer in keras_state.optimizers_of(model):
-            check_optimizer(optimizer)
         self._shapes: Shapes | None = sizes_of(model, None)
         channels = trace_at(self._shapes, model, (), True)
         if self.of == MACS:
@@ -191,12 +184,7 @@ class ConsensusPruning(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self._frozen:
             return
-        if self.model.compute_loss is not self._installed:
-            raise InvalidArgument(
-                "Another callback of the same `fit`, such as one with `distillation`, has replaced "
-                "the loss with the parts that ConsensusPruning adds. Expected one callback that "
-                "changes the loss."
-            )
+        check_loss_is_kept(self.model, self._installed, _NAME)
         keras_state.put_state_back(self.model)
         strength = float(ops.convert_to_numpy(self._gates[0].polarization))
         state = GateState(epoch, strength, mean_open(self._gates), self._undecided())
@@ -224,20 +212,8 @@ class ConsensusPruning(keras.callbacks.Callback):
                 f"'{next(g.name for g in self._gates if g.whole)}' is one of a whole residual "
                 "branch. Expected `of='channels'`, or gates on channels."
             )
-        if keras_state.has_training_loss(model):
-            raise InvalidArgument(
-                "ConsensusPruning and another callback of the same `fit` change what it minimises. "
-                "Expected one of them."
-            )
-        if not keras_state.tells_training(model):
-            raise UnsupportedModel(
-                f"`compute_loss` of model '{model.name}' (class {type(model).__name__}) has no "
-                "argument `training`, so ConsensusPruning cannot tell training from validation. "
-                "Expected `compute_loss(self, x, y, y_pred, sample_weight, training=True)`."
-            )
-        keras_state.check_strategy(model)
-        check_other_callbacks(other_callbacks_of(self))
-        check_known_to_optimizer(model)
+        check_loss_is_free(model, _NAME)
+        check_tells_training(model, _NAME)
 
     def _loss(self, loss: Any, penalties: list[Any], x: Any, y_pred: Any, weights: Any) -> Any:
         shares = [_open_share(gate) for gate in self._gates]
@@ -347,12 +323,3 @@ def _checked_times(ramp: Any, freeze: Any) -> tuple[tuple[float, float], float]:
             f"ramp=(0.25, 0.6), freeze=0.75. Received: ramp={ramp!r}, freeze={freeze!r}."
         )
     return (known[0], known[1]), known[2]
-
-
-def _checked_strength(name: str, value: Any) -> float:
-    found = between(value, 0.0, sys.float_info.max)
-    if found is None:
-        raise InvalidArgument(
-            f"`{name}` of ConsensusPruning expects a number from 0 on. Received: {value!r}."
-        )
-    return found

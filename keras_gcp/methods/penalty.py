@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import keras
@@ -12,7 +11,12 @@ from keras_gcp import keras_state
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.validation import between
+from keras_gcp.training.changed_loss import (
+    check_loss_is_free,
+    check_loss_is_kept,
+    check_tells_training,
+)
+from keras_gcp.validation import require_above_0
 
 
 class Penalty(keras.callbacks.Callback):
@@ -32,7 +36,7 @@ class Penalty(keras.callbacks.Callback):
 
     def __init__(self, strength: float) -> None:
         super().__init__()
-        self.strength = self.above_0("strength", strength)
+        self.strength = require_above_0("strength", strength, type(self).__name__, "1e-3")
         self.penalized: tuple[str, ...] = ()
         self._channels: ChannelMap | None = None
         self._parameters = 0
@@ -51,29 +55,10 @@ class Penalty(keras.callbacks.Callback):
         """
         raise NotImplementedError
 
-    def above_0(self, name: str, value: Any) -> float:
-        """An argument that is a number above 0; raises else."""
-        found = between(value, 0.0, sys.float_info.max)
-        if not found:
-            raise InvalidArgument(
-                f"`{name}` of {type(self).__name__} expects a number above 0, such as 1e-3. "
-                f"Received: {value!r}."
-            )
-        return found
-
     def on_train_begin(self, logs: Any = None) -> None:
         model, own = self.model, type(self).__name__
-        if keras_state.has_training_loss(model):
-            raise InvalidArgument(
-                f"{own} and another callback of the same `fit` change what it minimises. Expected "
-                "one of them; a `Distillation` can follow in the next `fit`."
-            )
-        if not keras_state.tells_training(model):
-            raise UnsupportedModel(
-                f"`compute_loss` of model '{model.name}' (class {type(model).__name__}) has no "
-                f"argument `training`, so {own} cannot tell training from validation. "
-                "Expected `compute_loss(self, x, y, y_pred, sample_weight, training=True)`."
-            )
+        check_loss_is_free(model, own)
+        check_tells_training(model, own)
         self._look()
         keras_state.set_training_loss(model, self._loss)
         self._installed = model.compute_loss
@@ -85,12 +70,7 @@ class Penalty(keras.callbacks.Callback):
         self._look_if_narrower()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if self.model.compute_loss is not self._installed:
-            raise InvalidArgument(
-                "Another callback of the same `fit`, such as GradualChannelPruning with "
-                f"`distillation`, has replaced the loss with the penalty of {type(self).__name__}. "
-                "Expected one callback that changes the loss."
-            )
+        check_loss_is_kept(self.model, self._installed, type(self).__name__)
 
     def on_train_end(self, logs: Any = None) -> None:
         keras_state.take_back_training_loss(self.model)

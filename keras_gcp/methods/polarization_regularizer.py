@@ -17,6 +17,7 @@ from keras_gcp.costs.counting import (
 )
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.methods.penalty import Penalty
+from keras_gcp.validation import require_above_0
 
 MACS = "macs"
 
@@ -69,7 +70,8 @@ class PolarizationRegularizer(Penalty):
         weights: str | None = None,
     ) -> None:
         super().__init__(strength)
-        self.t, self.alpha = self.above_0("t", t), self.above_0("alpha", alpha)
+        own = type(self).__name__
+        self.t, self.alpha = require_above_0("t", t, own), require_above_0("alpha", alpha, own)
         if weights not in (None, MACS):
             raise InvalidArgument(
                 "`weights` of PolarizationRegularizer expects None or 'macs'. "

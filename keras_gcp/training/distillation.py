@@ -18,6 +18,7 @@ from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.graph import Graph
 from keras_gcp.sample import DrawnSample
 from keras_gcp.surgery.model_copy import copy_model
+from keras_gcp.training.changed_loss import check_tells_training
 from keras_gcp.validation import between
 from keras_gcp.validation.configured import Configured
 
@@ -96,7 +97,7 @@ class Teacher:
     ) -> None:
         gives_probabilities = _check_head(model, graph, labels)
         _check_states(model)
-        _check_loss(model)
+        check_tells_training(model, "`distillation`")
         self._settings = settings
         self._divergence = _Divergence(settings.temperature, gives_probabilities)
         with keras_state.strategy_scope(model):
@@ -240,12 +241,3 @@ def _unused(model: Any) -> str:
         "so it does not learn from the teacher. Call that method there, as Keras' own "
         "`train_step` does, or leave `distillation` out."
     )
-
-
-def _check_loss(model: Any) -> None:
-    if not keras_state.tells_training(model):
-        raise UnsupportedModel(
-            f"`compute_loss` of model '{model.name}' (class {type(model).__name__}) has no "
-            "argument `training`, so `distillation` cannot tell training from validation. Expected "
-            "`compute_loss(self, x, y, y_pred, sample_weight, training=True)`."
-        )

@@ -35,13 +35,22 @@ def check_model(model: Any, exclude: Sequence[str], resource: str = "macs") -> C
     """
     channels = trace(model, exclude, in_place=True)
     require_prunable(channels, resource)
+    check_can_be_cut(model)
+    return channels
+
+
+def check_can_be_cut(model: Any) -> None:
+    """Refuses a model whose strategy, compiled steps or optimizers do not bear a cut.
+
+    Raises:
+        UnsupportedModel: it is one of these.
+    """
     keras_state.check_strategy(model)
     _check_steps(model)
     if getattr(model, "optimizer", None) is not None:
         keras_state.build_optimizer(model)
     for optimizer in keras_state.optimizers_of(model):
         check_optimizer(optimizer)
-    return channels
 
 
 def check_fit_runs(model: Any) -> None:

@@ -219,6 +219,21 @@ def test_steps_that_hold_on_to_old_weights_are_refused_before_training():
         np.testing.assert_array_equal(then, now)
 
 
+@on_tensorflow
+def test_other_callbacks_that_cut_refuse_them_as_well():
+    import tensorflow as tf
+
+    class Decorated(OwnStep):
+        train_step = tf.function(OwnStep.train_step)
+
+    gated = keras_gcp.gates.insert(networks.plain(), keras_gcp.gates.ConsensusGate())
+    density = keras_gcp.methods.ActivationDensity(data())
+    consensus = keras_gcp.methods.ConsensusPruning()
+    for network, callback in ((networks.plain(), density), (gated, consensus)):
+        with pytest.raises(UnsupportedModel, match="`train_step`.*take the decorator away"):
+            fit(compiled(made_of(Decorated, network)), [callback])
+
+
 # ---- habits of fine-tuning
 
 
