@@ -12,8 +12,7 @@ light pages and one for dark ones.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,8 @@ from absl import app, flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import examples`
 
-import matplotlib
-import matplotlib.figure
-
 import keras_gcp
+from benchmarks.figures import IMAGES, INKS, drawing
 from benchmarks.records import Records, Row, machine
 from examples.datasets import Data, load
 from examples.training import Recipe, train
@@ -50,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"Unknown arguments: {arguments[1:]}")
     output = Path(FLAGS.output or ROOT / "benchmarks" / "results" / "how_it_works.jsonl")
-    images = Path(FLAGS.images or ROOT / "docs" / "images")
+    images = Path(FLAGS.images or IMAGES)
     records = Records(output, ("part",))
     data = load("digits", seed=0)
     dense = network(data)
@@ -59,7 +56,6 @@ def main(arguments: Sequence[str]) -> None:
     text = summary(fit, cuts)
     print(text)
     output.with_suffix(".txt").write_text(text + "\n", encoding="utf-8")
-    images.mkdir(parents=True, exist_ok=True)
     for scheme in INKS:
         draw_fit(fit, scheme, images)
         draw_widths(fit, scheme, images)
@@ -185,30 +181,6 @@ def summary(fit: Row, cuts: Row) -> str:
 
 
 # ---------------------------------------------------------------------------------------- pictures
-
-INKS = {"light": "#1F2933", "dark": "#E3E7EB"}
-
-
-@contextmanager
-def drawing(name: str, scheme: str, folder: Path, height: float = 2.9) -> Iterator[Any]:
-    """A figure without a background, whose letters suit light or dark pages."""
-    ink = INKS[scheme]
-    style = {
-        "font.family": "DejaVu Sans",
-        "font.size": 11,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "legend.frameon": False,
-        "svg.fonttype": "none",
-        "svg.hashsalt": "keras_gcp",
-        **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), ink),
-        "axes.edgecolor": ink,
-    }
-    with matplotlib.rc_context(style):
-        figure = matplotlib.figure.Figure(figsize=(5.8, height), layout="constrained")
-        yield figure
-        path = folder / f"{name}-{scheme}.svg"
-        figure.savefig(path, transparent=True, metadata={"Date": None})
 
 
 def draw_fit(fit: Row, scheme: str, folder: Path) -> None:

@@ -4,7 +4,7 @@
     python benchmarks/systems.py --runs=tuned --seeds=0,1,2    the same cut, then three epochs
     python benchmarks/systems.py --runs=scratch                those widths from fresh weights
     python benchmarks/systems.py --runs=training               systems that train from the start
-    python benchmarks/systems.py --summary
+    python benchmarks/systems.py --summary                     tables and figures of what is there
 
 MLPerf Tiny's ResNet-8 (87.19 % on CIFAR-10). `cut` and `tuned` begin with its trained weights;
 `training` begins with fresh ones, and every system may spend as many multiply-adds on training as
@@ -30,7 +30,7 @@ from absl import app, flags
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import examples`
 
 import keras_gcp
-from benchmarks import systems_trained, trained_networks
+from benchmarks import systems_figures, systems_trained, trained_networks
 from benchmarks.data import cifar10
 from benchmarks.intervals import half_width
 from benchmarks.records import Records, Row, machine
@@ -54,7 +54,7 @@ flags.DEFINE_list("seeds", ["0"], "Of sample, order and augmentation.")
 flags.DEFINE_integer("sample_size", 512, "Examples that criteria and compensation look at.")
 flags.DEFINE_integer("epochs", 3, "Epochs of fine-tuning.")
 flags.DEFINE_integer("epochs_of_dense", 6, "What a training may cost.")
-flags.DEFINE_boolean("summary", False, "Only print the tables of what is there.")
+flags.DEFINE_boolean("summary", False, "Only the tables and figures of what is there.")
 flags.DEFINE_string("output", None, "JSON lines file; default under benchmarks/results.")
 
 FLAGS = flags.FLAGS
@@ -79,6 +79,8 @@ def main(arguments: Sequence[str]) -> None:
     text = summary(records.rows())
     print(text)
     output.with_suffix(".txt").write_text(text + "\n", encoding="utf-8")
+    if not FLAGS.output:
+        systems_figures.draw(records.rows(), share=0.5)
 
 
 def keys() -> list[Row]:

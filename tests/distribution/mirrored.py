@@ -10,7 +10,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 
 import keras  # noqa: E402  (after the devices are configured)
 import numpy as np  # noqa: E402
-from training import data, kept, network, pruning, report, trained  # noqa: E402
+from training import copies, data, kept, network, pruning, report, trained  # noqa: E402
 
 
 def run(strategy, criterion):
@@ -24,16 +24,6 @@ def run(strategy, criterion):
         "kept": kept(callback.plan),
         "sample_losses": [[e.loss_before, e.loss_after] for e in callback.events],
         "accuracies": [[e.metric_before, e.metric_after] for e in callback.events],
-    }
-
-
-def copies(variables):
-    """Shapes, number of copies and their largest difference, of the variables of the strategy."""
-    values = [[np.array(copy) for copy in v.value.values] for v in variables]
-    return {
-        "strategies": sorted({id(v.value.distribute_strategy) for v in variables}),
-        "counts": sorted({len(copies) for copies in values}),
-        "difference": max(float(np.abs(a - b).max(initial=0)) for a, b in values),
     }
 
 

@@ -68,5 +68,15 @@ def kept(plan):
     return {name: plan.kept(name).tolist() for name in ("a", "b")}
 
 
+def copies(variables):
+    """Shapes, number of copies and their largest difference, of variables of a MirroredStrategy."""
+    values = [[np.array(copy) for copy in v.value.values] for v in variables]
+    return {
+        "strategies": sorted({id(v.value.distribute_strategy) for v in variables}),
+        "counts": sorted({len(copies) for copies in values}),
+        "difference": max(float(np.abs(a - b).max(initial=0)) for a, b in values),
+    }
+
+
 def report(**facts):
     print(json.dumps(facts), flush=True)
