@@ -1,11 +1,11 @@
-"""Which criterion, way of comparing layers, ranking and number of rounds to take by default.
+"""Which criterion, comparison of layers, ranking, rounds and alignment to take by default.
 
     python benchmarks/defaults.py --networks=resnet8,lite0_10 --settings=loss_aware,l2_norm/rank
     python benchmarks/defaults.py --criteria=loss_aware,l2_norm --normalize=mean,rank --rounds=1,3
     python benchmarks/defaults.py --summary
 
 One cut of trained networks of several kinds, no training after it. A setting is
-`criterion[/normalize[/ranking[/rounds]]]`; what is left out, or "auto", is the criterion's own.
+`criterion[/normalize[/ranking[/rounds[/align]]]]`; what is left out, or "auto", is the default.
 With `--bare` there is no sample, and kernels are refitted on noise, as `prune` does. Every row is
 written at once; a setting that fails is a row with the error, and is tried again once its line is
 deleted.
@@ -65,17 +65,25 @@ class Setting:
     normalize: str = "auto"
     ranking: str = "auto"
     rounds: int = 1
+    align: str = "auto"
 
     @staticmethod
     def parse(text: str) -> Setting:
-        """The setting of `criterion[/normalize[/ranking[/rounds]]]`."""
-        criterion, normalize, ranking, rounds, *more = [*text.split("/"), "", "", ""][:5]
-        if any(more):
-            raise ValueError(f"A setting has at most four parts. Received: {text!r}.")
-        return Setting(criterion, normalize or "auto", ranking or "auto", int(rounds or 1))
+        """The setting of `criterion[/normalize[/ranking[/rounds[/align]]]]`."""
+        criterion, *given = text.split("/")
+        if len(given) > 4:
+            raise ValueError(f"A setting has at most five parts. Received: {text!r}.")
+        normalize, ranking, rounds, align = [*given, "", "", "", ""][:4]
+        return Setting(
+            criterion,
+            normalize or "auto",
+            ranking or "auto",
+            int(rounds or 1),
+            align or "auto",
+        )
 
     def __str__(self) -> str:
-        parts = [self.normalize, self.ranking, str(self.rounds)]
+        parts = [self.normalize, self.ranking, str(self.rounds), self.align]
         while parts and parts[-1] in ("auto", "1"):
             parts.pop()
         return "/".join([self.criterion, *parts])
@@ -114,7 +122,9 @@ def settings() -> list[Setting]:
 
 
 def today(row: Row) -> Row:
-    """Rows had a column "setting", and were all compensated if there was a sample."""
+    """Rows had a column "setting", no alignment, and were compensated if there was a sample."""
+    if "align" not in row:
+        row = {**row, "align": "auto"}
     if "setting" not in row:
         return row
     rest = {name: value for name, value in row.items() if name != "setting"}
@@ -179,7 +189,11 @@ def run(network: str, setting: Setting, share: float, seed: int, size: int) -> R
 
 def _cut(model: Any, setting: Setting, share: float, sample: Any, seed: int) -> tuple[Any, Any]:
     """The plan, and the narrow model."""
-    selection = {"normalize": setting.normalize, "ranking": setting.ranking}
+    selection = {
+        "normalize": setting.normalize,
+        "ranking": setting.ranking,
+        "align": setting.align if setting.align == "auto" else int(setting.align),
+    }
     plan = keras_gcp.plan(
         model,
         {"macs": share},
