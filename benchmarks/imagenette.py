@@ -1,12 +1,13 @@
 """EfficientNet-Lite0 (ImageNet) pruned while it is tuned for ten classes, down to its int8 file.
 
-    python benchmarks/imagenette.py --runs=dense,pruned,scratch        about an hour a run, one core
-    python benchmarks/imagenette.py --runs=files                       minutes; nothing else running
+    python benchmarks/imagenette.py --runs=dense,pruned,distilled,scratch     half an hour or more each
+    python benchmarks/imagenette.py --runs=files                              nothing else running
 
 Ten of the thousand outputs, all layers trained, 160 pixels, 4,000 images of Imagenette's training
-part; measured on the 2,000 of `val` after the last epoch. `scratch` has the widths of the pruned
-network of the same seed, from fresh weights. `files` exports the trained networks of the first two
-kinds, and compares accuracy, size and latency of what the files hold. The network has seen all
+part; measured on the 2,000 of `val` after the last epoch. `distilled` also learns from the network
+as it was before the cut; `scratch` has the widths of the pruned network of the same seed, from
+fresh weights. `files` exports the trained networks of the other kinds, and compares accuracy, size
+and latency of what the files hold. The network has seen all
 these photographs when it was trained for ImageNet. A killed run goes on from its last epoch.
 """
 
@@ -34,7 +35,7 @@ from examples.datasets import Data
 from examples.training import Recipe, same_widths_from_scratch, train
 from keras_gcp.formatting import file_size, table
 
-RUNS = ("dense", "pruned", "scratch", "files")
+RUNS = ("dense", "pruned", "distilled", "scratch", "files")
 SAMPLE = 256
 """Examples that the criterion, compensation and calibration look at."""
 
@@ -107,11 +108,12 @@ def run(key: Row, data: Data) -> Row:
     keras.utils.set_random_seed(seed)
     model, callback = network(), keras.callbacks.BackupAndRestore(folder / "backup")
     before = keras_gcp.count(model).macs
-    if key["run"] == "pruned":
+    if key["run"] in ("pruned", "distilled"):
         callback = keras_gcp.GradualChannelPruning(
             keras_gcp.Sample((data.x_train, data.y_train), size=SAMPLE),
             {"macs": key["share"]},
             keras_gcp.schedules.one_shot(0),
+            distillation=keras_gcp.Distillation() if key["run"] == "distilled" else None,
             backup_dir=folder / "backup",
             seed=seed,
         )
@@ -131,8 +133,8 @@ def run(key: Row, data: Data) -> Row:
 
 
 def measure_files(seed: int, data: Data, records: Records) -> None:
-    """A row for every file; those that are missing are measured in turns with the others."""
-    kinds = ("dense", "pruned")
+    """A row for every file, measured in turns with the others."""
+    kinds = [kind for kind in ("dense", "pruned", "distilled") if _path(kind, seed).exists()]
     names = [f"{kind}, {file}" for kind in kinds for file in ("float32", "int8")]
     keys = {name: key_of(name, seed) for name in names}
     if all(records.find(**key) for key in keys.values()):
@@ -155,8 +157,12 @@ def measure_files(seed: int, data: Data, records: Records) -> None:
         records.get(lambda row=row: row, **keys[found.name])
 
 
+def _path(kind: str, seed: int) -> Path:
+    return _folder(key_of(kind, seed)) / "network.keras"
+
+
 def _trained(kind: str, seed: int) -> Any:
-    path = _folder(key_of(kind, seed)) / "network.keras"
+    path = _path(kind, seed)
     if not path.exists():
         raise app.UsageError(f"{path} is not there: --runs={kind} comes first.")
     return keras.models.load_model(path, compile=False)
