@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 (ImageNet) pruned while it is tuned for ten classes, down to its int8 file.
 
-    python benchmarks/imagenette.py --runs=dense,pruned,distilled,scratch     half an hour or more each
-    python benchmarks/imagenette.py --runs=files                              nothing else running
+    python benchmarks/imagenette.py --runs=dense,pruned,distilled,scratch    half an hour each
+    python benchmarks/imagenette.py --runs=files                             nothing else running
 
 Ten of the thousand outputs, all layers trained, 160 pixels, 4,000 images of Imagenette's training
 part; measured on the 2,000 of `val` after the last epoch. `distilled` also learns from the network
