@@ -47,6 +47,7 @@ flags.DEFINE_enum("compensation", "auto", list(COMPENSATIONS), "Of every cut.")
 flags.DEFINE_boolean("distill", False, "Whether it also learns from itself as it was.")
 flags.DEFINE_float("share", 0.5, "Share of the multiply-adds that remains.")
 flags.DEFINE_integer("epochs", 6, "Epochs of each run.")
+flags.DEFINE_integer("batch_size", 128, "Images per step.")
 flags.DEFINE_float("learning_rate", 0.02, "Highest learning rate (one cycle).")
 flags.DEFINE_float("scratch_rate", 0.1, "The same for fresh weights.")
 flags.DEFINE_integer("images", 0, "Only the first training and test images; 0: all of them.")
@@ -55,7 +56,7 @@ flags.DEFINE_string("output", None, "JSON lines file; default under benchmarks/r
 
 FLAGS = flags.FLAGS
 
-_RECIPE = ("epochs", "learning_rate", "images")
+_RECIPE = ("epochs", "batch_size", "learning_rate", "images")
 _PRUNING = ("criterion", "normalize", "ranking", "schedule", "compensation", "distill", "share")
 _KEYS = ("run", *_PRUNING, *_RECIPE, "seed")
 _NOT_PRUNED = {**dict.fromkeys(_PRUNING, ""), "distill": False, "share": 1.0}
@@ -92,6 +93,7 @@ def today(row: Row) -> Row:
 
     They get a name that no run of today has, so that means do not mix versions.
     """
+    row = {"batch_size": 128, **row}
     if "criterion" in row:
         return row
     kind, rest = row["run"], {name: value for name, value in row.items() if name != "run"}
@@ -126,7 +128,7 @@ def run(key: Row, data: Data, records: Records) -> Row:
     if key["run"] == "scratch":
         narrow = keras_gcp.apply(model, _plan_of_pruned(records, seed))
         model = same_widths_from_scratch(narrow, seed)
-    recipe = Recipe(key["epochs"], 128, key["learning_rate"], seed=seed)
+    recipe = Recipe(key["epochs"], key["batch_size"], key["learning_rate"], seed=seed)
     training = train(model, data, recipe, [callback])
     counted = keras_gcp.count(model)
     row = {
@@ -184,7 +186,8 @@ def summary(rows: Sequence[Row]) -> str:
     groups: dict[tuple[Any, ...], dict[int, Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in _KEYS[:-1]), {})[row["seed"]] = row
-    columns = ["run", "settings", "epochs", "rate", "MACs", "accuracy", "95 %", "each seed"]
+    columns = ["run", "settings", "epochs", "batch", "rate", "MACs"]
+    columns += ["accuracy", "95 %", "each seed"]
     title = (
         "Trained ResNet-8 (87.19 % on CIFAR-10), fine-tuned (one cycle up to the rate), beside the "
         "same widths from fresh weights; test accuracy after the last epoch\n"
@@ -201,6 +204,7 @@ def _line(rows: Sequence[Row]) -> list[Any]:
         first["run"],
         _settings(first),
         first["epochs"],
+        first["batch_size"],
         f"{first['learning_rate']:g}",
         f"{statistics.mean(row['macs_share'] for row in rows):.1%}",
         f"{statistics.mean(accuracies):.2%}",
@@ -242,7 +246,7 @@ def _controls(
     control: str, own: Row, groups: Mapping[tuple[Any, ...], Mapping[int, Row]]
 ) -> dict[int, Row]:
     """By seed; the dense one has the same recipe, the one from scratch the same pruning."""
-    alike = _RECIPE if control == "dense" else (*_PRUNING, "epochs", "images")
+    alike = _RECIPE if control == "dense" else (*_PRUNING, "epochs", "batch_size", "images")
     found: dict[int, Row] = {}
     for key, rows in groups.items():
         other = dict(zip(_KEYS, key, strict=False))
