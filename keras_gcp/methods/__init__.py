@@ -24,20 +24,20 @@ docs/methods/stamp.md |
 
 from keras_gcp.criteria.gradient_flow import GradientFlow
 from keras_gcp.criteria.trace_ratio_set import trace_ratio_set
-from keras_gcp.methods.activation_density import ActivationDensity
+from keras_gcp.methods.adjustment.search import network_adjustment
+from keras_gcp.methods.adjustment.utilization import utilization_ratios
 from keras_gcp.methods.adversarial.robustness import robust_accuracy
 from keras_gcp.methods.adversarial.schedule import SlowStartFastDecay
 from keras_gcp.methods.adversarial.training import AdversarialTraining
 from keras_gcp.methods.consensus import ConsensusPruning
+from keras_gcp.methods.density.callback import ActivationDensity
 from keras_gcp.methods.grasp import gradient_flow_scores, gradient_flow_shares
-from keras_gcp.methods.haste import haste
-from keras_gcp.methods.haste_cost import HasteCost, haste_cost
-from keras_gcp.methods.lsh_convolution import LSHConvolution
-from keras_gcp.methods.network_adjustment import network_adjustment
-from keras_gcp.methods.polarization_regularizer import PolarizationRegularizer
+from keras_gcp.methods.hashing.convert import haste
+from keras_gcp.methods.hashing.convolution import LSHConvolution
+from keras_gcp.methods.hashing.cost import HasteCost, haste_cost
+from keras_gcp.methods.penalties.polarization import PolarizationRegularizer
+from keras_gcp.methods.penalties.variance import VarianceRegularizer
 from keras_gcp.methods.stamp import SetMaskGenerator, class_episodes
-from keras_gcp.methods.utilization_ratios import utilization_ratios
-from keras_gcp.methods.variance_regularizer import VarianceRegularizer
 from keras_gcp.methods.whitening.convert import bwcp, bwcp_reasons
 from keras_gcp.methods.whitening.fold import fold_bwcp
 from keras_gcp.methods.whitening.layer import BatchWhitening

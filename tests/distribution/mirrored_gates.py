@@ -30,9 +30,7 @@ report(
     shapes_agree=[list(s.shape) for s in gated.optimizer.variables[2:]]
     == [list(v.shape) for v in gated.trainable_variables],
     removed=pruning.plan.removed_channels,
-    plain_difference=float(
-        np.abs(plain.predict(x, verbose=0) - gated.predict(x, verbose=0)).max()
-    ),
+    plain_difference=float(np.abs(plain.predict(x, verbose=0) - gated.predict(x, verbose=0)).max()),
     plain_channels=keras_gcp.count(plain).channels,
     planned_channels=pruning.plan.after.channels,
 )

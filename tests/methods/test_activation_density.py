@@ -12,7 +12,7 @@ from keras_gcp.channels.trace import trace
 from keras_gcp.criteria.density import channel_densities
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.methods import ActivationDensity
-from keras_gcp.methods.activation_density import width_by_density
+from keras_gcp.methods.density.callback import width_by_density
 from keras_gcp.sample import DrawnSample
 
 # ---- density

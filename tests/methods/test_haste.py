@@ -15,8 +15,9 @@ from keras_gcp import keras_state
 from keras_gcp.backend.calls import run_calls, tensors_of
 from keras_gcp.channels.trace import trace
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.methods import LSHConvolution, haste, haste_cost, lsh_convolution
-from keras_gcp.methods.lsh_convolution import hashed, ternary_vectors
+from keras_gcp.methods import LSHConvolution, haste, haste_cost
+from keras_gcp.methods.hashing import convolution as lsh_convolution
+from keras_gcp.methods.hashing.convolution import hashed, ternary_vectors
 
 MANY = 2000
 """So many random vectors tell all channels apart that differ."""

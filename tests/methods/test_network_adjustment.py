@@ -16,10 +16,10 @@ from keras_gcp.channels.trace import trace
 from keras_gcp.costs.counting import build_cost_model, full_widths, prunable_groups
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument, UnsupportedModel
 from keras_gcp.methods import network_adjustment, utilization_ratios
-from keras_gcp.methods.adjusted_layers import network_of
-from keras_gcp.methods.adjustment_result import NetworkAdjustment
-from keras_gcp.methods.utilization_result import UtilizationRatios, rates_of_equal_cost
-from keras_gcp.methods.warm_start import warm_start
+from keras_gcp.methods.adjustment.layers import network_of
+from keras_gcp.methods.adjustment.result import NetworkAdjustment
+from keras_gcp.methods.adjustment.utilization_result import UtilizationRatios, rates_of_equal_cost
+from keras_gcp.methods.adjustment.warm_start import warm_start
 
 
 def compiled(model):

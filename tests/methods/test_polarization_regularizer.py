@@ -12,7 +12,7 @@ from helpers import randomise
 from keras_gcp.channels.trace import trace
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.methods import PolarizationRegularizer
-from keras_gcp.methods.polarization_regularizer import penalized_scales, polarization
+from keras_gcp.methods.penalties.polarization import penalized_scales, polarization
 
 
 def by_hand(model, t, alpha):

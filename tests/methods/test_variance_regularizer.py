@@ -13,7 +13,7 @@ from keras_gcp.criteria.input_variance import contributed
 from keras_gcp.criteria.readers import readers_with_inputs
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.methods import VarianceRegularizer
-from keras_gcp.methods.variance_regularizer import shares_of
+from keras_gcp.methods.penalties.variance import shares_of
 from keras_gcp.sample import DrawnSample
 
 

@@ -15,7 +15,7 @@ from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.patches import channels_last_tensor
 from keras_gcp.criteria.read_rows import numbered
 from keras_gcp.criteria.readers import Reader, readers_of
-from keras_gcp.methods.penalty import Penalty
+from keras_gcp.methods.penalties.penalty import Penalty
 from keras_gcp.validation import require_integer
 
 _LEAST_SHARE = 1e-8

@@ -11,7 +11,7 @@ from typing import Any
 
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.formatting import amount, html_table, metric, table, wrapped
-from keras_gcp.methods.utilization_result import UtilizationRatios
+from keras_gcp.methods.adjustment.utilization_result import UtilizationRatios
 from keras_gcp.storage.writing import written_at_once
 from keras_gcp.validation import require_path
 from keras_gcp.validation.plain_data import DoesNotFit, fields_of, loaded, parsed, told_as

@@ -17,14 +17,14 @@ import numpy as np
 from keras_gcp import backend, gates
 from keras_gcp.classification.metrics import metric_for
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.methods.adjusted_layers import Build, BuiltNetwork, built, network_of
-from keras_gcp.methods.adjustment_result import FILE, AdjustmentRound, NetworkAdjustment
-from keras_gcp.methods.utilization_ratios import (
+from keras_gcp.methods.adjustment.layers import Build, BuiltNetwork, built, network_of
+from keras_gcp.methods.adjustment.result import FILE, AdjustmentRound, NetworkAdjustment
+from keras_gcp.methods.adjustment.utilization import (
     measured_ratios,
     require_base_rate,
     require_measurable,
 )
-from keras_gcp.methods.warm_start import warm_start as begin_with
+from keras_gcp.methods.adjustment.warm_start import warm_start as begin_with
 from keras_gcp.sample.arrays import to_arrays
 from keras_gcp.sample.digest import digest_of
 from keras_gcp.selection.adjusting import Aims, WidthGrid, moved, rescaled

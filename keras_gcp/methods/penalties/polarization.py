@@ -16,7 +16,7 @@ from keras_gcp.costs.counting import (
     require_known_positions,
 )
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.methods.penalty import Penalty
+from keras_gcp.methods.penalties.penalty import Penalty
 from keras_gcp.validation import require_above_0
 
 MACS = "macs"

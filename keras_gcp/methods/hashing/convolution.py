@@ -18,7 +18,7 @@ from keras_gcp.channels.registry import register_rule
 from keras_gcp.channels.rules.common import apply_activation, places_of
 from keras_gcp.channels.site import Site
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.methods.patch_grid import MARGIN, PatchGrid, grid_of
+from keras_gcp.methods.hashing.patch_grid import MARGIN, PatchGrid, grid_of
 from keras_gcp.validation import between, integer, require_integer, require_one_of
 
 TIE = 1e-5

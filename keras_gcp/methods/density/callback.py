@@ -18,9 +18,9 @@ from keras_gcp.costs.costs import Costs
 from keras_gcp.costs.counting import build_cost_model, count_map, prunable_groups
 from keras_gcp.criteria.density import channel_densities
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.formatting import table
 from keras_gcp.graph import Shapes
 from keras_gcp.keras_state import Transaction
+from keras_gcp.methods.density.rounds import Round, rounds_table
 from keras_gcp.pruning.stages import comparison_inputs, cut_and_recount
 from keras_gcp.sample import DrawnSample, Sample
 from keras_gcp.sample.draw import draw_sample
@@ -43,31 +43,6 @@ _BACKWARDS = 3
 
 _GO_ON = ("iteration", "learning_rate")
 """Variables of optimizers that no cut takes back."""
-
-
-@dataclass(frozen=True)
-class Round:
-    """Training at some widths, from one cut to the next.
-
-    Attributes:
-        epochs: How many epochs it took.
-        steps: How many training steps.
-        macs: Multiply-adds of the model for one example; None where sizes are unknown.
-        parameters: Parameters of the model.
-        widths: Layer to its number of channels.
-        densities: Group of layers to its activation density at the end of the round.
-        metric: The metric at the end of the round; None if it was not measured.
-        taken_back: Whether the metric was below the floor, so that the cut before was taken back.
-    """
-
-    epochs: int
-    steps: int
-    macs: int | None
-    parameters: int
-    widths: Mapping[str, int]
-    densities: Mapping[str, float]
-    metric: float | None = None
-    taken_back: bool = False
 
 
 @dataclass
@@ -227,25 +202,11 @@ class ActivationDensity(keras.callbacks.Callback):
     def explain(self) -> str:
         """Text: a row for each round, and what all training took."""
         ended = [*self.rounds, *([self._ended()] if self._now and self._now.epochs else [])]
-        rows = [["round", "epochs", "MACs", "parameters", "densities", self._metric, ""]]
-        for number, one in enumerate(ended):
-            values = list(one.densities.values()) or [1.0]
-            rows.append(
-                [
-                    str(number),
-                    str(one.epochs),
-                    "?" if one.macs is None else f"{one.macs:,}",
-                    f"{one.parameters:,}",
-                    f"{min(values):.2f} to {max(values):.2f}",
-                    "" if one.metric is None else f"{one.metric:.4f}",
-                    "cut taken back" if one.taken_back else "",
-                ]
-            )
         share = self.training_share
         took = (
             "" if share is None else f"\ntraining took {share:.1%} of the original's multiply-adds"
         )
-        return f"{table(rows[0], rows[1:])}{took}"
+        return f"{rounds_table(ended, self._metric)}{took}"
 
     # ---- Keras' hooks
 

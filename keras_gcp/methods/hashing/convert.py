@@ -18,7 +18,7 @@ from keras_gcp.channels.opaque import WITH_KERNEL, hidden_kernels
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
 from keras_gcp.formatting import listed
 from keras_gcp.graph import Graph
-from keras_gcp.methods.lsh_convolution import LSHConvolution, hashed, require_sparsity
+from keras_gcp.methods.hashing.convolution import LSHConvolution, hashed, require_sparsity
 from keras_gcp.surgery.model_copy import copy_model
 from keras_gcp.validation import layer_names, require_integer, require_seed
 

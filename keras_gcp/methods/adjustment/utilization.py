@@ -25,8 +25,8 @@ from keras_gcp.costs.counting import (
     require_known_positions,
 )
 from keras_gcp.errors import InvalidArgument
-from keras_gcp.methods.dropping import DroppedChannels, require_droppable
-from keras_gcp.methods.utilization_result import (
+from keras_gcp.methods.adjustment.dropping import DroppedChannels, require_droppable
+from keras_gcp.methods.adjustment.utilization_result import (
     GroupUtilization,
     UtilizationRatios,
     rates_of_equal_cost,

@@ -18,8 +18,8 @@ from keras_gcp.costs.counting import count_map, require_known_positions
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.formatting import count, html_table, percent, table, three_digits, wrapped
 from keras_gcp.graph import Call, Graph
-from keras_gcp.methods.haste import dense_convolutions, reasons_to_stay_dense
-from keras_gcp.methods.lsh_convolution import LSHConvolution
+from keras_gcp.methods.hashing.convert import dense_convolutions, reasons_to_stay_dense
+from keras_gcp.methods.hashing.convolution import LSHConvolution
 from keras_gcp.sample import DrawnSample
 from keras_gcp.sample.draw import draw_sample
 from keras_gcp.sample.input_sizes import has_open_sizes, sizes_in
