@@ -9,7 +9,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help env demo docs docs-serve lint format test test-all test-jax test-torch test-tfmot \
-  test-backends test-versions test-lowest test-python wheel-test clean distclean
+  test-hub test-backends test-versions test-lowest test-python wheel-test clean distclean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -21,11 +21,13 @@ TENSORFLOW_CHOICE := $(VENV)/.tensorflow-build
 TENSORFLOW_DEFAULT := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),tensorflow-cpu,tensorflow)
 TENSORFLOW ?= $(shell cat $(TENSORFLOW_CHOICE) 2>/dev/null || echo $(TENSORFLOW_DEFAULT))
 
-# Environments of the other backends, and of tfmot. PyTorch's version is fixed so that pip takes its CPU build where
-# one is at hand (`PIP_FIND_LINKS`, or PyTorch's own index in `PIP_EXTRA_INDEX_URL`). The ordinary
-# build of several GB also does.
+# Environments of the other backends, of tfmot and of keras-hub. PyTorch's version is fixed so that
+# pip takes its CPU build where one is at hand (`PIP_FIND_LINKS`, or PyTorch's own index in
+# `PIP_EXTRA_INDEX_URL`). The ordinary build of several GB also does.
 JAX ?= jax
 TORCH ?= torch==2.13.0
+# The networks of benchmarks/hub_networks.py are those of this version. It asks for `tensorflow`, not `tensorflow-cpu`.
+KERAS_HUB ?= keras-hub==0.32.*
 BACKEND_STAMP := .made-from-pyproject
 
 # Tests of exported files, examples, pictures and packages are TensorFlow's, or not of the core.
@@ -109,7 +111,7 @@ test: env  ## lint and the fast tests, side by side
 
 test-all: lint wheel-test  ## lint, all tests, the wheel in an empty environment, all backends
 	$(PYTEST) -m "" --durations=$(SLOWEST) $(PYTEST_ARGS)
-	$(MAKE) test-jax test-torch test-tfmot test-backends
+	$(MAKE) test-jax test-torch test-tfmot test-hub test-backends
 
 test-jax: .venv-jax/$(BACKEND_STAMP)  ## the core's tests on JAX, without TensorFlow
 	KERAS_BACKEND=jax $(JAX_SETTINGS) .venv-jax/bin/python $(PYTEST_OPTIONS) -rs $(CORE_TESTS) $(PYTEST_ARGS)
@@ -124,10 +126,15 @@ test-tfmot: .venv-tfmot/$(BACKEND_STAMP)  ## tensorflow-model-optimization after
 	  "tests/test_docs.py::test_the_code_of_the_page_runs[tfmot]" \
 	  tests/test_docs.py::test_the_code_of_the_readme_on_tfmot_runs $(PYTEST_ARGS)
 
+test-hub: .venv-hub/$(BACKEND_STAMP)  ## backbones of keras-hub, with random weights
+	.venv-hub/bin/python $(PYTEST_OPTIONS) -m "" -rs tests/test_keras_hub.py \
+	  tests/test_docs.py::test_the_code_of_the_readme_on_keras_hub_runs $(PYTEST_ARGS)
+
 .venv-jax/$(BACKEND_STAMP): BACKEND := $(JAX)
 .venv-torch/$(BACKEND_STAMP): BACKEND := $(TORCH)
 .venv-tfmot/$(BACKEND_STAMP): BACKEND := tensorflow
 .venv-tfmot/$(BACKEND_STAMP): EXTRAS := test,tfmot
+.venv-hub/$(BACKEND_STAMP): BACKEND := $(KERAS_HUB)
 .venv-%/$(BACKEND_STAMP): EXTRAS ?= test
 .venv-%/$(BACKEND_STAMP): pyproject.toml
 	@python=$$(PYTHON3="$(PYTHON3)" bash .ci/find-python) && "$$python" -m venv .venv-$*

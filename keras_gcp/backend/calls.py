@@ -92,7 +92,10 @@ def run_alone(
 
 
 def run_calls(
-    model: Any, graph: Graph, inputs: Sequence[Any]
+    model: Any,
+    graph: Graph,
+    inputs: Sequence[Any],
+    altered: Callable[[Any], Any] = lambda output: output,
 ) -> Iterator[tuple[Call, Mapping[int, Any]]]:
     """Runs a model call by call, without derivatives; no variable changes.
 
@@ -100,6 +103,7 @@ def run_calls(
         model: The model.
         graph: Its calls.
         inputs: Its input tensors.
+        altered: What becomes of a call's output before others read it.
 
     Yields:
         `(call, values)` after each call: tensor index to value, at least for what enters the call
@@ -110,7 +114,7 @@ def run_calls(
     weights = list(zip(model.weights, backend.local_weights(model), strict=True))
     for at, call in enumerate(graph.calls):
         with backend.without_gradients():
-            outputs = run_alone(model, call, values, weights, batches)
+            outputs = [altered(y) for y in run_alone(model, call, values, weights, batches)]
         values.update({y.index: v for y, v in zip(call.outputs, outputs, strict=True)})
         yield call, values
         for x in call.inputs:

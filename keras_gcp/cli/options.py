@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -48,13 +48,11 @@ class ModelOptions:
     """How a model file is read.
 
     Attributes:
-        exclude: Layers that keep all of their channels.
         input_shape: Size to count at, where the model leaves it open: 224,224,3.
         flatten: Open layers that hide layers (`keras_gcp.flatten`), as networks of keras-hub need.
         import_module: Modules to import first, which register layers and rules of your own.
     """
 
-    exclude: Several = ()
     input_shape: Numbers = None
     flatten: bool = False
     import_module: Several = ()
@@ -70,6 +68,18 @@ class ModelOptions:
                 f"Received: {self.input_shape!r}."
             )
         return tuple(int(part) for part in parts)
+
+
+@Parameter(name="*", group=_MODEL)
+@dataclass(frozen=True, kw_only=True)
+class PrunedModelOptions(ModelOptions):
+    """How a model file is read, and what of it is left alone.
+
+    Attributes:
+        exclude: Layers that keep all of their channels.
+    """
+
+    exclude: Several = ()
 
 
 _SHORTER = {
@@ -192,6 +202,11 @@ class ChoiceOptions:
     ranking: Literal["auto", "score", "score_per_cost", "uniform"] = "auto"
     normalize: Literal["auto", "norm", "mean", "rank", "none"] = "auto"
     sensitivity: ExistingFile | None = None
+
+    def given(self) -> list[str]:
+        """Which options that a plan has settled were given."""
+        changed = [one.name for one in fields(self) if getattr(self, one.name) != one.default]
+        return [f"--{name}" for name in changed if name != "sample_size"]
 
     def selection(self) -> Selection:
         """How to select."""

@@ -23,7 +23,8 @@ def serve(requests: IO[bytes], answers: IO[bytes], idle: float) -> None:
 
     Args:
         requests: Of these: a line of JSON, the `sys.path` of who asks; another one, modules to
-            import while nobody waits; then pickled `(function, arguments)`, pickled as bytes.
+            import while nobody waits; then pickled `(folder, function, arguments)`, pickled as
+            bytes, with the folder that who asks works in, which relative paths start from.
         answers: Gets `(succeeded, result or exception)` for each, pickled; "ready" before them.
         idle: Seconds after which the process ends, with exit code 0.
     """
@@ -34,7 +35,9 @@ def serve(requests: IO[bytes], answers: IO[bytes], idle: float) -> None:
             importlib.import_module(module)
     while (request := _next(requests, idle)) is not None:
         try:
-            function, arguments = pickle.loads(request)
+            folder, function, arguments = pickle.loads(request)
+            if folder is not None:
+                os.chdir(folder)
             answer = (True, function(*arguments))
         except Exception as error:
             answer = (False, _to_send(error))

@@ -146,7 +146,7 @@ class _Worker:
         return self._process.poll() is None
 
     def ask(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        request = pickle.dumps((function, arguments))
+        request = pickle.dumps((_working_folder(), function, arguments))
         begin = self._log.seek(0, os.SEEK_END)
         try:
             self._wait_until_ready()
@@ -220,6 +220,14 @@ def _running(modules: Sequence[str] = ()) -> _Worker:
 def _end() -> None:
     while _current:
         _current.pop().end()
+
+
+def _working_folder() -> str | None:
+    """Of this process; None if it was removed, and only absolute paths lead anywhere."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
 
 
 def _environment() -> dict[str, str]:

@@ -53,6 +53,20 @@ def test_one_process_answers_all_calls_and_sees_no_accelerator(monkeypatch):
     np.testing.assert_array_equal(in_worker(np.flip, array), np.flip(array))
 
 
+def test_relative_paths_start_from_the_folder_that_this_process_works_in(tmp_path, monkeypatch):
+    first = in_worker(os.getpid)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        in_worker(Path("file").write_text, name)
+        assert (tmp_path / name / "file").read_text() == name
+    (tmp_path / "removed").mkdir()
+    monkeypatch.chdir(tmp_path / "removed")
+    (tmp_path / "removed").rmdir()
+    assert in_worker(Path.read_text, tmp_path / "one" / "file") == "one"
+    assert in_worker(os.getpid) == first
+
+
 def test_exceptions_arrive_with_what_was_printed_and_the_process_stays():
     first = in_worker(os.getpid)
     with pytest.raises(KeyError, match="missing") as raised:

@@ -9,6 +9,7 @@ import pytest
 from helpers import randomise
 from keras import layers as k3
 
+import keras_gcp
 from keras_gcp.errors import UnsupportedModel, VerificationFailed
 from keras_gcp.tfmot import bridge, equality, layers, packages
 
@@ -131,6 +132,17 @@ def test_layers_that_are_connected_in_another_way_are_noticed(carried):
     crossed = k2.Model(twin.inputs[::-1], twin.outputs)
     with pytest.raises(VerificationFailed, match="connected in another way"):
         equality.prove(over, crossed)
+
+
+def test_roundings_that_a_deep_network_blows_up_are_no_other_connection(carried):
+    """Its normalizations stand for inputs much larger than the random ones that it is given."""
+    model = keras_gcp.models.resnet20(input_shape=(8, 8, 3))
+    for layer in model.layers:
+        if isinstance(layer, k3.BatchNormalization):
+            layer.momentum = 0.0
+    x = 25_500 * np.random.default_rng(0).random((64, 8, 8, 3), dtype=np.float32)
+    model(x, training=True)
+    equality.prove(*carried(model))
 
 
 def test_a_setting_that_tf_keras_does_not_have_is_refused(carried):

@@ -8,7 +8,7 @@ from typing import Any
 
 from keras_gcp.cli.console import WIDTH, Answer
 from keras_gcp.cli.models import open_model
-from keras_gcp.cli.options import ModelFile, ModelOptions, OutputOptions
+from keras_gcp.cli.options import ModelFile, OutputOptions, PrunedModelOptions
 from keras_gcp.formatting import count, percent, table
 
 
@@ -16,7 +16,7 @@ def inspect(
     model: ModelFile,
     /,
     *,
-    options: ModelOptions = ModelOptions(),
+    options: PrunedModelOptions = PrunedModelOptions(),
     output: OutputOptions = OutputOptions(),
 ) -> Answer:
     """Show layers, groups of channels, what can be pruned or why not, MACs and parameters.

@@ -16,8 +16,8 @@ from keras_gcp.cli.options import (
     ChoiceOptions,
     DataOptions,
     ModelFile,
-    ModelOptions,
     OutputOptions,
+    PrunedModelOptions,
 )
 
 
@@ -26,7 +26,7 @@ def plan(
     /,
     *,
     budget: BudgetOptions = BudgetOptions(),
-    options: ModelOptions = ModelOptions(),
+    options: PrunedModelOptions = PrunedModelOptions(),
     data: DataOptions = DataOptions(),
     choice: ChoiceOptions = ChoiceOptions(),
     output: Path | None = None,
@@ -52,7 +52,7 @@ def planned(
     model: Any,
     limits: keras_gcp.Budget,
     examples: Examples | None,
-    options: ModelOptions,
+    options: PrunedModelOptions,
     data: DataOptions,
     choice: ChoiceOptions,
 ) -> keras_gcp.Plan:

@@ -20,8 +20,8 @@ from keras_gcp.cli.options import (
     ChoiceOptions,
     DataOptions,
     ModelFile,
-    ModelOptions,
     OutputOptions,
+    PrunedModelOptions,
 )
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.formatting import file_size, percent, table
@@ -35,7 +35,7 @@ def prune(
     /,
     *,
     budget: BudgetOptions = BudgetOptions(),
-    options: ModelOptions = ModelOptions(),
+    options: PrunedModelOptions = PrunedModelOptions(),
     data: DataOptions = DataOptions(),
     choice: ChoiceOptions = ChoiceOptions(),
     plan: ExistingFile | None = None,
@@ -57,6 +57,12 @@ def prune(
         raise InvalidArgument(
             "Both a plan and limits say what may remain. Expected `--plan` or limits such as "
             "`--macs`, not both."
+        )
+    settled = [*choice.given(), *(["--exclude"] if options.exclude else [])]
+    if plan is not None and settled:
+        raise InvalidArgument(
+            f"A plan says which channels leave, so {', '.join(settled)} would change nothing. "
+            "Expected it with `keras-gcp plan`, or without `--plan`."
         )
     limits = None if plan is not None else budget.budget()
     network = open_model(model, options)

@@ -15,7 +15,7 @@ from keras_gcp.cli.console import Answer, say
 from keras_gcp.cli.data import Examples, read_data
 from keras_gcp.cli.measuring import measure
 from keras_gcp.cli.models import open_model
-from keras_gcp.cli.options import DataOptions, ModelFile, ModelOptions, OutputOptions
+from keras_gcp.cli.options import DataOptions, ModelFile, OutputOptions, PrunedModelOptions
 from keras_gcp.errors import InvalidArgument
 
 Format = Literal["tflite", "tflite_float16", "tflite_dynamic", "tflite_int8"]
@@ -30,7 +30,7 @@ def report(
     *,
     formats: Annotated[tuple[Format, ...], Parameter(consume_multiple=True)] = ("tflite",),
     title: str | None = None,
-    options: ModelOptions = ModelOptions(),
+    options: PrunedModelOptions = PrunedModelOptions(),
     data: DataOptions = DataOptions(),
     shown: OutputOptions = OutputOptions(),
 ) -> Answer:
@@ -125,7 +125,7 @@ def _files(
 
 
 def _summary(
-    wide: Any, narrow: Any, options: ModelOptions, examples: Examples | None
+    wide: Any, narrow: Any, options: PrunedModelOptions, examples: Examples | None
 ) -> tuple[dict[str, Pair], list[str]]:
     """What the cards show, and what one has to know of it."""
     shape = options.shape()

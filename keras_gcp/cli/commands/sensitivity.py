@@ -15,7 +15,7 @@ from keras_gcp.cli.console import Answer, say
 from keras_gcp.cli.data import read_data
 from keras_gcp.cli.files import write_text
 from keras_gcp.cli.models import open_model
-from keras_gcp.cli.options import DataOptions, ModelFile, ModelOptions, OutputOptions
+from keras_gcp.cli.options import DataOptions, ModelFile, OutputOptions, PrunedModelOptions
 from keras_gcp.errors import InvalidArgument
 
 
@@ -24,7 +24,7 @@ def sensitivity(
     /,
     *,
     data: DataOptions = DataOptions(),
-    options: ModelOptions = ModelOptions(),
+    options: PrunedModelOptions = PrunedModelOptions(),
     criterion: str = "auto",
     metric: str | None = None,
     shares: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (
