@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Before Keras is imported anywhere. Each pytest-xdist worker is a process of its own: with more
@@ -21,12 +22,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
-import keras
+# Keras is imported by what needs it: the process that hands the tests out never does, and the
+# workers start seconds earlier.
 import pytest
 from hypothesis import settings
 from time_limit import pytest_addoption, pytest_runtest_call  # noqa: F401 (hooks)
 
-if keras.config.backend() == "torch":
+BACKEND = os.environ["KERAS_BACKEND"]
+
+if BACKEND == "torch":
     import torch
 
     # Strided 1x1 convolutions of few channels corrupt the heap there, on some CPUs (see
@@ -67,7 +71,7 @@ def single_channels():
 
     Without oneDNN it cannot (2.13: "slow_conv2d: grad_weight must be contiguous"), pruned or not.
     """
-    if keras.config.backend() != "torch":
+    if BACKEND != "torch":
         yield
         return
     with torch.backends.mkldnn.flags(enabled=True):
@@ -76,16 +80,15 @@ def single_channels():
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What a backend does not have is skipped there, with the reason that the mark gives."""
-    backend = keras.config.backend()
     for item in items:
-        reasons = [mark.args[1] for mark in item.iter_markers("not_on") if mark.args[0] == backend]
-        if backend != "tensorflow":
+        reasons = [mark.args[1] for mark in item.iter_markers("not_on") if mark.args[0] == BACKEND]
+        if BACKEND != "tensorflow":
             reasons += [mark.args[0] for mark in item.iter_markers("needs_tensorflow")]
         if not HAS_TFMOT and item.get_closest_marker("needs_tfmot"):
             reason = "tensorflow-model-optimization is not installed here; see `make test-tfmot`"
             item.add_marker(pytest.mark.skip(reason=reason))
         for reason in reasons:
-            item.add_marker(pytest.mark.skip(reason=f"not on {backend}: {reason}"))
+            item.add_marker(pytest.mark.skip(reason=f"not on {BACKEND}: {reason}"))
 
 
 def pytest_collection_finish() -> None:
@@ -106,16 +109,46 @@ def one_converter() -> None:
     worker.IDLE = 3600.0
 
 
+@contextmanager
+def kernels_stay() -> Iterator[None]:
+    """What TensorFlow has prepared to run its operations survives what Keras resets.
+
+    Otherwise every test would prepare them anew, which takes longer than most of the tests do.
+    What Keras draws does not depend on them: it hands its seeds over with every call.
+    """
+    if BACKEND != "tensorflow":
+        yield
+        return
+    from tensorflow.python import pywrap_tfe
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pywrap_tfe, "TFE_ContextClearCaches", lambda context: None)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kernels_go() -> Iterator[None]:
+    """Once in a file they go, so that they do not become more and more."""
+    import keras
+
+    yield
+    keras.utils.clear_session(free_memory=False)
+
+
 @pytest.fixture(autouse=True)
 def reproducible() -> Iterator[None]:
     """Every test starts from the same seeds and leaves no global Keras state behind."""
-    keras.utils.set_random_seed(0)
+    import keras
+
+    with kernels_stay():
+        keras.utils.set_random_seed(0)
     policy = keras.config.dtype_policy()
     data_format = keras.config.image_data_format()
     yield
     keras.config.set_dtype_policy(policy)
     keras.config.set_image_data_format(data_format)
-    keras.utils.clear_session(free_memory=False)  # a full garbage collection costs 0.2 s
+    with kernels_stay():
+        keras.utils.clear_session(free_memory=False)  # a full garbage collection costs 0.2 s
 
 
 @pytest.fixture

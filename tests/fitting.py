@@ -14,8 +14,8 @@ def data(classes=4, count=48, seed=0):
     return x, (x.mean(axis=(1, 2, 3)).argsort().argsort() * classes // count).astype("int32")
 
 
-ONE_STEP = data(count=16)
-"""Examples of which one step makes an epoch."""
+ONE_STEP, THREE_STEPS = data(count=16), data(count=48)
+"""Examples of which so many steps make an epoch."""
 
 
 def compiled(model, optimizer=None, **options):
@@ -59,8 +59,9 @@ def pruning(budget=None, schedule=None, criterion="l2_norm", **options):
     )
 
 
-def fit(model, callbacks, epochs=3, examples=None, **options):
-    x, y = examples or data()
+def fit(model, callbacks, epochs=3, examples=ONE_STEP, **options):
+    """Few epochs of one step: there is one before the first event, and some after it."""
+    x, y = examples
     options.setdefault("shuffle", False)
     options.setdefault("verbose", 0)
     return model.fit(x, y, batch_size=16, epochs=epochs, callbacks=callbacks, **options)

@@ -29,7 +29,7 @@ FAMILIES = {
     "vgg19": ("VGG19", 32),
     "xception": ("Xception", 71),
 }
-FAST = ("efficientnet", "mobilenet_v3", "resnet")
+FAST = ("mobilenet_v3", "resnet")
 """Gates, depthwise convolutions and shortcuts of both kinds; they take seconds."""
 
 

@@ -23,6 +23,9 @@ PAGES = [page for page in sorted(DOCS.rglob("*.md")) if "```python" in page.read
 SLOW = {
     *("budgets", "events", "export", "gates", "index", "long_trainings", "prunenet"),
     *("stamp", "tutorial"),
+    # Systems that train their networks anew again and again; tests/methods holds their claims.
+    *("activation_density", "adversarial_fine_tuning", "bwcp", "consensus", "grasp"),
+    "network_adjustment",
     *("guides/int8_and_qat", "guides/prune_trained", "guides/prune_while_training"),
     *("guides/other_tasks", "guides/transfer_learning", "coming_from/tfmot"),
 }

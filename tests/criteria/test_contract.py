@@ -97,11 +97,23 @@ def test_scores_are_the_same_each_time_and_for_any_order_of_the_examples(
         np.testing.assert_allclose(first[path], other[path], rtol=1e-3, atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def trained_case():
+    """Traced once for all criteria, with and without gates: each leaves it as it was."""
+
+    @functools.cache
+    def case(gated):
+        model, channels, sample = _case("padded_shortcut", gated=gated)
+        model.fit(sample.x, sample.y, verbose=0)
+        model.get_layer("stem_conv").trainable = False
+        return model, channels, sample
+
+    return case
+
+
 @pytest.mark.parametrize("criterion", criteria.names())
-def test_the_model_is_left_as_it_was(criterion):
-    model, channels, sample = _case("padded_shortcut", gated=criterion in GATED)
-    model.fit(sample.x, sample.y, verbose=0)
-    model.get_layer("stem_conv").trainable = False
+def test_the_model_is_left_as_it_was(criterion, trained_case):
+    model, channels, sample = trained_case(criterion in GATED)
     before = [keras.ops.convert_to_numpy(v) for v in (*model.variables, *model.optimizer.variables)]
     state = (model.train_function, model.test_function, model.predict_function, model.optimizer)
     criteria.checked_scores(criteria.get(criterion), model, channels, sample)
@@ -117,8 +129,8 @@ def test_the_model_is_left_as_it_was(criterion):
 
 
 @pytest.mark.parametrize("criterion", criteria.names())
-def test_a_criterion_says_itself_whether_it_needs_a_sample(criterion):
-    model, channels, _ = _case("padded_shortcut", gated=criterion in GATED)
+def test_a_criterion_says_itself_whether_it_needs_a_sample(criterion, shared_case):
+    model, channels, _ = shared_case("padded_shortcut", gated=criterion in GATED)
     chosen = criteria.get(criterion)
     if criteria.needs_sample(chosen):
         with pytest.raises(ValueError, match=f"'{criterion}'.*sample"):
@@ -134,13 +146,20 @@ def test_a_criterion_says_itself_how_its_layers_are_compared(criterion):
     assert criteria.normalization_of(criteria.get(criterion)) == kind.normalize
 
 
+@pytest.fixture(scope="module")
+def unusual_cases():
+    """Networks that not every criterion can score."""
+    models = [
+        randomise(networks.ALL[name]()) for name in ("two_outputs", "autoencoder", "sequence")
+    ]
+    labels = np.arange(6) % 3
+    return [(one, trace(one), DrawnSample(inputs_for(one, 6), labels)) for one in models]
+
+
 @pytest.mark.parametrize("criterion", criteria.names())
-def test_a_mistake_shows_in_the_check_before_any_work(criterion):
+def test_a_mistake_shows_in_the_check_before_any_work(criterion, unusual_cases):
     """What `check` lets pass has scores, so nothing but `check` need refuse anything."""
-    for name in ("two_outputs", "autoencoder", "sequence"):
-        model = randomise(networks.ALL[name]())
-        channels = trace(model)
-        sample = DrawnSample(inputs_for(model, 6), np.arange(6) % 3)
+    for model, channels, sample in unusual_cases:
         chosen = criteria.get(criterion)
         try:
             criteria.check(chosen, model, channels, sample)

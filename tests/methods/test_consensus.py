@@ -87,7 +87,7 @@ def trained():
         gate.second_shift.assign(np.where(closed, -50.0, 50.0))
     consensus, watch = ConsensusPruning(0.7, (0, 0.5), freeze=0.5, verbose=0), Watch()
     fitting.compiled(model, keras.optimizers.SGD(1e-3))
-    history = fitting.fit(model, [consensus, watch], epochs=2).history
+    history = fitting.fit(model, [consensus, watch], 2, fitting.THREE_STEPS).history
     return model, consensus, watch, history
 
 

@@ -11,11 +11,26 @@ from keras_gcp.channels.trace import trace
 
 
 @pytest.fixture(scope="module", params=sorted(networks.ALL))
-def cut(request):
+def wide(request):
+    return randomise(networks.ALL[request.param]())
+
+
+def state_and_shapes(model):
+    shapes = [tuple(layer.output.shape) for layer in model.layers if len(layer._inbound_nodes) == 1]
+    return model.get_weights(), shapes
+
+
+@pytest.fixture(scope="module")
+def as_it_was(wide):
+    """Weights and shapes before the cut."""
+    return state_and_shapes(wide)
+
+
+@pytest.fixture(scope="module")
+def cut(wide, as_it_was):
     """(wide model, plan, narrow copy) of one network, half of its channels gone."""
-    model = randomise(networks.ALL[request.param]())
-    plan = random_plan(model)
-    return model, plan, keras_gcp.apply(model, plan)
+    plan = random_plan(wide)
+    return wide, plan, keras_gcp.apply(wide, plan)
 
 
 def test_narrow_model_computes_what_the_masked_model_computes(cut):
@@ -47,15 +62,10 @@ def test_the_plan_predicts_the_costs_of_the_narrow_model(cut):
     assert counted.parameters == narrow.count_params()
 
 
-def test_the_original_stays_as_it_was(cut):
-    model, plan, _ = cut
-    before = [np.array(w) for w in model.get_weights()]
-    shapes = [tuple(layer.output.shape) for layer in model.layers if len(layer._inbound_nodes) == 1]
-    keras_gcp.apply(model, plan)
-    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
-    assert shapes == [
-        tuple(layer.output.shape) for layer in model.layers if len(layer._inbound_nodes) == 1
-    ]
+def test_the_original_stays_as_it_was(cut, as_it_was):
+    (weights, shapes), (weights_now, shapes_now) = as_it_was, state_and_shapes(cut[0])
+    assert all(np.array_equal(a, b) for a, b in zip(weights, weights_now, strict=True))
+    assert shapes == shapes_now
 
 
 def test_a_model_rebuilt_from_the_configuration_computes_the_same(cut):

@@ -8,7 +8,7 @@ import keras
 import networks
 import numpy as np
 import pytest
-from fitting import AtBeginning, Watch, compiled, data, fit, pruning, slots_of, weights_of
+from fitting import ONE_STEP, AtBeginning, Watch, compiled, data, fit, pruning, slots_of, weights_of
 from keras import layers, ops
 
 import keras_gcp
@@ -66,7 +66,7 @@ def test_training_is_that_with_the_loss_written_out_by_hand(head, penalty, weigh
     if head == "log_softmax":
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     watch, cut = Watch(), AtBeginning(1)
-    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(data()[0])).astype("float32")
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(ONE_STEP[0])).astype("float32")
     options = {"sample_weight": weights} if weighted else {}
     traced = {"loss": loss, "run_eagerly": False}
     fit(compiled(model, **traced), [watch, distilling(), cut], epochs=2, **options)
@@ -139,7 +139,7 @@ class Stumble(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        if (self._epoch, batch) == (1, 1):
+        if self._epoch == 1:
             raise RuntimeError("made by the test")
 
 

@@ -32,7 +32,7 @@ def refused(error, match, model=None, epochs=5, **options):
     options.setdefault("schedule", schedules.one_shot(3))
     callback = fitting.pruning(options.pop("budget", {"channels": 0.6}), **options)
     with pytest.raises(error, match=match):
-        fitting.fit(model, [callback, counter], epochs=epochs)
+        fitting.fit(model, [callback, counter], epochs, fitting.THREE_STEPS)
     assert counter.steps == 0
     for now, then in zip(fitting.weights_of(model), before, strict=True):
         np.testing.assert_array_equal(now, then)
@@ -259,7 +259,9 @@ def refused_without_budget(error, match, schedule, epochs=6, initial_epoch=0, **
         **options,
     )
     with pytest.raises(error, match=match):
-        fitting.fit(model, [callback, counter], epochs=epochs, initial_epoch=initial_epoch)
+        fitting.fit(
+            model, [callback, counter], epochs, fitting.THREE_STEPS, initial_epoch=initial_epoch
+        )
     assert counter.steps == 0
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from fitting import (
     ONE_STEP,
+    THREE_STEPS,
     Watch,
     assert_trains_on_like_a_fresh_model,
     compiled,
@@ -26,27 +27,27 @@ on_tensorflow = pytest.mark.needs_tensorflow("a `train_step` is written for one 
 OPTIONS = {  # of `compile`, of `fit`
     "compiled_steps": (
         {"steps_per_execution": 2, "weighted_metrics": ["accuracy"]},  # of 3 steps in an epoch
-        {"class_weight": {0: 3.0, 1: 0.5, 2: 1.0, 3: 2.0}},
+        {"class_weight": {0: 3.0, 1: 0.5, 2: 1.0, 3: 2.0}, "examples": THREE_STEPS},
     ),
-    "without_xla": ({"jit_compile": False}, {"sample_weight": np.linspace(0.1, 2.0, 48)}),
-    "eager": ({"run_eagerly": True}, {"sample_weight": np.linspace(2.0, 0.1, 48)}),
+    "without_xla": ({"jit_compile": False}, {"sample_weight": np.linspace(0.1, 2.0, 16)}),
+    "eager": ({"run_eagerly": True}, {"sample_weight": np.linspace(2.0, 0.1, 16)}),
 }
 SLOW_OPTIONS = {
     "xla": ({"jit_compile": True}, {}),
-    "split": ({"jit_compile": "auto"}, {"validation_split": 1 / 3}),
+    "split": ({"jit_compile": "auto"}, {"validation_split": 1 / 3, "examples": THREE_STEPS}),
 }
 
 
 def assert_trains_on_under(compile_options, fit_options):
     model = networks.sequential()
     if "validation_split" not in fit_options:
-        fit_options = {**fit_options, "validation_data": data(seed=1)}
+        fit_options = {**fit_options, "validation_data": data(count=16, seed=1)}
     history = assert_trains_on_like_a_fresh_model(
         model, lambda model: compiled(model, **compile_options), **fit_options
     )
-    x, y = data(seed=1)
+    x, y = data(count=16, seed=1)
     if "validation_split" in fit_options:
-        x, y = (array[32:] for array in data())
+        x, y = (array[32:] for array in THREE_STEPS)
     values = model.evaluate(x, y, batch_size=16, return_dict=True, verbose=0)
     for metric, value in values.items():
         assert history[f"val_{metric}"][-1] == pytest.approx(value, rel=1e-6)
@@ -85,7 +86,7 @@ def test_in_mixed_precision_training_goes_on_like_that_of_a_fresh_narrow_model(p
 
 
 def test_several_losses_and_metrics_go_on_and_agree_with_evaluate():
-    x, labels = data()
+    x, labels = ONE_STEP
     maps = np.random.default_rng(5).normal(size=(len(x), 8, 8, 2)).astype("float32")
     model = networks.two_outputs()
     history = assert_trains_on_like_a_fresh_model(
@@ -172,7 +173,7 @@ def test_a_second_optimizer_of_a_train_step_is_cut_too():
     watch = Watch()
     fit(model, [pruning(), watch])
     second = model.others["second"]
-    assert int(second.iterations) == int(model.optimizer.iterations) == 9
+    assert int(second.iterations) == int(model.optimizer.iterations) == 3
     for variable, slot in zip(model.trainable_variables[1::2], second._momentums, strict=True):
         assert tuple(slot.shape) == tuple(variable.shape)
     for before, after in zip(watch.weights[1], watch.weights[2], strict=True):
@@ -201,7 +202,7 @@ def test_a_second_optimizer_is_in_the_backup_and_has_to_be_built_before_it_is_pu
     with pytest.raises(InvalidArgument, match=r"optimizer variables.*`optimizer.build"):
         start(build=False)
     model = start()
-    assert int(model.others["second"].iterations) == int(model.optimizer.iterations) == 9
+    assert int(model.others["second"].iterations) == int(model.optimizer.iterations) == 3
 
 
 @on_tensorflow

@@ -22,8 +22,9 @@ def data(count=32):
     return rng.normal(size=(count, 8, 8, 3)).astype("float32"), rng.integers(0, 4, count)
 
 
-def compiled(model):
-    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy")
+def compiled(model, **options):
+    optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
+    model.compile(optimizer, "sparse_categorical_crossentropy", **options)
     return model
 
 
@@ -98,7 +99,7 @@ def test_without_the_release_tensorflow_keeps_the_old_graph(monkeypatch):
     """The test above is able to fail, and the release is still needed."""
     monkeypatch.setattr(backend, "forget_gradients", lambda function: None)
     old = Old()
-    fit(compiled(networks.residual()), [old, pruning()], epochs=2)
+    fit(compiled(networks.sequential()), [old, pruning()], epochs=2)
     gc.collect()
     assert any(ref() is not None for ref in old.graphs)
 
@@ -113,7 +114,7 @@ def test_the_callback_itself_collects_the_old_graphs():
 
     gc.disable()
     try:
-        fit(compiled(networks.residual()), [old, pruning(), Look()], epochs=2)
+        fit(compiled(networks.sequential()), [old, pruning(), Look()], epochs=2)
     finally:
         gc.enable()
     assert alive == [False, False]
@@ -128,7 +129,7 @@ def test_the_transaction_of_an_event_dies(monkeypatch):
 
     narrow = surgery.narrow_model
     monkeypatch.setattr("keras_gcp.surgery.cut.narrow_model", noted)
-    fit(compiled(networks.residual()), [pruning()], epochs=2)
+    fit(compiled(networks.sequential(), run_eagerly=True), [pruning()], epochs=2)
     gc.collect()
     assert [ref() for ref in made] == [None]
 
@@ -171,7 +172,8 @@ def test_the_graphs_that_scored_the_channels_die(criterion, monkeypatch):
     original = framework.compiled
     monkeypatch.setattr(framework, "compiled", noted)
     # Four full batches of 64: from there on scoring is compiled.
-    fit(compiled(networks.residual()), [pruning(1, criterion, 256)], epochs=2)
+    model = compiled(networks.sequential(), run_eagerly=True)
+    fit(model, [pruning(1, criterion, 256)], epochs=2)
     gc.collect()
     assert made
     assert [ref() for ref in made] == [None] * len(made)
@@ -240,13 +242,13 @@ def test_the_number_of_live_graphs_and_variables_stays_the_same_from_event_to_ev
             counts.append(live("FuncGraph", "ResourceVariable"))
 
     callback = pruning(events=4)
-    fit(compiled(networks.plain()), [callback, Count()], epochs=5)
+    fit(compiled(networks.sequential()), [callback, Count()], epochs=5)
     assert all(event.removed_channels for event in callback.events)
     assert counts[1:] == [counts[1]] * 4
 
 
 def test_a_pruned_model_dies_with_its_last_reference():
-    model = compiled(networks.residual())
+    model = compiled(networks.sequential())
     callback = pruning()
     fit(model, [callback], epochs=2)
     reference = weakref.ref(model)

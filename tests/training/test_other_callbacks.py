@@ -366,8 +366,16 @@ class InTheEvent(keras.callbacks.Callback):
             self.weights, self.slots = weights_of(self.model), slots_of(self.model)
 
 
-@in_both_orders
-@pytest.mark.parametrize("on_epoch", [False, True], ids=["in_validation", "on_epoch"])
+@pytest.mark.parametrize(
+    ("on_epoch", "behind"),
+    [
+        pytest.param(False, True, id="in_validation-behind"),
+        pytest.param(True, False, id="on_epoch-before"),
+        # Each half of these is in one of the above.
+        pytest.param(False, False, id="in_validation-before", marks=pytest.mark.slow),
+        pytest.param(True, True, id="on_epoch-behind", marks=pytest.mark.slow),
+    ],
+)
 def test_swapped_averages_are_cut_with_the_weights_and_training_goes_on(behind, on_epoch):
     def swap():
         return keras.callbacks.SwapEMAWeights(swap_on_epoch=on_epoch)

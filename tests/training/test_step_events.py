@@ -1,12 +1,14 @@
 """Events within epochs: schedules that count training steps (`unit="step"`)."""
 
+import functools
 import warnings
 
+import fitting
 import keras
 import networks
 import numpy as np
 import pytest
-from fitting import compiled, data, fit, pruning, slots_of, weights_of
+from fitting import THREE_STEPS, compiled, data, pruning, slots_of, weights_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +17,8 @@ from keras_gcp import schedules
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.training.fit_checks import check_schedule
 
-STEPS = 3  # of an epoch, with 48 examples in batches of 16
+STEPS = 3  # of an epoch
+fit = functools.partial(fitting.fit, examples=THREE_STEPS)
 
 
 several_in_one = pytest.mark.not_on("torch", "Keras wants steps_per_execution=1 there")

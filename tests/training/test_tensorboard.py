@@ -10,7 +10,7 @@ import keras
 import networks
 import numpy as np
 import pytest
-from fitting import compiled, fit, pruning
+from fitting import THREE_STEPS, compiled, fit, pruning
 
 import keras_gcp
 from keras_gcp.training import tensorboard
@@ -43,7 +43,7 @@ def trained(tmp_path_factory):
     callback = pruning({"macs": 0.5}, schedule)
     model = compiled(networks.plain())
     shown = keras.callbacks.TensorBoard(folder, update_freq=2)
-    fit(model, [shown, callback], epochs=2)
+    fit(model, [shown, callback], 2, THREE_STEPS)
     return callback, folder
 
 
