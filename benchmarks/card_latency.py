@@ -103,7 +103,7 @@ def write(name: str, found: Mapping[str, LatencyComparison]) -> None:
         kind: [round(one.milliseconds, 4) for one in times.latencies]
         for kind, times in found.items()
     }
-    path.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    path.write_text(_written(card) + "\n", encoding="utf-8")
     page = CARDS / name / "README.md"
     text = page.read_text("utf-8")
     for kind, times in found.items():
@@ -117,18 +117,22 @@ def write(name: str, found: Mapping[str, LatencyComparison]) -> None:
     print(name, json.dumps(card["latency_ms"]), _sentence(found), sep="\n", flush=True)
 
 
+def _written(card: Mapping[str, Any]) -> str:
+    """JSON with pairs of numbers on one line."""
+    return re.sub(r"\[\s+([\d.]+),\s+([\d.]+)\s+\]", r"[\1, \2]", json.dumps(card, indent=1))
+
+
 def _sentence(found: Mapping[str, LatencyComparison]) -> str:
     one = found["float32"]
-    left = [f"{1 / times.speedups[1]:.0%} ({kind})" for kind, times in found.items()]
-    spread = [
-        f"{1 / times.spreads[1][1]:.0%} to {1 / times.spreads[1][0]:.0%}"
-        for times in found.values()
-    ]
+    left = " and ".join(
+        f"{1 / times.speedups[1]:.1%} ({kind}; eight of ten rounds: {1 / times.spreads[1][1]:.1%} "
+        f"to {1 / times.spreads[1][0]:.1%})"
+        for kind, times in found.items()
+    ).replace("%", " %")
     return (
         f"Latency: medians of {one.rounds} rounds in turns, batch 1, one thread, "
-        f"{one.latencies[0].runtime}.\n{' and '.join(left)} of the unpruned file's time is left; "
-        f"eight of ten rounds say\n{' and '.join(spread)}."
-    ).replace("%", " %")
+        f"{one.latencies[0].runtime}. Of the time of the\nunpruned file there is left {left}."
+    )
 
 
 def _replaced(text: str, pattern: str, line: str) -> str:

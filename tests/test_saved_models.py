@@ -62,8 +62,10 @@ def test_the_model_has_the_size_of_the_card_and_of_its_plan(name):
 def test_the_page_has_the_numbers_of_the_card(name):
     card, page = card_of(name), (FOLDER / name / "README.md").read_text("utf-8")
     numbers = [*card["macs"], *card["parameters"], *card["files"].values()]
+    times = [time for pair in card["latency_ms"].values() for time in pair]
     scores = [*card["accuracy"].values(), *card["controls"].values()]
     wanted = [f"{number:,}" for number in numbers] + [f"{100 * score:.2f} %" for score in scores]
+    wanted += [f"{time:.4f}" for time in times]
     assert [text for text in wanted if text not in page] == []
     assert card["command"] in " ".join(re.sub(r"\\\n", " ", page).split())
     for word in ("data", "seed", "latency", "images"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -185,7 +186,8 @@ def test_report_shows_both_models(run, model_file, data_file, tmp_path):
     assert run("prune", model_file, narrow, "--macs", "0.5", "--align", "1").code == 0
     said = run("report", model_file, narrow, tmp_path / "report", "--data", data_file)
     assert said.code == 0, said.err
+    assert re.search(r"^accuracy: [\d.]+ % -> [\d.]+ %\nMACs: [\d,]+ -> [\d,]+\n", said.out)
     page = (tmp_path / "report" / "report.html").read_text("utf-8")
-    for part in ("model, pruned", "MACs", "accuracy on 20 examples", "tflite", "second"):
+    for part in ("model, pruned", "MACs", "accuracy on 20 examples", "TFLite float32", "second"):
         assert part in page
     assert 'id="training"' not in page and 'id="events"' not in page

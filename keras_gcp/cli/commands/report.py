@@ -15,8 +15,9 @@ from keras_gcp.cli.console import Answer, say
 from keras_gcp.cli.data import Examples, read_data
 from keras_gcp.cli.measuring import measure
 from keras_gcp.cli.models import open_model
-from keras_gcp.cli.options import DataOptions, ModelFile, OutputOptions, PrunedModelOptions
+from keras_gcp.cli.options import DataOptions, ModelFile, ModelOptions, OutputOptions
 from keras_gcp.errors import InvalidArgument
+from keras_gcp.formatting import metric
 
 Format = Literal["tflite", "tflite_float16", "tflite_dynamic", "tflite_int8"]
 Pair = tuple[float, float]
@@ -30,7 +31,7 @@ def report(
     *,
     formats: Annotated[tuple[Format, ...], Parameter(consume_multiple=True)] = ("tflite",),
     title: str | None = None,
-    options: PrunedModelOptions = PrunedModelOptions(),
+    options: ModelOptions = ModelOptions(),
     data: DataOptions = DataOptions(),
     shown: OutputOptions = OutputOptions(),
 ) -> Answer:
@@ -62,7 +63,7 @@ def report(
         latency_spreads=files.spreads,
         notes=[*notes, *files.notes],
     )
-    lines = [f"{name}: {a:,.6g} -> {b:,.6g}" for name, (a, b) in summary.items()]
+    lines = [f"{name}: {_shown(name, a)} -> {_shown(name, b)}" for name, (a, b) in summary.items()]
     facts = {"report": str(page), "summary": {name: list(pair) for name, pair in summary.items()}}
     return Answer("\n".join([*lines, f"report: {page}"]), facts)
 
@@ -125,13 +126,11 @@ def _files(
 
 
 def _summary(
-    wide: Any, narrow: Any, options: PrunedModelOptions, examples: Examples | None
+    wide: Any, narrow: Any, options: ModelOptions, examples: Examples | None
 ) -> tuple[dict[str, Pair], list[str]]:
     """What the cards show, and what one has to know of it."""
     shape = options.shape()
-    a, b = (
-        keras_gcp.count(one, exclude=options.exclude, input_shape=shape) for one in (wide, narrow)
-    )
+    a, b = (keras_gcp.count(one, input_shape=shape) for one in (wide, narrow))
     summary: dict[str, Pair] = {}
     notes = []
     values = [measure(one, examples) for one in (wide, narrow)]
@@ -142,3 +141,7 @@ def _summary(
         summary["MACs"] = (a.macs, b.macs)
     summary["parameters"] = (a.parameters, b.parameters)
     return summary, notes
+
+
+def _shown(name: str, value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else metric(name, value)
