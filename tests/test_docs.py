@@ -134,7 +134,8 @@ def test_the_code_of_the_readme_on_keras_hub_runs(in_a_folder, monkeypatch):
     (block,) = [block for block in blocks_of(README) if "keras_hub" in block]
     names = {"keras_hub": keras_hub, "keras_gcp": keras_gcp}
     exec(compile(block, "README", "exec"), names)
-    assert keras_gcp.count(names["small"]).macs < keras_gcp.count(names["backbone"]).macs
+    flat = keras_gcp.flatten(names["backbone"])
+    assert keras_gcp.count(names["small"]).macs <= 0.5 * keras_gcp.count(flat).macs
 
 
 def needs_more(block: str) -> bool:
