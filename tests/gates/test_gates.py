@@ -54,7 +54,8 @@ def test_a_gate_frozen_before_it_is_built_is_frozen():
 
 def test_what_a_penalty_makes_negative_is_0_so_that_gates_close():
     gated = gates.insert(networks.plain(), gates.ScaleGate(regularizer=keras.regularizers.L1(3.0)))
-    fitting.fit(fitting.compiled(gated, keras.optimizers.SGD(0.1)), [], epochs=2)
+    model = fitting.compiled(gated, keras.optimizers.SGD(0.1))
+    fitting.fit(model, [], epochs=2, examples=fitting.THREE_STEPS)
     factors = np.concatenate([value(gate.factor) for gate in gates.gates_of(gated)])
     assert factors.min() == 0 and factors.max() <= 1
 
