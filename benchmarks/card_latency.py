@@ -52,7 +52,7 @@ class Card:
 
 NETWORKS: Mapping[str, Card] = {
     "cifar10": Card(
-        lambda: read_model(existing(FOLDER / "resnet8_cifar10.h5")), "| {} | {} | | {} |"
+        lambda: read_model(existing(FOLDER / "resnet8_cifar10.h5")), "| {} | {} | | | {} |"
     ),
     "digits": Card(lambda: keras_gcp.models.resnet8(input_shape=(16, 16, 1)), "| {} | {} | {} | |"),
     "vww": Card(lambda: read_model(existing(FOLDER / "vww_96.h5")), "| {} | {} | {} | |"),
