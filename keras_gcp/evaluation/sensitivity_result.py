@@ -12,12 +12,10 @@ import numpy as np
 
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.formatting import table, wrapped
+from keras_gcp.selection.prior import LEAST_WEIGHT, check_weighable
 from keras_gcp.validation.plain_data import DoesNotFit, check_finite, fields_of, parsed, told_as
 
 FORMAT = 1
-
-LEAST_WEIGHT = 0.01
-"""Weight of channels whose removal did not show, as a share of the mean: they are still ranked."""
 
 
 @dataclass(frozen=True)
@@ -181,11 +179,7 @@ class Sensitivity:
         weighted = np.array(scores, np.float64)
         for name, coupled in groups.items():
             own = weighted[coupled]
-            if (own < 0).any():
-                raise InvalidArgument(
-                    f"A prior multiplies scores, and group '{name}' has negative ones. Expected a "
-                    "criterion whose scores are 0 or more."
-                )
+            check_weighable(name, own)
             weights = slopes[name] / mean + LEAST_WEIGHT if mean > 0 else np.ones(len(own))
             best_first = np.argsort(-own, kind="stable")
             own[best_first] *= weights

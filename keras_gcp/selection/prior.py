@@ -9,6 +9,9 @@ import numpy as np
 
 from keras_gcp.errors import InvalidArgument
 
+LEAST_WEIGHT = 0.01
+"""Weight of channels whose removal did not show, as a share of the mean: they are still ranked."""
+
 
 @runtime_checkable
 class Prior(Protocol):
@@ -36,4 +39,17 @@ def check_prior(prior: Any) -> None:
         raise InvalidArgument(
             "`prior` expects what `keras_gcp.sensitivity` returned, an object with a method "
             f"`weighted(scores, groups)`, or None. Received: {type(prior).__name__}."
+        )
+
+
+def check_weighable(group: str, scores: np.ndarray) -> None:
+    """Refuses scores of a group that a weight would not order as it should.
+
+    Raises:
+        InvalidArgument: some are negative.
+    """
+    if (scores < 0).any():
+        raise InvalidArgument(
+            f"A prior multiplies scores, and group '{group}' has negative ones. Expected a "
+            "criterion whose scores are 0 or more."
         )

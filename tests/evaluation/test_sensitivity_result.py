@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.evaluation.sensitivity_result import (
-    LEAST_WEIGHT,
     GroupSensitivity,
     Sensitivity,
     SensitivityPoint,
     slopes_of,
 )
+from keras_gcp.selection.prior import LEAST_WEIGHT
 
 
 def measured(higher=True, **curves):

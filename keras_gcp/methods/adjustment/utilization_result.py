@@ -10,15 +10,13 @@ import numpy as np
 
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.formatting import html_table, table, wrapped
+from keras_gcp.selection.prior import LEAST_WEIGHT, check_weighable
 from keras_gcp.validation.plain_data import check_finite, fields_of, parsed, told_as
 
 FORMAT = 1
 
 MOST_DROPPED = 0.5
 """Largest rate of a dropout that measures: a cheap layer would have to lose more than it has."""
-
-LEAST_WEIGHT = 0.01
-"""Weight of channels whose loss did not show, as a share of the mean: they are still ranked."""
 
 
 @dataclass(frozen=True)
@@ -146,11 +144,7 @@ class UtilizationRatios:
                     "`keras_gcp.methods.utilization_ratios` for this model, with the same "
                     "`exclude`."
                 )
-            if (found[coupled] < 0).any():
-                raise InvalidArgument(
-                    f"A prior multiplies scores, and group '{name}' has negative ones. Expected a "
-                    "criterion whose scores are 0 or more."
-                )
+            check_weighable(name, found[coupled])
         drops = {n: max(0.0, known[n].ratio * known[n].macs_per_channel) for n in groups}
         counts = np.array([len(coupled) for coupled in groups.values()], np.float64)
         mean = np.average(list(drops.values()), weights=counts) if groups else 0.0
