@@ -33,7 +33,7 @@ from keras_gcp.training.changed_loss import (
     check_tells_training,
 )
 from keras_gcp.training.fit_checks import check_known_to_optimizer
-from keras_gcp.training.messages import say
+from keras_gcp.training.messages import say, verbosity
 from keras_gcp.training.other_callbacks import register_pruner, reset_memory
 from keras_gcp.training.pruner_checks import check_pruner
 from keras_gcp.validation import between, require_from_0, require_integer
@@ -289,9 +289,8 @@ class ConsensusPruning(keras.callbacks.Callback):
             _set(gate, True, stays.get(id(gate), gate.hard()).astype(np.float32))
 
     @property
-    def _verbosity(self) -> bool:
-        silent = self.params.get("verbose") == 0
-        return not silent if self._verbose == "auto" else bool(self._verbose)
+    def _verbosity(self) -> int:
+        return verbosity(self._verbose, self.params)
 
 
 def _set(gate: ConsensusGate, frozen: bool, shares: np.ndarray) -> None:

@@ -37,6 +37,7 @@ from keras_gcp.training.messages import (
     outlook_line,
     say,
     stages_line,
+    verbosity,
 )
 from keras_gcp.training.other_callbacks import (
     callbacks_to_reset,
@@ -322,9 +323,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
     @property
     def _verbosity(self) -> int:
         """0, 1 or 2: what the user said, or what `fit` was told."""
-        if self._arguments.verbose != AUTO:
-            return int(self._arguments.verbose)
-        return 0 if self.params.get("verbose") == 0 else 1
+        return verbosity(self._arguments.verbose, self.params)
 
     def _required_run(self) -> PruningRun:
         if self._run is None:

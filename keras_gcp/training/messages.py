@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
@@ -20,6 +21,7 @@ from keras_gcp.training.event_records import (
     counted_events,
     when,
 )
+from keras_gcp.training.settings import AUTO
 
 _LISTED_EVENTS = 6
 
@@ -33,6 +35,18 @@ def say(text: str) -> None:
         print(wrapped(text), flush=True)
     else:
         logging.getLogger("keras_gcp").info(text)
+
+
+def verbosity(verbose: Any, params: Mapping[str, Any]) -> int:
+    """How much a callback prints: what the user said, or what `fit` was told.
+
+    Args:
+        verbose: The callback's own argument: `"auto"` or a number.
+        params: The callback's `params`, as Keras sets them.
+    """
+    if verbose != AUTO:
+        return int(verbose)
+    return 0 if params.get("verbose") == 0 else 1
 
 
 def end_open_line() -> None:

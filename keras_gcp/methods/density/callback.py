@@ -31,7 +31,7 @@ from keras_gcp.selection.plan import Plan
 from keras_gcp.selection.planning import candidates_of, keep_of, plan_of
 from keras_gcp.surgery.cut import Cut
 from keras_gcp.training.fit_checks import check_known_to_optimizer
-from keras_gcp.training.messages import say
+from keras_gcp.training.messages import say, verbosity
 from keras_gcp.training.other_callbacks import register_pruner, reset_memory
 from keras_gcp.training.pruner_checks import check_pruner
 from keras_gcp.validation import between, layer_names, require_integer, require_seed
@@ -271,9 +271,8 @@ class ActivationDensity(keras.callbacks.Callback):
         return sum(one.steps for one in self.rounds) + (self._now.steps if self._now else 0)
 
     @property
-    def _verbosity(self) -> bool:
-        silent = self.params.get("verbose") == 0
-        return not silent if self._verbose == "auto" else bool(self._verbose)
+    def _verbosity(self) -> int:
+        return verbosity(self._verbose, self.params)
 
     def _measured(self, channels: ChannelMap) -> dict[str, float]:
         """Density of each group."""
