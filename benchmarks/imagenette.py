@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import exam
 import keras_gcp
 from benchmarks import trained_networks
 from benchmarks.data import imagenette
-from benchmarks.intervals import half_width
+from benchmarks.intervals import spread_cells
 from benchmarks.records import Records, Row, machine
 from examples.datasets import Data
 from examples.training import Recipe, same_widths_from_scratch, train
@@ -98,7 +98,7 @@ def of_ten_classes() -> Data:
 
 def network() -> keras.Model:
     """Ten of ImageNet's outputs, with a softmax; not compiled."""
-    logits = trained_networks.NETWORKS["lite0_10"](10).build()
+    logits = trained_networks.efficientnet_lite0(10)
     return keras.Model(logits.inputs, keras.layers.Softmax(name="softmax")(logits.outputs[0]))
 
 
@@ -207,7 +207,6 @@ def summary(rows: Sequence[Row]) -> str:
 
 def _line(rows: Sequence[Row]) -> list[Any]:
     first, accuracies = rows[0], [row["accuracy"] for row in rows]
-    half = half_width(accuracies)
 
     def shown(name: str, write: Any) -> str:
         if name not in first:
@@ -221,8 +220,7 @@ def _line(rows: Sequence[Row]) -> list[Any]:
         shown("macs_share", lambda share: f"{share:.1%}"),
         shown("parameters", lambda count: f"{count:,.0f}"),
         f"{100 * statistics.mean(accuracies):.2f}",
-        "" if half is None else f"± {100 * half:.2f}",
-        ", ".join(f"{100 * accuracy:.2f}" for accuracy in accuracies),
+        *spread_cells(accuracies),
         shown("bytes", lambda count: file_size(round(count))),
         shown("milliseconds", lambda time: f"{time:.2f} ms"),
         shown("speedup", lambda times: f"{times:.2f}"),

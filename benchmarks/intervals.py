@@ -20,6 +20,13 @@ def half_width(values: Sequence[float]) -> float | None:
     return quantile * statistics.stdev(values) / len(values) ** 0.5
 
 
+def spread_cells(accuracies: Sequence[float]) -> list[str]:
+    """Of a table, in percent: half of the interval, empty for a single value, and each value."""
+    half = half_width(accuracies)
+    interval = "" if half is None else f"± {100 * half:.2f}"
+    return [interval, ", ".join(f"{100 * accuracy:.2f}" for accuracy in accuracies)]
+
+
 def difference(name: str, values: Sequence[float], unit: str) -> str:
     """Paired differences of shares as a line, in points."""
     mean, half = statistics.mean(values), half_width(values)

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import exam
 import keras_gcp
 from benchmarks import systems_figures, systems_trained, trained_networks
 from benchmarks.data import cifar10
-from benchmarks.intervals import half_width
+from benchmarks.intervals import spread_cells
 from benchmarks.records import Records, Row, machine
 from examples.datasets import Data
 from examples.training import Recipe, same_widths_from_scratch, train
@@ -275,13 +275,11 @@ def _line(rows: Sequence[Row]) -> list[str]:
     def mean(name: str) -> float:
         return statistics.mean(row[name] for row in good)
 
-    half = half_width([row["accuracy"] for row in good])
     return [
         first["system"],
         first["compensation"],
         f"{100 * mean('accuracy'):.2f}",
-        "" if half is None else f"± {100 * half:.2f}",
-        ", ".join(f"{100 * row['accuracy']:.2f}" for row in good),
+        *spread_cells([row["accuracy"] for row in good]),
         str(first["epochs"]),
         f"{mean('macs_share'):.1%}",
         f"{mean('parameters_share'):.1%}",

@@ -54,10 +54,7 @@ def _draw_trainings(rows: Sequence[Row], scheme: str) -> None:
         axes = figure.subplots()
         _lines(axes, names)
         _points(axes, names, rows, BLUE, "each seed")
-        left = {
-            name: statistics.mean(row["macs_share"] for row in _of(name, rows)) for name in names
-        }
-        axes.set_yticks(range(len(names)), [f"{name}  {left[name]:.0%}" for name in names])
+        axes.set_yticks(range(len(names)), [f"{name}  {_left(name, rows):.0%}" for name in names])
         axes.set(xlabel="test accuracy, %")
 
 

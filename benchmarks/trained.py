@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import exam
 import keras_gcp
 from benchmarks import trained_networks
 from benchmarks.data import cifar10
-from benchmarks.intervals import difference, half_width
+from benchmarks.intervals import difference, spread_cells
 from benchmarks.records import Records, Row, machine
 from examples.datasets import Data
 from examples.training import Recipe, same_widths_from_scratch, train
@@ -199,7 +199,6 @@ def summary(rows: Sequence[Row]) -> str:
 
 def _line(rows: Sequence[Row]) -> list[Any]:
     first, accuracies = rows[0], [row["accuracy"] for row in rows]
-    half = half_width(accuracies)
     return [
         first["run"],
         _settings(first),
@@ -208,8 +207,7 @@ def _line(rows: Sequence[Row]) -> list[Any]:
         f"{first['learning_rate']:g}",
         f"{statistics.mean(row['macs_share'] for row in rows):.1%}",
         f"{statistics.mean(accuracies):.2%}",
-        "" if half is None else f"± {100 * half:.2f}",
-        ", ".join(f"{100 * accuracy:.2f}" for accuracy in accuracies),
+        *spread_cells(accuracies),
     ]
 
 

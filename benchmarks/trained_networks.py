@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks import digits_networks
 from benchmarks.data import BESIDE, Missing, cifar10, existing, imagenette, script
+from benchmarks.data import FOLDER as DATA
 
 FOLDER = Path(os.environ.get("KERAS_GCP_TRAINED", BESIDE / "models"))
 OWN = Path(__file__).parent / "networks"
@@ -46,6 +47,17 @@ class Trained:
 def resnet8() -> keras.Model:
     """MLPerf Tiny's ResNet-8, 87.19 % on the test images of CIFAR-10; not compiled."""
     return keras.models.load_model(existing(FOLDER / "resnet8_cifar10.h5"), compile=False)
+
+
+def efficientnet_lite0(classes: int) -> Any:
+    """ImageNet's EfficientNet-Lite0 at 160 pixels, with ten or a thousand logits; not compiled."""
+    path = existing(FOLDER / "efficientnet_lite0_imagenet.keras")
+    network, size = script(FOLDER, "efficientnet_lite0"), (160, 160, 3)
+    model = keras.models.load_model(path, compile=False)
+    if classes != 10:
+        return network.resize_input(model, size)
+    index = script(DATA, "unpack_imagenette").IMAGENET_INDEX
+    return network.select_classes(model, index, size)
 
 
 def _compiled(model: Any, from_logits: bool = False) -> Any:
@@ -84,17 +96,10 @@ def _resnet20_path() -> Path:
 
 def _efficientnet(limit: int | None, classes: int) -> Trained:
     """ImageNet's EfficientNet-Lite0 at 160 pixels, best of ten logits or of a thousand."""
-    path = existing(FOLDER / "efficientnet_lite0_imagenet.keras")
-    network = script(FOLDER, "efficientnet_lite0")
     images, (x, y, x_test, y_test) = imagenette(1000, limit or 2000)
 
     def build() -> Any:
-        model = keras.models.load_model(path, compile=False)
-        if classes == 10:
-            narrow = network.select_classes(model, images.IMAGENET_INDEX, (160, 160, 3))
-        else:
-            narrow = network.resize_input(model, (160, 160, 3))
-        return _compiled(narrow, from_logits=True)
+        return _compiled(efficientnet_lite0(classes), from_logits=True)
 
     if classes != 10:
         y, y_test = images.IMAGENET_INDEX[y], images.IMAGENET_INDEX[y_test]
