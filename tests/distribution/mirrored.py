@@ -10,7 +10,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 
 import keras  # noqa: E402  (after the devices are configured)
 import numpy as np  # noqa: E402
-from training import copies, data, kept, network, pruning, report, trained  # noqa: E402
+from training import copies, data, kept, network, pruning, report, slots_fit, trained  # noqa: E402
 
 
 def run(strategy, criterion):
@@ -49,8 +49,7 @@ report(
     strategy=id(strategy),
     weights=copies(model.variables),
     slots=copies(model.optimizer.variables),
-    shapes_agree=[list(s.shape) for s in model.optimizer.variables[2:]]
-    == [list(v.shape) for v in model.trainable_variables],
+    shapes_agree=slots_fit(model),
     saved_difference=float(saved_difference),
     further=further,
 )

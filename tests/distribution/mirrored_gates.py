@@ -7,7 +7,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 
 import keras  # noqa: E402  (after the devices are configured)
 import numpy as np  # noqa: E402
-from training import BATCH, copies, data, network, report  # noqa: E402
+from training import BATCH, copies, data, network, report, slots_fit  # noqa: E402
 
 import keras_gcp  # noqa: E402
 
@@ -27,8 +27,7 @@ report(
     strategy=id(strategy),
     weights=copies(gated.variables),
     slots=copies(gated.optimizer.variables),
-    shapes_agree=[list(s.shape) for s in gated.optimizer.variables[2:]]
-    == [list(v.shape) for v in gated.trainable_variables],
+    shapes_agree=slots_fit(gated),
     removed=pruning.plan.removed_channels,
     plain_difference=float(np.abs(plain.predict(x, verbose=0) - gated.predict(x, verbose=0)).max()),
     plain_channels=keras_gcp.count(plain).channels,

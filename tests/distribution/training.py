@@ -78,5 +78,11 @@ def copies(variables):
     }
 
 
+def slots_fit(model):
+    """Whether the optimizer's slots have the shapes of the weights."""
+    slots = model.optimizer.variables[2:]
+    return [list(s.shape) for s in slots] == [list(v.shape) for v in model.trainable_variables]
+
+
 def report(**facts):
     print(json.dumps(facts), flush=True)
