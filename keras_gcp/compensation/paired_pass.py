@@ -37,6 +37,9 @@ from keras_gcp.graph import Call
 from keras_gcp.sample import DrawnSample
 from keras_gcp.surgery.masking import masked_values
 
+_FEW_EXAMPLES = 2
+"""On which is seen whether a layer computes what it is thought to."""
+
 
 def compensated(
     channels: ChannelMap, keep: np.ndarray, sample: DrawnSample | None, settings: Compensation
@@ -111,6 +114,10 @@ class _PairedPass:
         return {0: keras_state.whole_batches(model, counts[0])}
 
     def _may_join(self) -> bool:
+        """Whether more examples may follow those that have come some way."""
+        return self._is_by_example()
+
+    def _is_by_example(self) -> bool:
         """Whether the first axis of every tensor is that of the examples, and of any size."""
         graph = self._channels.graph
         tensors = (*graph.inputs, *(x for call in graph.calls for x in call.outputs))
@@ -206,9 +213,16 @@ class _PairedPass:
     def _place(
         self, call: Call, wide: Mapping[int, Any], narrow: Mapping[int, Any], output: Any
     ) -> Place:
+        weights = {**self._masked, **self._reconstructed}
+
         def run(values: Mapping[int, np.ndarray]) -> Any:
-            weights = {**self._masked, **self._reconstructed, **values}
-            return self._run(call, narrow, weights, restricted=True)[0]
+            return self._run(call, narrow, {**weights, **values}, restricted=True)[0]
+
+        def run_few() -> Any:
+            few = narrow
+            if self._is_by_example():
+                few = {x.index: narrow[x.index][:_FEW_EXAMPLES] for x in call.inputs}
+            return self._run(call, few, weights, restricted=True)[0]
 
         readers = self._channels.graph.readers.get(call.outputs[0].index, [])
         return Place(
@@ -219,6 +233,7 @@ class _PairedPass:
             before_normalization=len(readers) == 1 and self._normalizes(readers[0]),
             ridge=self.ridge,
             run=run,
+            run_few=run_few,
             wide_inputs=[wide[x.index] for x in call.inputs],
             narrow_inputs=[narrow[x.index] for x in call.inputs],
             wide_output=output,

@@ -25,6 +25,7 @@ class Place:
         before_normalization: Whether only a BatchNormalization reads its output.
         ridge: How much a kernel is held to what it is, see `correction`.
         run: New values of variables to the layer's output in the cut network.
+        run_few: Its output there for the first examples, with the values of now.
         wide_inputs: Its input tensors in the wide network.
         narrow_inputs: Those in the cut one.
         wide_output: Its output in the wide network.
@@ -37,6 +38,7 @@ class Place:
     before_normalization: bool
     ridge: float
     run: Callable[[Mapping[int, np.ndarray]], Any]
+    run_few: Callable[[], Any]
     wide_inputs: list[Any]
     narrow_inputs: list[Any]
     wide_output: Any

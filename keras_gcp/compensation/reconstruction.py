@@ -51,12 +51,12 @@ def _refitted_kernel(place: Place) -> Values:
     products = products_of(layer, x.shape[1:-1])
     if products is None or not _sums_over_channels(place, products[0]):
         return {}
-    present = channels_last(layer, as_floats(place.run({})))
+    computed = channels_last(layer, as_floats(place.run_few()))
     wanted = channels_last(layer, as_floats(place.wide_output))
     kernel = products[0].variable
     new = np.zeros(kernel.shape, x.dtype)
     for product in products:
-        matrix = _refitted(place, product, x, present, wanted)
+        matrix = _refitted(place, product, x, wanted, computed)
         if matrix is None:
             return {}
         product.write(matrix, new)
@@ -69,7 +69,7 @@ def _sums_over_channels(place: Place, product: Product) -> bool:
 
 
 def _refitted(
-    place: Place, product: Product, x: np.ndarray, present: np.ndarray, wanted: np.ndarray
+    place: Place, product: Product, x: np.ndarray, wanted: np.ndarray, computed: np.ndarray
 ) -> np.ndarray | None:
     """One product's matrix, refitted; None if the product is not what the layer computes.
 
@@ -77,33 +77,31 @@ def _refitted(
         place: The layer, in both networks.
         product: The product.
         x: What enters the layer in the cut network, channels last like the outputs.
-        present: What leaves it there, with the kernel as it is.
         wanted: What leaves it in the wide network.
+        computed: What the first examples leave there with the kernel as it is.
     """
     kept = place.keep[place.channels.weights[id(product.variable)].axes[product.axis]]
     entries = kept[product.positions]
-    at = some_places(wanted.shape[:-1], int(entries.sum()), thorough=True)
-    rows = product.rows(x, at, kept)
-    now, then = present[at][:, product.outputs], wanted[at][:, product.outputs]
     bias = getattr(place.layer, "bias", None)
     constant = np.zeros(1) if bias is None else ops.convert_to_numpy(bias)[product.outputs]
-    matrix = product.matrix(ops.convert_to_numpy(product.variable).astype(rows.dtype))
-    if not _reproduces(rows, matrix[entries], constant, now):
+    matrix = product.matrix(ops.convert_to_numpy(product.variable).astype(x.dtype))
+    few = tuple(at[:_CHECKED_ROWS] for at in some_places(computed.shape[:-1], 1))
+    found = product.rows(x[: len(computed)], few, kept) @ matrix[entries] + constant
+    if not _are_equal(found, computed[few][:, product.outputs]):
         return None
+    at = some_places(wanted.shape[:-1], int(entries.sum()), thorough=True)
+    rows = product.rows(x, at, kept)
+    missing = wanted[at][:, product.outputs] - constant.astype(x.dtype) - rows @ matrix[entries]
     new = np.zeros_like(matrix)
     intercept = bias is not None or place.before_normalization
-    change = correction(rows, then - now, intercept, place.ridge)
-    new[entries] = matrix[entries] + change
+    new[entries] = matrix[entries] + correction(rows, missing, intercept, place.ridge)
     return new
 
 
-def _reproduces(
-    rows: np.ndarray, matrix: np.ndarray, constant: np.ndarray, outputs: np.ndarray
-) -> bool:
-    """Whether the rows are what the layer really sums over; if in doubt, it stays as it is."""
-    few = slice(_CHECKED_ROWS)
-    away = np.abs(rows[few] @ matrix + constant - outputs[few]).max(initial=0.0)
-    scale = max(float(np.abs(outputs[few]).max(initial=0.0)), 1e-6)
+def _are_equal(found: np.ndarray, computed: np.ndarray) -> bool:
+    """Whether a product is what the layer really sums; if in doubt, the kernel stays as it is."""
+    away = np.abs(found - computed).max(initial=0.0)
+    scale = max(float(np.abs(computed).max(initial=0.0)), 1e-6)
     return bool(away <= 0.05 * scale)
 
 
@@ -141,8 +139,9 @@ def _mean_by_channel(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _variance_by_channel(x: np.ndarray, axis: int) -> np.ndarray:
-    others = tuple(a for a in range(x.ndim) if a != axis % x.ndim)
-    return x.var(axis=others, dtype=np.float64)
+    mean = _mean_by_channel(x, axis).astype(x.dtype)
+    deviations = x - mean.reshape([-1 if a == axis % x.ndim else 1 for a in range(x.ndim)])
+    return _mean_by_channel(np.square(deviations, out=deviations), axis)
 
 
 def _reconstruct_recurrent(place: Place) -> Values:

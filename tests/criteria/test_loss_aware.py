@@ -70,6 +70,23 @@ def test_drawn_labels_have_the_curvature_of_the_cross_entropy(form):
     np.testing.assert_allclose(found, exact, atol=0.015)
 
 
+def test_layers_that_see_places_as_rows_have_the_same_curvature():
+    """There are more rows than the graph tells of, which knows of none that they are examples."""
+
+    def model(rows):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((3, 6))
+        x = keras.ops.reshape(inputs, (-1, 6)) if rows else inputs
+        x = layers.Dense(4, activation="relu", name="hidden")(x)
+        outputs = keras.ops.sum(keras.ops.reshape(x, (-1, 3, 4)), axis=1)
+        return keras.Model(inputs, layers.Softmax()(outputs))
+
+    x = np.random.default_rng(0).normal(size=(50, 3, 6)).astype("float32")
+    found = [moment_at(model(rows), x, "hidden", draws=1) for rows in (True, False)]
+    assert np.abs(found[1]).max() > 0.01
+    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("activation", ["sigmoid", None])
 def test_drawn_answers_have_the_curvature_of_the_binary_cross_entropy(activation):
     model = dense_model(3, activation)

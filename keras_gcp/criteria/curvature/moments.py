@@ -121,6 +121,10 @@ def _noise(
     return [np.stack(column) for column in zip(*rows, strict=True)]
 
 
+class _OtherShape(Exception):
+    """A layer computes something else than the graph says of it: rows of examples, for one."""
+
+
 class _Derivative:
     """A pure function of tensors: one batch to its second moments.
 
@@ -147,26 +151,50 @@ class _Derivative:
         self._places = [places[id(gate.variable)] for gate in gates]
 
     def __call__(self, weights: Sequence[Any], x: Any, labels: Any) -> list[Any]:
+        examples = keras.tree.flatten(x)[0].shape[0]
+        try:
+            gradients = self._gradients(weights, x, labels, self._expected(examples))
+        except _OtherShape:
+            gradients = self._gradients(weights, x, labels, self._seen(weights, x))
+        count = len(self._tapped)
+        moments = [
+            _products(call, gradient) / float(examples)
+            for call, gradient in zip(self._tapped, gradients[:count], strict=True)
+        ]
+        return moments + [ops.square(gradient) / float(examples) for gradient in gradients[count:]]
+
+    def _expected(self, examples: int) -> list[Any]:
+        """Zeros as large as the graph says; running the model only to see that takes its time."""
+        shapes = [call.outputs[0].shape[1:] for call in self._tapped]
+        if any(None in shape for shape in shapes):
+            raise _OtherShape
+        dtypes = [call.outputs[0].dtype for call in self._tapped]
+        return [
+            ops.zeros((examples, *shape), dtype)
+            for shape, dtype in zip(shapes, dtypes, strict=True)
+        ]
+
+    def _seen(self, weights: Sequence[Any], x: Any) -> list[Any]:
+        """Zeros as large as what the tapped calls compute; compilers leave the rest out."""
         before: dict[int, Any] = {}
         with backend.with_weights(self._model, weights):
-            self._forward(x, {}, before)  # Only shapes are used, so compilers leave it out.
-        zeros = [ops.zeros_like(before[id(call)]) for call in self._tapped]
+            self._forward(x, {}, before)
+        return [ops.zeros_like(before[id(call)]) for call in self._tapped]
+
+    def _gradients(
+        self, weights: Sequence[Any], x: Any, labels: Any, zeros: Sequence[Any]
+    ) -> list[Any]:
+        """Of a batch's loss: at taps, then at gates."""
         count = len(zeros)
-        zeros += [ops.zeros(gate.variable.shape[gate.axis]) for gate in self._gates]
+        openings = [ops.zeros(gate.variable.shape[gate.axis]) for gate in self._gates]
 
         def loss_of(*points: Any) -> Any:
             taps = {id(c): tap for c, tap in zip(self._tapped, points[:count], strict=True)}
             with backend.with_weights(self._model, self._opened(weights, points[count:])):
                 return self._loss(x, labels, self._forward(x, taps, {}))
 
-        loss, pullback = backend.vjp(loss_of, *zeros)
-        gradients = pullback(ops.ones_like(loss))
-        examples = float(keras.tree.flatten(x)[0].shape[0])
-        moments = [
-            _products(call, gradient) / examples
-            for call, gradient in zip(self._tapped, gradients[:count], strict=True)
-        ]
-        return moments + [ops.square(gradient) / examples for gradient in gradients[count:]]
+        loss, pullback = backend.vjp(loss_of, *zeros, *openings)
+        return list(pullback(ops.ones_like(loss)))
 
     def _opened(self, weights: Sequence[Any], openings: Sequence[Any]) -> list[Any]:
         """The weights with their gates."""
@@ -190,8 +218,7 @@ class _Derivative:
                 with without_activation(call.operation) as activation:
                     (output,) = run_call(call, values)
                 before[id(call)] = output
-                tap = taps.get(id(call))
-                outputs = [activation(output if tap is None else output + tap)]
+                outputs = [activation(_tapped(output, taps.get(id(call))))]
             values.update({y.index: v for y, v in zip(call.outputs, outputs, strict=True)})
         return [values[y.index] for y in self._graph.outputs]
 
@@ -207,6 +234,15 @@ class _Derivative:
             if one.weight
         ]
         return sum(parts[1:], parts[0])
+
+
+def _tapped(output: Any, tap: Any) -> Any:
+    """What a call computes, with the zero that is added to it."""
+    if tap is None:
+        return output
+    if tuple(tap.shape) != tuple(output.shape) or tap.dtype != output.dtype:
+        raise _OtherShape
+    return output + tap
 
 
 def _products(call: Call, gradient: Any) -> Any:
