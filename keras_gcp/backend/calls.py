@@ -111,10 +111,13 @@ def run_calls(
     """
     last, batches = last_uses(graph), batches_in(model, inputs)
     values = {x.index: value for x, value in zip(graph.inputs, inputs, strict=True)}
-    weights = list(zip(model.weights, backend.local_weights(model), strict=True))
+    pairs = zip(model.weights, backend.local_weights(model), strict=True)
+    weights = {id(variable): (variable, value) for variable, value in pairs}
     for at, call in enumerate(graph.calls):
+        # Only the layer's own: to enter a scope with all of them takes longer than many a layer.
+        own = [weights[id(v)] for v in getattr(call.operation, "weights", ()) if id(v) in weights]
         with backend.without_gradients():
-            outputs = [altered(y) for y in run_alone(model, call, values, weights, batches)]
+            outputs = [altered(y) for y in run_alone(model, call, values, own, batches)]
         values.update({y.index: v for y, v in zip(call.outputs, outputs, strict=True)})
         yield call, values
         for x in call.inputs:

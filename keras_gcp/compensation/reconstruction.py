@@ -112,15 +112,15 @@ def _reconstruct_normalization(place: Place) -> Values:
     do not change, statistics do not: the sample is small, and not augmented.
     """
     layer = place.layer
-    wide, narrow = (as_floats(x[0]) for x in (place.wide_inputs, place.narrow_inputs))
     mean, variance = (ops.convert_to_numpy(v) for v in (layer.moving_mean, layer.moving_variance))
+    (before, old), (now, new) = (
+        statistics_by_channel(layer, x[0]) for x in (place.wide_inputs, place.narrow_inputs)
+    )
     new_variance = variance
     if place.settings.recalibrate:
-        old, new = (_variance_by_channel(x, layer.axis) for x in (wide, narrow))
         ratio = np.where(old > 0, new / np.where(old > 0, old, 1), 1)
         new_variance = np.maximum((variance + layer.epsilon) * ratio - layer.epsilon, 0)
     stretch = np.sqrt((new_variance + layer.epsilon) / (variance + layer.epsilon))
-    before, now = (_mean_by_channel(x, layer.axis) for x in (wide, narrow))
     values = {id(layer.moving_mean): (now - (before - mean) * stretch).astype(mean.dtype)}
     if place.settings.recalibrate:
         values[id(layer.moving_variance)] = new_variance.astype(variance.dtype)
@@ -130,18 +130,16 @@ def _reconstruct_normalization(place: Place) -> Values:
 def statistics_by_channel(layer: Any, x: Any) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of what enters a normalization, channel by channel."""
     floats = as_floats(x)
-    return _mean_by_channel(floats, layer.axis), _variance_by_channel(floats, layer.axis)
+    axis = layer.axis % floats.ndim
+    mean = _mean_by_channel(floats, axis)
+    by_channel = [-1 if a == axis else 1 for a in range(floats.ndim)]
+    deviations = floats - mean.astype(floats.dtype).reshape(by_channel)
+    return mean, _mean_by_channel(np.square(deviations, out=deviations), axis)
 
 
 def _mean_by_channel(x: np.ndarray, axis: int) -> np.ndarray:
     others = tuple(a for a in range(x.ndim) if a != axis % x.ndim)
     return x.mean(axis=others, dtype=np.float64)
-
-
-def _variance_by_channel(x: np.ndarray, axis: int) -> np.ndarray:
-    mean = _mean_by_channel(x, axis).astype(x.dtype)
-    deviations = x - mean.reshape([-1 if a == axis % x.ndim else 1 for a in range(x.ndim)])
-    return _mean_by_channel(np.square(deviations, out=deviations), axis)
 
 
 def _reconstruct_recurrent(place: Place) -> Values:

@@ -50,11 +50,10 @@ def greedy_order(
         `(picked, gains)`, both `(blocks,)` in the order of picking; gains in units of the outputs'
         variance, so that they sum to all of it (with what the ridge adds).
     """
-    a = rows / np.sqrt(len(rows))
-    added = ridge * float(np.vdot(a, a)) / a.shape[1] + 1e-30
-    a, kernel, places, beyond = _compressed(a, kernel, _places_by_block(blocks))
-    form = _FromRows if len(a) < _FEW_ROWS * a.shape[1] else _FromCovariance
-    inputs: _Inputs = form(a, added)
+    added = ridge * float(np.vdot(rows, rows)) / rows.size + 1e-30
+    rows, kernel, places, beyond = _compressed(rows, kernel, _places_by_block(blocks))
+    form = _FromRows if len(rows) < _FEW_ROWS * rows.shape[1] else _FromCovariance
+    inputs: _Inputs = form(rows, added)
     missing = inputs.times(kernel)  # Covariance with what is not expressed yet.
     total = max(float(np.vdot(kernel, missing)) + added * beyond.sum(), 1e-30)
     left = _Left(inputs, missing, max(map(len, places)))
@@ -84,7 +83,7 @@ def _places_by_block(blocks: np.ndarray) -> list[np.ndarray]:
 
 
 def _compressed(
-    a: np.ndarray, kernel: np.ndarray, places: Sequence[np.ndarray]
+    rows: np.ndarray, kernel: np.ndarray, places: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], np.ndarray]:
     """Blocks of more entries than rows, turned so that only as many entries say something.
 
@@ -93,13 +92,13 @@ def _compressed(
         on the entries left out, whose inputs are zero.
     """
     beyond = np.zeros(len(places))
-    if max(map(len, places)) <= len(a):
-        return a, kernel, list(places), beyond
+    if max(map(len, places)) <= len(rows):
+        return rows, kernel, list(places), beyond
     columns, kernels, turned = [], [], []
     count = 0
     for number, at in enumerate(places):
-        own, weights = a[:, at], kernel[at]
-        if len(at) > len(a):
+        own, weights = rows[:, at], kernel[at]
+        if len(at) > len(rows):
             turn, triangle = np.linalg.qr(own.T)
             own, weights = triangle.T, turn.T @ kernel[at]
             beyond[number] = max(np.square(kernel[at]).sum() - np.square(weights).sum(), 0.0)
@@ -263,7 +262,7 @@ class _Left:
 class _Inputs(Protocol):
     """Covariances of entries, given those that were chosen and left out."""
 
-    def __init__(self, a: np.ndarray, added: float) -> None: ...
+    def __init__(self, rows: np.ndarray, added: float) -> None: ...
 
     def covariance(self, at: np.ndarray) -> np.ndarray:
         """`(entries at, all entries)`."""
@@ -292,9 +291,9 @@ class _Inputs(Protocol):
 class _FromCovariance:
     """First form: `C_BS C_SS^-1 C_S:` is a sum over the blocks chosen."""
 
-    def __init__(self, a: np.ndarray, added: float) -> None:
-        self._covariance = a.T @ a
-        self._covariance[np.diag_indices(a.shape[1])] += added
+    def __init__(self, rows: np.ndarray, added: float) -> None:
+        self._covariance = rows.T @ rows / len(rows)
+        self._covariance[np.diag_indices(rows.shape[1])] += added
 
     def covariance(self, at: np.ndarray) -> np.ndarray:
         return self._covariance[at]
@@ -312,9 +311,9 @@ class _FromCovariance:
 class _FromRows:
     """Second form."""
 
-    def __init__(self, a: np.ndarray, added: float) -> None:
-        self._a, self._added = a, added
-        self._q = np.eye(len(a))
+    def __init__(self, rows: np.ndarray, added: float) -> None:
+        self._a, self._added = rows / np.sqrt(len(rows)), added
+        self._q = np.eye(len(rows))
 
     def covariance(self, at: np.ndarray) -> np.ndarray:
         found = (self._q @ self._a[:, at]).T @ self._a

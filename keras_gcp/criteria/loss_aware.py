@@ -156,7 +156,7 @@ def _losses(
     """
     kernel = ops.convert_to_numpy(reader.weight.variable).astype(np.float64)
     rows, _ = joined_rows(reader, products, x)
-    deviations = np.sqrt(np.square(rows).mean(axis=0))
+    deviations = np.sqrt(np.einsum("re,re->e", rows, rows) / len(rows))
     rows /= np.where(deviations > 0, deviations, 1)
     root = _root(moment)
     matrix = np.concatenate([one.matrix(kernel) @ root[one.outputs] for one in products])
