@@ -36,7 +36,8 @@ from keras_gcp.training.fit_checks import check_known_to_optimizer
 from keras_gcp.training.messages import say, verbosity
 from keras_gcp.training.other_callbacks import register_pruner, reset_memory
 from keras_gcp.training.pruner_checks import check_pruner
-from keras_gcp.validation import between, require_from_0, require_integer
+from keras_gcp.training.settings import checked_verbose
+from keras_gcp.validation import between, require_from_0
 
 _NAME = "ConsensusPruning"
 
@@ -90,7 +91,8 @@ class ConsensusPruning(keras.callbacks.Callback):
         polarization: Full strength of the second.
         freeze: When gates are frozen and channels cut, as a share of the epochs, after the ramp; 1:
             when the fit ends.
-        verbose: `"auto"`: silent if `fit` is (`verbose=0`), else a line at the cut. 0 = silent.
+        verbose: `"auto"`: silent if `fit` is (`verbose=0`), else a line at the cut. 0 = silent; 2
+            says no more than 1.
 
     Attributes:
         plan: What was cut, as a `Plan` for the gated model; None before.
@@ -138,7 +140,7 @@ class ConsensusPruning(keras.callbacks.Callback):
         self.ramp, self.freeze = _checked_times(ramp, freeze)
         self.activation = require_from_0("activation", activation, _NAME)
         self.polarization = require_from_0("polarization", polarization, _NAME)
-        self._verbose = verbose if verbose == "auto" else require_integer("verbose", verbose, 0, 1)
+        self._verbose = checked_verbose(verbose)
         self.plan: Plan | None = None
         self.states: tuple[GateState, ...] = ()
         self._gates: tuple[ConsensusGate, ...] = ()

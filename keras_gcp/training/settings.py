@@ -80,7 +80,7 @@ class Arguments(Configured):
             "verify": require_flag("verify", self.verify),
             "reset": _checked_reset(self.reset),
             "seed": require_seed(self.seed),
-            "verbose": _checked_verbose(self.verbose),
+            "verbose": checked_verbose(self.verbose),
         }
         if self.backup_dir is not None:
             checked["backup_dir"] = require_path("backup_dir", self.backup_dir)
@@ -142,7 +142,8 @@ def _parsed_budget(budget: Any, schedule: Any) -> Budget | None:
     return None
 
 
-def _checked_verbose(verbose: Any) -> Any:
+def checked_verbose(verbose: Any) -> Any:
+    """`"auto"`, or 0, 1 or 2; of these booleans are the first two."""
     return AUTO if isinstance(verbose, str) and verbose == AUTO else require_verbose(verbose)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import fitting
 import keras
 import networks
@@ -16,7 +18,7 @@ from keras_gcp import gates
 from keras_gcp.channels.trace import trace
 from keras_gcp.errors import InvalidArgument, UnsupportedModel, VerificationFailed
 from keras_gcp.gates.expected_costs import ExpectedMacs
-from keras_gcp.methods import ConsensusPruning, VarianceRegularizer
+from keras_gcp.methods import ActivationDensity, ConsensusPruning, VarianceRegularizer
 
 
 def gated(network=networks.residual, **options):
@@ -187,6 +189,15 @@ def test_branches_are_frozen_in_the_fit_and_go_with_their_gates():
 def test_arguments_out_of_range_are_refused(arguments, told):
     with pytest.raises(InvalidArgument, match=told):
         ConsensusPruning(**arguments)
+
+
+@pytest.mark.parametrize("verbose", [3, -1, "loud", None])
+@pytest.mark.parametrize("cutting", [ConsensusPruning, partial(ActivationDensity, np.ones((4, 8)))])
+def test_callbacks_that_cut_take_the_same_verbose_and_refuse_others(cutting, verbose):
+    for known in ("auto", 0, 1, 2, True, False):
+        cutting(verbose=known)
+    with pytest.raises(InvalidArgument, match="`verbose` expects"):
+        cutting(verbose=verbose)
 
 
 def test_models_and_callbacks_that_do_not_go_together_with_it_are_refused():

@@ -34,6 +34,7 @@ from keras_gcp.training.fit_checks import check_known_to_optimizer
 from keras_gcp.training.messages import say, verbosity
 from keras_gcp.training.other_callbacks import register_pruner, reset_memory
 from keras_gcp.training.pruner_checks import check_pruner
+from keras_gcp.training.settings import checked_verbose
 from keras_gcp.validation import between, layer_names, require_integer, require_seed
 
 DENSEST = "densest"
@@ -109,7 +110,8 @@ class ActivationDensity(keras.callbacks.Callback):
         selection: Of a `keras_gcp.Selection`, or a dict of its arguments, `align`, `floor` and
             `cap`: the nearest allowed width is taken. Default: any width from 1.
         seed: Seed for drawing the sample.
-        verbose: `"auto"`: silent if `fit` is (`verbose=0`), else one line per round. 0 = silent.
+        verbose: `"auto"`: silent if `fit` is (`verbose=0`), else one line per round. 0 = silent; 2
+            says no more than 1.
 
     Attributes:
         rounds: What each round that has ended was, as `Round` objects.
@@ -172,7 +174,7 @@ class ActivationDensity(keras.callbacks.Callback):
         self._exclude = layer_names("exclude", exclude)
         self._selection = Selection.parse(selection)
         self._seed = require_seed(seed)
-        self._verbose = verbose if verbose == "auto" else require_integer("verbose", verbose, 0, 1)
+        self._verbose = checked_verbose(verbose)
         self.rounds: tuple[Round, ...] = ()
         self.densities: dict[str, float] = {}
         self.plan: Plan | None = None
