@@ -42,6 +42,7 @@ flags.DEFINE_list("runs", ["dense", "pruned", "scratch"], "Scratch needs pruned.
 flags.DEFINE_string("criterion", "auto", "Name of the criterion.")
 flags.DEFINE_string("normalize", "auto", "How layers are compared.")
 flags.DEFINE_string("ranking", "auto", "How channels of different costs are compared.")
+flags.DEFINE_string("align", "auto", "Widths are multiples of it.")
 flags.DEFINE_string("schedule", "at_once", "at_once; or gradual4: 4 cuts before the first epochs.")
 flags.DEFINE_enum("compensation", "auto", list(COMPENSATIONS), "Of every cut.")
 flags.DEFINE_boolean("distill", False, "Whether it also learns from itself as it was.")
@@ -57,7 +58,16 @@ flags.DEFINE_string("output", None, "JSON lines file; default under benchmarks/r
 FLAGS = flags.FLAGS
 
 _RECIPE = ("epochs", "batch_size", "learning_rate", "images")
-_PRUNING = ("criterion", "normalize", "ranking", "schedule", "compensation", "distill", "share")
+_PRUNING = (
+    "criterion",
+    "normalize",
+    "ranking",
+    "align",
+    "schedule",
+    "compensation",
+    "distill",
+    "share",
+)
 _KEYS = ("run", *_PRUNING, *_RECIPE, "seed")
 _NOT_PRUNED = {**dict.fromkeys(_PRUNING, ""), "distill": False, "share": 1.0}
 
@@ -93,7 +103,7 @@ def today(row: Row) -> Row:
 
     They get a name that no run of today has, so that means do not mix versions.
     """
-    row = {"batch_size": 128, **row}
+    row = {"batch_size": 128, "align": "" if row["run"] == "dense" else "auto", **row}
     if "criterion" in row:
         return row
     kind, rest = row["run"], {name: value for name, value in row.items() if name != "run"}
@@ -142,12 +152,13 @@ def run(key: Row, data: Data, records: Records) -> Row:
 
 
 def _pruning(key: Row, data: Data, folder: Path) -> keras_gcp.GradualChannelPruning:
+    align = key["align"] if key["align"] == "auto" else int(key["align"])
     return keras_gcp.GradualChannelPruning(
         (data.x_train, data.y_train),
         {"macs": key["share"]},
         scheduled(key["schedule"]),
         key["criterion"],
-        selection={"normalize": key["normalize"], "ranking": key["ranking"]},
+        selection={"normalize": key["normalize"], "ranking": key["ranking"], "align": align},
         compensation=COMPENSATIONS[key["compensation"]],
         distillation=keras_gcp.Distillation() if key["distill"] else None,
         backup_dir=folder,
@@ -215,6 +226,7 @@ def _settings(row: Row) -> str:
     if row["run"] == "dense":
         return _images(row).strip()
     way = "/".join(row[name] for name in ("criterion", "normalize", "ranking"))
+    way += "" if row["align"] == "auto" else f", multiples of {row['align']}"
     parts = [f"{row['share']:.0%}", way, row["schedule"], f"compensation {row['compensation']}"]
     return ", ".join([*parts, *(["distilled"] if row["distill"] else [])]) + _images(row)
 
