@@ -36,15 +36,17 @@ from examples.training import Recipe, same_widths_from_scratch, train
 from keras_gcp.formatting import file_size, table
 
 RUNS = ("dense", "pruned", "distilled", "scratch", "files")
-SAMPLE = 256
-"""Examples that the criterion, compensation and calibration look at."""
+CALIBRATION = 256
+"""Examples that int8 files are calibrated on."""
 
 flags.DEFINE_list("runs", ["dense", "pruned", "scratch", "files"], f"Of {', '.join(RUNS)}.")
 flags.DEFINE_list("seeds", ["0"], "Of sample, order and augmentation.")
 flags.DEFINE_float("share", 0.5, "Share of the multiply-adds that remains.")
 flags.DEFINE_integer("epochs", 5, "Epochs of each run.")
 flags.DEFINE_integer("batch_size", 32, "Images per step.")
-flags.DEFINE_float("learning_rate", 0.01, "Highest learning rate (one cycle).")
+flags.DEFINE_float("learning_rate", 0.0003, "Highest learning rate (one cycle).")
+flags.DEFINE_boolean("frozen", False, "Whether normalizations keep all that they have learned.")
+flags.DEFINE_integer("sample_size", 1024, "Images that criterion and compensation look at.")
 flags.DEFINE_float("scratch_rate", 0.1, "The same for fresh weights.")
 flags.DEFINE_integer("images", 4000, "Training images.")
 flags.DEFINE_string("folder", None, "Of backups and networks; default build/imagenette.")
@@ -52,7 +54,7 @@ flags.DEFINE_string("output", None, "JSON lines file; default under benchmarks/r
 
 FLAGS = flags.FLAGS
 
-_KEYS = ("run", "share", "epochs", "learning_rate", "images", "seed")
+_KEYS = ("run", "share", "epochs", "learning_rate", "frozen", "sample_size", "images", "seed")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"Unknown arguments: {arguments[1:]}")
     output = Path(FLAGS.output or Path(__file__).parent / "results" / "imagenette.jsonl")
-    records = Records(output, _KEYS)
+    records = Records(output, _KEYS, today)
     data = of_ten_classes()
     for seed in map(int, FLAGS.seeds):
         for kind in FLAGS.runs:
@@ -83,9 +85,17 @@ def key_of(kind: str, seed: int) -> Row:
         "share": 1.0 if kind.startswith("dense") else FLAGS.share,
         "epochs": FLAGS.epochs,
         "learning_rate": FLAGS.scratch_rate if fresh else FLAGS.learning_rate,
+        "frozen": FLAGS.frozen and not fresh,
+        "sample_size": 0 if kind.startswith("dense") else FLAGS.sample_size,
         "images": FLAGS.images,
         "seed": seed,
     }
+
+
+def today(row: Row) -> Row:
+    """The first rows had a sample of 256, and trained normalizations."""
+    sample_size = 0 if row["run"].startswith("dense") else 256
+    return {"frozen": False, "sample_size": sample_size, **row}
 
 
 def of_ten_classes() -> Data:
@@ -108,11 +118,15 @@ def run(key: Row, data: Data) -> Row:
     keras.utils.set_random_seed(seed)
     model, callback = network(), keras.callbacks.BackupAndRestore(folder / "backup")
     before = keras_gcp.count(model).macs
+    for layer in model.layers:
+        if key["frozen"] and isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
     if key["run"] in ("pruned", "distilled"):
         callback = keras_gcp.GradualChannelPruning(
-            keras_gcp.Sample((data.x_train, data.y_train), size=SAMPLE),
+            keras_gcp.Sample((data.x_train, data.y_train), size=key["sample_size"]),
             {"macs": key["share"]},
             keras_gcp.schedules.one_shot(0),
+            compensation=keras_gcp.Compensation(spare_frozen=False),
             distillation=keras_gcp.Distillation() if key["run"] == "distilled" else None,
             backup_dir=folder / "backup",
             seed=seed,
@@ -139,7 +153,7 @@ def measure_files(seed: int, data: Data, records: Records) -> None:
     keys = {name: key_of(name, seed) for name in names}
     if all(records.find(**key) for key in keys.values()):
         return
-    sample = data.x_train[:SAMPLE]
+    sample = data.x_train[:CALIBRATION]
     paths: dict[str, Any] = {}
     for kind in kinds:
         folder = _folder(key_of(kind, seed)) / "files"
@@ -187,6 +201,8 @@ def summary(rows: Sequence[Row]) -> str:
         "run",
         "epochs",
         "rate",
+        "normalizations",
+        "sample",
         "MACs",
         "parameters",
         "accuracy",
@@ -217,6 +233,8 @@ def _line(rows: Sequence[Row]) -> list[Any]:
         first["run"],
         first["epochs"],
         f"{first['learning_rate']:g}",
+        "kept" if first["frozen"] else "trained",
+        first["sample_size"] or "",
         shown("macs_share", lambda share: f"{share:.1%}"),
         shown("parameters", lambda count: f"{count:,.0f}"),
         f"{100 * statistics.mean(accuracies):.2f}",

@@ -261,7 +261,6 @@ def _first_of_each_tie(model: Any) -> dict[str, str]:
 
 SYSTEMS: Mapping[str, System] = {
     "dense": dense,
-    "random before training": partial(before_training, criterion="random"),
     "uniform before training": partial(before_training, criterion="random", ranking="uniform"),
     "gradient_flow before training (GraSP)": partial(before_training, criterion="gradient_flow"),
     "widths by gradient flow (GraSP)": widths_by_gradient_flow,
@@ -274,4 +273,5 @@ SYSTEMS: Mapping[str, System] = {
     "BWCP": batch_whitening,
     "Network Adjustment": network_adjustment,
 }
-"""Name to system. Those cut before training are also the same widths from scratch."""
+"""Name to system. Those cut before training are also the same widths from scratch; the uniform one
+is the random one, since random scores are compared by rank."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +16,9 @@ AUTO = "auto"
 
 @dataclass(frozen=True, repr=False)
 class Compensation(Configured):
-    """What is done, on the sample, about what a cut takes away. A method's name is short for it.
+    """What is done, on the sample, about what a cut takes away.
+
+    A method's name is short for it, and so is a dict of its arguments.
 
     Args:
         method: `"least_squares"`: the kernels that read removed channels are refitted on those that
@@ -91,9 +94,12 @@ def _of(compensation: Any) -> Compensation:
         return NO_COMPENSATION
     if isinstance(compensation, Compensation):
         return compensation
+    if isinstance(compensation, Mapping):
+        return Compensation.from_config(compensation)
     if isinstance(compensation, str) and compensation in (AUTO, *METHODS):
         return Compensation(METHODS[0] if compensation == AUTO else compensation)
     raise InvalidArgument(
-        f"`compensation` expects 'auto', {', '.join(map(repr, METHODS))}, None, or "
-        f"`keras_gcp.Compensation(...)`. Received: {compensation!r}."
+        f"`compensation` expects 'auto', {', '.join(map(repr, METHODS))}, None, "
+        "`keras_gcp.Compensation(...)`, or a dict of its arguments such as "
+        f"{{'recalibrate': False}}. Received: {compensation!r}."
     )

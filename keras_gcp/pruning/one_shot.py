@@ -200,9 +200,10 @@ def apply(
         sample: Examples to compensate the cut with, as in `keras_gcp.plan`. Labels are not looked
             at.
         compensation: What is done about what removed channels did: `"least_squares"`, `"fold"`,
-            None, or a `keras_gcp.Compensation`. `"auto"`: least squares if there is a sample, else
-            nothing. If there is none, and another value asks for it, noise takes its place, to
-            which the model's `BatchNormalization` layers give the statistics of the training data.
+            None, or a `keras_gcp.Compensation` (or a dict of its arguments). `"auto"`: least
+            squares if there is a sample, else nothing. If there is none, and another value asks for
+            it, noise takes its place, to which the model's `BatchNormalization` layers give the
+            statistics of the training data.
         seed: Seed for drawing the sample.
         input_shape: The size at which the copy is compared, if the model leaves sizes of its input
             open; as in `plan`. None: that of the sample, or of the plan, or one that the model

@@ -91,8 +91,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
         selection: How to select: a `keras_gcp.Selection`, or a dict of its arguments `align`,
             `floor`, `cap`, `ranking`, `prior` and `normalize`.
         compensation: What is done at a cut about what the removed channels did, on the sample:
-            `"least_squares"`, `"fold"`, None, or a `keras_gcp.Compensation`. `"auto"`: least
-            squares, if there is a sample.
+            `"least_squares"`, `"fold"`, None, or a `keras_gcp.Compensation` (or a dict of its
+            arguments). `"auto"`: least squares, if there is a sample.
         guard: A `keras_gcp.AccuracyGuard`: no event may make a metric worse than it allows, on
             examples that training does not see. None: no limit.
         distillation: A `keras_gcp.Distillation`: from the first cut on the model also learns from

@@ -297,3 +297,20 @@ def test_the_sample_may_be_a_dataset_with_labels():
     x, y = data(count=64)
     narrow = keras_gcp.prune(model, {"channels": 0.6}, sample=(x, y), seed=0)
     assert keras_gcp.count(narrow).channels <= 0.6 * keras_gcp.count(model).channels
+
+
+def test_a_dict_of_arguments_is_short_for_a_compensation():
+    plain = compensation.parse({"method": "fold", "recalibrate": False}, has_examples=True)
+    assert plain == compensation.parse(
+        keras_gcp.Compensation("fold", recalibrate=False), has_examples=True
+    )
+    assert (
+        compensation.parse(
+            {"spare_frozen": False}, has_examples=True, spare_frozen=True
+        ).spare_frozen
+        is False
+    )
+    with pytest.raises(InvalidArgument, match="Compensation expects a dict with some of 'method'"):
+        compensation.parse({"methods": "fold"}, has_examples=True)
+    with pytest.raises(InvalidArgument, match="or a dict of its arguments such as"):
+        compensation.parse(["fold"], has_examples=True)
