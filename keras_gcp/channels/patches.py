@@ -120,8 +120,11 @@ ROWS_PER_ENTRY = 4
 _THOROUGH = 4
 """So many times as many rows where numbers are fitted that the network goes on with."""
 
-_MOST_NUMBERS = 2**26
-"""Of these: some 256 MB."""
+_MOST_NUMBERS = 2**27
+"""In rows to rank channels by: some 1 GB where they have double precision."""
+
+_MOST_NUMBERS_THOROUGH = 2**26
+"""In more rows than that: some 256 MB."""
 
 
 def some_places(
@@ -137,9 +140,10 @@ def some_places(
     Returns:
         One array of indices per axis. The same ones every time.
     """
-    total, most = math.prod(shape), max(LEAST_ROWS, ROWS_PER_ENTRY * entries)
+    total, entries = math.prod(shape), max(entries, 1)
+    most = max(LEAST_ROWS, min(ROWS_PER_ENTRY * entries, _MOST_NUMBERS // entries))
     if thorough:
-        most = max(most, min(_THOROUGH * most, _MOST_NUMBERS // max(entries, 1)))
+        most = max(most, min(_THOROUGH * most, _MOST_NUMBERS_THOROUGH // entries))
     if total <= most:
         return np.unravel_index(np.arange(total), shape)
     chosen = np.random.default_rng(0).choice(total, most, replace=False)

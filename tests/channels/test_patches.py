@@ -49,3 +49,10 @@ def test_a_choice_of_places_is_the_same_every_time_and_without_repetition():
     first, again = (np.stack(some_places((100, 32, 32), entries=10)) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert first.shape == (3, 4096) and np.unique(first, axis=1).shape == first.shape
+
+
+@pytest.mark.parametrize("thorough", [False, True])
+@pytest.mark.parametrize("entries", [9, 4608, 9216, 30_000])
+def test_rows_of_many_entries_stay_within_memory_and_are_never_few(entries, thorough):
+    rows = len(some_places((200, 32, 32), entries, thorough)[0])
+    assert rows >= 4096 and rows * entries <= max(2**27, 4096 * entries)
