@@ -54,8 +54,14 @@ def _draw_trainings(rows: Sequence[Row], scheme: str) -> None:
         axes = figure.subplots()
         _lines(axes, names)
         _points(axes, names, rows, BLUE, "each seed")
-        axes.set_yticks(range(len(names)), [f"{name}  {_left(name, rows):.0%}" for name in names])
-        axes.set(xlabel="test accuracy, %")
+        told = [f"{name}  ({_left(name, rows):.0%})" for name in names]
+        axes.set_yticks(range(len(names)), told)
+        for name, at in zip(names, range(len(names)), strict=True):
+            best = 100 * max(row["accuracy"] for row in _of(name, rows))
+            axes.annotate(f"{100 * _mean(_of(name, rows)):.1f}", (best + 0.35, at), va="center")
+        accuracies = [100 * row["accuracy"] for row in rows]
+        axes.set(xlim=(min(accuracies) - 3, max(accuracies) + 3))
+        axes.set(xlabel="test accuracy, % (in brackets: multiply-adds left)")
 
 
 def _lines(axes: Any, names: Sequence[str]) -> None:

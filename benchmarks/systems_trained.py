@@ -160,7 +160,11 @@ def widths_by_gradient_flow(model: Any, setting: Setting) -> tuple[Any, float]:
 
 
 def gradual(
-    model: Any, setting: Setting, criterion: str = "auto", compensation: Any = "auto"
+    model: Any,
+    setting: Setting,
+    criterion: str = "auto",
+    compensation: Any = "auto",
+    floor: Any = None,
 ) -> tuple[Any, float]:
     """Four cuts in the first half of the training."""
     pruning = keras_gcp.GradualChannelPruning(
@@ -168,6 +172,7 @@ def gradual(
         {"macs": setting.share},
         keras_gcp.schedules.cubic(1, 4, 1),
         criterion,
+        selection={} if floor is None else {"floor": floor},
         compensation=compensation,
         seed=setting.seed,
         verbose=0,
@@ -265,6 +270,7 @@ SYSTEMS: Mapping[str, System] = {
     "gradient_flow before training (GraSP)": partial(before_training, criterion="gradient_flow"),
     "widths by gradient flow (GraSP)": widths_by_gradient_flow,
     "gradual, auto": gradual,
+    "gradual and no layer below half": partial(gradual, floor=0.5),
     "gradual, feature_relevance, not compensated": partial(
         gradual, criterion="feature_relevance", compensation=None
     ),
