@@ -61,7 +61,7 @@ def _draw_trainings(rows: Sequence[Row], scheme: str) -> None:
             axes.annotate(f"{100 * _mean(_of(name, rows)):.1f}", (best + 0.35, at), va="center")
         accuracies = [100 * row["accuracy"] for row in rows]
         axes.set(xlim=(min(accuracies) - 3, max(accuracies) + 3))
-        axes.set(xlabel="test accuracy, % (in brackets: multiply-adds left)")
+        axes.set(xlabel="test accuracy, %")
 
 
 def _lines(axes: Any, names: Sequence[str]) -> None:
