@@ -56,12 +56,11 @@ def _draw_trainings(rows: Sequence[Row], scheme: str) -> None:
         _points(axes, names, rows, BLUE, "each seed")
         told = [f"{name}  ({_left(name, rows):.0%})" for name in names]
         axes.set_yticks(range(len(names)), told)
-        for name, at in zip(names, range(len(names)), strict=True):
+        for at, name in enumerate(names):
             best = 100 * max(row["accuracy"] for row in _of(name, rows))
             axes.annotate(f"{100 * _mean(_of(name, rows)):.1f}", (best + 0.35, at), va="center")
         accuracies = [100 * row["accuracy"] for row in rows]
-        axes.set(xlim=(min(accuracies) - 3, max(accuracies) + 3))
-        axes.set(xlabel="test accuracy, %")
+        axes.set(xlabel="test accuracy, %", xlim=(min(accuracies) - 3, max(accuracies) + 3))
 
 
 def _lines(axes: Any, names: Sequence[str]) -> None:

@@ -77,11 +77,14 @@ def run_alone(
         model: The model.
         call: One of its calls.
         values: Tensor index to value, at least for the call's inputs.
-        weights: Pairs (variable, value).
+        weights: Pairs (variable, value), at least for the weights of the call's layer.
         batches: How many batches the values are (`batches_in`).
     """
     entering = {x.index: values[x.index] for x in call.inputs}
-    mapping = [*weights, *_fresh_states(call.operation)]
+    # Only the layer's own: to enter a scope with all of them takes longer than many a layer.
+    own = {id(variable) for variable in getattr(call.operation, "weights", ())}
+    mapping = [pair for pair in weights if id(pair[0]) in own]
+    mapping += _fresh_states(call.operation)
     if batches == 1:
         return _run_once(model, call, entering, mapping)
     parts = [
@@ -111,13 +114,10 @@ def run_calls(
     """
     last, batches = last_uses(graph), batches_in(model, inputs)
     values = {x.index: value for x, value in zip(graph.inputs, inputs, strict=True)}
-    pairs = zip(model.weights, backend.local_weights(model), strict=True)
-    weights = {id(variable): (variable, value) for variable, value in pairs}
+    weights = list(zip(model.weights, backend.local_weights(model), strict=True))
     for at, call in enumerate(graph.calls):
-        # Only the layer's own: to enter a scope with all of them takes longer than many a layer.
-        own = [weights[id(v)] for v in getattr(call.operation, "weights", ()) if id(v) in weights]
         with backend.without_gradients():
-            outputs = [altered(y) for y in run_alone(model, call, values, own, batches)]
+            outputs = [altered(y) for y in run_alone(model, call, values, weights, batches)]
         values.update({y.index: v for y, v in zip(call.outputs, outputs, strict=True)})
         yield call, values
         for x in call.inputs:

@@ -33,7 +33,7 @@ from keras_gcp.compensation.noise import (
 from keras_gcp.compensation.place import Place, Reconstruct
 from keras_gcp.compensation.reconstruction import reconstruction_for, statistics_by_channel
 from keras_gcp.compensation.settings import Compensation
-from keras_gcp.graph import Call
+from keras_gcp.graph import Call, Graph
 from keras_gcp.sample import DrawnSample
 from keras_gcp.surgery.masking import masked_values
 
@@ -83,6 +83,7 @@ class _PairedPass:
         self._reconstructed: dict[int, np.ndarray] = {}
         self._batches = 1
         self._last_uses = last_uses(channels.graph)
+        self._is_by_example = _is_by_example(channels.graph)
         calls = channels.graph.calls
         self._times_called = Counter(id(call.operation) for call in calls)
         self._mixings = {
@@ -115,14 +116,7 @@ class _PairedPass:
 
     def _may_join(self) -> bool:
         """Whether more examples may follow those that have come some way."""
-        return self._is_by_example()
-
-    def _is_by_example(self) -> bool:
-        """Whether the first axis of every tensor is that of the examples, and of any size."""
-        graph = self._channels.graph
-        tensors = (*graph.inputs, *(x for call in graph.calls for x in call.outputs))
-        folded = any(call.repeats for call in graph.calls)
-        return not folded and all(x.shape[:1] == (None,) for x in tensors)
+        return self._is_by_example
 
     def _entering(
         self, sample: DrawnSample, rows: np.ndarray
@@ -220,7 +214,7 @@ class _PairedPass:
 
         def run_few() -> Any:
             few = narrow
-            if self._is_by_example():
+            if self._is_by_example:
                 few = {x.index: narrow[x.index][:_FEW_EXAMPLES] for x in call.inputs}
             return self._run(call, few, weights, restricted=True)[0]
 
@@ -316,6 +310,13 @@ class _NoisePass(_PairedPass):
             return own
         follows = {key: own[key] for key in own if key in self._reconstructed}
         return {**self._wide_statistics[id(layer)], **follows}
+
+
+def _is_by_example(graph: Graph) -> bool:
+    """Whether the first axis of every tensor is that of the examples, and of any size."""
+    tensors = (*graph.inputs, *(x for call in graph.calls for x in call.outputs))
+    folded = any(call.repeats for call in graph.calls)
+    return not folded and all(x.shape[:1] == (None,) for x in tensors)
 
 
 def _spread(total: int, first: int) -> np.ndarray:

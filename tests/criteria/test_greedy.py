@@ -46,6 +46,7 @@ def slowly(rows, kernel, blocks, ridge):
     [
         pytest.param(60, [4] * 6, id="more rows than inputs"),
         pytest.param(60, [1, 5, 2, 5, 1], id="blocks of several sizes"),
+        pytest.param(12, [4] * 6, id="fewer rows than inputs"),
         pytest.param(12, [4] * 20, id="far fewer rows than inputs"),
         pytest.param(12, [1, 7, 3, 7, 1, 2], id="fewer rows, several sizes"),
         pytest.param(8, [1, 7, 3, 7] * 3, id="far fewer rows, several sizes"),

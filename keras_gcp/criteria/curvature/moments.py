@@ -165,14 +165,10 @@ class _Derivative:
 
     def _expected(self, examples: int) -> list[Any]:
         """Zeros as large as the graph says; running the model only to see that takes its time."""
-        shapes = [call.outputs[0].shape[1:] for call in self._tapped]
-        if any(None in shape for shape in shapes):
+        outputs = [call.outputs[0] for call in self._tapped]
+        if any(None in output.shape[1:] for output in outputs):
             raise _OtherShape
-        dtypes = [call.outputs[0].dtype for call in self._tapped]
-        return [
-            ops.zeros((examples, *shape), dtype)
-            for shape, dtype in zip(shapes, dtypes, strict=True)
-        ]
+        return [ops.zeros((examples, *output.shape[1:]), output.dtype) for output in outputs]
 
     def _seen(self, weights: Sequence[Any], x: Any) -> list[Any]:
         """Zeros as large as what the tapped calls compute; compilers leave the rest out."""
