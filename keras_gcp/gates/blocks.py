@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_gcp.channels.map import ChannelMap
+from keras_gcp.gates.gate import Gate
 from keras_gcp.graph import Call, Graph, Tensor
 
 
@@ -50,6 +52,39 @@ def blocks_of(channels: ChannelMap) -> dict[int, Block]:
                 if inside is not None:
                     found[id(call.operation)] = Block(call.operation, call.path, branch, inside)
     return found
+
+
+def gated_blocks(channels: ChannelMap) -> Iterator[tuple[Block, Call]]:
+    """The residual branches that end in a gate of their own, each with the call of the gate."""
+    for block in blocks_of(channels).values():
+        addition = next(c for c in channels.graph.calls if c.operation is block.operation)
+        end = addition.inputs[block.branch].index
+        for call in block.inside:
+            if is_whole_gate(call) and call.outputs[0].index == end:
+                yield block, call
+
+
+def is_whole_gate(call: Call) -> bool:
+    """Whether a call is one of a gate on a whole branch."""
+    return isinstance(call.operation, Gate) and call.operation.whole
+
+
+def channels_inside(channels: ChannelMap, block: Block) -> np.ndarray:
+    """The coupled channels that only a branch has: no matter what they are if its gate is closed.
+
+    Other living models may read what is inside; where there are any, there are none.
+    """
+    if channels.neighbours:
+        return np.zeros(0, np.int64)
+    within = {id(call) for call in block.inside}
+    outside = [y for call in channels.graph.calls if id(call) not in within for y in call.outputs]
+    outside += channels.graph.inputs
+    own = [y for call in block.inside for y in call.outputs]
+    return np.setdiff1d(_coupled(channels, own), _coupled(channels, outside))
+
+
+def _coupled(channels: ChannelMap, tensors: Sequence[Tensor]) -> np.ndarray:
+    return np.unique(np.concatenate([channels.tensors[x.index].reshape(-1) for x in tensors]))
 
 
 def _is_addition(call: Call) -> bool:

@@ -16,7 +16,7 @@ from keras_gcp.backend.sizes_to_run import sizes_to_run
 from keras_gcp.channels.map import ChannelMap, Weight
 from keras_gcp.channels.trace import trace_as_planned
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
-from keras_gcp.gates.blocks import blocks_of
+from keras_gcp.gates.blocks import gated_blocks, is_whole_gate
 from keras_gcp.gates.floors import with_floors
 from keras_gcp.gates.gate import Gate, gated_channels, gates_of
 from keras_gcp.graph import Call, leaves
@@ -114,13 +114,9 @@ class _Factors:
                 factors[ids] = keras.ops.convert_to_numpy(call.operation.factors())
                 values[ids] = keras.ops.convert_to_numpy(call.operation.values())
         blocks = {}
-        for key, block in blocks_of(channels).items():
-            last = next(
-                (c for c in block.inside if _is_whole_gate(c) and _ends(c, block, channels)), None
-            )
-            if last is not None:
-                (factor,) = keras.ops.convert_to_numpy(last.operation.factors())
-                blocks[key] = block.branch, block.inside, float(factor)
+        for block, last in gated_blocks(channels):
+            (factor,) = keras.ops.convert_to_numpy(last.operation.factors())
+            blocks[id(block.operation)] = block.branch, block.inside, float(factor)
         return cls(factors, values, blocks)
 
     def call(self, operation: Any, copy: Any, args: Any, kwargs: Any) -> Any:
@@ -163,16 +159,6 @@ class _Factors:
         return with_floors(own, keep, values)
 
 
-def _is_whole_gate(call: Call) -> bool:
-    return isinstance(call.operation, Gate) and call.operation.whole
-
-
-def _ends(call: Call, block: Any, channels: ChannelMap) -> bool:
-    """Whether what a call computes is the branch of a block."""
-    addition = next(c for c in channels.graph.calls if c.operation is block.operation)
-    return addition.inputs[block.branch].index == call.outputs[0].index
-
-
 def _pairs(layer: Any, copies: Mapping[int, Any]) -> list[tuple[Any, Any]]:
     copy = copies.get(id(layer))
     if copy is None or not copy.built:
@@ -193,7 +179,7 @@ def _scaled_branch(
     inside: Sequence[Call], factor: float, copies: Mapping[int, Any]
 ) -> Iterator[tuple[Any, np.ndarray]]:
     """The last weights of a branch, times a factor."""
-    gate = next(call for call in inside if _is_whole_gate(call))
+    gate = next(call for call in inside if is_whole_gate(call))
     last = next(c for c in inside if c.outputs[0].index == gate.inputs[0].index)
     layer = last.operation
     if isinstance(layer, keras.layers.BatchNormalization) and layer.gamma is not None:

@@ -16,6 +16,7 @@ from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_at
 from keras_gcp.costs.counting import build_cost_model, require_known_positions
 from keras_gcp.errors import InvalidArgument, UnsupportedModel
+from keras_gcp.gates.blocks import channels_inside, gated_blocks
 from keras_gcp.gates.consensus import ConsensusGate
 from keras_gcp.gates.expected_costs import ExpectedMacs, mean_open
 from keras_gcp.gates.floors import with_floors
@@ -76,7 +77,8 @@ class ConsensusPruning(keras.callbacks.Callback):
 
     Then gates are frozen, channels whose gate was open for at most half of the inputs are cut out
     of the model in place, as an event of `GradualChannelPruning` does it, and the same `fit` trains
-    what is left. `keras_gcp.gates.remove(model)` afterwards takes the gates away.
+    what is left. Inside a residual branch whose gate is closed, one channel of each group stays.
+    `keras_gcp.gates.remove(model)` afterwards takes the gates away, and closed branches with them.
 
     Zhi et al., 2023 (arXiv 2302.10798); the forms of the gates and of the first part, and the ramp,
     are ours (docs/methods/consensus.md).
@@ -256,6 +258,9 @@ class ConsensusPruning(keras.callbacks.Callback):
         keep, values = np.ones(channels.coupled_count, bool), np.ones(channels.coupled_count)
         for gate, ids in _gated(channels):
             keep[ids], values[ids] = gate.hard(), ops.convert_to_numpy(gate.values())
+        for block, call in gated_blocks(channels):
+            if not call.operation.hard().any():
+                keep[channels_inside(channels, block)] = False
         return with_floors(channels, keep, values)
 
     def _cut(self, channels: ChannelMap, keep: np.ndarray, in_fit: bool) -> None:

@@ -15,8 +15,9 @@ from keras import layers
 
 import keras_gcp
 from keras_gcp import gates
-from keras_gcp.channels.trace import trace
+from keras_gcp.channels.trace import trace, trace_at
 from keras_gcp.errors import InvalidArgument, UnsupportedModel, VerificationFailed
+from keras_gcp.gates import blocks as residual
 from keras_gcp.gates.removal import all_frozen
 from keras_gcp.selection.planning import keep_of
 
@@ -219,3 +220,13 @@ def test_a_factor_that_no_weights_of_a_branch_can_take_is_refused():
         gates.remove(gated)
     gates.gates_of(gated)[0].factor.assign([0.0])
     assert gates.remove(gated).count_params() == 8 * 28 + 4 * 9
+
+
+def test_channels_inside_a_branch_are_those_that_nothing_else_has():
+    gated = gates.insert(randomise(networks.residual()), gates.ScaleGate(), blocks=True)
+    channels = trace(gated)
+    (first, _), _ = residual.gated_blocks(channels)
+    assert set(residual.channels_inside(channels, first)) == set(channels.produced["b1a_conv"])
+    extractor = keras.Model(gated.inputs, gated.get_layer("b1a_bn").output)
+    assert not len(residual.channels_inside(trace_at(None, gated, (), in_place=True), first))
+    assert extractor.count_params()  # It has to live until here.

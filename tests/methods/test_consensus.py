@@ -26,6 +26,10 @@ def gated(network=networks.residual, **options):
     return gates.insert(randomise(network()), gates.ConsensusGate(momentum=0.5), **options)
 
 
+def filters_of(model):
+    return {one.name: one.filters for one in model.layers if isinstance(one, keras.layers.Conv2D)}
+
+
 @pytest.mark.parametrize("network", [networks.residual, networks.concatenation])
 def test_expected_macs_of_decided_gates_are_those_of_the_network_that_is_left(network):
     model = decide(gated(network))
@@ -169,6 +173,8 @@ def test_branches_are_frozen_in_the_fit_and_go_with_their_gates():
     fitting.compiled(model, keras.optimizers.SGD(1e-3))
     fitting.fit(model, [ConsensusPruning(0.5, (0, 0.5), freeze=0.5, verbose=0)], epochs=2)
     assert first.frozen and not first.hard().any() and second.hard().all()
+    # Inside the closed branch there is nothing left to compute; the open one, and the stream, stay.
+    assert filters_of(model) == {**filters_of(networks.residual()), "b1a_conv": 1}
     narrow, x = gates.remove(model), inputs_for(model)
     np.testing.assert_allclose(flat_outputs(narrow, x)[0], flat_outputs(model, x)[0], atol=1e-5)
     assert "b1a_conv" not in {layer.name for layer in narrow.layers}
