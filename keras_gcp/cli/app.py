@@ -6,6 +6,8 @@ import json
 import os
 import traceback
 from collections.abc import Callable, Sequence
+from inspect import Parameter as Argument
+from inspect import signature
 from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter
@@ -66,7 +68,7 @@ def run(arguments: Sequence[str]) -> int:
         command, bound, _ = app.parse_args(list(arguments))
     except CycloptsError as error:
         say(wrapped(f"keras-gcp: {error}"))
-        say("`keras-gcp --help` lists the commands, `keras-gcp COMMAND --help` their options.")
+        say(_usage(arguments))
         return MISTAKE
     if command not in COMMANDS:  # Help, or the version.
         command(*bound.args, **bound.kwargs)
@@ -74,6 +76,22 @@ def run(arguments: Sequence[str]) -> int:
     bound.apply_defaults()
     output = next(one for one in bound.arguments.values() if isinstance(one, OutputOptions))
     return _carry_out(command, bound.args, bound.kwargs, output)
+
+
+def _usage(arguments: Sequence[str]) -> str:
+    """How the command that was meant is called; where to look if none of them was."""
+    meant = next((one for one in COMMANDS if arguments and one.__name__ == arguments[0]), None)
+    if meant is None:
+        return "`keras-gcp --help` lists the commands, `keras-gcp COMMAND --help` their options."
+    call = ["keras-gcp", meant.__name__]
+    for name, argument in signature(meant).parameters.items():
+        if argument.kind is Argument.POSITIONAL_ONLY:
+            call.append(name.upper())
+        if argument.kind is Argument.VAR_POSITIONAL:
+            call.append(f"[{name.upper()}...]")
+    return wrapped(
+        f"Usage: {' '.join(call)} [OPTIONS]. `keras-gcp {meant.__name__} --help` lists the options."
+    )
 
 
 def _carry_out(

@@ -46,6 +46,8 @@ from keras_gcp.errors import VerificationFailed
         ("export {model} out --formats tflight", "tflight"),
         ("sensitivity {model}", "Expected `--data` with labels"),
         ("draw {model}", 'Unknown command "draw"'),
+        ("prune {model} --output n.keras", "Usage: keras-gcp prune MODEL NARROW .OPTIONS."),
+        ("compare {model} --others a", r"Usage: keras-gcp compare FIRST .OTHERS\.\.\.. .OPTIONS."),
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(run, model_file, data_file, arguments, told):
