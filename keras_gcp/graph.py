@@ -7,7 +7,7 @@ twice appears twice, each time with other tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -57,6 +57,12 @@ class Call:
     outputs: tuple[Tensor, ...]
     node: Any = None
     repeats: Shape = ()
+
+    @property
+    def weights(self) -> Sequence[Any]:
+        """The variables of the layer, those that do not train too; an operation has none."""
+        found: Sequence[Any] = getattr(self.operation, "weights", ())
+        return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -82,7 +82,7 @@ def run_alone(
     """
     entering = {x.index: values[x.index] for x in call.inputs}
     # Only the layer's own: to enter a scope with all of them takes longer than many a layer.
-    own = {id(variable) for variable in getattr(call.operation, "weights", ())}
+    own = {id(variable) for variable in call.weights}
     mapping = [pair for pair in weights if id(pair[0]) in own]
     mapping += _fresh_states(call.operation)
     if batches == 1:

@@ -64,7 +64,7 @@ def _follow(
         findings, macs=[], produced={}, refusals={}, mixings=dict(findings.mixings)
     )
     outputs = apply_rule(call, inputs, beside)
-    shared = [v for v in getattr(call.operation, "weights", ()) if id(v) in own]
+    shared = [v for v in call.weights if id(v) in own]
     for reason in beside.refusals.values():
         _hold(shared, own, findings, f"{reason} (in {who})")
     if not shared:

@@ -245,7 +245,7 @@ def _apply_rule(
 
 def _keep_outputs(call: Call, findings: Findings, reason: str) -> None:
     """A shared layer that cannot be followed in one of its calls keeps what it gives in all."""
-    for variable in getattr(call.operation, "weights", ()):
+    for variable in call.weights:
         weight = findings.weights.get(id(variable))
         if weight is None:
             continue

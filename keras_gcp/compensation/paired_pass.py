@@ -244,7 +244,7 @@ class _PairedPass:
         return bool(self._settings.spare_frozen) and not getattr(operation, "trainable", True)
 
     def _is_cut(self, call: Call) -> bool:
-        own = getattr(call.operation, "weights", ())
+        own = call.weights
         return any(id(v) in self._masked for v in own) or id(call.operation) in self._mixings
 
     def _run(
@@ -254,7 +254,7 @@ class _PairedPass:
         weights: Mapping[int, np.ndarray],
         restricted: bool = False,
     ) -> list[Any]:
-        own = [v for v in getattr(call.operation, "weights", ()) if id(v) in self._weights]
+        own = [v for v in call.weights if id(v) in self._weights]
         values_of = {id(v): weights.get(id(v), self._weights[id(v)]) for v in own}
         values_of |= self._statistics(call, values, restricted)
         mapping = [(v, ops.convert_to_tensor(values_of[id(v)], dtype=v.dtype)) for v in own]

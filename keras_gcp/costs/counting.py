@@ -71,7 +71,7 @@ def count_map(channels: ChannelMap, resources: Sequence[Resource] = ()) -> Model
             kernels[site.path][id(site.variable)] = math.prod(shape)
     seen: set[int] = set()
     for call in channels.graph.calls:
-        owned = [v for v in getattr(call.operation, "weights", ()) if id(v) not in seen]
+        owned = [v for v in call.weights if id(v) not in seen]
         seen.update(id(v) for v in owned)
         if owned or call.path in macs:
             old = layers.get(call.path, LayerCosts(0, 0, 0))

@@ -44,7 +44,7 @@ def kernels_of(channels: ChannelMap) -> list[Any]:
     found = {
         id(variable): variable
         for call in channels.graph.calls
-        for variable in getattr(call.operation, "weights", ())
+        for variable in call.weights
         if variable.name.endswith(_NAMES) and "float" in variable.dtype
     }
     operations = operations_by_path(channels)

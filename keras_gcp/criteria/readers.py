@@ -42,7 +42,7 @@ class Reader:
 def readers_of(channels: ChannelMap) -> Iterator[Reader]:
     """All weights that sum over channels that may be pruned, in network order."""
     for call in channels.graph.calls:
-        for variable in getattr(call.operation, "weights", ()):
+        for variable in call.weights:
             weight = channels.weights.get(id(variable))
             if weight is None:
                 continue

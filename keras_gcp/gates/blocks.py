@@ -141,7 +141,7 @@ def _between(made_by: dict[int, Call], entry: Tensor, end: Tensor) -> list[Call]
 
 
 def _weights(call: Call) -> int:
-    return sum(math.prod(variable.shape) for variable in getattr(call.operation, "weights", ()))
+    return sum(math.prod(variable.shape) for variable in call.weights)
 
 
 def _is_closed(graph: Graph, inside: Sequence[Call], addition: Call) -> bool:

@@ -227,7 +227,7 @@ def _all_the_same(first: Sequence[_Line], second: Sequence[_Line]) -> bool:
 
 def _consumed(call: Call, channels: ChannelMap) -> Iterator[np.ndarray]:
     """The prunable channels that weights of a call sum over."""
-    for variable in getattr(call.operation, "weights", ()):
+    for variable in call.weights:
         weight = channels.weights.get(id(variable))
         for axis in () if weight is None else weight.consumed:
             ids = weight.axes[axis] if weight is not None else np.empty(0, int)

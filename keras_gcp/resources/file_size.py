@@ -79,7 +79,7 @@ class FileSize:
     ) -> Iterator[Term]:
         operation = call.operation
         bias = getattr(operation, "bias", None) if has_kernel else None
-        weights = getattr(operation, "weights", ())
+        weights = call.weights
         if is_batch_normalization(call):
             weights = [operation.moving_mean, operation.moving_variance]
         for variable in weights:

@@ -186,7 +186,7 @@ def _terms(channels: ChannelMap, counted: str) -> list[_Term]:
 def _parameters(channels: ChannelMap) -> Iterator[_Term]:
     seen: set[int] = set()
     for call in channels.graph.calls:
-        for variable in getattr(call.operation, "weights", ()):
+        for variable in call.weights:
             if id(variable) not in seen:
                 seen.add(id(variable))
                 known = channels.weights.get(id(variable))

@@ -37,7 +37,7 @@ class Bridge:
         """One call of each layer that has weights."""
         seen: set[int] = set()
         for call in self.graph.calls:
-            if id(call.operation) in seen or not getattr(call.operation, "weights", ()):
+            if id(call.operation) in seen or not call.weights:
                 continue
             seen.add(id(call.operation))
             yield call

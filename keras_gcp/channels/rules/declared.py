@@ -25,7 +25,7 @@ def declared_elementwise(site: Site) -> ChannelIds | Sequence[ChannelIds]:
     assert declaration is not None, "the rule is that of declared layers"
     for axis in varying_axes(block):
         require_elementwise(site, declaration, axis - block.ndim - 1)
-    for weight in getattr(site.layer, "weights", ()):
+    for weight in site.call.weights:
         site.weight(weight)
     fixed = keras_state.fixed_output_shape(site.layer)
     if fixed is not None:

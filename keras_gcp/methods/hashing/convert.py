@@ -139,7 +139,7 @@ def first_convolutions(graph: Graph) -> set[str]:
     for call in graph.calls:
         if not any(x.index in inputs for x in call.inputs):
             continue
-        weights = getattr(call.operation, "weights", ())
+        weights = call.weights
         if all(len(weight.shape) < 2 for weight in weights):
             inputs.update(y.index for y in call.outputs)
         elif type(call.operation) is layers.Conv2D:
