@@ -165,7 +165,7 @@ def test_a_cut_that_fails_leaves_gates_and_model_as_they_were(monkeypatch):
     assert not any(gate.frozen for gate in gates.gates_of(model))
 
 
-def test_branches_are_frozen_in_the_fit_and_go_with_their_gates():
+def test_branches_are_frozen_in_the_fit_and_go_with_their_gates(single_channels):
     model = gated(blocks=True)
     first, second = gates.gates_of(model)
     first.second_shift.assign([-50.0])
