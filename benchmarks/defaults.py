@@ -1,14 +1,14 @@
-"""Which criterion, comparison of layers, ranking, rounds and alignment to take by default.
+"""Which criterion, comparison of layers, ranking, rounds, alignment, evenness to take by default.
 
     python benchmarks/defaults.py --networks=resnet8,lite0_10 --settings=loss_aware,l2_norm/rank
     python benchmarks/defaults.py --criteria=loss_aware,l2_norm --normalize=mean,rank --rounds=1,3
     python benchmarks/defaults.py --summary
 
 One cut of trained networks of several kinds, no training after it. A setting is
-`criterion[/normalize[/ranking[/rounds[/align]]]]`; what is left out, or "auto", is the default.
-With `--bare` there is no sample, and kernels are refitted on noise, as `prune` does. Every row is
-written at once; a setting that fails is a row with the error, and is tried again once its line is
-deleted.
+`criterion[/normalize[/ranking[/rounds[/align[/evenness]]]]]`; what is left out, or "auto", is the
+default. With `--bare` there is no sample, and kernels are refitted on noise, as `prune` does. Every
+row is written at once; a setting that fails is a row with the error, and is tried again once its
+line is deleted.
 """
 
 from __future__ import annotations
@@ -66,25 +66,29 @@ class Setting:
     ranking: str = "auto"
     rounds: int = 1
     align: str = "auto"
+    evenness: float = 0.0
 
     @staticmethod
     def parse(text: str) -> Setting:
-        """The setting of `criterion[/normalize[/ranking[/rounds[/align]]]]`."""
+        """The setting of `criterion[/normalize[/ranking[/rounds[/align[/evenness]]]]]`."""
         criterion, *given = text.split("/")
-        if len(given) > 4:
-            raise ValueError(f"A setting has at most five parts. Received: {text!r}.")
-        normalize, ranking, rounds, align = [*given, "", "", "", ""][:4]
+        if len(given) > 5:
+            raise ValueError(f"A setting has at most six parts. Received: {text!r}.")
+        normalize, ranking, rounds, align, evenness = [*given, *[""] * 5][:5]
         return Setting(
             criterion,
             normalize or "auto",
             ranking or "auto",
-            int(rounds or 1),
+            1 if rounds in ("", "auto") else int(rounds),
             align or "auto",
+            0.0 if evenness in ("", "auto") else float(evenness),
         )
 
     def __str__(self) -> str:
-        parts = [self.normalize, self.ranking, str(self.rounds), self.align]
-        while parts and parts[-1] in ("auto", "1"):
+        rounds = "auto" if self.rounds == 1 else str(self.rounds)
+        evenness = f"{self.evenness:g}" if self.evenness else "auto"
+        parts = [self.normalize, self.ranking, rounds, self.align, evenness]
+        while parts and parts[-1] == "auto":
             parts.pop()
         return "/".join([self.criterion, *parts])
 
@@ -122,9 +126,8 @@ def settings() -> list[Setting]:
 
 
 def today(row: Row) -> Row:
-    """Rows had a column "setting", no alignment, and were compensated if there was a sample."""
-    if "align" not in row:
-        row = {**row, "align": "auto"}
+    """Rows had a column "setting", fewer parts, and were compensated if there was a sample."""
+    row = {"align": "auto", "evenness": 0.0, **row}
     if "setting" not in row:
         return row
     rest = {name: value for name, value in row.items() if name != "setting"}
@@ -193,6 +196,7 @@ def _cut(model: Any, setting: Setting, share: float, sample: Any, seed: int) -> 
         "normalize": setting.normalize,
         "ranking": setting.ranking,
         "align": setting.align if setting.align == "auto" else int(setting.align),
+        "evenness": setting.evenness,
     }
     plan = keras_gcp.plan(
         model,

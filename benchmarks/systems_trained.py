@@ -164,7 +164,7 @@ def gradual(
     setting: Setting,
     criterion: str = "auto",
     compensation: Any = "auto",
-    floor: Any = None,
+    **selection: Any,
 ) -> tuple[Any, float]:
     """Four cuts in the first half of the training."""
     pruning = keras_gcp.GradualChannelPruning(
@@ -172,7 +172,7 @@ def gradual(
         {"macs": setting.share},
         keras_gcp.schedules.cubic(1, 4, 1),
         criterion,
-        selection={} if floor is None else {"floor": floor},
+        selection=selection,
         compensation=compensation,
         seed=setting.seed,
         verbose=0,
@@ -271,6 +271,8 @@ SYSTEMS: Mapping[str, System] = {
     "widths by gradient flow (GraSP)": widths_by_gradient_flow,
     "gradual, auto": gradual,
     "gradual and no layer below half": partial(gradual, floor=0.5),
+    "gradual with evenness 0.5": partial(gradual, evenness=0.5),
+    "gradual with evenness 0.75": partial(gradual, evenness=0.75),
     "gradual, feature_relevance, not compensated": partial(
         gradual, criterion="feature_relevance", compensation=None
     ),

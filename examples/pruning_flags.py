@@ -37,6 +37,12 @@ flags.DEFINE_enum(
     ["auto", "norm", "mean", "rank", "none"],
     "What makes scores of different layers comparable: auto is what the criterion says.",
 )
+flags.DEFINE_string(
+    "evenness",
+    "auto",
+    "From 0 (layers may get as unequal as scores say) to 1 (all are cut alike); auto: 0 for a "
+    "trained network, more while it trains.",
+)
 flags.DEFINE_list("exclude", [], "Layers that keep all of their channels.")
 flags.DEFINE_integer("sample_size", 512, "Training images for scores and compensation.")
 flags.DEFINE_enum(
@@ -71,6 +77,19 @@ def _is_align(text: str) -> bool:
     return text == "auto" or text.isdecimal()
 
 
+@flags.validator("evenness", "expects auto, or a number from 0 to 1")
+def _is_evenness(text: str) -> bool:
+    try:
+        keras_gcp.Selection(evenness=_evenness(text))
+    except ValueError:  # `InvalidArgument` is one.
+        return False
+    return True
+
+
+def _evenness(text: str) -> str | float:
+    return text if text == "auto" else float(text)
+
+
 def budget() -> Budget:
     """The budget of the flags."""
     return Budget(limits_in(FLAGS.budget))
@@ -80,7 +99,11 @@ def selection() -> keras_gcp.Selection:
     """How channels are chosen."""
     align = FLAGS.align if FLAGS.align == "auto" else int(FLAGS.align)
     return keras_gcp.Selection(
-        align=align, floor=FLAGS.floor, ranking=FLAGS.ranking, normalize=FLAGS.normalize
+        align=align,
+        floor=FLAGS.floor,
+        ranking=FLAGS.ranking,
+        normalize=FLAGS.normalize,
+        evenness=_evenness(FLAGS.evenness),
     )
 
 

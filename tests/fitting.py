@@ -35,14 +35,15 @@ def compiled(model, optimizer=None, **options):
 def selection_in(options):
     """The options that belong to a selection, taken out; narrow networks are not aligned.
 
-    Layers are compared by the norm, whatever criteria say by default: so shortcuts keep their
-    channels. Of five and fewer, training strided 1x1 convolutions on a CPU gives wrong gradients
-    and crashes (see `keras_state.least_width_of_strided_pointwise`; these networks are narrower
-    than what it guards).
+    Layers are compared by the norm, whatever criteria say by default, and may get as unequal as
+    that makes them: so shortcuts keep their channels. Of five and fewer, training strided 1x1
+    convolutions on a CPU gives wrong gradients and crashes (see
+    `keras_state.least_width_of_strided_pointwise`; these networks are narrower than what it
+    guards).
     """
-    names = ("align", "floor", "cap", "ranking", "prior", "normalize")
+    names = ("align", "floor", "cap", "ranking", "prior", "normalize", "evenness")
     given = {name: options.pop(name) for name in names if name in options}
-    return {"align": 1, "normalize": "norm", **given}
+    return {"align": 1, "normalize": "norm", "evenness": 0, **given}
 
 
 def pruning(budget=None, schedule=None, criterion="l2_norm", **options):

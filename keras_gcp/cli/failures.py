@@ -27,6 +27,7 @@ _FLAGS = {
     "`tolerance=`": "`--tolerance`",
     "`align`": "`--align`",
     "`floor`": "`--floor`",
+    "`evenness`": "`--evenness`",
 }
 """Arguments that messages name as Python has them."""
 

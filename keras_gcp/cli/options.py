@@ -191,6 +191,7 @@ class ChoiceOptions:
         floor: Least width of a layer, as a share of its own (0.1), or in channels (8).
         ranking: One ranking of all channels by score, by score for cost, or uniform shares.
         normalize: What makes scores of different layers comparable.
+        evenness: From 0 (layers may get as unequal as scores say) to 1 (all are cut alike).
         sensitivity: A file of `keras-gcp sensitivity --output`: what is sensitive is spared.
     """
 
@@ -201,6 +202,7 @@ class ChoiceOptions:
     floor: float = 0.1
     ranking: Literal["auto", "score", "score_per_cost", "uniform"] = "auto"
     normalize: Literal["auto", "norm", "mean", "rank", "none"] = "auto"
+    evenness: float = 0.0
     sensitivity: ExistingFile | None = None
 
     def given(self) -> list[str]:
@@ -222,6 +224,7 @@ class ChoiceOptions:
             floor=floor,
             ranking=self.ranking,
             normalize=self.normalize,
+            evenness=self.evenness,
             prior=None if self.sensitivity is None else _sensitivity_in(self.sensitivity),
         )
 

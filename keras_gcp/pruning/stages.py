@@ -22,11 +22,13 @@ from keras_gcp.criteria.normalization import AUTO
 from keras_gcp.errors import VerificationFailed
 from keras_gcp.graph import Shapes
 from keras_gcp.keras_state import Transaction
+from keras_gcp.pruning.freshness import is_fresh
 from keras_gcp.sample import DrawnSample
 from keras_gcp.sample.input_sizes import sizes_in
 from keras_gcp.selection import Selection
 from keras_gcp.selection.preferences import Preferences, SetChoice
 from keras_gcp.selection.prior import Prior
+from keras_gcp.selection.select import EVENNESS_OF_FRESH
 from keras_gcp.surgery.cut import Cut, Stage, cut_in_place
 
 
@@ -108,6 +110,13 @@ def settled(selection: Selection, scorer: Any) -> Selection:
     ranking = ranking_of(scorer) if selection.ranking == AUTO else selection.ranking
     normalize = criteria.normalization_of(scorer, selection.normalize)
     return replace(selection, ranking=ranking, normalize=normalize)
+
+
+def in_fit(selection: Selection, model: Any) -> Selection:
+    """The same for a `fit` of a model: what has not learned yet looks dispensable at first."""
+    if selection.evenness != AUTO:
+        return selection
+    return replace(selection, evenness=EVENNESS_OF_FRESH if is_fresh(model) else 0.0)
 
 
 def scores_are_losses(selection: Selection, scorer: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -144,6 +144,11 @@ def widest(groups: Sequence[Candidates]) -> np.ndarray:
 def narrowest(groups: Sequence[Candidates]) -> np.ndarray:
     """The least width of each group that is allowed."""
     return np.array([group.widths[-1] for group in groups], np.int64)
+
+
+def at_least(group: Candidates, width: float) -> Candidates:
+    """The group with only those of its widths that are not below one of them, or a part of it."""
+    return replace(group, widths=tuple(one for one in group.widths if one >= width))
 
 
 def total_score(groups: Sequence[Candidates], kept: np.ndarray) -> float:

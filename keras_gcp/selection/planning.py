@@ -78,7 +78,7 @@ def choose(
     candidates = candidates_of(channels, coupled_scores, selection, original_widths, base, left)
     cost_model = build_cost_model(channels) if cost_model is None else cost_model
     _require_reachable(channels, candidates, cost_model, limits)
-    kept = select(candidates, cost_model, limits, _ranking(selection))
+    kept = select(candidates, cost_model, limits, _ranking(selection), _evenness(selection))
     keep = left.copy()
     for group, one, count in zip(groups, candidates, kept.tolist(), strict=True):
         own = _left_of(group, left)
@@ -97,6 +97,10 @@ def _ranking(selection: Selection) -> str:
         return "uniform"
     # Scores alone do not say how they want to be ranked; where a criterion does, it is set before.
     return RANKINGS[0] if selection.ranking == AUTO else selection.ranking
+
+
+def _evenness(selection: Selection) -> float:
+    return 0.0 if selection.evenness == AUTO else float(selection.evenness)
 
 
 def _losses(

@@ -9,7 +9,8 @@ Three ways to weigh channels of different groups against each other:
 - not at all, `ranking="uniform"`: every group keeps the same share of its original width, or
   (`ranking={layer: share}`) shares that stand to each other as those given.
 
-In each way the budget is met, and no single block of channels could be put back.
+In each way the budget is met, and no single block of channels could be put back. `evenness` lies
+between them: no group gets narrower than a share of what it would keep in the third way.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 from keras_gcp.costs.cost_model import CostModel
 from keras_gcp.criteria.normalization import AUTO, NORMALIZATIONS
 from keras_gcp.errors import ImpossibleBudget, InvalidArgument
-from keras_gcp.selection.candidates import Blocks, Candidates, narrowest, widest
+from keras_gcp.selection.candidates import Blocks, Candidates, at_least, narrowest, widest
 from keras_gcp.selection.floors import how_far
 from keras_gcp.selection.knapsack import keep_most_score
 from keras_gcp.selection.prior import Prior, check_prior
@@ -39,11 +40,14 @@ from keras_gcp.selection.widths import (
     checked_floor,
     checked_shares,
 )
-from keras_gcp.validation import require_one_of
+from keras_gcp.validation import between, require_one_of
 from keras_gcp.validation.configured import Configured
 
 RANKINGS = ("score", "score_per_cost", "uniform")
 """What a criterion may say (but "uniform"); a selection may say "auto", too."""
+
+EVENNESS_OF_FRESH = 0.5
+"""What `Selection(evenness="auto")` is in a `fit` from fresh weights (benchmarks/evenness.py)."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,6 +82,11 @@ class Selection(Configured):
             above 0 to 1; nearly equal shares of all layers leave. `"none"`: as they are, for
             criteria whose scores are in one unit all over the network. `"auto"`: what the criterion
             itself says, by its attribute `normalize`; `"mean"` for a function that has none.
+        evenness: No layer gets narrower than this share, from 0 to 1, of the width that it would
+            keep with `ranking="uniform"` and the same budget: 0 leaves all to the ranking, 1 cuts
+            all layers alike. `"auto"`: 0, but 0.5 in a `fit` that begins with fresh weights: layers
+            that have not learned much yet look dispensable. There it follows the budget of each
+            event.
 
     Dicts by layer name convolutions, dense layers and embeddings, or nested models with all layers
     inside; `"*"` stands for the layers not named, which have the default otherwise.
@@ -97,6 +106,7 @@ class Selection(Configured):
     ranking: str | Shares = AUTO
     prior: Prior | None = field(default=None, kw_only=True)
     normalize: str = field(default=AUTO, kw_only=True)
+    evenness: float | str = field(default=AUTO, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "align", checked_align(self.align))
@@ -108,6 +118,7 @@ class Selection(Configured):
             require_one_of("ranking", self.ranking, (AUTO, *RANKINGS))
         check_prior(self.prior)
         require_one_of("normalize", self.normalize, (AUTO, *NORMALIZATIONS))
+        object.__setattr__(self, "evenness", _checked_evenness(self.evenness))
 
     @staticmethod
     def parse(selection: Any) -> Selection:
@@ -131,6 +142,7 @@ def select(
     cost_model: CostModel,
     limits: Mapping[str, float],
     ranking: str = "score",
+    evenness: float = 0.0,
 ) -> np.ndarray:
     """Chooses how many channels every group keeps.
 
@@ -139,6 +151,7 @@ def select(
         cost_model: Costs for any numbers of kept channels per group, never falling in any of them.
         limits: What may remain, by resource.
         ranking: One of `RANKINGS`.
+        evenness: Share of its width by `"uniform"` that every group keeps at least.
 
     Returns:
         Kept channels per group, `(groups,)`; they are the best of their group.
@@ -152,12 +165,25 @@ def select(
         raise ImpossibleBudget(how_far(groups, cost_model, limits))
     if holds(cost_model, limits, full):
         return full
+    if evenness and ranking != "uniform":
+        even = select(groups, cost_model, limits, "uniform")
+        groups = [at_least(one, evenness * n) for one, n in zip(groups, even, strict=True)]
     if ranking == "score_per_cost":
         return keep_most_score(groups, cost_model, limits)
     blocks = Blocks.of(groups)
     uniform = [-_shares(blocks, groups), blocks.scores]
     keys = uniform if ranking == "uniform" else [blocks.scores]
     return keep_by_rank(blocks, blocks.by(*keys), full, cost_model, limits)
+
+
+def _checked_evenness(evenness: object) -> float | str:
+    """ "auto", or a share."""
+    found = AUTO if evenness == AUTO else between(evenness, 0.0, 1.0)
+    if found is None:
+        raise InvalidArgument(
+            f"`evenness` expects 'auto' or a number from 0 to 1. Received: {evenness!r}."
+        )
+    return found
 
 
 def _shares(blocks: Blocks, groups: Sequence[Candidates]) -> np.ndarray:

@@ -17,7 +17,7 @@ from keras_gcp.costs.counting import count_map
 from keras_gcp.criteria.base import name_of
 from keras_gcp.graph import Shapes
 from keras_gcp.pruning.original import Original
-from keras_gcp.pruning.stages import in_words, settled
+from keras_gcp.pruning.stages import in_fit, in_words, settled
 from keras_gcp.sample import DrawnSample, Sample, sample_of
 from keras_gcp.sample.input_sizes import sizes_of
 from keras_gcp.schedules import min_step_of
@@ -29,7 +29,7 @@ from keras_gcp.training.distillation import Teacher
 from keras_gcp.training.fit_checks import check_model, guarded
 from keras_gcp.training.messages import Outlook
 from keras_gcp.training.pruning_run import PruningRun
-from keras_gcp.training.settings import Arguments, Settings
+from keras_gcp.training.settings import AUTO, Arguments, Settings
 from keras_gcp.training.trial_runs import check_reachable, first_scores
 
 
@@ -46,6 +46,7 @@ class PrunedModel:
         uncounted: Lines on what its costs leave out.
         channels: Output channels of all its layers.
         anchored: Groups of channels that stay whole.
+        evenness_was_open: Whether it was decided how unequal layers may get.
     """
 
     model: weakref.ref[Any]
@@ -56,6 +57,7 @@ class PrunedModel:
     uncounted: tuple[str, ...]
     channels: int
     anchored: tuple[str, ...]
+    evenness_was_open: bool
 
     def is_about(self, model: Any) -> bool:
         """Whether it is this very model."""
@@ -81,6 +83,8 @@ class PrunedModel:
             yield sizes_line(self.run.settings.shapes)
         if self.decision.was_open:
             yield f"criterion: {self.run.settings.criterion}"
+        if self.evenness_was_open and self.run.settings.selection.evenness:
+            yield f"evenness: {self.run.settings.selection.evenness}, because weights are fresh"
 
 
 def prepare(model: Any, arguments: Arguments, seed: int) -> PrunedModel:
@@ -127,7 +131,17 @@ def prepare(model: Any, arguments: Arguments, seed: int) -> PrunedModel:
     lines = tuple(left_out(channels.uncounted, most=3))
     anchored = tuple(group.name for group in channels.groups if group.anchored)
     produced = sum(channels.widths().values())
-    return PrunedModel(weakref.ref(model), run, seed, decision, teacher, lines, produced, anchored)
+    return PrunedModel(
+        weakref.ref(model),
+        run,
+        seed,
+        decision,
+        teacher,
+        lines,
+        produced,
+        anchored,
+        evenness_was_open=arguments.selection.evenness == AUTO,
+    )
 
 
 def choices(arguments: Arguments, schedule: Any, pruned: PrunedModel) -> dict[str, object]:
@@ -141,6 +155,7 @@ def choices(arguments: Arguments, schedule: Any, pruned: PrunedModel) -> dict[st
         **arguments.selection.get_config(),
         "normalize": pruned.run.settings.selection.normalize,
         "ranking": pruned.run.settings.selection.ranking,
+        "evenness": pruned.run.settings.selection.evenness,
         "exclude": list(arguments.exclude),
         "sample_size": None if sample is None else Sample.parse(sample).size,
         "compensation": pruned.run.settings.compensation,
@@ -160,7 +175,7 @@ def _settings(
     unseen = arguments.verify and sample is None
     return Settings(
         scorer=decision.scorer,
-        selection=settled(arguments.selection, decision.scorer),
+        selection=in_fit(settled(arguments.selection, decision.scorer), model),
         exclude=arguments.exclude,
         verify=arguments.verify,
         compensation=arguments.parsed_compensation(),

@@ -89,6 +89,7 @@ def test_prune_while_training_takes_every_flag_of_its_docstring(tmp_path):
         "--distill_weight=0.5",
         "--ranking=score_per_cost",
         "--normalize=rank",
+        "--evenness=0.7",
         "--exclude=stage1_block1_conv1",
         "--criterion=l1_norm",
         "--schedule=linear",

@@ -21,8 +21,8 @@ from keras_gcp.selection.select import RANKINGS
 cases = st.integers(0, 2**32 - 1).map(random_case)
 
 
-def solved(case: Case, ranking="score"):
-    return select(case.groups, case.cost_model, case.limits, ranking)
+def solved(case: Case, ranking="score", evenness=0.0):
+    return select(case.groups, case.cost_model, case.limits, ranking, evenness)
 
 
 def score(case, kept):
@@ -148,6 +148,32 @@ def test_every_group_keeps_the_same_share_where_none_ranks_above_another():
     cost_model = chain([64, 32, 16]).cost_model
     assert select(groups, cost_model, {"channels": 56}, "uniform").tolist() == [32, 16, 8]
     assert select(groups, cost_model, {"channels": 28}, "uniform").tolist() == [16, 8, 4]
+
+
+# ---- between a ranking and equal shares
+
+
+@pytest.mark.parametrize("ranking", ["score", "score_per_cost"])
+@given(case=cases, evenness=st.floats(0, 1))
+def test_no_group_gets_narrower_than_a_share_of_what_equal_shares_leave_it(ranking, case, evenness):
+    kept, even = solved(case, ranking, evenness), solved(case, "uniform")
+    assert (kept >= evenness * even).all()
+    assert fits(case, kept)
+    for more in with_next_block(case, kept):
+        assert not fits(case, more)
+
+
+@pytest.mark.parametrize("ranking", RANKINGS)
+@given(case=cases)
+def test_an_evenness_of_0_leaves_all_to_the_ranking_and_1_nothing(ranking, case):
+    assert (solved(case, ranking, 0.0) == solved(case, ranking)).all()
+    assert (solved(case, ranking, 1.0) == solved(case, "uniform")).all()
+
+
+@pytest.mark.parametrize("evenness", [-0.1, 1.5, float("nan"), "even", None])
+def test_an_evenness_that_is_no_share_is_refused(evenness):
+    with pytest.raises(InvalidArgument, match="'auto' or a number from 0 to 1"):
+        Selection(evenness=evenness)
 
 
 # ---- by score for cost: within 1 % of the exact optimum

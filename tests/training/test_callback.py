@@ -16,12 +16,13 @@ from fitting import (
     fit,
     pruning,
 )
-from helpers import flat_outputs, random_plan
+from helpers import flat_outputs, random_plan, randomise
 
 import keras_gcp
 from keras_gcp.channels.trace import trace
 from keras_gcp.errors import InvalidArgument, VerificationFailed
 from keras_gcp.keras_state import Transaction
+from keras_gcp.selection.select import EVENNESS_OF_FRESH
 from keras_gcp.surgery.narrow import narrow_model
 
 OPTIMIZERS = {
@@ -214,6 +215,30 @@ def test_the_cumulative_plan_gives_the_final_architecture_from_the_original():
     replayed = keras_gcp.apply(original, callback.plan)
     assert trace(replayed).widths() == trace(model).widths()
     assert [tuple(w.shape) for w in replayed.weights] == [tuple(w.shape) for w in model.weights]
+
+
+def test_from_fresh_weights_no_layer_gets_much_narrower_than_if_all_were_cut_alike():
+    def first_layer_leaves(model, channels, sample):
+        widths = channels.widths()
+        return {p: w * (1.0 + np.arange(widths[p])) for p, w in (("a_conv", 1e-3), ("b_conv", 1.0))}
+
+    def in_fit(model, evenness="auto"):
+        budget, schedule = {"channels": 0.7}, keras_gcp.schedules.one_shot(0)
+        ways = {"floor": 2, "normalize": "none", "evenness": evenness}
+        callback = pruning(budget, schedule, first_layer_leaves, **ways)
+        fit(compiled(model), [callback], epochs=1)
+        return callback.plan.widths()
+
+    def by_plan(evenness):
+        selection = {"align": 1, "floor": 2, "normalize": "none", "evenness": evenness}
+        return keras_gcp.plan(
+            networks.plain(), {"channels": 0.7}, first_layer_leaves, selection=selection
+        ).widths()
+
+    free = by_plan(0)
+    assert in_fit(networks.plain()) == by_plan(EVENNESS_OF_FRESH) != free
+    assert in_fit(networks.plain(), evenness=0) == free == by_plan("auto")
+    assert in_fit(randomise(networks.plain())) == free
 
 
 def test_frozen_layers_stay_frozen_and_train_once_unfrozen():

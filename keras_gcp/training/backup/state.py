@@ -87,7 +87,7 @@ def _chain_in_words(optimizer: Any) -> str:
     return " of ".join(type(part).__name__ for part in keras_state.optimizer_chain(optimizer))
 
 
-_BEFORE = {"normalize": "norm"}
+_BEFORE = {"normalize": "norm", "evenness": "0.0"}
 """Settings of backups from before they could be set."""
 
 

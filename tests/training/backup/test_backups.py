@@ -519,6 +519,7 @@ DIFFERENCES = {
     "cap": ({"cap": {"hidden": 4}}, r"cap: None there, \{'hidden': 4\} here"),
     "ranking": ({"ranking": "score_per_cost"}, "ranking: score there, score_per_cost here"),
     "normalize": ({"normalize": "rank"}, r"normalize: \w+ there, rank here"),
+    "evenness": ({"evenness": 1}, r"evenness: \d\.\d+ there, 1\.0 here"),
     "exclude": ({"exclude": ["hidden"]}, r"exclude: \[\] there, \['hidden'\] here"),
     "sample_size": (
         {"sample": keras_gcp.Sample(data(), size=16)},
@@ -552,14 +553,16 @@ def test_the_backup_of_another_plan_is_refused_with_the_difference_named(name, k
     assert len(BackupFolder(killed).files()) == 2
 
 
-@pytest.mark.parametrize(("own", "is_taken"), [("norm", True), ("mean", False)])
-def test_a_backup_that_does_not_say_how_layers_were_compared_is_one_by_the_norm(own, is_taken):
+@pytest.mark.parametrize(
+    ("name", "as_then", "otherwise"), [("normalize", "norm", "mean"), ("evenness", "0.0", "0.5")]
+)
+def test_a_backup_that_does_not_have_a_setting_is_one_from_before(name, as_then, otherwise):
     older = SavedIdentity({"align": "1"}, [])
-    now = {"settings": {"align": "1", "normalize": own}, "weights": []}
-    if is_taken:
-        return check_identity(older, now, "folder")
-    with pytest.raises(InvalidArgument, match="another training: normalize: norm there, mean here"):
-        check_identity(older, now, "folder")
+    now = {"align": "1", name: as_then}
+    check_identity(older, {"settings": now, "weights": []}, "folder")
+    message = f"another training: {name}: {as_then} there, {otherwise} here"
+    with pytest.raises(InvalidArgument, match=message):
+        check_identity(older, {"settings": {**now, name: otherwise}, "weights": []}, "folder")
 
 
 class LastOnesMatter:
