@@ -93,6 +93,7 @@ def pruned_run(kind: str, model: keras.Model, data: Data, recipe: Recipe) -> dic
         budget={"macs": FLAGS.budget_macs},
         schedule=schedule,
         criterion=FLAGS.criterion,
+        selection={"evenness": 0} if FLAGS.recipe == "authors" else {},
         seed=recipe.seed,
         verbose=1,
         **PRUNED[kind],

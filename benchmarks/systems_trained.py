@@ -269,12 +269,12 @@ SYSTEMS: Mapping[str, System] = {
     "uniform before training": partial(before_training, criterion="random", ranking="uniform"),
     "gradient_flow before training (GraSP)": partial(before_training, criterion="gradient_flow"),
     "widths by gradient flow (GraSP)": widths_by_gradient_flow,
-    "gradual, auto": gradual,
-    "gradual and no layer below half": partial(gradual, floor=0.5),
+    "gradual with evenness 0": partial(gradual, evenness=0),
     "gradual with evenness 0.5": partial(gradual, evenness=0.5),
     "gradual with evenness 0.75": partial(gradual, evenness=0.75),
-    "gradual, feature_relevance, not compensated": partial(
-        gradual, criterion="feature_relevance", compensation=None
+    "gradual and no layer below half": partial(gradual, floor=0.5, evenness=0),
+    "gradual by feature_relevance (authors)": partial(
+        gradual, criterion="feature_relevance", compensation=None, evenness=0
     ),
     "ActivationDensity": activation_density,
     "ConsensusPruning": consensus,

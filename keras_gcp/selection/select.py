@@ -178,7 +178,8 @@ def select(
 
 def _checked_evenness(evenness: object) -> float | str:
     """ "auto", or a share."""
-    found = AUTO if evenness == AUTO else between(evenness, 0.0, 1.0)
+    is_auto = isinstance(evenness, str) and evenness == AUTO
+    found = AUTO if is_auto else between(evenness, 0.0, 1.0)
     if found is None:
         raise InvalidArgument(
             f"`evenness` expects 'auto' or a number from 0 to 1. Received: {evenness!r}."

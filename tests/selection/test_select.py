@@ -170,7 +170,7 @@ def test_an_evenness_of_0_leaves_all_to_the_ranking_and_1_nothing(ranking, case)
     assert (solved(case, ranking, 1.0) == solved(case, "uniform")).all()
 
 
-@pytest.mark.parametrize("evenness", [-0.1, 1.5, float("nan"), "even", None])
+@pytest.mark.parametrize("evenness", [-0.1, 1.5, float("nan"), "even", None, np.ones(2)])
 def test_an_evenness_that_is_no_share_is_refused(evenness):
     with pytest.raises(InvalidArgument, match="'auto' or a number from 0 to 1"):
         Selection(evenness=evenness)
