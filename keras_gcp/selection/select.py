@@ -46,7 +46,7 @@ from keras_gcp.validation.configured import Configured
 RANKINGS = ("score", "score_per_cost", "uniform")
 """What a criterion may say (but "uniform"); a selection may say "auto", too."""
 
-EVENNESS_OF_FRESH = 0.5
+EVENNESS_OF_FRESH = 0.75
 """What `Selection(evenness="auto")` is in a `fit` from fresh weights (benchmarks/evenness.py)."""
 
 
@@ -84,7 +84,7 @@ class Selection(Configured):
             itself says, by its attribute `normalize`; `"mean"` for a function that has none.
         evenness: No layer gets narrower than this share, from 0 to 1, of the width that it would
             keep with `ranking="uniform"` and the same budget: 0 leaves all to the ranking, 1 cuts
-            all layers alike. `"auto"`: 0, but 0.5 in a `fit` that begins with fresh weights: layers
+            all layers alike. `"auto"`: 0, but 0.75 in a `fit` that begins with fresh weights: layers
             that have not learned much yet look dispensable. There it follows the budget of each
             event.
 
