@@ -84,9 +84,9 @@ class Selection(Configured):
             itself says, by its attribute `normalize`; `"mean"` for a function that has none.
         evenness: No layer gets narrower than this share, from 0 to 1, of the width that it would
             keep with `ranking="uniform"` and the same budget: 0 leaves all to the ranking, 1 cuts
-            all layers alike. `"auto"`: 0, but 0.75 in a `fit` that begins with fresh weights: layers
-            that have not learned much yet look dispensable. There it follows the budget of each
-            event.
+            all layers alike. `"auto"`: 0, but 0.75 in a `fit` that begins with fresh weights, where
+            layers that have not learned much yet look dispensable; it follows the budget of each
+            event there.
 
     Dicts by layer name convolutions, dense layers and embeddings, or nested models with all layers
     inside; `"*"` stands for the layers not named, which have the default otherwise.

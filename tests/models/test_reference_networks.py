@@ -137,13 +137,14 @@ def test_channels_first_is_refused():
         models.resnet8()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
     [
         ("resnet8", {"shortcut": "pad"}),
-        pytest.param("vgg16", {"width": 4}, marks=pytest.mark.slow),
-        pytest.param("mobilenet", {"width": 4}, marks=pytest.mark.slow),
-        pytest.param("resnet164", {"width": 2, "shortcut": "pad"}, marks=pytest.mark.slow),
+        ("vgg16", {"width": 4}),
+        ("mobilenet", {"width": 4}),
+        ("resnet164", {"width": 2, "shortcut": "pad"}),
     ],
 )
 def test_saved_file_loads_where_keras_gcp_is_not_installed(

@@ -154,6 +154,7 @@ def test_every_group_keeps_the_same_share_where_none_ranks_above_another():
 
 
 @pytest.mark.parametrize("ranking", ["score", "score_per_cost"])
+@settings(max_examples=40)
 @given(case=cases, evenness=st.floats(0, 1))
 def test_no_group_gets_narrower_than_a_share_of_what_equal_shares_leave_it(ranking, case, evenness):
     kept, even = solved(case, ranking, evenness), solved(case, "uniform")
@@ -164,6 +165,7 @@ def test_no_group_gets_narrower_than_a_share_of_what_equal_shares_leave_it(ranki
 
 
 @pytest.mark.parametrize("ranking", RANKINGS)
+@settings(max_examples=40)
 @given(case=cases)
 def test_an_evenness_of_0_leaves_all_to_the_ranking_and_1_nothing(ranking, case):
     assert (solved(case, ranking, 0.0) == solved(case, ranking)).all()

@@ -100,13 +100,9 @@ def test_a_skipped_event_leaves_the_training_bit_identical(stage, traced, undist
     assert any("budget is not met: channels" in text for text in messages)
 
 
-# The fast tests skip a failure of one kind: what the framework raises itself.
+# The fast tests have failures of one kind: what the framework raises itself.
 KINDS = [
-    pytest.param(
-        on_failure,
-        kind,
-        marks=[pytest.mark.slow] if on_failure == "skip" and kind != "device memory" else [],
-    )
+    pytest.param(on_failure, kind, marks=[] if kind == "device memory" else [pytest.mark.slow])
     for on_failure in ("raise", "skip")
     for kind in sorted(ERRORS)
 ]

@@ -29,10 +29,10 @@ OPTIONS = {  # of `compile`, of `fit`
         {"steps_per_execution": 2, "weighted_metrics": ["accuracy"]},  # of 3 steps in an epoch
         {"class_weight": {0: 3.0, 1: 0.5, 2: 1.0, 3: 2.0}, "examples": THREE_STEPS},
     ),
-    "without_xla": ({"jit_compile": False}, {"sample_weight": np.linspace(0.1, 2.0, 16)}),
     "eager": ({"run_eagerly": True}, {"sample_weight": np.linspace(2.0, 0.1, 16)}),
 }
 SLOW_OPTIONS = {
+    "without_xla": ({"jit_compile": False}, {"sample_weight": np.linspace(0.1, 2.0, 16)}),
     "xla": ({"jit_compile": True}, {}),
     "split": ({"jit_compile": "auto"}, {"validation_split": 1 / 3, "examples": THREE_STEPS}),
 }
