@@ -159,7 +159,10 @@ def _recipe(name: str, seed: int, rate: float = 1.0) -> Recipe:
 
 def summary(rows: Sequence[Row]) -> str:
     """Accuracy by network and evenness, and how far each evenness is from the best."""
-    texts = ["Pruned within one fit by all defaults but `evenness`; test accuracy after it."]
+    texts = [
+        "Pruned within one fit by all defaults but `evenness`; test accuracy after it, in brackets what",
+        "is left of the parameters. Regret: points behind the best one, on the seeds that all have.",
+    ]
     texts += sorted({row["machine"] for row in rows})
     for start, share in sorted({(row["start"], row["share"]) for row in rows}):
         own = [row for row in rows if (row["start"], row["share"]) == (start, share)]
@@ -173,43 +176,36 @@ def summary(rows: Sequence[Row]) -> str:
 
 
 def _table(own: Sequence[Row], dense: Sequence[Row]) -> str:
-    found = list(dict.fromkeys(row["evenness"] for row in own))
-    cells, behind = [], {one: [] for one in found}
+    ways = list(dict.fromkeys(row["evenness"] for row in own))
+    cells, behind = [], {one: [] for one in ways}
     for network in dict.fromkeys(row["network"] for row in own):
-        means = {one: _mean(own, network, one) for one in found}
-        for one, mean in means.items():
-            if None not in means.values():
-                behind[one].append(max(means.values()) - mean)
-        shown = [_cell(own, network, one) for one in found]
-        cells.append([network, _cell(dense, network, ""), *shown])
-    worst = [f"{100 * max(behind[one]):.1f}" if behind[one] else "" for one in found]
-    mean = [f"{100 * statistics.mean(behind[one]):.1f}" if behind[one] else "" for one in found]
-    cells += [["worst regret", "", *worst], ["mean regret", "", *mean]]
-    return table(["network", "dense", *found], cells)
+        of_network = [row for row in own if row["network"] == network]
+        by_way = {one: [r for r in of_network if r["evenness"] == one] for one in ways}
+        shared = set.intersection(*({r["seed"] for r in rows} for rows in by_way.values()))
+        if shared:
+            means = {one: _mean(by_way[one], shared) for one in ways}
+            for one, mean in means.items():
+                behind[one].append(100 * (max(means.values()) - mean))
+        whole = [row for row in dense if row["network"] == network]
+        cells.append([network, _cell(whole), *(_cell(by_way[one]) for one in ways)])
+    regrets = [behind[one] for one in ways]
+    cells.append(["worst regret", "", *(f"{max(one):.1f}" if one else "" for one in regrets)])
+    means = (f"{statistics.mean(one):.1f}" if one else "" for one in regrets)
+    cells.append(["mean regret", "", *means])
+    return table(["network", "dense", *ways], cells)
 
 
-def _accuracies(rows: Sequence[Row], network: str, evenness: str) -> list[float]:
-    return [
-        row["accuracy"] for row in rows if (row["network"], row["evenness"]) == (network, evenness)
-    ]
+def _mean(rows: Sequence[Row], seeds: set[int]) -> float:
+    return statistics.mean(row["accuracy"] for row in rows if row["seed"] in seeds)
 
 
-def _mean(rows: Sequence[Row], network: str, evenness: str) -> float | None:
-    found = _accuracies(rows, network, evenness)
-    return statistics.mean(found) if found else None
-
-
-def _cell(rows: Sequence[Row], network: str, evenness: str) -> str:
-    found = _accuracies(rows, network, evenness)
-    if not found:
+def _cell(rows: Sequence[Row]) -> str:
+    if not rows:
         return ""
-    half = half_width(found)
-    left = [
-        r["parameters_share"] for r in rows if (r["network"], r["evenness"]) == (network, evenness)
-    ]
-    spread = "" if half is None else f" ± {100 * half:.1f}"
-    share = "" if evenness == "" else f" ({statistics.mean(left):.0%})"
-    return f"{100 * statistics.mean(found):.1f}{spread}{share}"
+    accuracies = [100 * row["accuracy"] for row in rows]
+    half, left = half_width(accuracies), statistics.mean(row["parameters_share"] for row in rows)
+    spread = "" if half is None else f" ± {half:.1f}"
+    return f"{statistics.mean(accuracies):.1f}{spread} ({left:.0%})"
 
 
 if __name__ == "__main__":
