@@ -160,8 +160,8 @@ def _recipe(name: str, seed: int, rate: float = 1.0) -> Recipe:
 def summary(rows: Sequence[Row]) -> str:
     """Accuracy by network and evenness, and how far each evenness is from the best."""
     texts = [
-        "Pruned within one fit by all defaults but `evenness`; test accuracy after it, in brackets what",
-        "is left of the parameters. Regret: points behind the best one, on the seeds that all have.",
+        "Pruned within one fit by all defaults but `evenness`; test accuracy after it, in brackets",
+        "what is left of the parameters. Regret: points behind the best, on seeds that all have.",
     ]
     texts += sorted({row["machine"] for row in rows})
     for start, share in sorted({(row["start"], row["share"]) for row in rows}):
