@@ -1,7 +1,7 @@
 """Every callback that Keras ships works through events of pruning, or is refused at once.
 
-In both orders in the list: what stands behind the pruning callback sees the narrow model at the
-beginning of an epoch, and the costs in the logs at its end.
+In both orders in the list, the fast tests mostly in one: what stands behind the pruning callback
+sees the narrow model at the beginning of an epoch, and the costs in the logs at its end.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ from keras_gcp.errors import InvalidArgument
 EPOCHS, EVENTS, LAST_EVENT = 5, [1, 3], 3
 COSTS = {"macs_left", "parameters_left", "channels_left"}
 
-in_both_orders = pytest.mark.parametrize("behind", [False, True], ids=["before", "behind"])
+in_both_orders = pytest.mark.parametrize(
+    "behind",
+    [pytest.param(False, id="before", marks=pytest.mark.slow), pytest.param(True, id="behind")],
+)
 
 
 @dataclass
