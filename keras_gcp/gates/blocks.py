@@ -20,14 +20,12 @@ class Block:
     """An addition of a branch to its shortcut.
 
     Attributes:
-        operation: The addition.
-        path: Its address.
+        addition: The call that adds them.
         branch: Which of its two tensors is the branch, 0 or 1.
         inside: The calls of the branch.
     """
 
-    operation: Any
-    path: str
+    addition: Call
     branch: int
     inside: tuple[Call, ...]
 
@@ -50,15 +48,14 @@ def blocks_of(channels: ChannelMap) -> dict[int, Block]:
             for branch in (0, 1):
                 inside = _branch(graph, made_by, call, branch)
                 if inside is not None:
-                    found[id(call.operation)] = Block(call.operation, call.path, branch, inside)
+                    found[id(call.operation)] = Block(call, branch, inside)
     return found
 
 
 def gated_blocks(channels: ChannelMap) -> Iterator[tuple[Block, Call]]:
     """The residual branches that end in a gate of their own, each with the call of the gate."""
     for block in blocks_of(channels).values():
-        addition = next(c for c in channels.graph.calls if c.operation is block.operation)
-        end = addition.inputs[block.branch].index
+        end = block.addition.inputs[block.branch].index
         for call in block.inside:
             if is_whole_gate(call) and call.outputs[0].index == end:
                 yield block, call

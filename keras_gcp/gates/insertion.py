@@ -166,7 +166,7 @@ def _with_gated_blocks(model: Any, gate: Gate | Factory, blocks: Mapping[int, Bl
             "two tensors, one of which is computed from the other, or from what it is computed "
             "from, by more layers, and by layers that nothing else reads."
         )
-    names = _free_names(model, [block.path for block in blocks.values()])
+    names = _free_names(model, [block.addition.path for block in blocks.values()])
 
     def call(operation: Any, copy: Any, args: Any, kwargs: Any) -> Any:
         block = blocks.get(id(operation))
@@ -174,7 +174,7 @@ def _with_gated_blocks(model: Any, gate: Gate | Factory, blocks: Mapping[int, Bl
             return copy(*args, **kwargs)
         symbols = leaves((args, kwargs))
         branch, shortcut = symbols[block.branch], symbols[1 - block.branch]
-        layer = _made(gate, 1, names[block.path], operation, whole=True)
+        layer = _made(gate, 1, names[block.addition.path], operation, whole=True)
         y = layer(branch, seen=shortcut) if layer.reads_input else layer(branch)
         args, kwargs = map_structure(lambda leaf: y if leaf is branch else leaf, (args, kwargs))
         return copy(*args, **kwargs)

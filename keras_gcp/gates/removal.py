@@ -116,7 +116,7 @@ class _Factors:
         blocks = {}
         for block, last in gated_blocks(channels):
             (factor,) = keras.ops.convert_to_numpy(last.operation.factors())
-            blocks[id(block.operation)] = block.branch, block.inside, float(factor)
+            blocks[id(block.addition.operation)] = block.branch, block.inside, float(factor)
         return cls(factors, values, blocks)
 
     def call(self, operation: Any, copy: Any, args: Any, kwargs: Any) -> Any:
