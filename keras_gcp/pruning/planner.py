@@ -52,13 +52,20 @@ class Planner:
         self._resources, self._cost_model = original.resources, cost_model
         self._before: Costs | None = None  # Corrections are for narrower models than this one.
 
-    def plan(self, limits: Mapping[str, float], budget: str, for_real: bool = True) -> Plan:
+    def plan(
+        self,
+        limits: Mapping[str, float],
+        budget: str,
+        for_real: bool = True,
+        goal: Mapping[str, float] | None = None,
+    ) -> Plan:
         """The plan whose costs stay within limits.
 
         Args:
             limits: What may remain, by resource.
             budget: The limits in words.
             for_real: Whether costs that can be measured are; otherwise predictions are trusted.
+            goal: What may remain when all is over, if these limits are only on the way to it.
 
         Raises:
             ImpossibleBudget: floors and alignment, or real files, do not let the limits be met.
@@ -67,7 +74,7 @@ class Planner:
             self._channels,
             limits,
             self._resources,
-            lambda cost_model: self._choose(cost_model, limits, budget),
+            lambda cost_model: self._choose(cost_model, limits, budget, goal),
             for_real,
             cost_model=self._cost_model,
         )
@@ -77,7 +84,13 @@ class Planner:
         self._before = found.plan.before if self._before is None else self._before
         return replace(found.plan, before=self._before)
 
-    def _choose(self, cost_model: CostModel, limits: Mapping[str, float], budget: str) -> Plan:
+    def _choose(
+        self,
+        cost_model: CostModel,
+        limits: Mapping[str, float],
+        budget: str,
+        goal: Mapping[str, float] | None,
+    ) -> Plan:
         return choose(
             self._channels,
             self._preferred.scores,
@@ -89,4 +102,5 @@ class Planner:
             scores_are_losses=self._scores_are_losses,
             left=self._left,
             sets=self._preferred.sets,
+            goal=goal,
         )

@@ -84,14 +84,19 @@ class Rounds:
         for number in range(1, rounds):
             aim = limits_on_the_way(now, limits, number / rounds)
             if plan is None or any(plan.after[name] > limit for name, limit in aim.items()):
-                plan = self._next(plan, aim, budget, for_real=False)
+                plan = self._next(plan, aim, budget, for_real=False, goal=limits)
         return self._next(plan, limits, budget)
 
     def _next(
-        self, plan: Plan | None, limits: Mapping[str, float], budget: str, for_real: bool = True
+        self,
+        plan: Plan | None,
+        limits: Mapping[str, float],
+        budget: str,
+        for_real: bool = True,
+        goal: Mapping[str, float] | None = None,
     ) -> Plan:
         """What the next round leaves; what it is predicted to cost comes to the rounds before."""
-        found = self._planner(plan).plan(limits, budget, for_real=for_real)
+        found = self._planner(plan).plan(limits, budget, for_real=for_real, goal=goal)
         if plan is None:
             return found
         return replace(found, predicted_losses=summed_losses(plan, found))

@@ -46,6 +46,7 @@ def choose(
     scores_are_losses: bool = False,
     left: np.ndarray | None = None,
     sets: SetChoice | None = None,
+    goal: Mapping[str, float] | None = None,
 ) -> Plan:
     """Selects channels of a traced model under limits.
 
@@ -65,6 +66,7 @@ def choose(
             gone stay so, and what became of the limits is said of them, too.
         sets: Which channels of a group stay, once it is known how many; None: those with the best
             scores.
+        goal: What may remain when all is over, if these limits are only on the way to it.
 
     Raises:
         ImpossibleBudget: floors and alignment do not let the limits be met.
@@ -78,7 +80,7 @@ def choose(
     candidates = candidates_of(channels, coupled_scores, selection, original_widths, base, left)
     cost_model = build_cost_model(channels) if cost_model is None else cost_model
     _require_reachable(channels, candidates, cost_model, limits)
-    kept = select(candidates, cost_model, limits, _ranking(selection), _evenness(selection))
+    kept = select(candidates, cost_model, limits, _ranking(selection), _evenness(selection), goal)
     keep = left.copy()
     for group, one, count in zip(groups, candidates, kept.tolist(), strict=True):
         own = _left_of(group, left)

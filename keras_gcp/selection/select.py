@@ -143,6 +143,7 @@ def select(
     limits: Mapping[str, float],
     ranking: str = "score",
     evenness: float = 0.0,
+    goal: Mapping[str, float] | None = None,
 ) -> np.ndarray:
     """Chooses how many channels every group keeps.
 
@@ -152,6 +153,9 @@ def select(
         limits: What may remain, by resource.
         ranking: One of `RANKINGS`.
         evenness: Share of its width by `"uniform"` that every group keeps at least.
+        goal: What may remain when all is over, if these limits are only on the way to it. Only
+            such channels leave as would leave for the goal at once: what is gone does not come
+            back, so widths chosen for the way alone may not fit the goal well.
 
     Returns:
         Kept channels per group, `(groups,)`; they are the best of their group.
@@ -165,6 +169,10 @@ def select(
         raise ImpossibleBudget(how_far(groups, cost_model, limits))
     if holds(cost_model, limits, full):
         return full
+    if goal is not None and goal != limits and holds(cost_model, goal, least):
+        ahead = select(groups, cost_model, goal, ranking, evenness)
+        bounded = [at_least(one, n) for one, n in zip(groups, ahead, strict=True)]
+        groups = bounded if holds(cost_model, limits, ahead) else groups
     if evenness and ranking != "uniform":
         even = select(groups, cost_model, limits, "uniform")
         groups = [at_least(one, evenness * n) for one, n in zip(groups, even, strict=True)]

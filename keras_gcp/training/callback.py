@@ -421,7 +421,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
             check_known_to_optimizer(self.model)  # Another callback may have unfrozen layers.
             self._show_teacher()
             limits = self._limits(due.progress, due.merged)
-            request = EventRequest(epoch, step, due.progress, limits, due.merged)
+            request = EventRequest(epoch, step, due.progress, limits, due.merged, self._goal())
             outcome = run.event(self.model, request, in_fit=True)
         except Exception as error:
             if self._arguments.on_failure == "raise":
@@ -481,6 +481,12 @@ class GradualChannelPruning(keras.callbacks.Callback):
         if isinstance(schedule, LimitingSchedule):
             return schedule.limits(run.costs, merged)
         return self._arguments.budget.limits_at(run.original.costs, progress)
+
+    def _goal(self) -> dict[str, float] | None:
+        """What may remain after the last event, if the schedule says that."""
+        fit = self._required_fit()
+        says_one = isinstance(fit.schedule, LimitingSchedule)
+        return None if says_one else self._limits(fit.scheduler.goal)
 
     def _report(self, event: Event, number: str) -> None:
         run = self._required_run()

@@ -31,6 +31,7 @@ class EventRequest:
         progress: Share of the way to the budget that is to be gone afterwards.
         limits: What may remain afterwards, by resource.
         merged: How many events of the schedule it stands for.
+        goal: What may remain after the last event, by resource; None if no schedule says that.
     """
 
     epoch: int
@@ -38,6 +39,7 @@ class EventRequest:
     progress: float
     limits: Mapping[str, float]
     merged: int = 1
+    goal: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)

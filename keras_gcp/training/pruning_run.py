@@ -124,8 +124,7 @@ class PruningRun:
         refused: list[tuple[Plan, float | None]] = []  # with the metric that was left
         for share in self.guard.shares if self.guard else (1.0,):
             with clock.stage("select"):
-                real = request.progress >= 1
-                plan = self._choose(found, preferred, request.limits, share, real)
+                plan = self._choose(found, preferred, request, share)
             if any(plan.keeps_what_is_kept_by(other) for other, _ in refused):
                 continue  # Channels that live or die together are that many.
             try:
@@ -167,14 +166,14 @@ class PruningRun:
         self,
         found: _Found,
         preferred: Preferences,
-        limits: Mapping[str, float],
+        request: EventRequest,
         share: float,
-        for_real: bool,
     ) -> Plan:
         """The plan that goes a share of the way from the present model to the limits.
 
         With real files and measurements only where the budget ends.
         """
+        limits, for_real = request.limits, request.progress >= 1
         now = {resource: found.count[resource] for resource in limits}
         limits = limits if share == 1 else shortened(limits, now, share)
 
@@ -193,6 +192,7 @@ class PruningRun:
                 base=base,
                 scores_are_losses=predicts,
                 sets=preferred.sets,
+                goal=request.goal,
             )
 
         resources_now = self.original.resources

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,8 +22,8 @@ from keras_gcp.selection.select import RANKINGS
 cases = st.integers(0, 2**32 - 1).map(random_case)
 
 
-def solved(case: Case, ranking="score", evenness=0.0):
-    return select(case.groups, case.cost_model, case.limits, ranking, evenness)
+def solved(case: Case, ranking="score", evenness=0.0, goal=None):
+    return select(case.groups, case.cost_model, case.limits, ranking, evenness, goal)
 
 
 def score(case, kept):
@@ -176,6 +177,49 @@ def test_an_evenness_of_0_leaves_all_to_the_ranking_and_1_nothing(ranking, case)
 def test_an_evenness_that_is_no_share_is_refused(evenness):
     with pytest.raises(InvalidArgument, match="'auto' or a number from 0 to 1"):
         Selection(evenness=evenness)
+
+
+# ---- on the way to a goal
+
+
+def on_the_way(case, way):
+    """The same problem with limits at a part of the way from the present costs to its own."""
+    full = {resource: case.cost(resource, case.full()[None])[0] for resource in case.limits}
+    return case.with_limits(
+        {r: max(limit, full[r] + way * (limit - full[r])) for r, limit in case.limits.items()}
+    )
+
+
+@pytest.mark.parametrize("ranking", RANKINGS)
+@settings(max_examples=40)
+@given(case=cases, way=st.floats(0, 1), evenness=st.sampled_from([0.0, 0.75]))
+def test_only_what_the_goal_would_take_leaves_on_the_way_to_it(ranking, case, way, evenness):
+    first, at_once = on_the_way(case, way), solved(case, ranking, evenness)
+    kept = solved(first, ranking, evenness, goal=case.limits)
+    assert (kept >= at_once).all()
+    assert fits(first, kept)
+    for more in with_next_block(case, kept):
+        assert not fits(first, more)
+
+
+@pytest.mark.parametrize("ranking", ["score", "uniform"])
+@settings(max_examples=40)
+@given(case=cases, ways=st.lists(st.floats(0, 1), min_size=1, max_size=3).map(sorted))
+def test_if_scores_stay_the_way_ends_where_one_cut_would_have_led(ranking, case, ways):
+    now, at_once = case, solved(case, ranking)
+    for way in ways:
+        kept = solved(replace(on_the_way(case, way), groups=now.groups), ranking, goal=case.limits)
+        narrower = [
+            replace(one, widths=tuple(w for w in one.widths if w <= n))
+            for one, n in zip(now.groups, kept, strict=True)
+        ]
+        now = replace(case, groups=narrower)
+    assert (solved(now, ranking) == at_once).all()
+
+
+def test_a_goal_that_cannot_be_reached_any_more_does_not_count():
+    case = chain([8, 8, 8]).with_limits({"channels": 20})
+    assert (solved(case, goal={"channels": 1}) == solved(case)).all()
 
 
 # ---- by score for cost: within 1 % of the exact optimum

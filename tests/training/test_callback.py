@@ -241,6 +241,20 @@ def test_from_fresh_weights_no_layer_gets_much_narrower_than_if_all_were_cut_ali
     assert in_fit(randomise(networks.plain())) == free
 
 
+@pytest.mark.parametrize("name", ["plain", "depthwise"])
+def test_if_scores_stay_several_events_end_where_one_cut_would_have_led(name):
+    """What an earlier event takes does not come back: it only takes what the last one would."""
+    model, selection = randomise(networks.ALL[name]()), {"align": 3, "floor": 1}
+    at_once = keras_gcp.plan(model, {"macs": 0.5}, "bn_scale", selection=selection)
+    schedule = keras_gcp.schedules.linear(0, 3, min_step=0)
+    callback = pruning(
+        {"macs": 0.5}, schedule, "bn_scale", compensation=None, normalize="mean", **selection
+    )
+    fit(compiled(model, keras.optimizers.SGD(0.0)), [callback], epochs=4)
+    assert sum(event.removed_channels > 0 for event in callback.events) > 1
+    assert callback.plan.widths() == at_once.widths()
+
+
 def test_frozen_layers_stay_frozen_and_train_once_unfrozen():
     model = networks.plain()
     model.get_layer("a_conv").trainable = False
