@@ -4,7 +4,8 @@
     KERAS_BACKEND=torch .venv-peer/bin/python benchmarks/beside_torch_pruning.py --side=peer
 
 The second runs in an environment of its own (`pip install torch torch-pruning "keras-gcp[test]"`):
-PyTorch is not a dependency of this project. Either prints the table of what is there.
+PyTorch is not a dependency of this project. Either prints the table of what is there. With
+`--keep=FOLDER` the peer's cut ResNet-8 is kept as a Keras file there, for `trained.py --runs=peer`.
 
 Networks go to PyTorch call by call: the same layers, the same weights; the outputs are compared
 before anything is cut. Torch-Pruning has no budget in multiply-adds; as in its own reproduction
@@ -39,6 +40,7 @@ flags.DEFINE_enum("side", "ours", ["ours", "peer"], "Which library runs.")
 flags.DEFINE_list("networks", ["trained resnet8", "resnet56", "resnet110", "vgg16"], "Networks.")
 flags.DEFINE_list("shares", ["0.75", "0.5"], "Shares of the multiply-adds that may remain.")
 flags.DEFINE_list("widths", ["free", "8"], "Widths: any, or multiples of 8.")
+flags.DEFINE_string("keep", None, "Folder of the networks that the peer has cut.")
 flags.DEFINE_string("output", None, "JSON lines file; default under benchmarks/results.")
 
 FLAGS = flags.FLAGS
@@ -155,6 +157,9 @@ def peer(network: str, share: float, align: int) -> Row:
         with torch.no_grad():
             parts = [module(torch.tensor(part).permute(0, 3, 1, 2)) for part in np.split(x, 20)]
         accuracy = float((torch.cat(parts).argmax(1).numpy() == y).mean())
+        if FLAGS.keep:
+            name = f"torch_pruning_{share:g}_{'free' if align == 1 else align}.keras"
+            in_keras(model, module).save(Path(FLAGS.keep) / name)
     return {
         "accuracy": accuracy,
         "macs_share": _multiply_adds(module, example) / full,
@@ -205,11 +210,54 @@ def in_pytorch(model: keras.Model) -> Any:
             return values[graph.outputs[0].index]
 
     network = Network().eval()
-    x = np.random.default_rng(0).normal(size=(2, *model.input_shape[1:])).astype("float32")
-    with torch.no_grad():
-        got = network(torch.tensor(x).permute(0, 3, 1, 2)).numpy()
-    np.testing.assert_allclose(got, model.predict(x, verbose=0), rtol=1e-3, atol=1e-4)
+    _assert_same(network, model, _noise(model))
     return network
+
+
+def in_keras(model: keras.Model, module: Any) -> keras.Model:
+    """The way back: the Keras network in the widths and with the weights of the one in PyTorch."""
+    made = {path: layer for path, layer in module.by_path.items() if layer is not None}
+
+    def resized(layer: Any) -> Any:
+        config, there = layer.get_config(), made.get(layer.path)
+        if isinstance(layer, keras.layers.Conv2D):
+            config["filters"] = there.out_channels
+        return type(layer).from_config(config)
+
+    narrow = keras.models.clone_model(model, clone_function=resized)
+    for layer in narrow.layers:
+        if layer.path in made:
+            layer.set_weights(_weights(made[layer.path]))
+    _assert_same(module, narrow, _noise(narrow))
+    return narrow
+
+
+def _noise(model: keras.Model) -> np.ndarray:
+    shape = (2, *model.input_shape[1:])
+    return np.random.default_rng(0).normal(size=shape).astype("float32")
+
+
+def _weights(layer: Any) -> list[np.ndarray]:
+    """In the order and layout of Keras."""
+    import torch
+
+    found = [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
+    if isinstance(layer, torch.nn.BatchNorm2d):
+        found += [layer.running_mean, layer.running_var]
+    if isinstance(layer, torch.nn.Conv2d):
+        found[0] = layer.weight.permute(2, 3, 1, 0)
+    if isinstance(layer, torch.nn.Linear):
+        found[0] = layer.weight.T
+    return [one.detach().numpy() for one in found]
+
+
+def _assert_same(module: Any, model: keras.Model, x: np.ndarray) -> None:
+    """That both compute the same."""
+    import torch
+
+    with torch.no_grad():
+        got = module(torch.tensor(x).permute(0, 3, 1, 2)).numpy()
+    np.testing.assert_allclose(got, model.predict(x, verbose=0), rtol=1e-3, atol=1e-4)
 
 
 def _layer(call: Any) -> Any:

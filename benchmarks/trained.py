@@ -4,9 +4,10 @@
     python benchmarks/trained.py --seeds=0,1,2 --schedule=gradual4 --criterion=loss_aware --distill
 
 MLPerf Tiny's ResNet-8 (87.19 % on CIFAR-10) goes down to a share of its multiply-adds. Beside it
-stand the dense network, trained on by the same recipe, and the widths of the pruned one (of the
-same seed) from fresh weights. KERAS_GCP_TRAINED names the folder that the network lies in. Every
-finished run is a row at once; one that was killed goes on from its last epoch.
+stand, trained on by the same recipe, the dense network and what Torch-Pruning cut (`--runs=peer
+--peer=FILE`), and the widths of the pruned one (of the same seed) from fresh weights.
+KERAS_GCP_TRAINED names the folder that the network lies in. Every finished run is a row at once;
+one that was killed goes on from its last epoch.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ from keras_gcp.selection.plan import Plan
 COMPENSATIONS = {"auto": "auto", "none": None, "least_squares": "least_squares", "fold": "fold"}
 
 flags.DEFINE_list("seeds", ["0"], "Of sample, order and augmentation.")
-flags.DEFINE_list("runs", ["dense", "pruned", "scratch"], "Scratch needs pruned.")
+flags.DEFINE_list(
+    "runs", ["dense", "pruned", "scratch"], "Scratch needs pruned; peer a cut network, see --peer."
+)
+flags.DEFINE_string("peer", None, "What Torch-Pruning cut: a file of `beside_torch_pruning.py`.")
 flags.DEFINE_string("criterion", "auto", "Name of the criterion.")
 flags.DEFINE_string("normalize", "auto", "How layers are compared.")
 flags.DEFINE_string("ranking", "auto", "How channels of different costs are compared.")
@@ -69,6 +73,12 @@ _PRUNING = (
     "share",
 )
 _KEYS = ("run", *_PRUNING, *_RECIPE, "seed")
+_PEER = {
+    "criterion": "Torch-Pruning by L2 norm",
+    "normalize": "",
+    "ranking": "",
+    "compensation": "",
+}
 _NOT_PRUNED = {**dict.fromkeys(_PRUNING, ""), "distill": False, "share": 1.0}
 
 
@@ -92,6 +102,8 @@ def main(arguments: Sequence[str]) -> None:
 def key_of(kind: str, seed: int) -> Row:
     """All settings of a run; those of pruning are empty for the dense one."""
     pruning = _NOT_PRUNED if kind == "dense" else {name: FLAGS[name].value for name in _PRUNING}
+    if kind == "peer":
+        pruning |= _PEER
     recipe = {name: FLAGS[name].value for name in _RECIPE}
     if kind == "scratch":
         recipe["learning_rate"] = FLAGS.scratch_rate
@@ -138,6 +150,8 @@ def run(key: Row, data: Data, records: Records) -> Row:
     if key["run"] == "scratch":
         narrow = keras_gcp.apply(model, _plan_of_pruned(records, seed))
         model = same_widths_from_scratch(narrow, seed)
+    if key["run"] == "peer":
+        model = keras.models.load_model(FLAGS.peer, compile=False)
     recipe = Recipe(key["epochs"], key["batch_size"], key["learning_rate"], seed=seed)
     training = train(model, data, recipe, [callback])
     counted = keras_gcp.count(model)
@@ -225,9 +239,10 @@ def _line(rows: Sequence[Row]) -> list[Any]:
 def _settings(row: Row) -> str:
     if row["run"] == "dense":
         return _images(row).strip()
-    way = "/".join(row[name] for name in ("criterion", "normalize", "ranking"))
+    way = "/".join(filter(None, (row[name] for name in ("criterion", "normalize", "ranking"))))
     way += "" if row["align"] == "auto" else f", multiples of {row['align']}"
-    parts = [f"{row['share']:.0%}", way, row["schedule"], f"compensation {row['compensation']}"]
+    parts = [f"{row['share']:.0%}", way, row["schedule"]]
+    parts += [f"compensation {row['compensation']}"] if row["compensation"] else []
     return ", ".join([*parts, *(["distilled"] if row["distill"] else [])]) + _images(row)
 
 
@@ -242,7 +257,7 @@ def _differences(groups: Mapping[tuple[Any, ...], Mapping[int, Row]]) -> list[st
         own = dict(zip(_KEYS, key, strict=False))
         if own["run"] != "pruned":
             continue
-        for control in ("dense", "scratch"):
+        for control in ("dense", "scratch", "peer"):
             others = _controls(control, own, groups)
             seeds = [seed for seed in pruned if seed in others]
             if seeds:
@@ -256,7 +271,11 @@ def _controls(
     control: str, own: Row, groups: Mapping[tuple[Any, ...], Mapping[int, Row]]
 ) -> dict[int, Row]:
     """By seed; the dense one has the same recipe, the one from scratch the same pruning."""
-    alike = _RECIPE if control == "dense" else (*_PRUNING, "epochs", "batch_size", "images")
+    alike = {
+        "dense": _RECIPE,
+        "scratch": (*_PRUNING, "epochs", "batch_size", "images"),
+        "peer": (*_RECIPE, "align", "share", "schedule", "distill"),
+    }[control]
     found: dict[int, Row] = {}
     for key, rows in groups.items():
         other = dict(zip(_KEYS, key, strict=False))

@@ -17,12 +17,19 @@ BACKENDS = ("tensorflow", "jax", "torch")
 PAIRS = list(itertools.combinations(BACKENDS, 2))
 TOLERANCE = 1e-5
 LOOSE = 1e-4
-"""For the networks in `ROUNDINGS_GROW` under feature relevance."""
+"""For the criteria and networks in `ROUNDINGS_GROW`."""
 
-ROUNDINGS_GROW = ("residual",)
-"""Relevance divides by sums; where one is small, it blows roundings up. Here, changing every input
-by one rounding changes scores by 3e-5 of the largest on one and the same backend (by 2e-8 in
-`depthwise`), so no two ways to compute them can be expected to be closer than that.
+ROUNDINGS_GROW = {
+    "feature_relevance": ("residual",),
+    "gradient_flow": ("residual", "depthwise", "nested", "padded_shortcut"),
+}
+"""Where no two ways to compute scores can be expected to be closer.
+
+Relevance divides by sums; where one is small, it blows roundings up. In `residual`, changing every
+input by one rounding changes scores by 3e-5 of the largest on one and the same backend (by 2e-8 in
+`depthwise`). Gradient flow is a derivative of second order, normalized by batch: changing every
+weight by one rounding changes its scores by 2e-3 to 2e-2 of the largest where that moves an
+activation across the kink of a ReLU, as in these networks (by 1e-6 to 4e-6 in the others).
 """
 
 pytestmark = pytest.mark.skipif(
@@ -30,10 +37,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def tolerance(address):
+def tolerance(address, scores):
+    """How far scores may be apart: a share of the largest one."""
     network, criterion, *_ = address.split("/")
-    loose = criterion == "feature_relevance" and network in ROUNDINGS_GROW
-    return LOOSE if loose else TOLERANCE
+    loose = network in ROUNDINGS_GROW.get(criterion, ())
+    return (LOOSE if loose else TOLERANCE) * np.abs(scores[np.isfinite(scores)]).max()
 
 
 @pytest.fixture(scope="module")
@@ -73,18 +81,15 @@ def test_every_criterion_scored_several_networks(results):
 def test_scores_of_every_layer_agree(pair):
     one, other = pair
     for address in addresses(one, "layers/"):
-        largest = np.abs(one[address]).max()
-        np.testing.assert_allclose(
-            other[address], one[address], rtol=0, atol=tolerance(address) * largest, err_msg=address
-        )
+        bound = tolerance(address, one[address])
+        np.testing.assert_allclose(other[address], one[address], 0, bound, err_msg=address)
 
 
 def test_scores_of_every_channel_class_agree(pair):
     one, other = pair
     for address in addresses(one, "coupled"):
-        np.testing.assert_allclose(
-            other[address], one[address], rtol=0, atol=tolerance(address), err_msg=address
-        )
+        bound = tolerance(address, one[address])
+        np.testing.assert_allclose(other[address], one[address], 0, bound, err_msg=address)
 
 
 def test_equal_scores_give_equal_plans(pair):
@@ -102,7 +107,7 @@ def test_plans_differ_only_in_channels_whose_scores_are_closer_than_the_toleranc
             for channel in np.flatnonzero(mine != theirs):
                 rivals = np.flatnonzero((mine != mine[channel]) & (theirs == mine[channel]))
                 distances = np.abs(scores[rivals] - scores[channel])
-                assert distances.min(initial=np.inf) < tolerance(address), (
+                assert distances.min(initial=np.inf) < tolerance(address, scores), (
                     f"{address}: channel {channel}, score {scores[channel]}, is kept by one and "
                     f"not by the other; scores of those that it changed places with: "
                     f"{scores[rivals]}"
