@@ -179,7 +179,6 @@ def test_the_notebook_keeps_no_more_than_what_it_printed(path):
     assert path.stat().st_size < 40_000
 
 
-@pytest.mark.slow
 @pytest.mark.needs_tensorflow("it writes a TFLite file")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_notebook_runs_with_tiny_settings(path, in_a_folder):
