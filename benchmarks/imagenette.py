@@ -47,6 +47,7 @@ flags.DEFINE_integer("batch_size", 32, "Images per step.")
 flags.DEFINE_float("learning_rate", 0.0003, "Highest learning rate (one cycle).")
 flags.DEFINE_boolean("frozen", False, "Whether normalizations keep all that they have learned.")
 flags.DEFINE_integer("sample_size", 1024, "Images that criterion and compensation look at.")
+flags.DEFINE_enum("schedule", "at_once", ["at_once", "default"], "When it is cut.")
 flags.DEFINE_float("scratch_rate", 0.1, "The same for fresh weights.")
 flags.DEFINE_integer("images", 4000, "Training images.")
 flags.DEFINE_string("folder", None, "Of backups and networks; default build/imagenette.")
@@ -54,7 +55,10 @@ flags.DEFINE_string("output", None, "JSON lines file; default under benchmarks/r
 
 FLAGS = flags.FLAGS
 
-_KEYS = ("run", "share", "epochs", "learning_rate", "frozen", "sample_size", "images", "seed")
+_KEYS = (
+    *("run", "share", "epochs", "learning_rate", "frozen", "sample_size", "schedule"),
+    *("images", "seed"),
+)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -87,15 +91,21 @@ def key_of(kind: str, seed: int) -> Row:
         "learning_rate": FLAGS.scratch_rate if fresh else FLAGS.learning_rate,
         "frozen": FLAGS.frozen and not fresh,
         "sample_size": 0 if kind.startswith("dense") else FLAGS.sample_size,
+        "schedule": "" if kind.startswith("dense") else FLAGS.schedule,
         "images": FLAGS.images,
         "seed": seed,
     }
 
 
 def today(row: Row) -> Row:
-    """The first rows had a sample of 256, and trained normalizations."""
-    sample_size = 0 if row["run"].startswith("dense") else 256
-    return {"frozen": False, "sample_size": sample_size, **row}
+    """The first rows had a sample of 256, trained normalizations, and were cut at once."""
+    is_dense = row["run"].startswith("dense")
+    defaults = {
+        "frozen": False,
+        "sample_size": 0 if is_dense else 256,
+        "schedule": "" if is_dense else "at_once",
+    }
+    return {**defaults, **row}
 
 
 def of_ten_classes() -> Data:
@@ -125,7 +135,7 @@ def run(key: Row, data: Data) -> Row:
         callback = keras_gcp.GradualChannelPruning(
             keras_gcp.Sample((data.x_train, data.y_train), size=key["sample_size"]),
             {"macs": key["share"]},
-            keras_gcp.schedules.one_shot(0),
+            keras_gcp.schedules.one_shot(0) if key["schedule"] == "at_once" else None,
             compensation=keras_gcp.Compensation(spare_frozen=False),
             distillation=keras_gcp.Distillation() if key["run"] == "distilled" else None,
             backup_dir=folder / "backup",
@@ -203,6 +213,7 @@ def summary(rows: Sequence[Row]) -> str:
         "rate",
         "normalizations",
         "sample",
+        "cut",
         "MACs",
         "parameters",
         "accuracy",
@@ -235,6 +246,7 @@ def _line(rows: Sequence[Row]) -> list[Any]:
         f"{first['learning_rate']:g}",
         "kept" if first["frozen"] else "trained",
         first["sample_size"] or "",
+        {"at_once": "at once", "default": "by default"}.get(first["schedule"], ""),
         shown("macs_share", lambda share: f"{share:.1%}"),
         shown("parameters", lambda count: f"{count:,.0f}"),
         f"{100 * statistics.mean(accuracies):.2f}",
