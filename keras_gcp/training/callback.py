@@ -80,9 +80,10 @@ class GradualChannelPruning(keras.callbacks.Callback):
             shares may be those of another model. All entries must hold. None only with
             `schedules.channels_every`.
         schedule: `keras_gcp.schedules.linear`, `cubic`, `cosine`, `one_shot`, `function`,
-            `on_plateau` or `channels_every`, or an object of one's own. Default: four cubic events
-            between a tenth and a half of the epochs. Its `min_step` is the share of the original
-            cost that is worth an event.
+            `on_plateau` or `channels_every`, or an object of one's own. Its `min_step` is the share
+            of the original cost that is worth an event. Default: where all layers have learned
+            something already, one cut before the first epoch; else, and with a `guard`, four cubic
+            events between a tenth and a half of the epochs.
         criterion: Name of a criterion, or a callable `(model, channels, sample) -> {path of a
             producing layer: (width,) scores}`, larger = keep. `"auto"`: `"loss_aware"` where
             it applies, else the first of `"compensation_aware"`, `"feature_relevance"`, `"taylor"`
@@ -245,7 +246,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         model, epochs = self.model, self.params.get("epochs") or 1
         check_only_pruner(model, self)
         check_fit_runs(model)
-        schedule = self._arguments.schedule_for(epochs)
+        schedule = self._arguments.schedule_for(model, epochs)
         scheduler = planned(schedule, epochs, self.params.get("steps"))
         others = other_callbacks_of(self)
         check_other_callbacks(others)
@@ -352,6 +353,8 @@ class GradualChannelPruning(keras.callbacks.Callback):
         require_one_criterion(model, pruned.decision)
         if self._verbosity:
             say(outlook_line(pruned.outlook(self._arguments, schedule, scheduler)))
+            if self._arguments.cuts_at_once(model):
+                say("schedule: one cut, because all layers are trained")
             for line in pruned.first_remarks():
                 say(line)
 

@@ -13,6 +13,7 @@ from keras_gcp.compensation import parse as parse_compensation
 from keras_gcp.costs.budget import Budget
 from keras_gcp.errors import InvalidArgument
 from keras_gcp.graph import Shapes
+from keras_gcp.pruning.freshness import has_learned
 from keras_gcp.schedules import AdaptiveSchedule, LimitingSchedule, Schedule
 from keras_gcp.selection import Selection
 from keras_gcp.training.accuracy_guard import AccuracyGuard
@@ -91,9 +92,18 @@ class Arguments(Configured):
         """How cuts are compensated: in `fit`, frozen layers keep their numbers."""
         return parse_compensation(self.compensation, self.sample is not None, spare_frozen=True)
 
-    def schedule_for(self, epochs: int) -> Schedule | AdaptiveSchedule:
-        """The user's schedule, or the default one for so many epochs."""
-        return schedules.default(epochs) if self.schedule is None else self.schedule
+    def schedule_for(self, model: Any, epochs: int) -> Schedule | AdaptiveSchedule:
+        """The user's schedule, or the default one for a model and so many epochs."""
+        if self.schedule is not None:
+            return self.schedule
+        return schedules.one_shot(0) if self.cuts_at_once(model) else schedules.default(epochs)
+
+    def cuts_at_once(self, model: Any) -> bool:
+        """Whether the default is one cut at first: events are for what is still to be learned.
+
+        A guard can refuse an event, or shorten it, and wait for the next one: it needs several.
+        """
+        return self.schedule is None and self.guard is None and has_learned(model)
 
 
 @dataclass(frozen=True)

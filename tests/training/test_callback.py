@@ -241,6 +241,27 @@ def test_from_fresh_weights_no_layer_gets_much_narrower_than_if_all_were_cut_ali
     assert in_fit(randomise(networks.plain())) == free
 
 
+@pytest.mark.parametrize("guarded", [False, True])
+@pytest.mark.parametrize("start", ["fresh", "trained", "with a new head"])
+def test_by_default_a_trained_network_is_cut_at_once_and_what_has_to_learn_in_steps(
+    start, guarded, capsys
+):
+    model = networks.plain() if start == "fresh" else randomise(networks.plain())
+    if start == "with a new head":
+        head = model.get_layer("classifier")
+        head.set_weights([head.get_weights()[0], np.zeros(4)])
+    guard = keras_gcp.AccuracyGuard(data(), max_drop=0.9) if guarded else None
+    callback = keras_gcp.GradualChannelPruning(
+        data(), {"channels": 0.6}, criterion="l2_norm", guard=guard, seed=0, verbose=1
+    )
+    fit(compiled(model), [callback], epochs=4)
+    at_once = start == "trained" and not guarded
+    told = "schedule: one cut, because all layers are trained" in capsys.readouterr().out
+    assert told == at_once
+    epochs = {0} if at_once else set(keras_gcp.schedules.default(4).events())
+    assert callback.events and {event.epoch for event in callback.events} <= epochs
+
+
 @pytest.mark.parametrize("name", ["plain", "depthwise"])
 def test_if_scores_stay_several_events_end_where_one_cut_would_have_led(name):
     """What an earlier event takes does not come back: it only takes what the last one would."""
