@@ -39,6 +39,11 @@ RUNS = ("dense", "pruned", "distilled", "scratch", "files")
 CALIBRATION = 256
 """Examples that int8 files are calibrated on."""
 
+SCHEDULES = {
+    "at_once": lambda epochs: keras_gcp.schedules.one_shot(0),
+    "four_events": keras_gcp.schedules.default,
+}
+
 flags.DEFINE_list("runs", ["dense", "pruned", "scratch", "files"], f"Of {', '.join(RUNS)}.")
 flags.DEFINE_list("seeds", ["0"], "Of sample, order and augmentation.")
 flags.DEFINE_float("share", 0.5, "Share of the multiply-adds that remains.")
@@ -47,7 +52,7 @@ flags.DEFINE_integer("batch_size", 32, "Images per step.")
 flags.DEFINE_float("learning_rate", 0.0003, "Highest learning rate (one cycle).")
 flags.DEFINE_boolean("frozen", False, "Whether normalizations keep all that they have learned.")
 flags.DEFINE_integer("sample_size", 1024, "Images that criterion and compensation look at.")
-flags.DEFINE_enum("schedule", "at_once", ["at_once", "default"], "When it is cut.")
+flags.DEFINE_enum("schedule", "at_once", list(SCHEDULES), "When it is cut.")
 flags.DEFINE_float("scratch_rate", 0.1, "The same for fresh weights.")
 flags.DEFINE_integer("images", 4000, "Training images.")
 flags.DEFINE_string("folder", None, "Of backups and networks; default build/imagenette.")
@@ -135,7 +140,7 @@ def run(key: Row, data: Data) -> Row:
         callback = keras_gcp.GradualChannelPruning(
             keras_gcp.Sample((data.x_train, data.y_train), size=key["sample_size"]),
             {"macs": key["share"]},
-            keras_gcp.schedules.one_shot(0) if key["schedule"] == "at_once" else None,
+            SCHEDULES[key["schedule"]](key["epochs"]),
             compensation=keras_gcp.Compensation(spare_frozen=False),
             distillation=keras_gcp.Distillation() if key["run"] == "distilled" else None,
             backup_dir=folder / "backup",
@@ -246,7 +251,7 @@ def _line(rows: Sequence[Row]) -> list[Any]:
         f"{first['learning_rate']:g}",
         "kept" if first["frozen"] else "trained",
         first["sample_size"] or "",
-        {"at_once": "at once", "default": "by default"}.get(first["schedule"], ""),
+        first["schedule"].replace("_", " "),
         shown("macs_share", lambda share: f"{share:.1%}"),
         shown("parameters", lambda count: f"{count:,.0f}"),
         f"{100 * statistics.mean(accuracies):.2f}",

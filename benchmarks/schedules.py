@@ -35,7 +35,7 @@ from keras_gcp.formatting import table
 
 DENSE = "dense"
 SCHEDULES: Mapping[str, Callable[[int], schedules.Curve]] = {
-    "default": schedules.default,
+    "four events": schedules.default,
     "at once": lambda epochs: schedules.one_shot(0),
     "two first epochs": lambda epochs: schedules.cubic(0, 1),
     "first third": lambda epochs: schedules.cubic(0, max(1, epochs // 3)),
