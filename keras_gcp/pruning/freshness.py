@@ -6,6 +6,8 @@ from typing import Any
 
 from keras import ops
 
+from keras_gcp import keras_state
+
 ZEROS_AT_FIRST = ("bias", "beta", "moving_mean")
 """Weights that layers of Keras begin with as zeros, and that the first step of a training moves."""
 
@@ -15,20 +17,38 @@ def is_fresh(model: Any) -> bool:
 
     A network with other initializers is taken for a trained one.
     """
-    moved = _moved(model)
-    return bool(moved) and not any(moved)
+    begin = _zeros_at_first(model)
+    return bool(begin) and not any(map(_has_moved, begin))
 
 
 def has_learned(model: Any) -> bool:
     """Whether all layers have learned something: no weight that begins as zeros is as it was.
 
-    A trained network with a new head has not.
+    A trained network with a new head has not. A bias that a normalization takes away again says
+    nothing: no step moves it.
+
+    Raises:
+        UnsupportedModel: the model has no functional graph.
     """
-    moved = _moved(model)
-    return bool(moved) and all(moved)
+    begin, idle = _zeros_at_first(model), _biases_before_normalizations(model)
+    told = [variable for variable in begin if id(variable) not in idle]
+    return bool(told) and all(map(_has_moved, told))
 
 
-def _moved(model: Any) -> list[bool]:
-    """Of each weight that begins as zeros, whether it is something else."""
-    begin = [variable for variable in model.variables if variable.name in ZEROS_AT_FIRST]
-    return [bool(ops.convert_to_numpy(variable).any()) for variable in begin]
+def _zeros_at_first(model: Any) -> list[Any]:
+    return [variable for variable in model.variables if variable.name in ZEROS_AT_FIRST]
+
+
+def _has_moved(variable: Any) -> bool:
+    return bool(ops.convert_to_numpy(variable).any())
+
+
+def _biases_before_normalizations(model: Any) -> set[int]:
+    """`id` of biases of what only normalizations with statistics read."""
+    graph = keras_state.read_graph(model)
+    found = set()
+    for call in graph.calls:
+        readers = graph.readers.get(call.outputs[0].index, [])
+        if readers and all(hasattr(reader.operation, "moving_mean") for reader in readers):
+            found.add(id(getattr(call.operation, "bias", None)))
+    return found
