@@ -117,19 +117,67 @@ def test_folders_that_do_not_fit_are_refused(images, tmp_path):
         read_data(DataOptions(data=str(images)), model_of((4, 4, 3)))
 
 
+class Builder:
+    """What a builder of TensorFlow Datasets does, without the package."""
+
+    def __init__(self, name):
+        self.info = types.SimpleNamespace(splits={})
+
+    def download_and_prepare(self):
+        self.info.splits = {"train": range(5), "test": range(2)}
+
+    def as_dataset(self, split, as_supervised):
+        assert as_supervised
+        labels = self.info.splits[split]
+        return tf_data([(np.full((6, 6, 1), label, np.uint8), label) for label in labels])
+
+
+def tf_data(pairs):
+    return types.SimpleNamespace(take=lambda most: pairs[:most])
+
+
 def test_a_data_set_of_tfds_is_read_by_its_name(monkeypatch):
-    made = {"train": [(np.full((6, 6, 1), i, np.uint8), i) for i in range(5)], "test": []}
-    made["test"] = made["train"][:2]
     module = types.ModuleType("tensorflow_datasets")
-    info = types.SimpleNamespace(splits=made)
-    module.builder = lambda name: types.SimpleNamespace(info=info)
-    module.load = lambda name, split, as_supervised: made[split.partition("[")[0]]
-    module.as_numpy = iter
+    module.builder, module.as_numpy = Builder, iter
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", module)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     found = read_data(DataOptions(data="tfds:made"), MODEL)
     assert found.train.x.shape == (5, 4, 4, 1) and found.held_out and len(found.test) == 2
     np.testing.assert_array_equal(found.train.y, range(5))
+    assert len(read_data(DataOptions(data="tfds:made", max_examples=3), MODEL).train) == 3
     module.builder = lambda name: 1 / 0
     with pytest.raises(InvalidArgument, match="cannot load 'made': ZeroDivisionError"):
         read_data(DataOptions(data="tfds:made"), MODEL)
+
+
+_MADE = """
+import numpy as np
+import tensorflow_datasets as tfds
+
+class Made(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        image, label = tfds.features.Image(shape=(6, 6, 1)), tfds.features.ClassLabel(num_classes=5)
+        features = tfds.features.FeaturesDict({"image": image, "label": label})
+        return tfds.core.DatasetInfo(
+            builder=self, features=features, supervised_keys=("image", "label")
+        )
+
+    def _split_generators(self, manager):
+        return {"train": self._generate_examples(5), "test": self._generate_examples(2)}
+
+    def _generate_examples(self, count):
+        for label in range(count):
+            yield label, {"image": np.full((6, 6, 1), label, np.uint8), "label": label}
+"""
+
+
+@pytest.mark.slow
+def test_the_package_itself_reads_a_small_data_set(monkeypatch, tmp_path):
+    pytest.importorskip("tensorflow_datasets", reason="comes with the tfds extra")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    exec(_MADE, {})
+    found = read_data(DataOptions(data="tfds:made"), MODEL)
+    assert found.train.x.shape == (5, 4, 4, 1) and len(found.test) == 2
+    assert sorted(found.train.y) == list(range(5))

@@ -33,18 +33,20 @@ def read_tfds(name: str, size: Size | None, most: int) -> dict[str, Part]:
     require(["tensorflow_datasets"], needing, others)
     tfds = imported("tensorflow_datasets", needing)
     try:
-        splits = tfds.builder(name).info.splits
-        held_out = next((one for one in _HELD_OUT if one in splits), None)
+        builder = tfds.builder(name)
+        builder.download_and_prepare()
+        held_out = next((one for one in _HELD_OUT if one in builder.info.splits), None)
         wanted = {"train": "train", "test": held_out} if held_out else {"train": "train"}
-        return {part: _part(tfds, name, split, size, most) for part, split in wanted.items()}
+        return {part: _part(tfds, builder, split, size, most) for part, split in wanted.items()}
     except Exception as error:  # It raises what it likes, and what its downloads raise.
         raise InvalidArgument(
             f"tensorflow-datasets cannot load '{name}': {in_short(error)}"
         ) from error
 
 
-def _part(tfds: Any, name: str, split: str, size: Size | None, most: int) -> Part:
-    loaded = tfds.load(name, split=f"{split}[:{most}]", as_supervised=True)
+def _part(tfds: Any, builder: Any, split: str, size: Size | None, most: int) -> Part:
+    # A slice ("train[:2000]") would be refused where there are fewer.
+    loaded = builder.as_dataset(split=split, as_supervised=True).take(most)
     pairs = list(tfds.as_numpy(loaded))
     x = np.stack([_fitted(np.asarray(image), size) for image, _ in pairs])
     return Part(x, np.array([label for _, label in pairs]))
