@@ -258,6 +258,8 @@ def channels_every(every: int, channels: int, until: int, unit: str = "epoch") -
 def default(epochs: int) -> Curve:
     """Four cubic events between a tenth and a half of the training.
 
+    What `GradualChannelPruning` takes for a model that has still to learn something.
+
     Args:
         epochs: Number of epochs of the fit.
 
