@@ -81,7 +81,7 @@ def plan(
             layer that hides convolutions or dense layers, and cannot be opened by
             `keras_gcp.flatten`, has to be named here; its multiply-adds are not counted.
         selection: How to select: a `keras_gcp.Selection`, or a dict of its arguments `align`,
-            `floor`, `cap`, `ranking`, `prior` and `normalize`.
+            `floor`, `cap`, `ranking`, `prior`, `normalize` and `evenness`.
         rounds: In how many cuts to go to the budget, each leaving about the same share of what
             there is. Each but the first asks the criterion again, about a copy that is cut as
             planned so far and compensated (if there is a sample) by what this model computes.

@@ -90,7 +90,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
             and `"l2_norm"` that does; decided once, when training begins, and said with the reason.
         exclude: Names (or paths) of layers whose outputs, and all that is tied to them, stay.
         selection: How to select: a `keras_gcp.Selection`, or a dict of its arguments `align`,
-            `floor`, `cap`, `ranking`, `prior` and `normalize`.
+            `floor`, `cap`, `ranking`, `prior`, `normalize` and `evenness`.
         compensation: What is done at a cut about what the removed channels did, on the sample:
             `"least_squares"`, `"fold"`, None, or a `keras_gcp.Compensation` (or a dict of its
             arguments). `"auto"`: least squares, if there is a sample.
