@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import keras
@@ -58,10 +59,10 @@ def test_the_demo_prunes_exports_and_reports(tmp_path, scratch):
     assert "40 test images, seed\N{NO-BREAK SPACE}0" in page
     assert ("same widths from scratch: " in page) == scratch
     won = printed[printed.rindex("dense") :]
-    for row in ("test accuracy", "accuracy, int8 file", "MACs", "parameters"):
-        assert re.search(rf"^{row}  .*[%s]$", won, re.MULTILINE), row
-    for row in ("TFLite float32, bytes", "TFLite int8, bytes", "latency float32, ms"):
-        assert re.search(rf"^{row}  .*[%)]$", won, re.MULTILINE), row
+    # On a busy machine latencies spread far, the table gets wide, and names of rows are wrapped.
+    names = ("test", "accuracy,", "MACs", "parameters", "TFLite", "latency")
+    rows = Counter(re.findall(rf"^({'|'.join(names)}) .*[%s)]$", won, re.MULTILINE))
+    assert rows == {**dict.fromkeys(names, 1), "TFLite": 2, "latency": 2}, won
     assert "on 40 test images" in won
     plan = Plan.from_json((tmp_path / "plan.json").read_text())
     assert plan.after.macs <= 0.6 * plan.before.macs
