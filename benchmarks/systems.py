@@ -284,7 +284,8 @@ def _line(rows: Sequence[Row]) -> list[str]:
         f"{mean('macs_share'):.1%}",
         f"{mean('parameters_share'):.1%}",
         file_size(round(mean("tflite_bytes_int8"))),
-        f"{mean('milliseconds'):.2f} ms",
+        # Those of another machine were left out: they compare with nothing here.
+        f"{mean('milliseconds'):.2f} ms" if "milliseconds" in first else "",
         f"{mean('seconds'):.0f}",
     ]
 
