@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import keras
 from absl import app, flags
@@ -39,26 +40,41 @@ class Task:
     """A network to train, and what on.
 
     Attributes:
-        build: Makes it with fresh weights, for images of a shape, in ten classes.
-        recipe: The training from fresh weights.
-        digits: Whether on digits, else on CIFAR-10.
+        build: Makes it, with the weights that it begins with.
+        recipe: The training.
+        data: Training and test images, by seed.
     """
 
     build: Callable[[], keras.Model]
     recipe: Recipe
-    digits: bool = False
+    data: Callable[[int], Data]
 
 
-_DIGITS = Recipe(epochs=12, batch_size=32, learning_rate=0.05)
-_CIFAR = Recipe(epochs=10)
+@cache
+def _digits(seed: int) -> Data:
+    return load("digits", seed=seed, scale=2)
+
+
+@cache
+def _some_of_cifar10(seed: int) -> Data:
+    return cifar10(standardise=True).take(train=CIFAR_IMAGES)
+
+
+_RECIPE_OF_DIGITS = Recipe(epochs=12, batch_size=32, learning_rate=0.05)
+_NETWORKS_OF_CIFAR10: Mapping[str, Callable[[], keras.Model]] = {
+    "resnet8": keras_gcp.models.resnet8,
+    "vgg16": partial(keras_gcp.models.vgg16, width=16, hidden=128),
+    "mobilenet": partial(keras_gcp.models.mobilenet, width=16),
+}
 TASKS: Mapping[str, Task] = {
     **{
-        name: Task(digits_networks.NETWORKS[name], _DIGITS, digits=True)
+        name: Task(digits_networks.NETWORKS[name], _RECIPE_OF_DIGITS, _digits)
         for name in ("digits_concat", "digits_mobile", "digits_vgg")  # "plain" needs another rate.
     },
-    "resnet8": Task(keras_gcp.models.resnet8, _CIFAR),
-    "vgg16": Task(partial(keras_gcp.models.vgg16, width=16, hidden=128), _CIFAR),
-    "mobilenet": Task(partial(keras_gcp.models.mobilenet, width=16), _CIFAR),
+    **{
+        name: Task(build, Recipe(epochs=10), _some_of_cifar10)
+        for name, build in _NETWORKS_OF_CIFAR10.items()
+    },
 }
 
 flags.DEFINE_list("networks", list(TASKS), f"Of {', '.join(TASKS)}.")
@@ -93,36 +109,32 @@ def main(arguments: Sequence[str]) -> None:
 
 def run(key: Row) -> Row:
     """One training to its last epoch."""
-    name, seed = key["network"], key["seed"]
-    task, data = TASKS[name], data_of(name, seed)
+    task, seed = TASKS[key["network"]], key["seed"]
+    if key["share"] == "dense":
+        return trained(task, seed)
+    return trained(task, seed, key["share"], selection={"evenness": float(key["evenness"])})
+
+
+def trained(task: Task, seed: int, share: str | None = None, **pruning: Any) -> Row:
+    """What a training to its last epoch comes to, dense or pruned by defaults but those given."""
+    data, callbacks = task.data(seed), []
     keras.utils.set_random_seed(seed)
     model = task.build()
-    before, callbacks = keras_gcp.count(model), []
-    if key["share"] != "dense":
-        pruning = keras_gcp.GradualChannelPruning(
-            (data.x_train, data.y_train),
-            {"macs": float(key["share"])},
-            selection={"evenness": float(key["evenness"])},
-            seed=seed,
-            verbose=0,
+    before = keras_gcp.count(model)
+    if share is not None:
+        sample, budget = (data.x_train, data.y_train), {"macs": float(share)}
+        callbacks.append(
+            keras_gcp.GradualChannelPruning(sample, budget, seed=seed, verbose=0, **pruning)
         )
-        callbacks.append(pruning)
-    accuracy = train(model, data, replace(task.recipe, seed=seed), callbacks).accuracy
+    training = train(model, data, replace(task.recipe, seed=seed), callbacks)
     after = keras_gcp.count(model)
     return {
-        "accuracy": accuracy,
+        "accuracy": training.accuracy,
         "macs_share": after.macs / before.macs,
         "parameters_share": after.parameters / before.parameters,
+        "seconds": training.seconds,
         "machine": machine(),
     }
-
-
-@cache
-def data_of(name: str, seed: int) -> Data:
-    """Training and test images."""
-    if TASKS[name].digits:
-        return load("digits", seed=seed, scale=2)
-    return cifar10(standardise=True).take(train=CIFAR_IMAGES)
 
 
 def summary(rows: Sequence[Row]) -> str:

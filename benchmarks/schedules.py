@@ -13,23 +13,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
 
-import keras
 from absl import app, flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `import examples`
 
-import keras_gcp
 from benchmarks import digits_networks, evenness, trained_networks
 from benchmarks.data import cifar10
-from benchmarks.records import Records, Row, machine
+from benchmarks.evenness import Task, trained
+from benchmarks.records import Records, Row
 from benchmarks.regret import compared
 from examples.datasets import Data, load
-from examples.training import Recipe, train
+from examples.training import Recipe
 from keras_gcp import schedules
 from keras_gcp.formatting import table
 
@@ -42,21 +40,6 @@ SCHEDULES: Mapping[str, Callable[[int], schedules.Curve]] = {
     "at half": lambda epochs: schedules.one_shot(epochs // 2),
 }
 """Name to the schedule of a training of so many epochs."""
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """A network to train on, or from fresh weights, and what on.
-
-    Attributes:
-        build: Makes it, with the weights that it begins with.
-        recipe: The training.
-        data: Training and test images, by seed.
-    """
-
-    build: Callable[[], keras.Model]
-    recipe: Recipe
-    data: Callable[[int], Data]
 
 
 def _digits(seed: int) -> Data:
@@ -76,11 +59,7 @@ TRAINED: Mapping[str, Task] = {
         for name in digits_networks.NETWORKS
     },
 }
-FRESH: Mapping[str, Task] = {
-    name: Task(task.build, task.recipe, partial(evenness.data_of, name))
-    for name, task in evenness.TASKS.items()
-}
-STARTS = {"trained": TRAINED, "fresh": FRESH}
+STARTS: Mapping[str, Mapping[str, Task]] = {"trained": TRAINED, "fresh": evenness.TASKS}
 
 flags.DEFINE_list("starts", list(STARTS), f"Weights: {', '.join(STARTS)}.")
 flags.DEFINE_list("schedules", list(SCHEDULES), f"Of {', '.join(SCHEDULES)}.")
@@ -118,29 +97,11 @@ def keys() -> list[Row]:
 
 def run(key: Row) -> Row:
     """One training to its last epoch."""
-    seed, task = key["seed"], STARTS[key["start"]][key["network"]]
-    data = task.data(seed)
-    keras.utils.set_random_seed(seed)
-    model, callbacks = task.build(), []
-    before = keras_gcp.count(model)
-    if key["schedule"] != DENSE:
-        pruning = keras_gcp.GradualChannelPruning(
-            (data.x_train, data.y_train),
-            {"macs": float(key["share"])},
-            SCHEDULES[key["schedule"]](task.recipe.epochs),
-            seed=seed,
-            verbose=0,
-        )
-        callbacks.append(pruning)
-    training = train(model, data, replace(task.recipe, seed=seed), callbacks)
-    after = keras_gcp.count(model)
-    return {
-        "accuracy": training.accuracy,
-        "macs_share": after.macs / before.macs,
-        "parameters_share": after.parameters / before.parameters,
-        "seconds": training.seconds,
-        "machine": machine(),
-    }
+    task, seed = STARTS[key["start"]][key["network"]], key["seed"]
+    if key["schedule"] == DENSE:
+        return trained(task, seed)
+    schedule = SCHEDULES[key["schedule"]](task.recipe.epochs)
+    return trained(task, seed, key["share"], schedule=schedule)
 
 
 def summary(rows: Sequence[Row]) -> str:
