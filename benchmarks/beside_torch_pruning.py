@@ -210,7 +210,7 @@ def in_pytorch(model: keras.Model) -> Any:
             return values[graph.outputs[0].index]
 
     network = Network().eval()
-    _assert_same(network, model, _noise(model))
+    _assert_same(network, model)
     return network
 
 
@@ -228,13 +228,8 @@ def in_keras(model: keras.Model, module: Any) -> keras.Model:
     for layer in narrow.layers:
         if layer.path in made:
             layer.set_weights(_weights(made[layer.path]))
-    _assert_same(module, narrow, _noise(narrow))
+    _assert_same(module, narrow)
     return narrow
-
-
-def _noise(model: keras.Model) -> np.ndarray:
-    shape = (2, *model.input_shape[1:])
-    return np.random.default_rng(0).normal(size=shape).astype("float32")
 
 
 def _weights(layer: Any) -> list[np.ndarray]:
@@ -251,10 +246,12 @@ def _weights(layer: Any) -> list[np.ndarray]:
     return [one.detach().numpy() for one in found]
 
 
-def _assert_same(module: Any, model: keras.Model, x: np.ndarray) -> None:
-    """That both compute the same."""
+def _assert_same(module: Any, model: keras.Model) -> None:
+    """That both compute the same of noise."""
     import torch
 
+    shape = (2, *model.input_shape[1:])
+    x = np.random.default_rng(0).normal(size=shape).astype("float32")
     with torch.no_grad():
         got = module(torch.tensor(x).permute(0, 3, 1, 2)).numpy()
     np.testing.assert_allclose(got, model.predict(x, verbose=0), rtol=1e-3, atol=1e-4)
