@@ -50,7 +50,7 @@ from keras_gcp.training.other_callbacks import (
 from keras_gcp.training.preparation import PrunedModel, choices, prepare
 from keras_gcp.training.pruning_run import PruningRun
 from keras_gcp.training.running_fit import RunningFit, compiles_steps
-from keras_gcp.training.settings import AUTO, Arguments
+from keras_gcp.training.settings import AT_ONCE, AUTO, Arguments
 from keras_gcp.training.step_times import Savings
 from keras_gcp.training.tensorboard import EventLog
 from keras_gcp.training.trial_runs import check_monitor, check_removals
@@ -353,7 +353,7 @@ class GradualChannelPruning(keras.callbacks.Callback):
         require_one_criterion(model, pruned.decision)
         if self._verbosity:
             say(outlook_line(pruned.outlook(self._arguments, schedule, scheduler)))
-            if self._arguments.cuts_at_once(model):
+            if schedule is AT_ONCE:
                 say("schedule: one cut, because all layers are trained")
             for line in pruned.first_remarks():
                 say(line)

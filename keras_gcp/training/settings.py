@@ -31,6 +31,9 @@ from keras_gcp.validation.configured import Configured
 
 AUTO = "auto"
 
+AT_ONCE = schedules.one_shot(0)
+"""The schedule of a trained network, if none is given."""
+
 ON_FAILURE = ("raise", "skip")
 """What an event that fails may lead to: the end of training, or a warning."""
 
@@ -93,17 +96,15 @@ class Arguments(Configured):
         return parse_compensation(self.compensation, self.sample is not None, spare_frozen=True)
 
     def schedule_for(self, model: Any, epochs: int) -> Schedule | AdaptiveSchedule:
-        """The user's schedule, or the default one for a model and so many epochs."""
+        """The user's schedule, or the default one for a model and so many epochs.
+
+        Events are for what is still to be learned. A guard needs several: it can refuse one, or
+        shorten it, and wait for the next.
+        """
         if self.schedule is not None:
             return self.schedule
-        return schedules.one_shot(0) if self.cuts_at_once(model) else schedules.default(epochs)
-
-    def cuts_at_once(self, model: Any) -> bool:
-        """Whether the default is one cut at first: events are for what is still to be learned.
-
-        A guard can refuse an event, or shorten it, and wait for the next one: it needs several.
-        """
-        return self.schedule is None and self.guard is None and has_learned(model)
+        at_once = self.guard is None and has_learned(model)
+        return AT_ONCE if at_once else schedules.default(epochs)
 
 
 @dataclass(frozen=True)
