@@ -168,8 +168,8 @@ def _training(key: Row, data: Data, records: Records) -> Row:
     setting = systems_trained.Setting(
         data, macs, key["share"], key["epochs"], key["seed"], key["sample_size"]
     )
-    model, spent = systems_trained.SYSTEMS[key["system"]](model, setting)
-    return {**_measured(model, data), "epochs_of_dense": spent}
+    found = systems_trained.SYSTEMS[key["system"]](model, setting)
+    return {**_measured(found.model, data), "epochs_of_dense": found.epochs, **found.measured}
 
 
 _MAKERS: Mapping[str, Callable[[Row, Data, Records], Row]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,8 @@ HIGHEST_RATE = 0.1
 BATCH_SIZE = 128
 WARMUP = 0.2
 """Share of what may be spent until the rate is highest."""
+FOUR_CUTS = keras_gcp.schedules.cubic(1, 4, 1)
+"""In the first half: `epochs` of `fit` tells nothing here, where costs end the training."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,24 +54,46 @@ class Setting:
 class Spending(keras.callbacks.Callback):
     """Counts the multiply-adds of training steps, sets the rate by them, and ends the training.
 
-    Stands after callbacks that cut, so that it sees the narrower model. Several trainings may share
-    one, and what may be spent.
+    Stands after callbacks that cut, so that it sees the narrower model. Trainings that follow each
+    other share one, and what may be spent.
 
     Args:
         setting: What may be spent.
-        trainings: In how many learning-rate cycles.
     """
 
-    def __init__(self, setting: Setting, trainings: int = 1) -> None:
+    def __init__(self, setting: Setting) -> None:
         super().__init__()
         self._macs, self._spent = setting.macs, 0.0
         self._images = len(setting.data.x_train)
-        self._examples = setting.epochs * self._images / trainings
-        self.until = 1.0
+        self._examples = setting.epochs * self._images
+        self.begin()
+
+    def begin(
+        self,
+        until: float = 1.0,
+        cycle: tuple[float, float] = (0.0, 1.0),
+        rate: Callable[[float], float] | None = None,
+        passes: float = 1.0,
+    ) -> Spending:
+        """What the next training is like.
+
+        Args:
+            until: Share of all that may be spent at which it ends.
+            cycle: The rate's cycle begins and ends at these shares.
+            rate: Gives the rate, for the progress within the cycle; None: `one_cycle`.
+            passes: What a step costs, as a multiple of a step that trains on a batch once.
+        """
+        self._until, self._cycle, self._passes = until, cycle, passes
+        self._rate = rate or (lambda progress: one_cycle(progress) * HIGHEST_RATE)
+        return self
+
+    def spend(self, examples: float) -> None:
+        """Counts training steps that this did not see, on so many examples of the whole network."""
+        self._spent += examples
 
     @property
     def share(self) -> float:
-        """Of what may be spent in one cycle."""
+        """Of all that may be spent."""
         return self._spent / self._examples
 
     @property
@@ -78,15 +102,16 @@ class Spending(keras.callbacks.Callback):
         return self._spent / self._images
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._of_step = BATCH_SIZE * keras_gcp.count(self.model).macs / self._macs
+        macs = keras_gcp.count(self.model).macs
+        self._of_step = BATCH_SIZE * self._passes * macs / self._macs
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        within = self.share - (math.ceil(self.until) - 1)
-        self.model.optimizer.learning_rate = one_cycle(within) * HIGHEST_RATE
+        first, last = self._cycle
+        self.model.optimizer.learning_rate = self._rate((self.share - first) / (last - first))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._spent += self._of_step
-        if self.share >= self.until:
+        if self.share >= self._until:
             self.model.stop_training = True
 
 
@@ -97,14 +122,29 @@ def one_cycle(share: float) -> float:
     return (1 + math.cos(math.pi * min(1.0, (share - WARMUP) / (1 - WARMUP)))) / 2
 
 
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What comes out of a system.
+
+    Attributes:
+        model: The trained network.
+        epochs: Of the dense network, that cost as much as the training did.
+        measured: Figures that stand for those which are counted from the model.
+    """
+
+    model: Any
+    epochs: float
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+
 def trained(
     model: Any,
     setting: Setting,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     spending: Spending | None = None,
     epochs: int | None = None,
-) -> tuple[Any, float]:
-    """The model after its training, and how many epochs of the dense network that cost.
+) -> Trained:
+    """The model after its training.
 
     Args:
         model: The model, compiled or not.
@@ -119,24 +159,24 @@ def trained(
     shuffled = batches(data, BATCH_SIZE, augment=True, seed=setting.seed)
     most = epochs or 100 * setting.epochs
     model.fit(shuffled, epochs=most, callbacks=[*callbacks, spending], verbose=0)
-    return model, spending.epochs
+    return Trained(model, spending.epochs)
 
 
 # ---- systems
 
 
-System = Callable[[Any, Setting], tuple[Any, float]]
-"""Takes fresh weights and what may be spent; gives the trained network and what was spent."""
+System = Callable[[Any, Setting], Trained]
+"""Takes fresh weights and what may be spent."""
 
 
-def dense(model: Any, setting: Setting) -> tuple[Any, float]:
+def dense(model: Any, setting: Setting) -> Trained:
     """All channels stay."""
     return trained(model, setting)
 
 
 def before_training(
     model: Any, setting: Setting, criterion: Any, ranking: Any = "auto"
-) -> tuple[Any, float]:
+) -> Trained:
     """One cut of the fresh network, then the training."""
     model.compile(loss="sparse_categorical_crossentropy")
     narrow = keras_gcp.prune(
@@ -151,7 +191,7 @@ def before_training(
     return trained(narrow, setting)
 
 
-def widths_by_gradient_flow(model: Any, setting: Setting) -> tuple[Any, float]:
+def widths_by_gradient_flow(model: Any, setting: Setting) -> Trained:
     """GraSP says how wide layers are; which channels these are is drawn."""
     images = setting.sample_size
     x, y = setting.data.x_train[:images], setting.data.y_train[:images]
@@ -164,23 +204,81 @@ def gradual(
     setting: Setting,
     criterion: str = "auto",
     compensation: Any = "auto",
+    schedule: Any = FOUR_CUTS,
+    spending: Spending | None = None,
     **selection: Any,
-) -> tuple[Any, float]:
-    """Four cuts in the first half of the training."""
+) -> Trained:
+    """Cuts within the one training: four in its first half, if nothing else is said."""
     pruning = keras_gcp.GradualChannelPruning(
         setting.sample,
         {"macs": setting.share},
-        keras_gcp.schedules.cubic(1, 4, 1),
+        schedule,
         criterion,
         selection=selection,
         compensation=compensation,
         seed=setting.seed,
         verbose=0,
     )
-    return trained(model, setting, [pruning])
+    return trained(model, setting, [pruning], spending)
 
 
-def activation_density(model: Any, setting: Setting) -> tuple[Any, float]:
+def halfway(model: Any, setting: Setting, criterion: str, compensation: Any) -> Trained:
+    """One cut, when half is spent: for criteria that are meant for networks that have learned."""
+    schedule = keras_gcp.schedules.one_shot(setting.epochs // 2)
+    return gradual(model, setting, criterion, compensation, schedule)
+
+
+def generated_masks(model: Any, setting: Setting) -> Trained:
+    """Half is spent on the whole network, some on the generator of masks, the rest on the cut one.
+
+    An episode costs a pass over its support, a third of a step, and steps on support and query.
+    """
+    ways, shots, queries, count = 5, 10, 10, 200
+    data, spending = setting.data, Spending(setting).begin(until=0.5)
+    trained(model, setting, spending=spending)
+    episodes = keras_gcp.methods.class_episodes(
+        data.x_train, data.y_train, ways, count, shots=shots, queries=queries, seed=setting.seed
+    )
+    generator = keras_gcp.methods.SetMaskGenerator(seed=setting.seed)
+    generator.fit(model, episodes)
+    spending.spend(count * ways * (shots * 4 / 3 + queries))
+    size = setting.sample_size
+    plan = generator.masks(
+        model, data.x_train[:size], data.y_train[:size], {"macs": setting.share}
+    )
+    narrow = keras_gcp.apply(model, plan, compensation=None)
+    return trained(narrow, setting, spending=spending.begin())
+
+
+def hardened(model: Any, setting: Setting) -> Trained:
+    """The gradual pruning, then a short training on attacked examples.
+
+    A step of the attack takes two of the three passes of a training step.
+    """
+    clean, epsilon, steps = 0.7, 8.0, 2
+    spending = Spending(setting).begin(until=clean, cycle=(0.0, clean))
+    narrow = gradual(model, setting, spending=spending).model
+    curve = keras_gcp.methods.SlowStartFastDecay(HIGHEST_RATE / 2, total_steps=10_000)
+    spending.begin(
+        cycle=(clean, 1.0),
+        rate=lambda progress: float(curve(round(progress * 10_000))),
+        passes=1 + 2 / 3 * steps,
+    )
+    attack = keras_gcp.methods.AdversarialTraining(
+        epsilon, epsilon / 2, steps, clip=(0, 255), seed=setting.seed
+    )
+    return trained(narrow, setting, [attack], spending)
+
+
+def hashed(model: Any, setting: Setting) -> Trained:
+    """The dense training; then HASTE, at half of the operations, if counted as it counts them."""
+    whole = trained(model, setting)
+    merging = keras_gcp.methods.haste(whole.model, planes=4, seed=setting.seed)
+    share = keras_gcp.methods.haste_cost(merging, setting.data.x_test[:100]).share
+    return Trained(merging, whole.epochs, {"macs_share": share})
+
+
+def activation_density(model: Any, setting: Setting) -> Trained:
     """Widths follow densities, in two rounds; the share of multiply-adds is what comes out."""
     density = keras_gcp.methods.ActivationDensity(
         setting.sample, rounds=2, patience=1, min_change=0.03, seed=setting.seed, verbose=0
@@ -188,41 +286,35 @@ def activation_density(model: Any, setting: Setting) -> tuple[Any, float]:
     return trained(model, setting, [density])
 
 
-def consensus(model: Any, setting: Setting) -> tuple[Any, float]:
+def consensus(model: Any, setting: Setting) -> Trained:
     """Gates that look at the input, for three quarters of the epochs; then what they leave."""
     gated = keras_gcp.gates.insert(model, keras_gcp.gates.ConsensusGate())
     pruning = keras_gcp.methods.ConsensusPruning(setting.share, of="macs", verbose=0)
     wide = pruning.freeze
     epochs = math.ceil(setting.epochs / (wide + (1 - wide) * setting.share))
-    gated, spent = trained(gated, setting, [pruning], epochs=epochs)
-    return keras_gcp.gates.remove(gated), spent
+    found = trained(gated, setting, [pruning], epochs=epochs)
+    return replace(found, model=keras_gcp.gates.remove(found.model))
 
 
-def batch_whitening(model: Any, setting: Setting) -> tuple[Any, float]:
+def batch_whitening(model: Any, setting: Setting) -> Trained:
     """Masks for most of what may be spent, then the folded network; its size is what comes out."""
-    spending = Spending(setting)
-    spending.until = 0.8
-    steps = round(spending.until * setting.epochs * len(setting.data.x_train) / BATCH_SIZE)
+    with_masks = 0.8
+    spending = Spending(setting).begin(until=with_masks)
+    steps = round(with_masks * setting.epochs * len(setting.data.x_train) / BATCH_SIZE)
     ramp = keras.optimizers.schedules.PolynomialDecay(1.0, steps, 10.0)
     wide = keras_gcp.methods.bwcp(
         model, scale_penalty=0.02, shift_penalty=0.01, sharpness=ramp, seed=setting.seed
     )
-    wide, _ = trained(wide, setting, spending=spending)
-    spending.until = 1.0
-    return trained(keras_gcp.methods.fold_bwcp(wide), setting, spending=spending)
+    trained(wide, setting, spending=spending)
+    return trained(keras_gcp.methods.fold_bwcp(wide), setting, spending=spending.begin())
 
 
-def network_adjustment(model: Any, setting: Setting) -> tuple[Any, float]:
+def network_adjustment(model: Any, setting: Setting) -> Trained:
     """Three trainings: from uniform widths on, channels move to where they are used best."""
-    rounds, start = (
-        3,
-        keras_gcp.plan(
-            model, {"macs": setting.share}, "random", selection={"ranking": "uniform", "align": 1}
-        ),
+    rounds, tied, spending = 3, _first_of_each_tie(model), Spending(setting)
+    start = keras_gcp.plan(
+        model, {"macs": setting.share}, "random", selection={"ranking": "uniform", "align": 1}
     )
-    tied = _first_of_each_tie(model)
-    spending = Spending(setting, rounds)
-    spending.until = 0.0
     models: dict[tuple[int, ...], Any] = {}
 
     def build(widths: Mapping[str, int]) -> Any:
@@ -237,8 +329,9 @@ def network_adjustment(model: Any, setting: Setting) -> tuple[Any, float]:
         return network
 
     def train(network: Any, data: Any) -> None:
-        spending.until += 1.0
-        trained(network, setting, spending=spending)
+        done = round(spending.share * rounds)
+        cycle = done / rounds, (done + 1) / rounds
+        trained(network, setting, spending=spending.begin(cycle[1], cycle))
 
     found = keras_gcp.methods.network_adjustment(
         build,
@@ -250,7 +343,7 @@ def network_adjustment(model: Any, setting: Setting) -> tuple[Any, float]:
         seed=setting.seed,
         verbose=0,
     )
-    return models[tuple(found.widths.values())], spending.epochs
+    return Trained(models[tuple(found.widths.values())], spending.epochs)
 
 
 def _first_of_each_tie(model: Any) -> dict[str, str]:
@@ -269,17 +362,22 @@ SYSTEMS: Mapping[str, System] = {
     "uniform before training": partial(before_training, criterion="random", ranking="uniform"),
     "gradient_flow before training (GraSP)": partial(before_training, criterion="gradient_flow"),
     "widths by gradient flow (GraSP)": widths_by_gradient_flow,
-    "gradual with evenness 0": partial(gradual, evenness=0),
-    "gradual with evenness 0.5": partial(gradual, evenness=0.5),
-    "gradual with evenness 0.75": partial(gradual, evenness=0.75),
-    "gradual and no layer below half": partial(gradual, floor=0.5, evenness=0),
+    "gradual (default)": gradual,
     "gradual by feature_relevance (authors)": partial(
         gradual, criterion="feature_relevance", compensation=None, evenness=0
     ),
+    "CaP, half-way": partial(
+        halfway, criterion="compensation_aware", compensation="least_squares"
+    ),
+    "CATRO, half-way": partial(halfway, criterion="trace_ratio", compensation=None),
+    "PruneNet-style, half-way": partial(halfway, criterion="input_variance", compensation="fold"),
+    "STAMP-style, half-way": generated_masks,
     "ActivationDensity": activation_density,
     "ConsensusPruning": consensus,
     "BWCP": batch_whitening,
     "Network Adjustment": network_adjustment,
+    "adversarial fine-tuning at the end": hardened,
+    "HASTE": hashed,
 }
 """Name to system. Those cut before training are also the same widths from scratch; the uniform one
 is the random one, since random scores are compared by rank."""

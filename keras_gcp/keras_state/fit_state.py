@@ -113,9 +113,12 @@ def set_training_inputs(model: Any, function: Callable[[Any, Any, Any, Values], 
 
 
 def _values_in(model: Any, state: Any = None) -> list[tuple[Any, Any]]:
-    """Pairs (variable, value) of what JAX hands to a training step."""
+    """Pairs (variable, value) of what JAX hands to a training step.
+
+    Elsewhere variables have their values themselves, but penalties on them look in the scope only.
+    """
     if state is None:
-        return []
+        return [(v, v.value) for v in model.trainable_variables if v.regularizer is not None]
     trainable, non_trainable, optimizer, metrics = state
     return [
         *zip(model.trainable_variables, trainable, strict=True),

@@ -165,12 +165,13 @@ def test_starts_differ_from_step_to_step_and_follow_from_seed_and_step_alone():
 
 
 def test_all_that_a_step_changes_is_what_training_on_the_found_examples_changes():
-    """With two inputs, of which one is of whole numbers, two outputs, dropout and normalization."""
+    """With two inputs, one of whole numbers, two outputs, dropout, normalization and penalties."""
     image, token = keras.Input((6,), name="image"), keras.Input((1,), name="token", dtype="int32")
-    x = layers.BatchNormalization(momentum=0.5, name="bn")(image)
+    x = layers.BatchNormalization(momentum=0.5, gamma_regularizer="l1", name="bn")(image)
     x = layers.Concatenate()([x, layers.Flatten()(layers.Embedding(3, 2)(token))])
     x = layers.Dropout(0.5, seed=1)(x)
-    outputs = {"a": layers.Dense(1, name="a")(x), "b": layers.Dense(2, name="b")(x)}
+    a = layers.Dense(1, kernel_regularizer="l2", name="a")(x)
+    outputs = {"a": a, "b": layers.Dense(2, name="b")(x)}
     model = Recording([image, token], outputs)
     data = {"image": uniform(6, 6), "token": np.arange(6).reshape(6, 1) % 3}
     labels = {"a": uniform(6, 1), "b": uniform(6, 2)}
