@@ -174,9 +174,7 @@ def dense(model: Any, setting: Setting) -> Trained:
     return trained(model, setting)
 
 
-def before_training(
-    model: Any, setting: Setting, criterion: Any, ranking: Any = "auto"
-) -> Trained:
+def before_training(model: Any, setting: Setting, criterion: Any, ranking: Any = "auto") -> Trained:
     """One cut of the fresh network, then the training."""
     model.compile(loss="sparse_categorical_crossentropy")
     narrow = keras_gcp.prune(
@@ -243,9 +241,7 @@ def generated_masks(model: Any, setting: Setting) -> Trained:
     generator.fit(model, episodes)
     spending.spend(count * ways * (shots * 4 / 3 + queries))
     size = setting.sample_size
-    plan = generator.masks(
-        model, data.x_train[:size], data.y_train[:size], {"macs": setting.share}
-    )
+    plan = generator.masks(model, data.x_train[:size], data.y_train[:size], {"macs": setting.share})
     narrow = keras_gcp.apply(model, plan, compensation=None)
     return trained(narrow, setting, spending=spending.begin())
 
@@ -366,9 +362,7 @@ SYSTEMS: Mapping[str, System] = {
     "gradual by feature_relevance (authors)": partial(
         gradual, criterion="feature_relevance", compensation=None, evenness=0
     ),
-    "CaP, half-way": partial(
-        halfway, criterion="compensation_aware", compensation="least_squares"
-    ),
+    "CaP, half-way": partial(halfway, criterion="compensation_aware", compensation="least_squares"),
     "CATRO, half-way": partial(halfway, criterion="trace_ratio", compensation=None),
     "PruneNet-style, half-way": partial(halfway, criterion="input_variance", compensation="fold"),
     "STAMP-style, half-way": generated_masks,
