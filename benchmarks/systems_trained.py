@@ -362,10 +362,10 @@ SYSTEMS: Mapping[str, System] = {
     "gradual by feature_relevance (authors)": partial(
         gradual, criterion="feature_relevance", compensation=None, evenness=0
     ),
-    "CaP, half-way": partial(halfway, criterion="compensation_aware", compensation="least_squares"),
-    "CATRO, half-way": partial(halfway, criterion="trace_ratio", compensation=None),
-    "PruneNet-style, half-way": partial(halfway, criterion="input_variance", compensation="fold"),
-    "STAMP-style, half-way": generated_masks,
+    "CaP half-way": partial(halfway, criterion="compensation_aware", compensation="least_squares"),
+    "CATRO half-way": partial(halfway, criterion="trace_ratio", compensation=None),
+    "PruneNet-style half-way": partial(halfway, criterion="input_variance", compensation="fold"),
+    "STAMP-style half-way": generated_masks,
     "ActivationDensity": activation_density,
     "ConsensusPruning": consensus,
     "BWCP": batch_whitening,
