@@ -109,6 +109,18 @@ def one_converter() -> None:
     worker.IDLE = 3600.0
 
 
+@pytest.fixture(scope="session", autouse=True)
+def graphs_as_traced(pytestconfig: pytest.Config) -> None:
+    """TensorFlow compiles graphs without optimizing them first: a tenth of the fast suite's time.
+
+    What all tests run, slow ones too, has it, as users have.
+    """
+    if BACKEND == "tensorflow" and pytestconfig.option.markexpr == "not slow":
+        import tensorflow as tf
+
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
 @contextmanager
 def kernels_stay() -> Iterator[None]:
     """What TensorFlow has prepared to run its operations survives what Keras resets.

@@ -173,7 +173,8 @@ class GatedCopy:
 
     def by_gate(self, values: Any) -> list[Any]:
         """A tensor `(..., gated channels)` in parts, one for each gate."""
-        return list(ops.split(values, np.cumsum(self.sizes)[:-1].tolist(), axis=-1))
+        ends = np.cumsum(self.sizes).tolist()
+        return [values[..., end - n : end] for end, n in zip(ends, self.sizes, strict=True)]
 
     def _gate_pairs(self, parameters: Any) -> list[tuple[Any, Any]]:
         parts = self.by_gate(ops.transpose(parameters))
