@@ -244,7 +244,9 @@ def test_without_a_budget_stay_those_with_a_chance_above_one_half_and_one_of_eac
     assert set(plan.widths().values()) == {1, 4}, "one each, and the classes"
 
 
-def test_a_network_with_one_gate_learns_masks_too():
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_a_network_with_one_gate_and_one_in_mixed_precision_learn_masks_too(policy):
+    keras.config.set_dtype_policy(policy)
     inputs = keras.Input((6,))
     x = layers.Dense(12, activation="relu", name="only")(inputs)
     network = keras.Model(inputs, layers.Dense(4, activation="softmax", name="classes")(x))
@@ -252,6 +254,7 @@ def test_a_network_with_one_gate_learns_masks_too():
     generator.fit(network, class_episodes(*tasks(), ways=2, count=1, shots=3, queries=3, seed=1))
     plan = generator.masks(network, *tasks(12), {"channels": 0.5})
     assert plan.widths() == {"only": 6, "classes": 4}
+    assert {weight.dtype for weight in generator.network.weights} == {"float32"}
 
 
 @pytest.mark.parametrize(

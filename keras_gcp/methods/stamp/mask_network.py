@@ -18,7 +18,8 @@ class MaskNetwork(layers.Layer):
     """The set encoder, and a head that all channels share.
 
     The head reads a channel's statistics, its embedding and the vector of the set, and returns what
-    the channel's gate has as its two weights.
+    the channel's gate has as its two weights. It computes in float32, whatever the policy is: the
+    divergence of gates needs it.
 
     Args:
         channels: Number of gated channels.
@@ -31,15 +32,16 @@ class MaskNetwork(layers.Layer):
     def __init__(
         self, channels: int, width: int, heads: int, hidden: int, initial: float, **kwargs: Any
     ) -> None:
-        super().__init__(**kwargs)
-        self.channels, self.initial = channels, initial
-        self.encoder = SetEncoder(width, heads, name="encoder")
-        self.width, self.hidden = width, layers.Dense(hidden, activation="relu", name="hidden")
+        super().__init__(dtype="float32", **kwargs)
+        self.channels, self.initial, self.width = channels, initial, width
+        self.encoder = SetEncoder(width, heads, dtype="float32", name="encoder")
+        self.hidden = layers.Dense(hidden, activation="relu", dtype="float32", name="hidden")
         at_first = np.array([inverse_softplus(one) for one in parameters_at(initial)])
         self.shape_parameters = layers.Dense(
             2,
             kernel_initializer=initializers.RandomNormal(stddev=0.01),
             bias_initializer=lambda shape, dtype=None: ops.cast(at_first, dtype),
+            dtype="float32",
             name="parameters",
         )
 

@@ -27,8 +27,10 @@ class AttentionBlock(layers.Layer):
     def __init__(self, width: int, heads: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.width, self.heads = width, heads
-        self.query, self.key, self.value, self.mix = (layers.Dense(width) for _ in range(4))
-        self.norms = [layers.LayerNormalization() for _ in range(2)]
+        dtype = self.dtype_policy
+        projections = (layers.Dense(width, dtype=dtype) for _ in range(4))
+        self.query, self.key, self.value, self.mix = projections
+        self.norms = [layers.LayerNormalization(dtype=dtype) for _ in range(2)]
 
     def build(self, queries_shape: Any, keys_shape: Any) -> None:
         self.query.build(queries_shape)
@@ -64,7 +66,8 @@ class SetEncoder(layers.Layer):
     def __init__(self, width: int, heads: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.width = width
-        self.among, self.pooling = AttentionBlock(width, heads), AttentionBlock(width, heads)
+        blocks = (AttentionBlock(width, heads, dtype=self.dtype_policy) for _ in range(2))
+        self.among, self.pooling = blocks
 
     def build(self, shape: Any) -> None:
         self.seed = self.add_weight((1, self.width), initializer="glorot_uniform", name="seed")
