@@ -77,7 +77,7 @@ def mean_over_processes(
     rows = _gather(model, sent.view(np.int32)).view(np.float64)  # integers arrive unrounded
     mean = (rows[:, :1] * rows[:, 1:]).sum(axis=0) / rows[:, 0].sum()
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])
-    parts = np.split(mean, ends[:-1])
+    parts = np.split(mean, ends)[:-1]  # What is behind the last one: nothing.
     return {name: part.reshape(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
 
 

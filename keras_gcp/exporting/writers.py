@@ -62,7 +62,8 @@ def run_saved_model(
 
 
 def write_onnx(model: keras.Model, path: Path) -> None:
-    model.export(str(path), format="onnx", verbose=False)
+    with keras_state.traced_whole():
+        model.export(str(path), format="onnx", verbose=False)
 
 
 def run_onnx(model: keras.Model, path: Path, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -114,6 +114,7 @@ from keras_gcp.keras_state.steps import (
     not_repeatable,
     repeated_model,
 )
+from keras_gcp.keras_state.traced_whole import traced_whole
 from keras_gcp.keras_state.transaction import (
     COMPILED_FUNCTIONS,
     Transaction,
@@ -201,6 +202,7 @@ __all__ = [
     "tells_training",
     "twin",
     "watched_loss",
+    "traced_whole",
     "unknown_to_optimizer",
     "unsliceable_slots",
     "whole_batches",

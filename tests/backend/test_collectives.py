@@ -58,6 +58,11 @@ def test_scores_are_averaged_by_weight_and_every_process_counts_once(processes):
     np.testing.assert_allclose(mean["b"], [16.0, 0.25])
 
 
+def test_processes_that_have_nothing_to_average_agree_on_that(processes):
+    processes(1, [{0: digest(repr({}))}, {0: numbers(3)}])
+    assert collectives.mean_over_processes(Model(), {}, 1) == {}
+
+
 def test_averages_keep_every_bit_of_double_precision(processes):
     third = 1 / 3
     processes(1, [{0: digest(repr({"a": (1,)}))}, {0: numbers(1, third)}])

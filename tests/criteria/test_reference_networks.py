@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import keras_gcp
-from keras_gcp import criteria, models
+from keras_gcp import criteria, gates, models
 
 pytestmark = pytest.mark.slow
 
@@ -44,8 +44,10 @@ NETWORKS = {
 
 
 @cache
-def _built(name: str) -> keras.Model:
+def _built(name: str, gated: bool = False) -> keras.Model:
     model = NETWORKS[name]()
+    if gated:
+        model = gates.insert(model, gates.ScaleGate())
     helpers.randomise(model)
     model.compile("sgd", "sparse_categorical_crossentropy")
     return model
@@ -69,7 +71,7 @@ PAIRS = [
 
 @pytest.mark.parametrize(("criterion", "name"), PAIRS)
 def test_the_budget_is_met_and_the_cut_is_the_masked_network(criterion, name):
-    model = _built(name)
+    model = _built(name, gated=criterion == "gate_value")
     plan = keras_gcp.plan(model, {"macs": 0.6}, criterion, _sample(), seed=0)
     narrow = keras_gcp.apply(model, plan, compensation=None)
     assert keras_gcp.count(narrow).macs <= 0.6 * keras_gcp.count(model).macs

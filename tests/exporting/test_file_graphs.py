@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import helpers
 import networks
 import pytest
 
@@ -57,7 +58,7 @@ def test_numbers_of_fewer_bits_are_as_many(kind, tmp_path):
 def test_an_onnx_file_costs_what_its_model_does(network, tmp_path):
     model = as_if_trained(networks.ALL[network]())
     counted = count_map(trace(model))
-    (file,) = export(model, tmp_path, ["onnx"])
+    (file,) = export(model, tmp_path, ["onnx"], helpers.inputs_for(model, batch=32))
     found = read_onnx(file.path).costs()
 
     assert (found.macs, found.unknown) == (counted.macs, "")
