@@ -12,7 +12,7 @@ from typing import Any
 def traced_whole() -> Iterator[None]:
     """Lets TensorFlow's graphs have all operations in themselves, none in a function of its own.
 
-    Keras puts grouped convolutions into functions that XLA compiles, since TensorFlow cannot compute
+    Keras puts grouped convolutions into functions that XLA compiles, for TensorFlow cannot compute
     them on every CPU. Converters that know nothing of XLA cannot look into these.
     """
     module: Any = importlib.import_module("keras.src.backend.tensorflow.nn")
