@@ -414,4 +414,4 @@ def test_what_a_plan_says_after_several_events_is_true_of_the_widths_it_shows(na
             line for line in text.splitlines() if re.match(rf"{resource}\s+[\d,.]+\s", line)
         )
         breaks = [getattr(one, resource) > limit for one in wider]
-        assert ("yes: any removed block" in line) == all(breaks), (line, breaks)
+        assert ("yes: no removed block fits" in line) == all(breaks), (line, breaks)
