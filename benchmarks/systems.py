@@ -44,6 +44,8 @@ from keras_gcp.selection.plan import Plan
 
 RUNS = ("cut", "tuned", "scratch", "training")
 COMPENSATIONS = {"compensated": "least_squares", "not compensated": None}
+FORMATS = ("tflite", "tflite_int8")
+INT8 = "tflite_bytes_int8"
 CALIBRATION = 256
 """Examples that int8 files are calibrated on."""
 
@@ -80,7 +82,7 @@ def main(arguments: Sequence[str]) -> None:
     print(text)
     output.with_suffix(".txt").write_text(text + "\n", encoding="utf-8")
     if not FLAGS.output:
-        systems_figures.draw(records.rows(), share=0.5)
+        systems_figures.draw([row for row in records.rows() if _is_of_today(row)], share=0.5)
 
 
 def keys() -> list[Row]:
@@ -106,6 +108,11 @@ def _systems(kind: str) -> Sequence[str]:
         return ["auto"]
     own = [name for name in names() if name not in _NOT_HERE]
     return [*own, "dense"] if kind == "tuned" else own
+
+
+def _is_of_today(row: Row) -> bool:
+    """Whether the system is still there; rows that a default was chosen by stay in the table."""
+    return row["run"] != "training" or row["system"] in systems_trained.SYSTEMS
 
 
 def _key(kind: str, system: str, way: str, share: float, seed: int) -> Row:
@@ -169,7 +176,8 @@ def _training(key: Row, data: Data, records: Records) -> Row:
         data, macs, key["share"], key["epochs"], key["seed"], key["sample_size"]
     )
     found = systems_trained.SYSTEMS[key["system"]](model, setting)
-    return {**_measured(found.model, data), "epochs_of_dense": found.epochs, **found.measured}
+    row = _measured(found.model, data, FORMATS if found.quantizes else FORMATS[:1])
+    return {**row, "epochs_of_dense": found.epochs, **found.measured}
 
 
 _MAKERS: Mapping[str, Callable[[Row, Data, Records], Row]] = {
@@ -190,22 +198,21 @@ def _narrow(key: Row, data: Data) -> tuple[Plan, Any]:
     return plan, keras_gcp.apply(model, plan, sample, compensation=way, seed=key["seed"])
 
 
-def _measured(model: Any, data: Data) -> Row:
+def _measured(model: Any, data: Data, formats: Sequence[str] = FORMATS) -> Row:
     """Accuracy on all test images, costs, and what the files weigh and take."""
     model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     accuracy = model.evaluate(data.x_test, data.y_test, batch_size=500, verbose=0)[1]
     counted, dense = keras_gcp.count(model), keras_gcp.count(trained_networks.resnet8())
     with tempfile.TemporaryDirectory() as folder:
-        kinds = ["tflite", "tflite_int8"]
-        files = keras_gcp.export(model, folder, kinds, data.x_train[:CALIBRATION])
-        sizes = [file.bytes for file in files]
+        files = keras_gcp.export(model, folder, list(formats), data.x_train[:CALIBRATION])
+        names = [f"tflite_bytes{kind.removeprefix('tflite')}" for kind in formats]
+        sizes = {name: file.bytes for name, file in zip(names, files, strict=True)}
         milliseconds = latency(files[0].path).p10
     return {
         "accuracy": float(accuracy),
         "macs_share": counted.macs / dense.macs,
         "parameters_share": counted.parameters / dense.parameters,
-        "tflite_bytes": sizes[0],
-        "tflite_bytes_int8": sizes[1],
+        **sizes,
         "milliseconds": milliseconds,
     }
 
@@ -283,7 +290,7 @@ def _line(rows: Sequence[Row]) -> list[str]:
         str(first["epochs"]),
         f"{mean('macs_share'):.1%}",
         f"{mean('parameters_share'):.1%}",
-        file_size(round(mean("tflite_bytes_int8"))),
+        file_size(round(mean(INT8))) if INT8 in first else "",
         # Those of another machine were left out: they compare with nothing here.
         f"{mean('milliseconds'):.2f} ms" if "milliseconds" in first else "",
         f"{mean('seconds'):.0f}",

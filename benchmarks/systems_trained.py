@@ -130,11 +130,13 @@ class Trained:
         model: The trained network.
         epochs: Of the dense network, that cost as much as the training did.
         measured: Figures that stand for those which are counted from the model.
+        quantizes: Whether its int8 file computes what the network does.
     """
 
     model: Any
     epochs: float
     measured: Mapping[str, float] = field(default_factory=dict)
+    quantizes: bool = True
 
 
 def trained(
@@ -267,11 +269,14 @@ def hardened(model: Any, setting: Setting) -> Trained:
 
 
 def hashed(model: Any, setting: Setting) -> Trained:
-    """The dense training; then HASTE, at half of the operations, if counted as it counts them."""
+    """The dense training; then HASTE, at half of the operations, if counted as it counts them.
+
+    In eight bits other channels look alike: the outputs differ by half of what they are.
+    """
     whole = trained(model, setting)
     merging = keras_gcp.methods.haste(whole.model, planes=4, seed=setting.seed)
     share = keras_gcp.methods.haste_cost(merging, setting.data.x_test[:100]).share
-    return Trained(merging, whole.epochs, {"macs_share": share})
+    return Trained(merging, whole.epochs, {"macs_share": share}, quantizes=False)
 
 
 def activation_density(model: Any, setting: Setting) -> Trained:
