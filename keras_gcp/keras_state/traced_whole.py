@@ -28,10 +28,10 @@ class _WithoutFunctions:
     """The module `tensorflow`, whose `function` leaves functions as they are."""
 
     def __init__(self, module: Any) -> None:
-        self._module = module
+        self.module = module
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._module, name)
+        return getattr(self.module, name)
 
     @staticmethod
     def function(*functions: Callable[..., Any], **_: Any) -> Any:
