@@ -44,8 +44,9 @@ from keras_gcp.selection.plan import Plan
 
 RUNS = ("cut", "tuned", "scratch", "training")
 COMPENSATIONS = {"compensated": "least_squares", "not compensated": None}
-FORMATS = ("tflite", "tflite_int8")
 INT8 = "tflite_bytes_int8"
+SIZES = {"tflite": "tflite_bytes", "tflite_int8": INT8}
+"""Format to the column with the size of its file."""
 CALIBRATION = 256
 """Examples that int8 files are calibrated on."""
 
@@ -176,7 +177,7 @@ def _training(key: Row, data: Data, records: Records) -> Row:
         data, macs, key["share"], key["epochs"], key["seed"], key["sample_size"]
     )
     found = systems_trained.SYSTEMS[key["system"]](model, setting)
-    row = _measured(found.model, data, FORMATS if found.quantizes else FORMATS[:1])
+    row = _measured(found.model, data, list(SIZES) if found.quantizes else ["tflite"])
     return {**row, "epochs_of_dense": found.epochs, **found.measured}
 
 
@@ -198,15 +199,14 @@ def _narrow(key: Row, data: Data) -> tuple[Plan, Any]:
     return plan, keras_gcp.apply(model, plan, sample, compensation=way, seed=key["seed"])
 
 
-def _measured(model: Any, data: Data, formats: Sequence[str] = FORMATS) -> Row:
+def _measured(model: Any, data: Data, formats: Sequence[str] = tuple(SIZES)) -> Row:
     """Accuracy on all test images, costs, and what the files weigh and take."""
     model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     accuracy = model.evaluate(data.x_test, data.y_test, batch_size=500, verbose=0)[1]
     counted, dense = keras_gcp.count(model), keras_gcp.count(trained_networks.resnet8())
     with tempfile.TemporaryDirectory() as folder:
         files = keras_gcp.export(model, folder, list(formats), data.x_train[:CALIBRATION])
-        names = [f"tflite_bytes{kind.removeprefix('tflite')}" for kind in formats]
-        sizes = {name: file.bytes for name, file in zip(names, files, strict=True)}
+        sizes = {SIZES[name]: file.bytes for name, file in zip(formats, files, strict=True)}
         milliseconds = latency(files[0].path).p10
     return {
         "accuracy": float(accuracy),

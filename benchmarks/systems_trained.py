@@ -50,6 +50,11 @@ class Setting:
         """Examples to draw from."""
         return keras_gcp.Sample((self.data.x_train, self.data.y_train), size=self.sample_size)
 
+    @property
+    def first(self) -> tuple[Any, Any]:
+        """As many images, the first ones, and their labels."""
+        return self.data.x_train[: self.sample_size], self.data.y_train[: self.sample_size]
+
 
 class Spending(keras.callbacks.Callback):
     """Counts the multiply-adds of training steps, sets the rate by them, and ends the training.
@@ -193,9 +198,7 @@ def before_training(model: Any, setting: Setting, criterion: Any, ranking: Any =
 
 def widths_by_gradient_flow(model: Any, setting: Setting) -> Trained:
     """GraSP says how wide layers are; which channels these are is drawn."""
-    images = setting.sample_size
-    x, y = setting.data.x_train[:images], setting.data.y_train[:images]
-    shares = keras_gcp.methods.gradient_flow_shares(model, x, y, keep=setting.share)
+    shares = keras_gcp.methods.gradient_flow_shares(model, *setting.first, keep=setting.share)
     return before_training(model, setting, "random", shares)
 
 
@@ -242,8 +245,7 @@ def generated_masks(model: Any, setting: Setting) -> Trained:
     generator = keras_gcp.methods.SetMaskGenerator(seed=setting.seed)
     generator.fit(model, episodes)
     spending.spend(count * ways * (shots * 4 / 3 + queries))
-    size = setting.sample_size
-    plan = generator.masks(model, data.x_train[:size], data.y_train[:size], {"macs": setting.share})
+    plan = generator.masks(model, *setting.first, {"macs": setting.share})
     narrow = keras_gcp.apply(model, plan, compensation=None)
     return trained(narrow, setting, spending=spending.begin())
 

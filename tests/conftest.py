@@ -113,7 +113,7 @@ def one_converter() -> None:
 def graphs_as_traced(pytestconfig: pytest.Config) -> None:
     """TensorFlow compiles graphs without optimizing them first: a tenth of the fast suite's time.
 
-    What all tests run, slow ones too, has it, as users have.
+    A run of all tests, slow ones too, optimizes them, as users do.
     """
     if BACKEND == "tensorflow" and pytestconfig.option.markexpr == "not slow":
         import tensorflow as tf
