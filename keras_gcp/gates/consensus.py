@@ -22,8 +22,9 @@ class ConsensusGate(Gate):
     b2 is `bias`.
 
     `polarization` is how strongly `ConsensusPruning` pushes the gate to decide alike for all
-    inputs, 0 without it. Frozen, a channel is open if it has been open for more than `threshold` of
-    the examples lately: `values()` is a running mean of the training.
+    inputs, 0 without it, and `target` the share that it wants open at present. Frozen, a channel is
+    open if it has been open for more than `threshold` of the examples lately: `values()` is a
+    running mean of the training.
 
     Zhi et al., 2023 (arXiv 2302.10798) train such gates; their form is ours
     (docs/methods/consensus.md). `keras_gcp.methods.ConsensusPruning` trains them to a budget.
@@ -87,9 +88,12 @@ class ConsensusGate(Gate):
         self.open_share = self.add_weight(
             (units,), initializer="ones", trainable=False, autocast=False, name="open_share"
         )
-        # A weight of the model, so that code compiled before it changes goes by it, on JAX too.
+        # Weights of the model, so that code compiled before they change goes by them, on JAX too.
         self.polarization = self.add_weight(
             (), initializer="zeros", trainable=False, autocast=False, name="polarization"
+        )
+        self.target = self.add_weight(
+            (), initializer="ones", trainable=False, autocast=False, name="target"
         )
 
     def values(self) -> Any:

@@ -1,4 +1,8 @@
-"""How much of a gated network is open, as a tensor that gradients go through."""
+"""How wide a gated network is on average and what that costs, as tensors that gradients go through.
+
+A group that keeps some of its channels whatever its gates say is never taken for narrower: closing
+more of them would save nothing.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,66 @@ from keras_gcp.channels.grouping import owners_of
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.costs.cost_model import CostModel
 from keras_gcp.costs.counting import build_cost_model, full_widths, prunable_groups
+from keras_gcp.gates.floors import least_open
 from keras_gcp.gates.gate import Gate, gated_channels
+
+
+@dataclass(frozen=True, eq=False)
+class ExpectedWidths:
+    """The widths that groups have on average.
+
+    Attributes:
+        groups: Gate, by `id`, to `(units, groups)`: the group of each of its channels, one-hot.
+        full: `(groups,)`, all channels.
+        least: `(groups,)`, channels that stay whatever gates say.
+    """
+
+    groups: Mapping[int, np.ndarray]
+    full: np.ndarray
+    least: np.ndarray
+
+    @classmethod
+    def of(cls, channels: ChannelMap) -> ExpectedWidths:
+        """For a gated model."""
+        every = prunable_groups(channels)
+        owners = owners_of(channels.coupled_count, [group.coupled for group in every])
+        found: dict[int, np.ndarray] = {}
+        for call in channels.graph.calls:
+            gate = call.operation
+            if isinstance(gate, Gate) and not gate.whole and id(gate) not in found:
+                owned = owners[gated_channels(channels, call)]
+                found[id(gate)] = (owned[:, None] == np.arange(len(every))).astype(np.float32)
+        least = np.array([least_open(group) for group in every], np.int64)
+        return cls(found, full_widths(channels), least)
+
+    def __call__(self, gates: Sequence[Gate], shares: Sequence[Any]) -> Any:
+        """The width of each group, `(groups,)`.
+
+        Args:
+            gates: The gates.
+            shares: For each of them how often its channels are open, `(units,)`.
+        """
+        widths = ops.convert_to_tensor((self.full - self.gated).astype(np.float32))
+        for gate, share in zip(gates, shares, strict=True):
+            owned = ops.convert_to_tensor(self.groups[id(gate)])
+            widths = widths + ops.sum(share[:, None] * owned, axis=0)
+        return ops.maximum(widths, ops.convert_to_tensor(self.least.astype(np.float32)))
+
+    def open(self, gates: Sequence[Gate], shares: Sequence[Any]) -> Any:
+        """The share of the gated channels that is open."""
+        closed = ops.sum(ops.convert_to_tensor(self.full.astype(np.float32)) - self(gates, shares))
+        return 1 - closed / float(self.gated.sum())
+
+    @property
+    def least_open(self) -> float:
+        """The smallest value that `open` can take."""
+        gated = self.gated
+        return float(np.maximum(self.least - (self.full - gated), 0).sum() / gated.sum())
+
+    @property
+    def gated(self) -> np.ndarray:
+        """Channels that have a gate, `(groups,)`."""
+        return np.round(sum(owned.sum(axis=0) for owned in self.groups.values())).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,30 +88,17 @@ class ExpectedMacs:
     gate decides alike for all inputs.
 
     Attributes:
-        groups: Gate, by `id`, to `(units, groups)`: the group of each of its channels, one-hot.
-        ungated: `(groups,)`, channels without a gate.
-        cost_model: Multiply-adds as a function of the widths of groups.
+        widths: The widths.
+        cost_model: Multiply-adds as a function of them.
     """
 
-    groups: Mapping[int, np.ndarray]
-    ungated: np.ndarray
+    widths: ExpectedWidths
     cost_model: CostModel
 
     @classmethod
     def of(cls, channels: ChannelMap) -> ExpectedMacs:
         """For a gated model."""
-        every = prunable_groups(channels)
-        owners = owners_of(channels.coupled_count, [group.coupled for group in every])
-        found: dict[int, np.ndarray] = {}
-        ungated = full_widths(channels).astype(np.float32)
-        for call in channels.graph.calls:
-            gate = call.operation
-            if not isinstance(gate, Gate) or gate.whole or id(gate) in found:
-                continue
-            owned = owners[gated_channels(channels, call)]
-            found[id(gate)] = (owned[:, None] == np.arange(len(every))).astype(np.float32)
-            ungated -= found[id(gate)].sum(axis=0)
-        return cls(found, ungated, build_cost_model(channels))
+        return cls(ExpectedWidths.of(channels), build_cost_model(channels))
 
     def share(self, gates: Sequence[Gate], shares: Sequence[Any]) -> Any:
         """The share of the multiply-adds that is left.
@@ -57,26 +107,25 @@ class ExpectedMacs:
             gates: The gates.
             shares: For each of them how often its channels are open, `(units,)`.
         """
-        widths = ops.convert_to_tensor(self.ungated)
-        for gate, share in zip(gates, shares, strict=True):
-            owned = ops.convert_to_tensor(self.groups[id(gate)])
-            widths = widths + ops.sum(share[:, None] * owned, axis=0)
+        widths = self.widths(gates, shares)
         products, slopes = self.cost_model.products["macs"], self.cost_model.slopes
         fixed = self.cost_model.fixed
-        of_groups = np.zeros((len(fixed), len(self.ungated)), np.float32)
+        of_groups = np.zeros((len(fixed), len(self.widths.full)), np.float32)
         of_groups[slopes.axes, slopes.groups] = slopes.values
         sizes = ops.matmul(ops.convert_to_tensor(of_groups), widths[:, None])[:, 0]
         sizes = sizes + ops.convert_to_tensor(fixed.astype(np.float32))
         sizes = ops.concatenate([sizes, ops.ones((1,))])
-        full = self.cost_model.cost("macs", self._full)
+        full = self.cost_model.cost("macs", self.widths.full)
         factors = (products.factors / full).astype(np.float32)
         each = ops.prod(ops.take(sizes, products.axes, axis=0), axis=1)
         return ops.sum(ops.convert_to_tensor(factors) * each)
 
     @property
-    def _full(self) -> np.ndarray:
-        gated = sum(owned.sum(axis=0) for owned in self.groups.values())
-        return np.asarray(np.round(self.ungated + gated), np.int64)
+    def least_share(self) -> float:
+        """The smallest value that `share` can take."""
+        widths = self.widths
+        least = np.maximum(widths.least, widths.full - widths.gated)
+        return self.cost_model.cost("macs", least) / self.cost_model.cost("macs", widths.full)
 
 
 def mean_open(gates: Sequence[Gate]) -> float:

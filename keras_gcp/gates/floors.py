@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_gcp.channels.map import ChannelMap
+from keras_gcp.channels.map import ChannelMap, Group
+
+
+def least_open(group: Group) -> int:
+    """How many channels of a group stay, whatever its gates say."""
+    return max(group.least, 1)
 
 
 def with_floors(channels: ChannelMap, keep: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -20,7 +25,7 @@ def with_floors(channels: ChannelMap, keep: np.ndarray, values: np.ndarray) -> n
     """
     keep = keep | ~channels.prunable
     for group in channels.groups:
-        missing = max(group.least, 1) - int(keep[group.coupled].sum())
+        missing = least_open(group) - int(keep[group.coupled].sum())
         if missing > 0:
             closed = group.coupled[~keep[group.coupled]]
             keep[closed[np.argsort(-values[closed], kind="stable")[:missing]]] = True

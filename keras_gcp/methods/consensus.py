@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,10 +15,10 @@ from keras_gcp import backend, keras_state
 from keras_gcp.channels.map import ChannelMap
 from keras_gcp.channels.trace import trace_at
 from keras_gcp.costs.counting import build_cost_model, require_known_positions
-from keras_gcp.errors import InvalidArgument, UnsupportedModel
+from keras_gcp.errors import ImpossibleBudget, InvalidArgument, UnsupportedModel
 from keras_gcp.gates.blocks import channels_inside, gated_blocks
 from keras_gcp.gates.consensus import ConsensusGate
-from keras_gcp.gates.expected_costs import ExpectedMacs, mean_open
+from keras_gcp.gates.expected_costs import ExpectedMacs, ExpectedWidths, mean_open
 from keras_gcp.gates.floors import with_floors
 from keras_gcp.gates.gate import gated_channels, gates_of
 from keras_gcp.graph import Shapes
@@ -48,18 +48,24 @@ UNDECIDED = (0.05, 0.95)
 """A gate whose share of open inputs lies between has not decided."""
 
 
+Opened = Callable[[Sequence[ConsensusGate], Sequence[Any]], Any]
+"""Takes gates and how often their channels are open; gives the share of the network that is."""
+
+
 @dataclass(frozen=True)
 class GateState:
     """Gates at the end of an epoch.
 
     Attributes:
         epoch: The epoch.
+        target: Which share was to be open.
         polarization: How strongly they were polarised.
         open: Mean share of inputs for which they were open.
         undecided: Share of gates that were open for more than 5 and less than 95 % of the inputs.
     """
 
     epoch: int
+    target: float
     polarization: float
     open: float
     undecided: float
@@ -70,7 +76,9 @@ class ConsensusPruning(keras.callbacks.Callback):
 
     Adds to the loss of a `fit`, with p_k the share of a batch for which gate k is open:
 
-    - `activation * (mean of p_k - target)^2`, which closes gates until the target is met;
+    - `activation * (mean of p_k - target)^2`, which closes gates until the target is met. Before
+      `ramp` begins, the target comes down from 1 in equal steps, one an epoch: asked for at once,
+      it closes whole layers before the network can tell which of their channels it needs;
     - `polarization * mean of p_k (1 - p_k)`, which is 0 only if each gate decides alike for all
       inputs. It grows from 0 to its full strength over the epochs of `ramp`, after the first part
       has acted: from the beginning it would freeze all gates open.
@@ -85,7 +93,8 @@ class ConsensusPruning(keras.callbacks.Callback):
 
     Args:
         target: How much is to stay open, in (0, 1).
-        ramp: From when to when polarization grows, as shares of the epochs of the `fit`.
+        ramp: From when to when polarization grows, as shares of the epochs of the `fit`; until it
+            begins, the target comes down.
         of: What the target is a share of: `"channels"` (gates), or `"macs"`: then the mean of p_k
             is replaced by the multiply-adds of a network with the widths that groups have on
             average, as a share of all.
@@ -105,6 +114,7 @@ class ConsensusPruning(keras.callbacks.Callback):
     Raises:
         InvalidArgument: an argument is out of its range, or another callback of the same `fit`
             changes the loss, too.
+        ImpossibleBudget: more than the target stays open, whatever gates say.
         UnsupportedModel: the model has no `ConsensusGate`, or cannot be pruned.
 
     Example:
@@ -146,7 +156,7 @@ class ConsensusPruning(keras.callbacks.Callback):
         self.plan: Plan | None = None
         self.states: tuple[GateState, ...] = ()
         self._gates: tuple[ConsensusGate, ...] = ()
-        self._macs: ExpectedMacs | None = None
+        self._opened: Opened = _mean
         self._frozen = False
 
     # ---- Keras' hooks
@@ -162,9 +172,7 @@ class ConsensusPruning(keras.callbacks.Callback):
         self._check()
         self._shapes: Shapes | None = sizes_of(model, None)
         channels = trace_at(self._shapes, model, (), True)
-        if self.of == MACS:
-            require_known_positions(channels)
-            self._macs = ExpectedMacs.of(channels)
+        self._opened = self._what_is_open(channels)
         self.plan, self.states, self._frozen = None, (), False
         for gate in self._gates:
             gate.frozen = False
@@ -180,9 +188,11 @@ class ConsensusPruning(keras.callbacks.Callback):
             self._freeze()
             return
         first, last = (share * epochs for share in self.ramp)
+        closed = min((epoch + 1) / max(first, 1), 1.0)
         grown = min(max((epoch + 1 - first) / max(last - first, 1), 0.0), 1.0)
         keras_state.put_state_back(self.model)
         for gate in self._gates:
+            gate.target.assign(1 - (1 - self.target) * closed)
             gate.polarization.assign(self.polarization * grown)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -190,8 +200,11 @@ class ConsensusPruning(keras.callbacks.Callback):
             return
         check_loss_is_kept(self.model, self._installed, _NAME)
         keras_state.put_state_back(self.model)
-        strength = float(ops.convert_to_numpy(self._gates[0].polarization))
-        state = GateState(epoch, strength, mean_open(self._gates), self._undecided())
+        gate = self._gates[0]
+        target, strength = (
+            float(ops.convert_to_numpy(one)) for one in (gate.target, gate.polarization)
+        )
+        state = GateState(epoch, target, strength, mean_open(self._gates), self._undecided())
         self.states = (*self.states, state)
         if logs is not None:
             logs.update({"gates_open": state.open, "gates_undecided": state.undecided})
@@ -219,12 +232,33 @@ class ConsensusPruning(keras.callbacks.Callback):
         check_loss_is_free(model, _NAME)
         check_tells_training(model, _NAME)
 
+    def _what_is_open(self, channels: ChannelMap) -> Opened:
+        """What is held against the target."""
+        if any(gate.whole for gate in self._gates):
+            return _mean
+        if self.of == MACS:
+            require_known_positions(channels)
+            macs = ExpectedMacs.of(channels)
+            opened, least = macs.share, macs.least_share
+        else:
+            widths = ExpectedWidths.of(channels)
+            opened, least = widths.open, widths.least_open
+        if least > self.target:
+            raise ImpossibleBudget(
+                f"`target` of ConsensusPruning cannot be reached: {self.target:.1%} of the "
+                f"{self.of} of model '{self.model.name}' are to stay open, and {least:.1%} stay "
+                "whatever gates say, since layers keep at least one channel, and some need more "
+                f"(`print(keras_gcp.trace(model))`). Expected a target from {least:.3f} on."
+            )
+        return opened
+
     def _loss(self, loss: Any, penalties: list[Any], x: Any, y_pred: Any, weights: Any) -> Any:
         shares = [_open_share(gate) for gate in self._gates]
         every = ops.concatenate(shares)
-        opened = ops.mean(every) if self._macs is None else self._macs.share(self._gates, shares)
+        opened = self._opened(self._gates, shares)
+        target = ops.convert_to_tensor(self._gates[0].target)
         strength = ops.convert_to_tensor(self._gates[0].polarization)
-        added = self.activation * ops.square(opened - self.target)
+        added = self.activation * ops.square(opened - target)
         added = added + strength * ops.mean(every * (1 - every))
         return loss + ops.cast(added, loss.dtype)
 
@@ -298,6 +332,10 @@ class ConsensusPruning(keras.callbacks.Callback):
     @property
     def _verbosity(self) -> int:
         return verbosity(self._verbose, self.params)
+
+
+def _mean(gates: Sequence[ConsensusGate], shares: Sequence[Any]) -> Any:
+    return ops.mean(ops.concatenate(list(shares)))
 
 
 def _set(gate: ConsensusGate, frozen: bool, shares: np.ndarray) -> None:

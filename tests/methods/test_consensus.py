@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import fitting
@@ -16,8 +17,15 @@ from keras import ops
 import keras_gcp
 from keras_gcp import gates
 from keras_gcp.channels.trace import trace
-from keras_gcp.errors import InvalidArgument, UnsupportedModel, VerificationFailed
-from keras_gcp.gates.expected_costs import ExpectedMacs
+from keras_gcp.errors import (
+    ImpossibleBudget,
+    InvalidArgument,
+    UnsupportedModel,
+    VerificationFailed,
+)
+from keras_gcp.gates.expected_costs import ExpectedMacs, ExpectedWidths
+from keras_gcp.gates.floors import with_floors
+from keras_gcp.gates.gate import gated_channels
 from keras_gcp.methods import ActivationDensity, ConsensusPruning, VarianceRegularizer
 
 
@@ -37,6 +45,47 @@ def test_expected_macs_of_decided_gates_are_those_of_the_network_that_is_left(ne
     share = ExpectedMacs.of(trace(model)).share(found, [gate.values() for gate in found])
     left = keras_gcp.count(gates.remove(model)).macs / keras_gcp.count(network()).macs
     assert float(ops.convert_to_numpy(share)) == pytest.approx(left, rel=1e-5)
+
+
+@pytest.mark.parametrize("network", [networks.residual, networks.concatenation])
+def test_expected_widths_are_what_floors_leave(network):
+    """What may not close counts as open in training, too: else the cut ends above the target."""
+    model = decide(gated(network), closed=0.8)
+    channels, found = trace(model), gates.gates_of(model)
+    free = [group for group in channels.groups if group.anchored is None]
+    least = {group.name: 3 * (i % 2) + 1 for i, group in enumerate(free)}
+    bound = dataclasses.replace(
+        channels,
+        groups=tuple(
+            dataclasses.replace(g, least=least.get(g.name, g.least)) for g in channels.groups
+        ),
+    )
+    opened = np.ones(bound.coupled_count)
+    for call in bound.graph.calls:
+        if isinstance(call.operation, gates.Gate):
+            opened[gated_channels(bound, call)] = ops.convert_to_numpy(call.operation.values())
+    stays = with_floors(bound, opened > 0.5, opened)
+    widths = ExpectedWidths.of(bound)(found, [gate.values() for gate in found])
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(widths), [stays[group.coupled].sum() for group in free]
+    )
+
+
+@pytest.mark.parametrize("network", [networks.residual, networks.concatenation])
+def test_the_least_that_can_stay_open_is_what_is_open_if_all_gates_close(network):
+    model = gated(network)
+    found = gates.gates_of(model)
+    closed = [ops.zeros_like(gate.values()) for gate in found]
+    macs, widths = ExpectedMacs.of(trace(model)), ExpectedWidths.of(trace(model))
+    assert macs.least_share == pytest.approx(float(macs.share(found, closed)), rel=1e-5)
+    assert widths.least_open == pytest.approx(float(widths.open(found, closed)), rel=1e-5)
+
+
+@pytest.mark.parametrize("of", ["channels", "macs"])
+def test_a_target_below_what_has_to_stay_is_refused_at_once(of):
+    model = fitting.compiled(gated())
+    with pytest.raises(ImpossibleBudget, match=rf"1\.0% of the {of} of model .* from 0\.\d+ on"):
+        fitting.fit(model, [ConsensusPruning(0.01, of=of)], epochs=1)
 
 
 def undecided(model, seed=0):
@@ -126,7 +175,7 @@ def test_the_narrow_plain_network_computes_what_the_trained_one_does(trained):
 def test_logs_and_states_tell_how_the_gates_are(trained):
     _, consensus, _, history = trained
     (state,) = consensus.states  # Until they are frozen.
-    assert (state.epoch, state.polarization) == (0, 1.0)
+    assert (state.epoch, state.polarization) == (0, 1.0) and state.target == pytest.approx(0.7)
     assert history["gates_open"] == [state.open] and 0.6 < state.open < 0.8
     assert history["gates_undecided"] == [state.undecided]
 
@@ -216,6 +265,14 @@ def test_models_and_callbacks_that_do_not_go_together_with_it_are_refused():
     blocks = fitting.compiled(gated(blocks=True))
     with pytest.raises(InvalidArgument, match="'gate_b1_add' is one of a whole residual"):
         fitting.fit(blocks, [ConsensusPruning(of="macs")], epochs=1)
+
+
+def test_the_target_comes_down_before_polarization_grows():
+    model = fitting.compiled(gated(networks.plain), keras.optimizers.SGD(0.0))
+    consensus = ConsensusPruning(0.6, (0.5, 1), freeze=1, verbose=0)
+    fitting.fit(model, [consensus], epochs=4, steps_per_epoch=1)
+    np.testing.assert_allclose([one.target for one in consensus.states], [0.8, 0.6, 0.6, 0.6])
+    np.testing.assert_allclose([one.polarization for one in consensus.states], [0, 0, 0.5, 1])
 
 
 @pytest.mark.slow
