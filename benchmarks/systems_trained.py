@@ -290,9 +290,13 @@ def activation_density(model: Any, setting: Setting) -> Trained:
 
 
 def consensus(model: Any, setting: Setting) -> Trained:
-    """Gates that look at the input, for three quarters of the epochs; then what they leave."""
+    """Gates that look at the input, for three quarters of the epochs; then what they leave.
+
+    There are seven epochs, so the target has three of them to come down in, and not two.
+    """
     gated = keras_gcp.gates.insert(model, keras_gcp.gates.ConsensusGate())
-    pruning = keras_gcp.methods.ConsensusPruning(setting.share, of="macs", verbose=0)
+    ramp = 0.4, 0.65
+    pruning = keras_gcp.methods.ConsensusPruning(setting.share, ramp, of="macs", verbose=0)
     wide = pruning.freeze
     epochs = math.ceil(setting.epochs / (wide + (1 - wide) * setting.share))
     found = trained(gated, setting, [pruning], epochs=epochs)
