@@ -292,7 +292,7 @@ def activation_density(model: Any, setting: Setting) -> Trained:
 def consensus(model: Any, setting: Setting) -> Trained:
     """Gates that look at the input, for three quarters of the epochs; then what they leave.
 
-    There are seven epochs, so the target has three of them to come down in, and not two.
+    There are seven epochs, so the target needs some more of them to come down in than by default.
     """
     gated = keras_gcp.gates.insert(model, keras_gcp.gates.ConsensusGate())
     ramp = 0.4, 0.65

@@ -76,9 +76,9 @@ class ConsensusPruning(keras.callbacks.Callback):
 
     Adds to the loss of a `fit`, with p_k the share of a batch for which gate k is open:
 
-    - `activation * (mean of p_k - target)^2`, which closes gates until the target is met. Before
-      `ramp` begins, the target comes down from 1 in equal steps, one an epoch: asked for at once,
-      it closes whole layers before the network can tell which of their channels it needs;
+    - `activation * (mean of p_k - target)^2`, which closes gates until the target is met. In the
+      first half of the epochs before `ramp`, the target comes down from 1 in equal steps: asked for
+      at once, it closes whole layers before the network can tell which channels it needs;
     - `polarization * mean of p_k (1 - p_k)`, which is 0 only if each gate decides alike for all
       inputs. It grows from 0 to its full strength over the epochs of `ramp`, after the first part
       has acted: from the beginning it would freeze all gates open.
@@ -93,8 +93,8 @@ class ConsensusPruning(keras.callbacks.Callback):
 
     Args:
         target: How much is to stay open, in (0, 1).
-        ramp: From when to when polarization grows, as shares of the epochs of the `fit`; until it
-            begins, the target comes down.
+        ramp: From when to when polarization grows, as shares of the epochs of the `fit`; the
+            target comes down in the first half of the time before.
         of: What the target is a share of: `"channels"` (gates), or `"macs"`: then the mean of p_k
             is replaced by the multiply-adds of a network with the widths that groups have on
             average, as a share of all.
@@ -188,7 +188,7 @@ class ConsensusPruning(keras.callbacks.Callback):
             self._freeze()
             return
         first, last = (share * epochs for share in self.ramp)
-        closed = min((epoch + 1) / max(first, 1), 1.0)
+        closed = min((epoch + 1) / max(first / 2, 1), 1.0)
         grown = min(max((epoch + 1 - first) / max(last - first, 1), 0.0), 1.0)
         keras_state.put_state_back(self.model)
         for gate in self._gates:

@@ -239,7 +239,7 @@ def test_half_is_left_by_consensus_within_five_points_of_the_target_and_two_of_a
     undecided = [state.undecided for state in consensus.states]
     print(of, left, "undecided", max(undecided), undecided[-1], accuracy(narrow, data), whole)
     assert left[of] == pytest.approx(0.5, abs=0.05)
-    assert undecided[-1] <= 0.1 < 0.5 < max(undecided)
+    assert undecided[-1] <= 0.15 < 0.4 < max(undecided)
     assert accuracy(narrow, data) >= whole - 0.02
     np.testing.assert_allclose(
         narrow.predict(data.x_test, verbose=0), gated.predict(data.x_test, verbose=0), atol=1e-5
