@@ -280,7 +280,7 @@ def _line(rows: Sequence[Row]) -> list[str]:
         return [first["system"], first["compensation"], "", first["error"], *[""] * 7]
 
     def mean(name: str) -> float:
-        return statistics.mean(row[name] for row in good)
+        return statistics.mean(row[name] for row in good if name in row)
 
     return [
         first["system"],
@@ -292,7 +292,7 @@ def _line(rows: Sequence[Row]) -> list[str]:
         f"{mean('parameters_share'):.1%}",
         file_size(round(mean(INT8))) if INT8 in first else "",
         # Those of another machine were left out: they compare with nothing here.
-        f"{mean('milliseconds'):.2f} ms" if "milliseconds" in first else "",
+        f"{mean('milliseconds'):.2f} ms" if any("milliseconds" in row for row in good) else "",
         f"{mean('seconds'):.0f}",
     ]
 

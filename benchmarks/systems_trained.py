@@ -282,9 +282,12 @@ def hashed(model: Any, setting: Setting) -> Trained:
 
 
 def activation_density(model: Any, setting: Setting) -> Trained:
-    """Widths follow densities, in two rounds; the share of multiply-adds is what comes out."""
+    """Widths follow densities, in two rounds; the share of multiply-adds is what comes out.
+
+    In six epochs densities are still on their way: at 0.03, one of two seeds was never cut.
+    """
     density = keras_gcp.methods.ActivationDensity(
-        setting.sample, rounds=2, patience=1, min_change=0.03, seed=setting.seed, verbose=0
+        setting.sample, rounds=2, patience=1, min_change=0.1, seed=setting.seed, verbose=0
     )
     return trained(model, setting, [density])
 
