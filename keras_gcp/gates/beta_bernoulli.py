@@ -151,7 +151,7 @@ class BetaBernoulli(Gate):
         """Noise for one step: a number for each chance, and one for each factor."""
         units = self.shape_parameters.shape[1]
         return tuple(
-            keras.random.uniform(shape, _LEAST, 1 - _LEAST, "float32", seed=self.noise)
+            keras.random.uniform(shape, _LEAST, 1 - _LEAST, self.variable_dtype, seed=self.noise)
             for shape in ((units,), (examples, units))
         )
 

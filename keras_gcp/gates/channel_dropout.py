@@ -73,7 +73,7 @@ class ChannelDropout(Gate):
     def build_gate(self, units: int, seen: int) -> None:
         # Weights, not attributes: what was compiled before they change goes by them, too.
         def state(
-            name: str, value: float, shape: tuple[int, ...] = (), dtype: str = "float32"
+            name: str, value: float, shape: tuple[int, ...] = (), dtype: str | None = None
         ) -> Any:
             return self.add_weight(
                 shape,
@@ -125,14 +125,14 @@ class ChannelDropout(Gate):
         return self._rate, self._measuring, self._drawn
 
     def values(self) -> Any:
-        return ops.ones((1 if self.whole else int(self.channels or 1),), "float32")
+        return ops.ones((1 if self.whole else int(self.channels or 1),), self.variable_dtype)
 
     def dynamic(self, seen: Any, training: Any) -> Any:
         source = self._generator if training else self._held
         shape = (ops.shape(seen)[0], 1 if self.whole else int(self.channels or 1))
         rate = self._rate if training else self._rate * self._measuring
-        stays = keras.random.uniform(shape, seed=source) >= rate
-        return ops.cast(stays, "float32") / (1.0 - rate)
+        stays = keras.random.uniform(shape, dtype=self.variable_dtype, seed=source) >= rate
+        return ops.cast(stays, self.variable_dtype) / (1.0 - rate)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}

@@ -102,7 +102,7 @@ class ConsensusGate(Gate):
     def dynamic(self, seen: Any, training: Any) -> Any:
         inner = ops.relu(ops.matmul(seen, self.first) + self.first_shift)
         q = ops.sigmoid(ops.matmul(inner, self.second) + self.second_shift)
-        decided = ops.cast(q > 0.5, "float32")
+        decided = ops.cast(q > 0.5, q.dtype)
         factors = q + ops.stop_gradient(decided - q)
         if training:
             self._note(decided, factors)

@@ -114,7 +114,7 @@ class ExpectedMacs:
         of_groups[slopes.axes, slopes.groups] = slopes.values
         sizes = ops.matmul(ops.convert_to_tensor(of_groups), widths[:, None])[:, 0]
         sizes = sizes + ops.convert_to_tensor(fixed.astype(np.float32))
-        sizes = ops.concatenate([sizes, ops.ones((1,))])
+        sizes = ops.concatenate([sizes, ops.ones((1,), "float32")])
         full = self.cost_model.cost("macs", self.widths.full)
         factors = (products.factors / full).astype(np.float32)
         each = ops.prod(ops.take(sizes, products.axes, axis=0), axis=1)

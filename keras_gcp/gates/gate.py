@@ -126,7 +126,7 @@ class Gate(keras.layers.Layer):
 
     def factors(self) -> Any:
         """What a frozen gate multiplies by: a tensor `(units,)`, 0 for closed channels."""
-        return ops.cast(self.values() > self.threshold, "float32")
+        return ops.cast(self.values() > self.threshold, self.variable_dtype)
 
     # ---- what all gates have in common
 
@@ -206,7 +206,7 @@ class Gate(keras.layers.Layer):
         if seen is not None:
             x, axis, start, period = seen, len(seen.shape) - 1, 0, seen.shape[-1]
         others = [a for a in range(1, len(x.shape)) if a != axis]
-        means = ops.cast(x, "float32")
+        means = ops.cast(x, self.variable_dtype)
         means = ops.mean(means, axis=others) if others else means
         if self.whole:
             return means

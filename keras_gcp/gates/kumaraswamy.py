@@ -79,7 +79,7 @@ def _log_gamma_ratio(x: Any, b: Any) -> Any:
 
 def _shifted(x: Any) -> Any:
     """x, x + 1, and so on up to where the series begin, along a new last axis."""
-    return ops.expand_dims(x, -1) + ops.arange(_SHIFT, dtype="float32")
+    return ops.expand_dims(x, -1) + ops.arange(_SHIFT, dtype=x.dtype)
 
 
 def _correction(y: Any) -> Any:

@@ -256,8 +256,8 @@ class ConsensusPruning(keras.callbacks.Callback):
         shares = [_open_share(gate) for gate in self._gates]
         every = ops.concatenate(shares)
         opened = self._opened(self._gates, shares)
-        target = ops.convert_to_tensor(self._gates[0].target)
-        strength = ops.convert_to_tensor(self._gates[0].polarization)
+        gate = self._gates[0]
+        target, strength = (ops.cast(one, "float32") for one in (gate.target, gate.polarization))
         added = self.activation * ops.square(opened - target)
         added = added + strength * ops.mean(every * (1 - every))
         return loss + ops.cast(added, loss.dtype)
@@ -354,7 +354,7 @@ def _gated(channels: ChannelMap) -> list[tuple[ConsensusGate, np.ndarray]]:
 def _open_share(gate: ConsensusGate) -> Any:
     """`(units,)`: for which share of the batch, and of the places it stands at, it was open."""
     heard = gate.heard()
-    return sum(ops.mean(one, axis=0) for one in heard) / len(heard)
+    return ops.cast(sum(ops.mean(one, axis=0) for one in heard) / len(heard), "float32")
 
 
 def _checked_times(ramp: Any, freeze: Any) -> tuple[tuple[float, float], float]:

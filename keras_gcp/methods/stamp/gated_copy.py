@@ -177,8 +177,9 @@ class GatedCopy:
         return [values[..., end - n : end] for end, n in zip(ends, self.sizes, strict=True)]
 
     def _gate_pairs(self, parameters: Any) -> list[tuple[Any, Any]]:
+        variables = [gate.shape_parameters for gate in self.gates]
         parts = self.by_gate(ops.transpose(parameters))
-        return list(zip((gate.shape_parameters for gate in self.gates), parts, strict=True))
+        return [(v, ops.cast(part, v.dtype)) for v, part in zip(variables, parts, strict=True)]
 
 
 def same_channels(first: Mapping[str, int], second: Mapping[str, int]) -> bool:
