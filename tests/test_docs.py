@@ -41,6 +41,7 @@ TINY = {
     "reading_a_plan": {"WIDTH": 16},
 }
 """Settings of notebooks that a test can afford."""
+SLOW_NOTEBOOKS = {"pretrained_to_int8"}
 
 MARKS = {
     **{page: [pytest.mark.slow] for page in SLOW},
@@ -180,7 +181,13 @@ def test_the_notebook_keeps_no_more_than_what_it_printed(path):
 
 
 @pytest.mark.needs_tensorflow("it writes a TFLite file")
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SLOW_NOTEBOOKS))
+        for path in NOTEBOOKS
+    ],
+)
 def test_the_notebook_runs_with_tiny_settings(path, in_a_folder):
     nbclient = pytest.importorskip("nbclient", reason="comes with the docs extra")
     nbformat = pytest.importorskip("nbformat", reason="comes with the docs extra")
