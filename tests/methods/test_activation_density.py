@@ -100,7 +100,14 @@ class Quality(keras.callbacks.Callback):
         self.weights.append([np.array(one) for one in self.model.get_weights()])
 
 
-def fitted(epochs=7, parameters=0, network=networks.plain, learning_rate=0.01, **options):
+def fitted(
+    epochs=7,
+    parameters=0,
+    network=networks.plain,
+    learning_rate=0.01,
+    min_change=0.9,
+    **options,
+):
     keras.utils.set_random_seed(0)
     model = network()
     model.compile(
@@ -108,7 +115,7 @@ def fitted(epochs=7, parameters=0, network=networks.plain, learning_rate=0.01, *
     )
     x, y = inputs_for(model, 24), np.arange(24) % 4
     density = ActivationDensity(
-        (x, y), metric="quality", patience=1, min_change=0.9, seed=0, **options
+        (x, y), metric="quality", patience=1, min_change=min_change, seed=0, **options
     )
     quality = Quality(parameters)
     history = model.fit(x, y, batch_size=12, epochs=epochs, verbose=0, callbacks=[quality, density])
@@ -188,6 +195,18 @@ def test_a_network_that_is_below_the_floor_itself_is_not_cut():
     assert density.plan is None and not density.rounds
 
 
+def test_a_fit_that_ends_before_densities_can_be_flat_says_so_before_the_first_step():
+    with pytest.warns(UserWarning, match=r"patience=1 .* after 2 epochs .* the fit has 2"):
+        _, density, _, _ = fitted(epochs=2)
+    assert density.plan is None
+
+
+def test_densities_that_never_become_flat_are_named_at_the_end():
+    with pytest.warns(UserWarning, match=r"the density of '\w+' still changed by .* `min_change`"):
+        _, density, _, _ = fitted(epochs=3, min_change=1e-9)
+    assert density.plan is None
+
+
 @pytest.mark.parametrize(
     "name",
     ["concatenation", *(pytest.param(n, marks=pytest.mark.slow) for n in ("depthwise", "grouped"))],
@@ -219,7 +238,7 @@ def test_a_metric_that_is_not_logged_is_refused_by_name():
     model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
     x, y = inputs_for(model, 8), np.arange(8) % 4
     with pytest.raises(InvalidArgument, match=r"'val_accuracy'.*not among the logs: 'loss'"):
-        model.fit(x, y, verbose=0, callbacks=[ActivationDensity(x, at_least=0.9)])
+        model.fit(x, y, epochs=7, verbose=0, callbacks=[ActivationDensity(x, at_least=0.9)])
 
 
 def test_two_pruning_callbacks_in_one_fit_are_refused():

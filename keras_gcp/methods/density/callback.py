@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -231,6 +232,15 @@ class ActivationDensity(keras.callbacks.Callback):
         self._widths = channels.widths()
         self.rounds, self.plan, self._before, self._done = (), None, None, False
         self._now = _Widths(channels, self._original)
+        epochs = self.params.get("epochs")
+        if epochs is not None and epochs < self._patience + 2:
+            warnings.warn(
+                f"ActivationDensity will cut nothing: with patience={self._patience} densities are "
+                f"flat after {self._patience + 1} epochs at the earliest, a cut comes with the "
+                f"epoch after them, and the fit has {epochs}. Expected more epochs, or a smaller "
+                "`patience`.",
+                stacklevel=2,
+            )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if not self._done and self._is_flat():
@@ -254,6 +264,8 @@ class ActivationDensity(keras.callbacks.Callback):
             self._take_back()
         else:
             self._keep_cut()
+        if not self.rounds and not self._done and not self._is_below_floor():
+            self._warn_of_no_cut()
         backend.forget_gradients(self.model.train_function)
         if self._verbosity:
             say(self.explain())
@@ -309,6 +321,22 @@ class ActivationDensity(keras.callbacks.Callback):
             return False
         steps = itertools.pairwise(recent)
         return all(abs(b[name] - a[name]) < self._min_change for a, b in steps for name in a)
+
+    def _warn_of_no_cut(self) -> None:
+        """Unless it was said before the first step."""
+        recent = self._present.history[-self._patience - 1 :]
+        if len(recent) <= self._patience or self._is_flat():
+            return
+        change, name = max(
+            (abs(b[name] - a[name]), name) for a, b in itertools.pairwise(recent) for name in a
+        )
+        warnings.warn(
+            f"ActivationDensity has cut nothing: the density of '{name}' still changed by "
+            f"{change:.3g} from one epoch to the next at the end, and all of them count as flat "
+            f"only below min_change={self._min_change} for patience={self._patience} epochs. "
+            "Expected more epochs, a greater `min_change`, or a smaller `patience`.",
+            stacklevel=2,
+        )
 
     def _is_below_floor(self) -> bool:
         metric = self._present.metric
