@@ -22,7 +22,7 @@ def correction(
     Minimises `|inputs @ D - missing|^2 + ridge * (mean variance) * rows * |D|^2` over D: with few
     rows the kernel stays nearly as it is, with many the solution is that of least squares.
 
-    Source: Xie et al., "Compensating pruned channels", 2021 (arXiv 2108.13728): W' = Sigma_SS^-1
+    Source: Xie et al., "Pruning with Compensation", 2021 (arXiv 2108.13728): W' = Sigma_SS^-1
     Sigma_S W; here for the difference to the present kernel, and with inputs of the network that
     is cut already, so that it also makes up for what earlier layers have lost.
 

@@ -37,7 +37,7 @@ class CompensationAware:
     after `Flatten`. A channel that others can stand in for scores low, however large it is; so this
     criterion belongs with `compensation="least_squares"`.
 
-    Xie et al., "Compensating Pruned Channels", 2021 (arXiv 2108.13728): `gain_j = |W Sigma_{:,j|S}
+    Xie et al., "Pruning with Compensation", 2021 (arXiv 2108.13728): `gain_j = |W Sigma_{:,j|S}
     M^-T|^2` with `M M^T = Sigma_{jj|S}`, where S are the channels chosen so far. Where a kernel has
     more inputs than there are rows of the sample, with the ridge of `compensation="least_squares"`.
 

@@ -72,7 +72,7 @@ def smallest(
     enough there may be a smaller one that is.
 
     The idea of a search with a least accuracy, restoring the weights for every candidate,
-    is that of Xie, Fu, Tian, Zhou, Chen, "Pruning with compensation", 2021 (arXiv 2108.13728).
+    is that of Xie, Fu, Tian, Zhou, Chen, "Pruning with Compensation", 2021 (arXiv 2108.13728).
 
     Args:
         model: A built functional or sequential `keras.Model`; it does not change.
