@@ -22,6 +22,7 @@ def float64():
 
 
 @pytest.mark.not_on("jax", "64 bits have to be switched on when JAX starts")
+@pytest.mark.not_on("torch", "Keras' Dense and BatchNormalization give single precision there")
 @pytest.mark.parametrize(
     ("gate", "callbacks"),
     [
