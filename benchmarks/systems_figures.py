@@ -47,20 +47,32 @@ def _draw_criteria(
         figure.legend(loc="outside upper center", ncols=2, fontsize=9)
 
 
+_FAR = 15
+"""Points behind the best from which on a system stands at the edge: others would be in a heap."""
+
+
 def _draw_trainings(rows: Sequence[Row], scheme: str) -> None:
-    """A line for each system, and what is left of the multiply-adds in its label."""
+    """A line for each system, what is left of the multiply-adds in its label, its mean beside."""
     names = _best_last(rows)
+    means = {name: 100 * _mean(_of(name, rows)) for name in names}
+    least = max(means.values()) - _FAR
+    near = [row for row in rows if means[row["system"]] >= least]
+    left = min(100 * row["accuracy"] for row in near) - 1.5
     with drawing("systems_training", scheme, height=0.9 + 0.33 * len(names)) as figure:
         axes = figure.subplots()
         _lines(axes, names)
-        _points(axes, names, rows, BLUE, "each seed")
+        _points(axes, names, near, BLUE, "each seed")
         told = [f"{name}  ({_left(name, rows):.0%})" for name in names]
         axes.set_yticks(range(len(names)), told)
         for at, name in enumerate(names):
-            best = 100 * max(row["accuracy"] for row in _of(name, rows))
-            axes.annotate(f"{100 * _mean(_of(name, rows)):.1f}", (best + 0.35, at), va="center")
-        accuracies = [100 * row["accuracy"] for row in rows]
-        axes.set(xlabel="test accuracy, %", xlim=(min(accuracies) - 3, max(accuracies) + 3))
+            place = (1.02, at)
+            axes.annotate(
+                f"{means[name]:.1f}", place, xycoords=("axes fraction", "data"), va="center"
+            )
+            if means[name] < least:
+                axes.scatter([left + 0.4], [at], marker="<", s=30, color=BLUE)
+        best = max(100 * row["accuracy"] for row in rows)
+        axes.set(xlabel="test accuracy, %", xlim=(left, best + 1.5))
 
 
 def _lines(axes: Any, names: Sequence[str]) -> None:
